@@ -1,1 +1,44 @@
-"""Placeholder."""
+"""Where declared state lives: etcd, or a directory of YAML files. One interface, see `store`.
+
+Only this package and the adapters of the services do I/O. Nothing here knows what a resource means; that is `plan`'s.
+"""
+
+from bgpd.datastore.errors import Conflict, DatastoreError, Denied, Misconfigured, TooLarge, Unavailable
+from bgpd.datastore.interests import EVERYTHING, Interests
+from bgpd.datastore.store import (
+    Change,
+    Changes,
+    Create,
+    Datastore,
+    Delete,
+    Entry,
+    Health,
+    Hold,
+    Invalid,
+    Snapshot,
+    Update,
+    Write,
+)
+
+__all__ = [
+    "EVERYTHING",
+    "Change",
+    "Changes",
+    "Conflict",
+    "Create",
+    "Datastore",
+    "DatastoreError",
+    "Delete",
+    "Denied",
+    "Entry",
+    "Health",
+    "Hold",
+    "Interests",
+    "Invalid",
+    "Misconfigured",
+    "Snapshot",
+    "TooLarge",
+    "Unavailable",
+    "Update",
+    "Write",
+]
