@@ -1,0 +1,327 @@
+"""The Adj-RIB-Out against a model of ExaBGP's queue, which can reorder two changes of one prefix."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.exabgp.adj_rib_out import Command, Outbox, Purpose
+
+FAMILIES = ("ipv4 unicast", "ipv6 unicast")
+PREFIXES = ("10.0.0.0/26", "10.0.0.64/26", "10.9.9.9/32", "2001:db8::/64", "2001:db8:1::/64")
+ATTRIBUTES = ("next-hop self", "next-hop self med 4", "next-hop self med 9")
+
+
+@dataclass
+class PeerOfExaBGP:
+    """What ExaBGP 5.0.15 keeps per peer: cache, queue by attribute set in order of creation, snapshot."""
+
+    cache: dict[str, str] = field(default_factory=dict)
+    queue: dict[str, dict[str, str | None]] = field(default_factory=dict)
+    latest: dict[str, str] = field(default_factory=dict)
+    sending: deque[tuple[str, str | None]] = field(default_factory=deque)
+    refreshing: bool = False
+    eor: int = 0
+    up: bool = False
+    view: dict[str, str] = field(default_factory=dict)  # what the BGP peer itself has
+
+    def insert(self, prefix: str, attributes: str | None, force: bool = False) -> None:
+        if attributes is not None and not force and self.cache.get(prefix) == attributes:
+            return
+        if attributes is None:
+            if prefix in self.latest:
+                self.queue.get(self.latest[prefix], {}).pop(prefix, None)
+            self.cache.pop(prefix, None)
+        else:
+            self.cache[prefix] = attributes
+        bucket = attributes if attributes is not None else "withdrawn"
+        self.queue.setdefault(bucket, {})[prefix] = attributes
+        self.latest[prefix] = bucket
+
+    def flush(self) -> None:
+        self.refreshing = True
+
+    def step(self) -> str | None:
+        """One turn of the peer: a message out, or with an empty queue one End-of-RIB."""
+        if not self.up:
+            return None
+        if not self.sending and (self.queue or self.refreshing):
+            if self.refreshing:
+                consumed = {p: self.cache[p] for p in self.cache}
+                self.sending.extend(consumed.items())
+                for prefix in consumed:
+                    for group in self.queue.values():
+                        if group.get(prefix) is not None:
+                            del group[prefix]
+            for group in self.queue.values():
+                self.sending.extend(group.items())
+            self.queue, self.latest, self.refreshing = {}, {}, False
+        if self.sending:
+            prefix, attributes = self.sending.popleft()
+            if attributes is None:
+                self.view.pop(prefix, None)
+            else:
+                self.view[prefix] = attributes
+            return None
+        if self.eor:
+            self.eor -= 1
+            return "eor"
+        return None
+
+    def go_up(self) -> None:
+        self.up, self.view = True, {}
+        for prefix, attributes in list(self.cache.items()):
+            self.insert(prefix, attributes, force=True)
+
+    def go_down(self) -> None:
+        self.up = False
+        self.queue, self.latest, self.refreshing = {}, {}, False
+        self.sending.clear()
+
+
+class ExaBGP:
+    """Commands in by one pipe, acknowledgements and events out by another, peers served in random turns."""
+
+    def __init__(self, peers: tuple[str, ...], random: Random) -> None:
+        self.random = random
+        self.peers = {address: PeerOfExaBGP() for address in peers}
+        self.commands: deque[Command] = deque()
+        self.events: deque[tuple[str, str]] = deque()
+
+    def process_command(self) -> None:
+        if not self.commands:
+            return
+        command = self.commands.popleft()
+        targets = [self.peers[address] for address in command.peers]
+        done = True
+        match command.purpose:
+            case Purpose.ROUTES:
+                for peer in targets:
+                    for prefix in command.routes:
+                        peer.insert(prefix, command.attributes)
+            case Purpose.END_OF_RIB:
+                done = targets[0].up
+                targets[0].eor += done
+            case Purpose.FLUSH:
+                done = targets[0].up
+                if done:
+                    targets[0].flush()
+        self.events.append(("ack", "done" if done else "error"))
+
+    def turn(self) -> None:
+        address = self.random.choice(list(self.peers))
+        if self.peers[address].step():
+            self.events.append(("eor", address))
+
+    def flap(self, address: str) -> None:
+        peer = self.peers[address]
+        if peer.up:
+            peer.go_down()
+            self.events.append(("down", address))
+        else:
+            peer.go_up()
+            self.events.append(("up", address))
+
+
+def deliver(outbox: Outbox, exabgp: ExaBGP, count: int) -> None:
+    for _ in range(min(count, len(exabgp.events))):
+        match exabgp.events.popleft():
+            case ("ack", answer):
+                outbox.acknowledged(answer == "done")
+            case ("eor", address):
+                outbox.end_of_rib_sent(address)
+            case ("up", address):
+                outbox.session_up(address, FAMILIES)
+            case ("down", address):
+                outbox.session_down(address)
+
+
+def settle(outbox: Outbox, exabgp: ExaBGP) -> None:
+    for _ in range(5000):
+        exabgp.commands.extend(outbox.commands())
+        exabgp.process_command()
+        exabgp.turn()
+        deliver(outbox, exabgp, 3)
+        quiet = not exabgp.commands and not exabgp.events and outbox.settled
+        if quiet and not any(p.sending or p.queue for p in exabgp.peers.values() if p.up):
+            return
+    pytest.fail("never came to rest")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 3), st.integers(20, 300), st.integers(1, 3), st.booleans())
+def test_at_rest_every_peer_has_exactly_what_it_shall_have(
+    seed: int, peers: int, operations: int, window: int, flapping: bool
+) -> None:
+    random = Random(seed)
+    addresses = tuple(f"192.0.2.{n}" for n in range(peers))
+    outbox, exabgp = Outbox(window=window, limit=3), ExaBGP(addresses, random)
+    for address in addresses:
+        exabgp.flap(address)
+    for _ in range(operations):
+        match random.randrange(8):
+            case 0 | 1 | 2:
+                attributes = random.choice((None, *ATTRIBUTES))
+                outbox.peer(random.choice(addresses)).want(random.choice(PREFIXES), attributes)
+            case 3:
+                exabgp.commands.extend(outbox.commands())
+            case 4:
+                exabgp.process_command()
+            case 5:
+                exabgp.turn()
+            case 6:
+                deliver(outbox, exabgp, random.randrange(4))
+            case 7:
+                if flapping and random.random() < 0.4:
+                    address = random.choice(addresses)
+                    for _ in range(random.choice((1, 2))):
+                        exabgp.flap(address)
+    for address in addresses:
+        if not exabgp.peers[address].up:
+            exabgp.flap(address)
+    settle(outbox, exabgp)
+    for address in addresses:
+        assert exabgp.peers[address].view == outbox.peer(address).wanted
+        assert outbox.peer(address).in_sync
+
+
+def test_the_model_reorders_what_is_sent_naively() -> None:
+    """The model can fail: without the barrier, ExaBGP's order leaves the older route at the peer."""
+    exabgp = ExaBGP(("192.0.2.1",), Random(1))
+    exabgp.flap("192.0.2.1")
+    for attributes in ("med 0", "med 4", "med 0"):
+        exabgp.commands.append(Command("", Purpose.ROUTES, ("192.0.2.1",), ("10.0.0.0/26",), attributes))
+        exabgp.process_command()
+    for _ in range(9):
+        exabgp.turn()
+    assert exabgp.peers["192.0.2.1"].cache == {"10.0.0.0/26": "med 0"}
+    assert exabgp.peers["192.0.2.1"].view == {"10.0.0.0/26": "med 4"}
+
+
+def drive(outbox: Outbox) -> list[str]:
+    return [command.text for command in outbox.commands()]
+
+
+def test_nothing_is_sent_to_a_peer_that_is_not_up() -> None:
+    outbox = Outbox()
+    outbox.peer("192.0.2.1").want("10.0.0.0/26", "next-hop self")
+    assert drive(outbox) == []
+    outbox.session_up("192.0.2.1", FAMILIES)
+    assert drive(outbox) == ["neighbor 192.0.2.1 announce attributes next-hop self nlri 10.0.0.0/26"]
+
+
+def test_the_full_set_goes_before_one_end_of_rib_per_family() -> None:
+    outbox = Outbox()
+    for n in range(3):
+        outbox.peer("192.0.2.1").want(f"10.0.{n}.0/24", f"next-hop self med {n}")
+    outbox.session_up("192.0.2.1", FAMILIES)
+    lines = []
+    for _ in range(9):
+        for command in list(outbox.commands()):
+            lines.append(command.text)
+            outbox.acknowledged(True)
+            if command.purpose is Purpose.END_OF_RIB:
+                outbox.end_of_rib_sent("192.0.2.1")
+    assert [" ".join(line.split()[2:4]) for line in lines] == ["announce attributes"] * 3 + [
+        "announce eor"
+    ] * 2
+    assert lines[3].endswith("eor ipv4 unicast")
+    assert lines[4].endswith("eor ipv6 unicast")
+
+
+def test_a_change_of_a_route_in_flight_waits_for_the_barrier_and_others_do_not() -> None:
+    outbox = Outbox(window=2)
+    peer = outbox.peer("192.0.2.1")
+    outbox.session_up("192.0.2.1", FAMILIES[:1])
+    assert drive(outbox) == ["neighbor 192.0.2.1 announce eor ipv4 unicast"]
+    outbox.acknowledged(True)
+    outbox.end_of_rib_sent("192.0.2.1")
+    peer.want("10.0.0.0/26", "next-hop self")
+    assert len(drive(outbox)) == 1
+    peer.want("10.0.0.0/26", "next-hop self med 4")
+    peer.want("10.0.1.0/26", "next-hop self")
+    assert drive(outbox) == ["neighbor 192.0.2.1 announce attributes next-hop self nlri 10.0.1.0/26"]
+    assert drive(outbox) == []
+    outbox.acknowledged(True)
+    assert drive(outbox) == []  # one acknowledgement is missing
+    outbox.acknowledged(True)
+    assert drive(outbox) == ["neighbor 192.0.2.1 announce eor ipv4 unicast"]
+    outbox.end_of_rib_sent("192.0.2.1")  # of before: its acknowledgement has not come
+    assert drive(outbox) == []
+    outbox.acknowledged(True)
+    assert drive(outbox) == []
+    outbox.end_of_rib_sent("192.0.2.1")
+    assert drive(outbox) == ["neighbor 192.0.2.1 announce attributes next-hop self med 4 nlri 10.0.0.0/26"]
+
+
+def test_peers_that_shall_have_the_same_share_a_line() -> None:
+    outbox = Outbox()
+    for address in ("192.0.2.1", "192.0.2.2"):
+        outbox.session_up(address, FAMILIES)
+        outbox.peer(address).want("10.0.0.0/26", "next-hop self")
+    assert drive(outbox) == [
+        "neighbor 192.0.2.1 , neighbor 192.0.2.2 announce attributes next-hop self nlri 10.0.0.0/26"
+    ]
+
+
+def test_the_families_of_the_session_bound_what_is_sent() -> None:
+    outbox = Outbox()
+    outbox.peer("192.0.2.1").want("2001:db8::/64", "next-hop 2001:db8::1")
+    outbox.session_up("192.0.2.1", FAMILIES[:1])
+    assert drive(outbox) == ["neighbor 192.0.2.1 announce eor ipv4 unicast"]
+
+
+def test_adopted_routes_nobody_wants_are_withdrawn_behind_a_barrier() -> None:
+    outbox = Outbox()
+    peer = outbox.peer("192.0.2.1")
+    peer.want("10.0.0.0/26", "next-hop self")
+    peer.adopt(["10.0.0.0/26", "10.0.9.0/26"])
+    outbox.session_up("192.0.2.1", FAMILIES[:1])
+    lines = []
+    for _ in range(5):
+        for command in list(outbox.commands()):
+            lines.append(command.text.split(" ", 2)[2])
+            outbox.acknowledged(True)
+            if command.purpose is Purpose.END_OF_RIB:
+                outbox.end_of_rib_sent("192.0.2.1")
+    assert lines[0] == "announce eor ipv4 unicast"
+    assert sorted(lines[1:3]) == [
+        "announce attributes next-hop self nlri 10.0.0.0/26",
+        "withdraw attributes nlri 10.0.9.0/26",
+    ]
+
+
+def test_a_refused_route_is_reported_once_and_does_not_stop_the_rest() -> None:
+    outbox = Outbox()
+    peer = outbox.peer("192.0.2.1")
+    outbox.session_up("192.0.2.1", FAMILIES[:1])
+    peer.want("10.0.0.0/26", "nonsense")
+    drive(outbox)
+    refused = outbox.acknowledged(False)
+    assert refused is not None
+    assert refused.routes == ("10.0.0.0/26",)
+    peer.want("10.0.1.0/26", "next-hop self")
+    assert drive(outbox) == ["neighbor 192.0.2.1 announce attributes next-hop self nlri 10.0.1.0/26"]
+
+
+def test_a_command_that_meets_the_repetition_after_a_reconnect_is_flushed_once_more() -> None:
+    outbox, exabgp = Outbox(), ExaBGP(("192.0.2.1",), Random(1))
+    peer = outbox.peer("192.0.2.1")
+    exabgp.flap("192.0.2.1")
+    for n, attributes in enumerate(("med 4", "med 0")):
+        peer.want(f"10.0.{n}.0/24", attributes)
+        settle(outbox, exabgp)
+    peer.confirm()
+    settle(outbox, exabgp)
+    peer.want("10.0.1.0/24", "med 4")
+    exabgp.commands.extend(outbox.commands())
+    assert [command.attributes for command in exabgp.commands] == ["med 4"]
+    exabgp.flap("192.0.2.1")
+    exabgp.flap("192.0.2.1")  # up again before ExaBGP has read the command
+    settle(outbox, exabgp)
+    assert exabgp.peers["192.0.2.1"].view == {"10.0.0.0/24": "med 4", "10.0.1.0/24": "med 4"}
