@@ -1,0 +1,189 @@
+"""Families, and prefixes as *canonical raw bytes*.
+
+An NLRI travels through the whole project as the bytes of RFC 4271 §4.3: one length octet and as many prefix
+octets as the length needs, with every bit behind the length zero. Two spellings of one prefix (host bits
+are legal on the wire and mean nothing) are thus one key, and the bytes received can be sent on as they are.
+On an add-path session (RFC 7911 §3) an item is the four octets of the path identifier and then that.
+
+Cutting a field of NLRI into items is the one thing done per prefix, so it is done by one regular expression
+per family, which also proves that each item is canonical and no martian; only a field holding something
+else is walked octet by octet.
+
+Left out: labelled, VPN, flow and every other NLRI that is not a plain prefix.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Final, NamedTuple
+
+from .errors import ProtocolError
+from .iana import Afi, ErrorCode, Safi, UpdateSubcode
+
+_AFI_NAMES: Final = {Afi.IPV4: "ipv4", Afi.IPV6: "ipv6", Afi.L2VPN: "l2vpn", Afi.BGP_LS: "bgp-ls"}
+_SAFI_NAMES: Final = {
+    Safi.UNICAST: "unicast",
+    Safi.MULTICAST: "multicast",
+    Safi.MPLS_LABEL: "labeled",
+    Safi.EVPN: "evpn",
+    Safi.BGP_LS: "bgp-ls",
+    Safi.MPLS_VPN: "vpn",
+    Safi.ROUTE_TARGET: "route-target",
+    Safi.FLOW_SPECIFICATION: "flowspec",
+}
+
+
+class Family(NamedTuple):
+    """An AFI/SAFI pair. `str()` gives `ipv4-unicast`, and numbers (`afi16388-safi72`) where there is no
+    name.
+    """
+
+    afi: int
+    safi: int
+
+    def __str__(self) -> str:
+        afi = _AFI_NAMES[Afi(self.afi)] if self.afi in _AFI_NAMES else f"afi{self.afi}"
+        safi = _SAFI_NAMES[Safi(self.safi)] if self.safi in _SAFI_NAMES else f"safi{self.safi}"
+        return f"{afi}-{safi}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Family":
+        """Read what `str()` writes for a family of plain prefixes; ValueError names the choices."""
+        for family in _MARTIANS:
+            if str(family) == text:
+                return family
+        raise ValueError(f"unknown address family {text!r}; known are {', '.join(map(str, _MARTIANS))}")
+
+    @property
+    def bits(self) -> int:
+        """The longest prefix length of the family: 32 or 128."""
+        return 32 if self.afi == Afi.IPV4 else 128
+
+    def encode(self) -> bytes:
+        """AFI and SAFI as MP_REACH_NLRI has them: three octets."""
+        return self.afi.to_bytes(2, "big") + bytes((self.safi,))
+
+
+IPV4_UNICAST: Final = Family(1, 1)
+IPV6_UNICAST: Final = Family(2, 1)
+IPV4_MULTICAST: Final = Family(1, 2)
+IPV6_MULTICAST: Final = Family(2, 2)
+
+# Blocks that never name a reachable unicast destination. A prefix inside one is ignored (RFC 4271 §6.3,
+# "semantically incorrect"); one that merely covers such a block, like 0.0.0.0/0, is good.
+_MARTIANS: Final[dict[Family, tuple[str, ...]]] = {
+    IPV4_UNICAST: ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3"),
+    IPV6_UNICAST: ("::/127", "::ffff:0:0/96", "fe80::/10", "ff00::/8"),
+    IPV4_MULTICAST: ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3"),
+    IPV6_MULTICAST: ("::/127", "::ffff:0:0/96", "fe80::/10", "ff00::/8"),
+}
+_MARTIAN_NETWORKS: Final = {
+    family: tuple(ip_network(block) for block in blocks) for family, blocks in _MARTIANS.items()
+}
+
+
+def is_prefix_family(family: Family) -> bool:
+    """Whether this module can cut the family's NLRI."""
+    return family in _MARTIANS
+
+
+def _pattern(family: Family, first: str, common: Sequence[int], add_path: bool) -> "re.Pattern[bytes]":
+    """One canonical item of at least 8 bits whose first octet is in the class `first`.
+
+    `common` lists the prefix lengths to try first.
+    """
+    lengths = [*common, *(length for length in range(8, family.bits + 1) if length not in common)]
+    alternatives = []
+    for length in lengths:
+        octets, spare = -(-length // 8), -length % 8
+        last = "".join(f"\\x{octet:02x}" for octet in range(0, 256, 1 << spare))
+        rest = "." * (octets - 2) + f"[{last}]" if spare else "." * (octets - 1)
+        alternatives.append(f"\\x{length:02x}[{first}]{rest}")
+    identifier = "...." if add_path else ""
+    return re.compile(f"(?s:{identifier}(?:{'|'.join(alternatives)}))".encode("latin-1"))
+
+
+_IPV4_FIRST: Final = r"\x01-\x7e\x80-\xdf"
+_IPV6_FIRST: Final = r"\x01-\xfd"
+_FINDERS: Final[dict[tuple[Family, bool], Callable[[bytes], list[bytes]]]] = {
+    (family, add_path): _pattern(
+        family,
+        _IPV4_FIRST if family.afi == Afi.IPV4 else _IPV6_FIRST,
+        (24, 32, 22, 23, 16, 26) if family.afi == Afi.IPV4 else (64, 48, 128, 122, 32),
+        add_path,
+    ).findall
+    for family in _MARTIANS
+    for add_path in (False, True)
+}
+
+
+def finder(family: Family, add_path: bool) -> Callable[[bytes], list[bytes]]:
+    """The compiled cutter of a family, for a caller that checks the result itself.
+
+    If the joined items equal the field, then the items are all of it, canonical and without martians. If
+    not, nothing is known, and `split` is to be asked.
+    """
+    return _FINDERS[family, add_path]
+
+
+def split(data: bytes, family: Family, add_path: bool = False) -> list[bytes]:
+    """Cut an NLRI field into canonical items, martians included.
+
+    Raises ProtocolError 3/10 where a prefix is longer than the family allows or the field ends inside an
+    item.
+    """
+    items = _FINDERS[family, add_path](data)
+    if b"".join(items) == data:
+        return items
+    items = []
+    head = 4 if add_path else 0
+    bits = family.bits
+    position, end = 0, len(data)
+    while position < end:
+        start = position + head
+        if start >= end:
+            raise _unparsable(family, "the field ends inside a path identifier")
+        length = data[start]
+        if length > bits:
+            raise _unparsable(family, f"prefix length {length}")
+        stop = start + 1 + (length + 7 >> 3)
+        if stop > end:
+            raise _unparsable(family, "the field ends inside a prefix")
+        item = data[position:stop]
+        spare = -length & 7
+        if spare and item[-1] & (1 << spare) - 1:
+            item = item[:-1] + bytes((item[-1] >> spare << spare,))
+        items.append(item)
+        position = stop
+    return items
+
+
+def _unparsable(family: Family, what: str) -> ProtocolError:
+    return ProtocolError(
+        ErrorCode.UPDATE_MESSAGE,
+        UpdateSubcode.INVALID_NETWORK_FIELD,
+        f"{family} NLRI cannot be parsed: {what}",
+    )
+
+
+def nlri_of(prefix: IPv4Network | IPv6Network) -> bytes:
+    """The canonical bytes of a prefix."""
+    length = prefix.prefixlen
+    return bytes((length,)) + prefix.network_address.packed[: length + 7 >> 3]
+
+
+def prefix_of(nlri: bytes, family: Family) -> IPv4Network | IPv6Network:
+    """The prefix of canonical bytes without a path identifier; ValueError if they are not."""
+    length, octets = nlri[0], nlri[1:]
+    if family.afi == Afi.IPV4:
+        return IPv4Network((octets.ljust(4, b"\0"), length))
+    return IPv6Network((octets.ljust(16, b"\0"), length))
+
+
+def is_martian(nlri: bytes, family: Family) -> bool:
+    """Whether a prefix (canonical, no path identifier) lies within a block that is never routed."""
+    network = prefix_of(nlri, family)
+    return any(
+        network.prefixlen >= block.prefixlen and network.network_address in block
+        for block in _MARTIAN_NETWORKS[family]
+    )
