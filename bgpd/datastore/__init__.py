@@ -1,6 +1,7 @@
 """Where declared state lives: etcd, or a directory of YAML files. One interface, see `store`.
 
-Only this package and the adapters of the services do I/O. Nothing here knows what a resource means; that is `plan`'s.
+Only this package and the adapters of the services do I/O. Nothing here knows what a resource means; that
+is `plan`'s.
 """
 
 from bgpd.datastore.errors import Conflict, DatastoreError, Denied, Misconfigured, TooLarge, Unavailable

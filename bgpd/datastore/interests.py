@@ -1,9 +1,9 @@
 """What a reader wants to hear of, so that it is not told the rest.
 
-A node agent needs every Node, BGPPeer, BGPConfiguration, BGPFilter and IPPool, but of workload endpoints and block
-affinities only its own: with 5,000 nodes anything else is 5,000 × 5,000 work for the store. `node` narrows those
-two kinds. How a store carries that out is its own business (see `etcd_ranges` for etcd); what comes out is decided
-here alone, by `wants`.
+A node agent needs every Node, BGPPeer, BGPConfiguration, BGPFilter and IPPool, but of workload endpoints
+and block affinities only its own: with 5,000 nodes anything else is 5,000 x 5,000 work for the store.
+`node` narrows those two kinds. How a store carries that out is its own business (see `etcd_ranges` for
+etcd); what comes out is decided here alone, by `wants`.
 """
 
 from dataclasses import dataclass
@@ -23,11 +23,10 @@ def endpoint_prefix(node: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Interests:
-    """`kinds` None means every kind. `node` None means all nodes'. `alive` asks for the living nodes too."""
+    """`kinds` None means every kind; `node` None means all nodes' endpoints and affinities."""
 
     kinds: frozenset[str] | None = None
     node: str | None = None
-    alive: bool = False
 
     def wants_kind(self, kind: str) -> bool:
         return self.kinds is None or kind in self.kinds

@@ -1,7 +1,7 @@
 """The one interface through which declared state comes in: a snapshot in sync, then ordered changes.
 
-Two stores implement it, `EtcdStore` and `DirectoryStore`; `open_datastore` chooses by location. The reader's side
-is one loop:
+Two stores implement it, `EtcdStore` and `DirectoryStore`; `open_datastore` chooses by location. The
+reader's side is one loop:
 
     async with aclosing(store.watch(Interests(kinds=frozenset({"Node"})))) as updates:
         async for update in updates:
@@ -9,17 +9,19 @@ is one loop:
                 case Snapshot(): ...     # exactly once, first: the state to start from; act only from here on
                 case Changes(): ...      # then for ever: what became different
 
-Whatever happens between us and the store (it is killed, frozen, compacted, behind a dead link, our token expires),
-the loop never ends and never raises: the store re-lists and yields the *difference* to what it yielded before, so a
-delete that happened in a gap comes out as a delete and nothing comes out twice. `health()` says whether what was
-yielded is current. The writer's side is compare-and-swap throughout; `list`, `get` and the writes raise
-`DatastoreError`s at once instead of waiting.
+Whatever happens between us and the store (it is killed, frozen, compacted, behind a dead link, our token
+expires), the loop never ends and never raises: the store re-lists and yields the *difference* to what it
+yielded before, so a delete that happened in a gap comes out as a delete and nothing comes out twice.
+`health()` says whether what was yielded is current. The writer's side is compare-and-swap throughout;
+`list`, `get` and the writes raise `DatastoreError`s at once instead of waiting.
 
-Revisions are opaque: they are compared for equality and handed back to `update` and `delete`. With etcd an entry's
-revision is the key's ModRevision and grows; a directory has no history, its revision is a digest of the content.
+Revisions are opaque: they are compared for equality and handed back to `update` and `delete`. With etcd
+an entry's revision is the key's ModRevision and grows; a directory has no history, its revision is a
+digest of the content.
 
-Liveness is not a resource: a node holds it (`hold`) while it lives, and whoever asks for it (`Interests.alive`)
-sees the full set of living nodes in every update.
+Liveness is a resource of kind `NodeLease` that lives as long as its holder: `hold` writes it, bound to a
+lease, and it vanishes by itself when the holder does. Whoever is interested in the kind sees nodes come
+and go.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -51,8 +53,8 @@ class Change:
 class Invalid:
     """A value that cannot be read. The last good value of `key`, if there was one, stays in force.
 
-    `place` is the etcd key or file (with line); `key` is None when not even that could be told. `reason` is for
-    people and None when the place became readable again or went away.
+    `place` is the etcd key or file (with line); `key` is None when not even that could be told. `reason`
+    is for people and None when the place became readable again or went away.
     """
 
     place: str
@@ -67,17 +69,15 @@ class Snapshot:
     entries: tuple[Entry, ...]
     revision: int
     invalid: tuple[Invalid, ...] = ()
-    alive: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What became different, in the order it did. `invalid` holds news only; `alive` is always the whole set."""
+    """What became different, in the order it did. `invalid` holds news only."""
 
     changes: tuple[Change, ...]
     revision: int
     invalid: tuple[Invalid, ...] = ()
-    alive: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +110,9 @@ Write = Create | Update | Delete
 class Health:
     """How a store's watches are doing, for readiness, metrics and the operator's eyes.
 
-    `since` is a wall-clock time (seconds since the epoch) of the last change of `current`. `resyncs` counts re-lists
-    after the first, `repairs` the differences that only the periodic comparison found (should stay 0).
+    `since` is a wall-clock time (seconds since the epoch) of the last change of `current`. `resyncs`
+    counts re-lists after the first, `repairs` the differences that only the periodic comparison found
+    (should stay 0).
     """
 
     current: bool
@@ -131,7 +132,7 @@ class Hold(Protocol):
         """False while it is being (re-)acquired."""
 
     async def release(self) -> None:
-        """Let go at once. Without it (a crash, `Datastore.close`) the liveness runs out by itself after its TTL."""
+        """Let go at once. Without it (a crash, `Datastore.close`) liveness ends by itself after its TTL."""
 
 
 class Datastore(Protocol):
@@ -146,7 +147,7 @@ class Datastore(Protocol):
     async def list(self, interests: Interests = EVERYTHING) -> Snapshot: ...
 
     def watch(self, interests: Interests = EVERYTHING) -> AsyncGenerator[Snapshot | Changes, None]:
-        """First one `Snapshot`, then `Changes` for ever. Close the generator (`contextlib.aclosing`) to stop."""
+        """One `Snapshot`, then `Changes` for ever; close it (`contextlib.aclosing`) to stop."""
 
     async def get(self, key: Key) -> Entry | None: ...
 
@@ -160,9 +161,9 @@ class Datastore(Protocol):
     async def commit(self, writes: Sequence[Write], *, atomic: bool = True) -> int:
         """All writes or, at the first `Conflict`, none; gives the store's revision afterwards.
 
-        etcd takes at most 128 writes in a transaction: more raise TooLarge, unless `atomic` is False; then they go
-        in consecutive transactions and a Conflict tells how many writes had been committed before it.
-        A key may occur only once in `writes`.
+        etcd takes at most 128 writes in a transaction: more raise TooLarge, unless `atomic` is False;
+        then they go in consecutive transactions and a Conflict tells how many writes had been committed
+        before it. A key may occur only once in `writes`.
         """
 
     async def hold(self, node: str, ttl: float = 15.0) -> Hold:

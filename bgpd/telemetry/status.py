@@ -134,7 +134,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened, once. `kind` is a dotted name that never changes its meaning ("session.up")."""
+    """Something that happened, once. `kind` is a dotted name of fixed meaning ("session.up")."""
 
     id: int
     at: float
