@@ -1,0 +1,125 @@
+"""Cluster-wide BGP settings: the resource named ``default``, and ``node.<name>`` for three per-node
+exceptions.
+"""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from bgpd.resources.base import Model, NamedMetadata, Password, Resource
+from bgpd.resources.scalars import (
+    Address,
+    Asn,
+    Cidr,
+    Community,
+    CommunityValue,
+    Duration,
+    Port,
+    read_community,
+)
+
+DEFAULT_AS_NUMBER = 64512
+DEFAULT_LISTEN_PORT = 179
+DEFAULT_RESTART_TIME = 120.0
+DEFAULT_ROUTE_PRIORITY = 1024
+
+LogSeverity = Literal["Trace", "Debug", "Info", "Warning", "Error", "Fatal", "Panic", "None"]
+# The spec fields a ``node.<name>`` configuration may set.
+NODE_FIELDS = frozenset({"log_severity_screen", "prefix_advertisements", "listen_port"})
+
+
+class CidrBlock(Model):
+    """A block of service addresses."""
+
+    cidr: Cidr
+
+
+class NamedCommunity(Model):
+    """A name for a community value."""
+
+    name: str = Field(min_length=1)
+    value: CommunityValue
+
+
+class PrefixAdvertisement(Model):
+    """Communities, by name or value, for everything announced out of a CIDR."""
+
+    cidr: Cidr
+    communities: list[str] = Field(default=[])
+
+
+class BGPConfigurationSpec(Model):
+    """The settings; what is absent has Calico's default."""
+
+    log_severity_screen: LogSeverity | None = None
+    node_to_node_mesh_enabled: bool | None = None
+    as_number: Asn | None = None
+    service_cluster_ips: list[CidrBlock] | None = Field(None, alias="serviceClusterIPs")
+    service_external_ips: list[CidrBlock] | None = Field(None, alias="serviceExternalIPs")
+    service_load_balancer_ips: list[CidrBlock] | None = Field(None, alias="serviceLoadBalancerIPs")
+    service_load_balancer_aggregation: Literal["Enabled", "Disabled"] | None = None
+    communities: list[NamedCommunity] | None = None
+    prefix_advertisements: list[PrefixAdvertisement] | None = None
+    listen_port: Port | None = None
+    bind_mode: Literal["None", "NodeIP"] | None = None
+    node_mesh_password: Password | None = None
+    node_mesh_max_restart_time: Duration | None = None
+    ignored_interfaces: list[str] | None = None
+    ipv4_normal_route_priority: int | None = Field(None, alias="ipv4NormalRoutePriority", ge=1, le=2147483646)
+    ipv6_normal_route_priority: int | None = Field(None, alias="ipv6NormalRoutePriority", ge=1, le=2147483646)
+    local_workload_peering_ipv4: Address | None = Field(None, alias="localWorkloadPeeringIPV4")
+    local_workload_peering_ipv6: Address | None = Field(None, alias="localWorkloadPeeringIPV6")
+    program_cluster_routes: str | None = None
+
+    @model_validator(mode="after")
+    def _names_are_known_or_values(self) -> "BGPConfigurationSpec":
+        names = [community.name for community in self.communities or ()]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"the community name {name!r} is given twice")
+        if self.node_to_node_mesh_enabled is False and self.node_mesh_password is not None:
+            raise ValueError("nodeMeshPassword needs the node-to-node mesh; leave it out or enable the mesh")
+        if self.node_to_node_mesh_enabled is False and self.node_mesh_max_restart_time is not None:
+            raise ValueError(
+                "nodeMeshMaxRestartTime needs the node-to-node mesh; leave it out or enable the mesh"
+            )
+        return self
+
+    def community(self, name_or_value: str) -> Community | None:
+        """Resolve an entry of prefixAdvertisements; ``None`` when it is neither a value nor a name known
+        here.
+        """
+        for named in self.communities or ():
+            if named.name == name_or_value:
+                return named.value
+        try:
+            return read_community(name_or_value)
+        except ValueError:
+            return None
+
+
+class BGPConfiguration(Resource):
+    """``default`` for the cluster, ``node.<name>`` for one node."""
+
+    KIND: ClassVar[str] = "BGPConfiguration"
+    metadata: NamedMetadata = NamedMetadata()
+    spec: BGPConfigurationSpec = BGPConfigurationSpec()
+
+    @model_validator(mode="after")
+    def _node_fields_only(self) -> "BGPConfiguration":
+        if self.node is not None:
+            set_fields = {
+                name for name in self.spec.model_fields_set if getattr(self.spec, name, None) is not None
+            }
+            for name in sorted(set_fields & set(BGPConfigurationSpec.model_fields) - NODE_FIELDS):
+                alias = BGPConfigurationSpec.model_fields[name].alias
+                raise ValueError(
+                    f"{alias} can only be set in the BGPConfiguration named default; a node's may set "
+                    "logSeverityScreen, prefixAdvertisements and listenPort"
+                )
+        return self
+
+    @property
+    def node(self) -> str | None:
+        """The node this is for; ``None`` for the cluster's."""
+        return self.metadata.name.removeprefix("node.") if self.metadata.name.startswith("node.") else None

@@ -1,0 +1,253 @@
+"""Files of resources: several YAML or JSON documents, read strictly and with line numbers.
+
+A file is written by a person, so everything not understood is refused: an unknown kind or field with its line
+and the nearest known name, a key given twice, a value out of range. (What a *store* holds may come from a
+newer Calico and is kept; see ``codec``.)
+
+Plain YAML scalars are read by the YAML 1.2 core rules, not PyYAML's 1.1 ones: ``65000:100`` is text and not a
+base-60 number, ``on`` and ``no`` are words, dates stay text. ``calicoctl get -o yaml`` lists are expanded.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from bgpd.resources.base import Resource
+from bgpd.resources.codec import MODELS, errors_of, field_path, to_document
+from bgpd.resources.errors import ResourceError, joined
+from bgpd.resources.workload_endpoint import WorkloadEndpoint
+
+Place = tuple[int | str, ...]
+
+_INTEGER = re.compile(r"[-+]?[0-9]+|0x[0-9a-fA-F]+|0o[0-7]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_WORDS: Mapping[str, bool | None] = {
+    "": None, "~": None, "null": None, "Null": None, "NULL": None,
+    "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
+}  # fmt: skip
+_MAX_DEPTH = 64
+_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def load_documents(text: str, source: str) -> list[Resource]:
+    """Read every resource of a file. ``source`` is the file's name for messages.
+
+    Raises ``ResourceError`` at ``source:line``, with all further faults of the file in ``also``.
+    """
+    faults: list[ResourceError] = []
+    resources: list[Resource] = []
+    seen: dict[tuple[str, str, str], int] = {}
+    for data, lines in _documents(text, source):
+        try:
+            resource = _resource(data, lines, source)
+        except ResourceError as fault:
+            faults.append(fault)
+            continue
+        line = lines.get((), 1)
+        if resource.key in seen:
+            faults.append(
+                ResourceError(
+                    f"{source}:{line}",
+                    f"{resource.key} was already given on line {seen[resource.key]}",
+                    "keep one",
+                )
+            )
+            continue
+        seen[resource.key] = line
+        resources.append(resource)
+    if faults:
+        raise joined(faults)
+    return resources
+
+
+def dump_documents(resources: list[Resource]) -> str:
+    """Write resources as a YAML file that ``load_documents`` reads back."""
+    return str(
+        yaml.safe_dump_all(map(to_document, resources), sort_keys=False, allow_unicode=True, width=110)
+    )
+
+
+def _documents(text: str, source: str) -> Iterator[tuple[Any, dict[Place, int]]]:
+    is_json = text.lstrip()[:1] in ("{", "[")
+    if is_json:  # JSON allows tabs between tokens and YAML does not; inside a JSON string none can stand
+        text = text.replace("\t", " ")
+    try:
+        roots = list(yaml.compose_all(text, Loader=_LOADER))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = f"{error.context or ''} {error.problem or ''}".strip()
+        raise ResourceError(
+            f"{source}:{mark.line + 1 if mark else 1}", f"not readable as YAML: {problem}"
+        ) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ResourceError(source, f"not readable as YAML: {error}") from None
+    whole: Any = None
+    if is_json and len(roots) == 1:
+        try:
+            whole = json.loads(text)
+        except (ValueError, RecursionError):
+            whole = None
+    for root in roots:
+        lines: dict[Place, int] = {}
+        data = _plain(root, (), lines, source)
+        if data is None:
+            continue
+        data = whole if whole is not None else data
+        for place in _list_items(data):
+            item = data
+            for part in place:
+                item = item[part]
+            yield (
+                item,
+                {inner[len(place) :]: line for inner, line in lines.items() if inner[: len(place)] == place},
+            )
+
+
+def _list_items(data: Any) -> list[Place]:
+    if isinstance(data, list):
+        return [(index,) for index in range(len(data))]
+    if (
+        isinstance(data, dict)
+        and str(data.get("kind", "")).endswith("List")
+        and isinstance(data.get("items"), list)
+    ):
+        return [("items", index) for index in range(len(data["items"]))]
+    return [()]
+
+
+def _plain(node: yaml.Node, place: Place, lines: dict[Place, int], source: str) -> Any:
+    """Turn a YAML node into plain values, noting the line of each."""
+    line = node.start_mark.line + 1
+    lines[place] = line
+    if len(place) > _MAX_DEPTH:
+        raise ResourceError(f"{source}:{line}", f"nested deeper than {_MAX_DEPTH} levels")
+    if isinstance(node, yaml.ScalarNode):
+        return str(node.value) if node.style else _scalar(node.value)
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item, (*place, index), lines, source) for index, item in enumerate(node.value)]
+    mapping: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key_line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise ResourceError(f"{source}:{key_line}", "a field's name must be plain text")
+        name = str(key_node.value)
+        if name in mapping:
+            raise ResourceError(f"{source}:{key_line}", f"{name} is given twice", "keep one")
+        mapping[name] = _plain(value_node, (*place, name), lines, source)
+        lines[(*place, name)] = key_line
+    return mapping
+
+
+def _scalar(text: str) -> Any:
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INTEGER.fullmatch(text) and len(text) <= 100:
+        return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    return text
+
+
+def _resource(data: Any, lines: dict[Place, int], source: str) -> Resource:
+    top = f"{source}:{lines.get((), 1)}"
+    if not isinstance(data, dict):
+        raise ResourceError(top, "not a resource", "a document has apiVersion, kind, metadata and spec")
+    kind = data.get("kind")
+    model = MODELS.get(kind) if isinstance(kind, str) else None
+    if model is None:
+        where = f"{source}:{lines.get(('kind',), lines.get((), 1))}"
+        raise ResourceError(
+            where, f"unknown kind {kind!r}" if kind else "kind is required", _nearest(str(kind), MODELS)
+        )
+    version = data.get("apiVersion")
+    if version != model.API_VERSION:
+        where = f"{source}:{lines.get(('apiVersion',), lines.get((), 1))}"
+        raise ResourceError(where, f"apiVersion of {kind} is {version!r}", f"write {model.API_VERSION}")
+    metadata = data.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    title = f"{kind} {name}" if name else str(kind)
+    try:
+        resource = model.model_validate(data, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise joined(_with_lines(errors_of(error, ""), error, title, lines, source)) from None
+    faults = [
+        ResourceError(
+            _at(place, lines, source, title), f"unknown field {place[-1]}", _nearest(str(place[-1]), known)
+        )
+        for place, known in _unknown_fields(resource, ())
+    ]
+    if isinstance(resource, WorkloadEndpoint):
+        faults.extend(_endpoint_faults(resource, lines, source, title))
+        resource = _named(resource)
+    if (
+        resource.metadata.name == "unnamed"
+        and resource.key.name == "unnamed"
+        and "name" not in (metadata or {})
+    ):
+        faults.append(ResourceError(top, f"{kind}: metadata.name is required"))
+    if faults:
+        raise joined(faults)
+    return resource
+
+
+def _with_lines(
+    errors: list[ResourceError], report: ValidationError, title: str, lines: dict[Place, int], source: str
+) -> Iterator[ResourceError]:
+    for error, detail in zip(errors, report.errors(include_url=False), strict=True):
+        yield ResourceError(_at(detail["loc"], lines, source, title), error.what, error.remedy)
+
+
+def _at(place: Place, lines: dict[Place, int], source: str, title: str) -> str:
+    known = place
+    while known and known not in lines:
+        known = known[:-1]
+    path = field_path(place)
+    return f"{source}:{lines.get(known, 1)}: {title}" + (f": {path}" if path else "")
+
+
+def _unknown_fields(value: object, place: Place) -> Iterator[tuple[Place, list[str]]]:
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        known = [str(field.alias or name) for name, field in fields.items()]
+        # Kubernetes puts more into metadata than anything here reads; that is no mistake of a file's author.
+        if place != ("metadata",):
+            for name in value.model_extra or {}:
+                yield (*place, name), known
+        for name, field in fields.items():
+            if name in value.model_fields_set:
+                yield from _unknown_fields(getattr(value, name), (*place, str(field.alias or name)))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unknown_fields(item, (*place, index))
+
+
+def _endpoint_faults(
+    endpoint: WorkloadEndpoint, lines: dict[Place, int], source: str, title: str
+) -> Iterator[ResourceError]:
+    composed, given = endpoint.composed_name, endpoint.metadata.name
+    if "name" in endpoint.metadata.model_fields_set and composed and given != composed:
+        yield ResourceError(
+            _at(("metadata", "name"), lines, source, title),
+            f"{given!r} is not the name made of its node, orchestrator, workload and endpoint",
+            f"write {composed}, or leave the name out",
+        )
+
+
+def _named(endpoint: WorkloadEndpoint) -> WorkloadEndpoint:
+    if "name" in endpoint.metadata.model_fields_set or endpoint.composed_name is None:
+        return endpoint
+    metadata = endpoint.metadata.model_copy(update={"name": endpoint.composed_name})
+    return endpoint.model_copy(update={"metadata": metadata})
+
+
+def _nearest(name: str, known: Mapping[str, object] | list[str]) -> str:
+    by_lower = {item.lower(): item for item in known}
+    found = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    if found:
+        return f"did you mean {by_lower[found[0]]}?"
+    return f"known here: {', '.join(sorted(known))}"

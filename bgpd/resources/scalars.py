@@ -1,0 +1,270 @@
+"""The scalar values of the resources: how each is read, what range it has, and how it is written again.
+
+Every annotated type here turns wire text into a value Python can work with and gives Calico's own spelling
+back: an AS number may arrive as ``64512``, ``"64512"`` or ``"1.10"`` and leaves as a number; a duration
+arrives and leaves as Go writes it (``1m30s``) and is a float of seconds between. Messages say what would be
+accepted.
+"""
+
+import re
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
+from typing import Annotated, NamedTuple
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
+
+from bgpd.resources.selector import Selector
+
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+IPInterface = IPv4Interface | IPv6Interface
+
+MAX_ASN = 2**32 - 1
+_ASDOT = re.compile(r"(\d{1,5})\.(\d{1,5})")
+_GO_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_GO_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
+
+
+def _text(value: object, what: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"write {what} as text, not {value!r}")
+    return value
+
+
+def read_asn(value: object) -> int:
+    """Read an AS number written plainly or in asdot form. Raises ``ValueError``."""
+    number: int | None = None
+    if isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    elif isinstance(value, str):
+        if value.isascii() and value.isdigit():
+            number = int(value)
+        elif found := _ASDOT.fullmatch(value):
+            high, low = int(found[1]), int(found[2])
+            number = (high << 16) + low if max(high, low) < 1 << 16 else None
+    if number is None or not 1 <= number <= MAX_ASN:
+        raise ValueError(f'an AS number is 1 to {MAX_ASN}, or asdot text such as "1.10", not {value!r}')
+    return number
+
+
+def read_address(value: object) -> IPAddress:
+    """Read an IPv4 or IPv6 address without zone or length. Raises ``ValueError``."""
+    if isinstance(value, IPv4Address | IPv6Address):
+        return value
+    try:
+        address = ip_address(_text(value, "an address"))
+    except ValueError:
+        raise ValueError(f"{value!r} is no IPv4 or IPv6 address") from None
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        raise ValueError(
+            f"{value!r} has a zone, which means nothing on another machine; leave out %{address.scope_id}"
+        )
+    return address
+
+
+def read_network(value: object) -> IPNetwork:
+    """Read a CIDR; a bare address is a host route. Raises ``ValueError`` (host bits must be zero)."""
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    text = _text(value, "a CIDR")
+    try:
+        return ip_network(text)
+    except ValueError:
+        pass
+    try:
+        masked = ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{value!r} is no CIDR such as 10.0.0.0/16 or fd00::/48") from None
+    raise ValueError(f"{value!r} has bits set beyond its length; did you mean {masked}?")
+
+
+def read_interface(value: object) -> IPInterface:
+    """Read an address with its subnet's length (a bare address has the full length). Raises
+    ``ValueError``.
+    """
+    if isinstance(value, IPv4Interface | IPv6Interface):
+        return value
+    try:
+        return ip_interface(_text(value, "an address"))
+    except ValueError:
+        raise ValueError(f"{value!r} is no address with its subnet, such as 192.168.1.5/24") from None
+
+
+def read_duration(value: object) -> float:
+    """Read a duration as Go writes it (``90s``, ``1m30s``); seconds. Raises ``ValueError``."""
+    if isinstance(value, float):
+        return value
+    text = _text(value, "a duration with its unit, such as 90s,")
+    parts = list(_GO_DURATION.finditer(text))
+    if text == "0":
+        return 0.0
+    if not parts or "".join(part[0] for part in parts) != text:
+        raise ValueError(f"{value!r} is no duration such as 90s or 1m30s")
+    return sum(float(part[1]) * _GO_UNITS[part[2]] for part in parts)
+
+
+def write_duration(seconds: float) -> str:
+    """Write seconds as Go does: ``1h2m3s``, ``1.5s``, ``250ms``, ``0s``."""
+    if seconds == 0:
+        return "0s"
+    if seconds < 1:
+        milliseconds = round(seconds * 1e3, 6)
+        return f"{milliseconds:g}ms"
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    text = f"{hours}h" if hours else ""
+    text += f"{minutes}m" if hours or minutes else ""
+    rest = round(rest, 9)
+    return text + (f"{int(rest)}s" if rest == int(rest) else f"{rest!r}s")
+
+
+class Community(NamedTuple):
+    """A standard (``aa:nn``, two numbers of 16 bits) or large (three of 32 bits) community."""
+
+    numbers: tuple[int, ...]
+
+    @property
+    def is_large(self) -> bool:
+        return len(self.numbers) == 3
+
+    def __str__(self) -> str:
+        return ":".join(map(str, self.numbers))
+
+
+def read_community(value: object) -> Community:
+    """Read ``aa:nn`` or ``aa:nn:mm``. Raises ``ValueError``."""
+    if isinstance(value, Community):
+        return value
+    parts = _text(value, "a community (in quotes)").split(":")
+    if len(parts) in (2, 3) and all(part.isascii() and part.isdigit() and len(part) <= 10 for part in parts):
+        numbers = tuple(map(int, parts))
+        if max(numbers) <= (0xFFFF if len(parts) == 2 else 0xFFFFFFFF):
+            return Community(numbers)
+    raise ValueError(
+        f"{value!r} is no community: aa:nn with numbers up to 65535, or aa:nn:mm up to 4294967295"
+    )
+
+
+class PeerAddress(NamedTuple):
+    """Where a peer listens: its address, and a port if one was declared."""
+
+    address: IPAddress
+    port: int | None
+
+    def __str__(self) -> str:
+        if self.port is None:
+            return str(self.address)
+        return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
+
+
+def read_peer_address(value: object) -> PeerAddress:
+    """Read ``192.0.2.1``, ``192.0.2.1:1790``, ``2001:db8::1`` or ``[2001:db8::1]:1790``. Raises
+    ``ValueError``.
+    """
+    if isinstance(value, PeerAddress):
+        return value
+    text = _text(value, "a peer's address")
+    host, port = text, ""
+    if text.startswith("[") and "]" in text:
+        host, _, rest = text[1:].partition("]")
+        port = rest.removeprefix(":")
+        if rest and not rest.startswith(":"):
+            raise ValueError(f"{value!r} is no address; write [{host}]:PORT")
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+        port = port or "?"
+    address = read_address(host)
+    if not port:
+        return PeerAddress(address, None)
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535):
+        raise ValueError(f"the port in {value!r} is not a number from 1 to 65535")
+    return PeerAddress(address, int(port))
+
+
+def _read_name(value: str) -> str:
+    if _NAME.fullmatch(value) is None:
+        raise ValueError(
+            f"{value!r} is no name: letters, digits, '-', '_' and '.', at most 253, "
+            "beginning and ending with a letter or digit"
+        )
+    return value
+
+
+def _read_selector(value: str) -> str:
+    Selector.parse(value)
+    return value
+
+
+def _read_cluster_id(value: object) -> IPv4Address:
+    address = read_address(value)
+    if not isinstance(address, IPv4Address):
+        raise ValueError(f"{value!r} is no cluster ID: it is written like an IPv4 address, such as 244.0.0.1")
+    return address
+
+
+def _ipv4(value: IPNetwork) -> IPNetwork:
+    if value.version != 4:
+        raise ValueError(f"{value} is an IPv6 CIDR in an IPv4 rule")
+    return value
+
+
+def _ipv6(value: IPNetwork) -> IPNetwork:
+    if value.version != 6:
+        raise ValueError(f"{value} is an IPv4 CIDR in an IPv6 rule")
+    return value
+
+
+_as_text = PlainSerializer(str, return_type=str)
+
+
+def _schema(description: str, **more: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "description": description, **more})
+
+
+Asn = Annotated[
+    int,
+    BeforeValidator(read_asn),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_ASN}, {"type": "string"}],
+            "description": "AS number",
+        }
+    ),
+]
+Address = Annotated[IPAddress, BeforeValidator(read_address), _as_text, _schema("an IPv4 or IPv6 address")]
+Cidr = Annotated[IPNetwork, BeforeValidator(read_network), _as_text, _schema("a CIDR")]
+CidrV4 = Annotated[
+    IPNetwork, BeforeValidator(read_network), AfterValidator(_ipv4), _as_text, _schema("an IPv4 CIDR")
+]
+CidrV6 = Annotated[
+    IPNetwork, BeforeValidator(read_network), AfterValidator(_ipv6), _as_text, _schema("an IPv6 CIDR")
+]
+InterfaceAddress = Annotated[
+    IPInterface, BeforeValidator(read_interface), _as_text, _schema("an address with its subnet's length")
+]
+ClusterId = Annotated[
+    IPv4Address, BeforeValidator(_read_cluster_id), _as_text, _schema("32 bits, written as IPv4")
+]
+Duration = Annotated[
+    float,
+    BeforeValidator(read_duration),
+    PlainSerializer(write_duration, return_type=str),
+    _schema("90s, 1m30s"),
+]
+CommunityValue = Annotated[Community, BeforeValidator(read_community), _as_text, _schema("aa:nn or aa:nn:mm")]
+Peer = Annotated[
+    PeerAddress, BeforeValidator(read_peer_address), _as_text, _schema("address, address:port, [v6]:port")
+]
+Name = Annotated[str, AfterValidator(_read_name)]
+SelectorText = Annotated[str, AfterValidator(_read_selector)]
+Port = Annotated[int, Field(ge=1, le=65535)]
