@@ -1,0 +1,44 @@
+"""Rules for all tests: what is not installed skips a test with the reason, and fails it where CI=true."""
+
+import os
+from pathlib import Path
+from shutil import which
+
+import pytest
+
+from ctl.lab import netns
+
+PEERS = {
+    "bird": ("bird", "birdc"),
+    "etcd": ("etcd", "etcdctl"),
+    "frr": ("/usr/lib/frr/zebra", "/usr/lib/frr/bgpd", "vtysh"),
+    "gobgp": ("gobgpd", "gobgp"),
+    "mosquitto": ("mosquitto", "mosquitto_sub"),
+    "openbgpd": ("/usr/sbin/bgpd", "bgpctl"),
+}
+"""The daemons a test may ask for with ``@pytest.mark.peer(name)``, and the programs each must have."""
+
+
+def _missing(item: pytest.Item) -> str | None:
+    """Why this machine cannot run a test; None if it can."""
+    wanted = {name for mark in item.iter_markers("peer") for name in mark.args}
+    if item.get_closest_marker("etcd") is not None:
+        wanted.add("etcd")
+    for name in sorted(wanted):
+        for program in PEERS[name]:
+            if which(program) is None and not Path(program).is_file():
+                return f"{name} is not installed ({program} is missing); `./run test` brings it on Debian"
+    if item.get_closest_marker("scenario") is not None:
+        return netns.unavailable()
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before any fixture of a test: is what it is marked for here?"""
+    reason = _missing(item)
+    if reason is None:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"with CI=true nothing may be missing: {reason}", pytrace=False)
+    pytest.skip(reason)
