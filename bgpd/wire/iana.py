@@ -146,7 +146,8 @@ class ErrorCode(IntEnum):
     HOLD_TIMER_EXPIRED = 4
     FINITE_STATE_MACHINE = 5
     CEASE = 6
-    ROUTE_REFRESH_MESSAGE = 7
+    ROUTE_REFRESH_MESSAGE = 7  # RFC 7313
+    SEND_HOLD_TIMER_EXPIRED = 8  # RFC 9687
 
 
 class HeaderSubcode(IntEnum):
