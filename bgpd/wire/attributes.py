@@ -1,0 +1,516 @@
+"""Attribute sets: immutable, interned, and decoded no further than somebody asks.
+
+A route's path attributes are kept as the bytes they travel in. Routes with equal attributes share one
+`AttributeSet` and are compared by identity. What the bytes mean is decoded when first asked for and then
+kept in the object's slot; a reflector that passes a route on asks for almost nothing.
+
+The `Interner` finds the set of a received block with one dictionary lookup. A block not seen before is
+skimmed attribute by attribute, and there too each attribute's own bytes are looked up first: an AS_PATH or
+a community list is validated once however many sets carry it. Validation is never skipped, only not
+repeated. Whatever is not verbatim canonical goes to `examination`, which is slow and says exactly what is
+wrong.
+
+Memory. Sets are held strongly and swept: when the number of sets has doubled since the last sweep (or the
+owner calls `sweep`), those that only the interner still refers to are dropped. Weak references would drop
+them at once, but cost an object of 72 octets and about a third of the creation time per set, on the hottest
+path there is; a sweep costs some 30 ns per set, amortised over a doubling. The lookups of single attributes
+and of irregular blocks are caches of fixed size, cleared when full, and admit short keys only: a hostile
+peer can make them useless, but not large.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from . import as_path as paths
+from .as_path import AsPath
+from .attribute_rows import ROWS, Context, next_hop_fault
+from .errors import AttributeFault
+from .examination import encode_attribute
+from .iana import AS_TRANS, AttributeCode, AttributeFlag, Origin, SegmentType
+
+_EXTENDED: Final = int(AttributeFlag.EXTENDED_LENGTH)
+_OPTIONAL: Final = int(AttributeFlag.OPTIONAL)
+_TRANSITIVE: Final = int(AttributeFlag.TRANSITIVE)
+_PARTIAL: Final = int(AttributeFlag.PARTIAL)
+
+ORIGIN_BIT: Final = 1 << AttributeCode.ORIGIN
+AS_PATH_BIT: Final = 1 << AttributeCode.AS_PATH
+NEXT_HOP_BIT: Final = 1 << AttributeCode.NEXT_HOP
+MANDATORY: Final = ORIGIN_BIT | AS_PATH_BIT
+CLASSIC_MANDATORY: Final = MANDATORY | NEXT_HOP_BIT
+_REFLECTED: Final = 1 << AttributeCode.ORIGINATOR_ID | 1 << AttributeCode.CLUSTER_LIST
+
+
+def walk(raw: bytes) -> Iterator[tuple[int, int, bytes, bytes]]:
+    """The attributes of a valid block: (flags, code, value, the whole attribute)."""
+    position, end = 0, len(raw)
+    while position < end:
+        if raw[position] & _EXTENDED:
+            start = position + 4
+            stop = start + (raw[position + 2] << 8 | raw[position + 3])
+        else:
+            start = position + 3
+            stop = start + raw[position + 2]
+        yield raw[position], raw[position + 1], raw[start:stop], raw[position:stop]
+        position = stop
+
+
+class AttributeSet:
+    """The path attributes of a route.
+
+    `raw` are the accepted attributes in four-octet AS form, without MP_REACH_NLRI and MP_UNREACH_NLRI, in
+    the order received; NEXT_HOP is among them for IPv4 routes with an IPv4 next hop, and only there.
+    `present` has bit n set where attribute n is in `raw`. `next_hop` is the next hop's 4, 16 or 32 octets.
+
+    Everything below is decoded on first use. `med` and `local_pref` are None where absent. `first_as` is
+    the AS the route came from: the first of the AS path's leading sequence, 0 where the path is empty or
+    begins otherwise.
+    """
+
+    __slots__ = (
+        "as_path",
+        "as_path_length",
+        "cluster_list",
+        "communities",
+        "first_as",
+        "local_pref",
+        "med",
+        "next_hop",
+        "origin",
+        "originator_id",
+        "present",
+        "raw",
+    )
+
+    raw: bytes
+    present: int
+    next_hop: bytes
+    origin: int
+    as_path: AsPath
+    as_path_length: int
+    first_as: int
+    med: int | None
+    local_pref: int | None
+    communities: tuple[int, ...]
+    originator_id: bytes | None
+    cluster_list: tuple[bytes, ...]
+
+    def __init__(self, raw: bytes, present: int) -> None:
+        self.raw = raw
+        self.present = present
+
+    @classmethod
+    def of(cls, raw: bytes, next_hop: bytes = b"") -> "AttributeSet":
+        """A set outside any interner, of valid canonical bytes; for routes of our own and for tests.
+
+        `next_hop` is needed where `raw` holds none.
+        """
+        present = 0
+        for _flags, code, _value, _piece in walk(raw):
+            present |= 1 << code
+        made = cls(raw, present)
+        if next_hop:
+            made.next_hop = next_hop
+        return made
+
+    def __repr__(self) -> str:
+        return f"<AttributeSet {self.raw.hex()}>"
+
+    def __getattr__(self, name: str) -> object:
+        """Fill an empty slot. Python calls this only where the slot has no value yet."""
+        decoder = _LAZY.get(name)
+        if decoder is None:
+            raise AttributeError(f"AttributeSet has no attribute {name!r}")
+        value = decoder(self)
+        setattr(self, name, value)
+        return value
+
+    def value(self, code: int) -> bytes | None:
+        """The value of one attribute, None where absent."""
+        if not self.present >> code & 1:
+            return None
+        return next((value for _flags, found, value, _piece in walk(self.raw) if found == code), None)
+
+    def items(self) -> Iterator[tuple[int, int, bytes]]:
+        """(flags, code, value) of each attribute, in the order received."""
+        return ((flags, code, value) for flags, code, value, _piece in walk(self.raw))
+
+    def contains_as(self, asn: int) -> bool:
+        """Whether an AS number is anywhere in the AS path. Cheap where it is not."""
+        return asn.to_bytes(4, "big") in self.raw and any(asn in numbers for _kind, numbers in self.as_path)
+
+    def count_as(self, asn: int) -> int:
+        """How often an AS number is in the AS path."""
+        if asn.to_bytes(4, "big") not in self.raw:
+            return 0
+        return sum(numbers.count(asn) for _kind, numbers in self.as_path)
+
+    @property
+    def atomic_aggregate(self) -> bool:
+        """Whether ATOMIC_AGGREGATE is present."""
+        return bool(self.present >> AttributeCode.ATOMIC_AGGREGATE & 1)
+
+    @property
+    def aggregator(self) -> tuple[int, bytes] | None:
+        """AS number and BGP Identifier of the aggregating speaker."""
+        value = self.value(AttributeCode.AGGREGATOR)
+        return None if value is None else (int.from_bytes(value[:4], "big"), value[4:])
+
+    @property
+    def extended_communities(self) -> tuple[bytes, ...]:
+        """Eight octets each (RFC 4360 §2)."""
+        return _pieces(self.value(AttributeCode.EXTENDED_COMMUNITIES), 8)
+
+    @property
+    def ipv6_extended_communities(self) -> tuple[bytes, ...]:
+        """Twenty octets each (RFC 5701 §2)."""
+        return _pieces(self.value(AttributeCode.IPV6_EXTENDED_COMMUNITIES), 20)
+
+    @property
+    def large_communities(self) -> tuple[tuple[int, int, int], ...]:
+        """Global administrator and two local data parts each (RFC 8092 §3)."""
+        numbers = _numbers(self.value(AttributeCode.LARGE_COMMUNITIES))
+        return tuple(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
+
+    @property
+    def otc(self) -> int | None:
+        """The AS number of ONLY_TO_CUSTOMER (RFC 9234 §5)."""
+        return _number(self.value(AttributeCode.ONLY_TO_CUSTOMER))
+
+    @property
+    def unknown(self) -> tuple[tuple[int, int, bytes], ...]:
+        """(flags, code, value) of the transitive attributes passed on without being understood."""
+        return tuple(item for item in self.items() if item[1] not in ROWS)
+
+    def has_community(self, community: int) -> bool:
+        """Whether a community is attached. Cheap where it is not."""
+        return community.to_bytes(4, "big") in self.raw and community in self.communities
+
+    def rewritten(self, changes: Mapping[int, bytes | None]) -> bytes:
+        """`raw` with attributes replaced, added (in the order of their codes) or, for None, removed.
+
+        The values are those of known attributes and valid.
+        """
+        return rewrite(self.raw, changes)
+
+    def reflected(self, bgp_identifier: bytes, cluster_id: bytes) -> bytes:
+        """`raw` as a reflector passes it on (RFC 4456 §8): ORIGINATOR_ID set to `bgp_identifier`, the
+        identifier of the peer it came from, unless it is there already, and `cluster_id` put before the
+        CLUSTER_LIST.
+        """
+        if not self.present & _REFLECTED:
+            return b"%b\x80\x09\x04%b\x80\x0a\x04%b" % (self.raw, bgp_identifier, cluster_id)
+        return rewrite(
+            self.raw,
+            {
+                AttributeCode.ORIGINATOR_ID: self.originator_id or bgp_identifier,
+                AttributeCode.CLUSTER_LIST: cluster_id + (self.value(AttributeCode.CLUSTER_LIST) or b""),
+            },
+        )
+
+
+def _number(value: bytes | None) -> int | None:
+    return None if value is None else int.from_bytes(value, "big")
+
+
+def _pieces(value: bytes | None, size: int) -> tuple[bytes, ...]:
+    value = value or b""
+    return tuple(value[start : start + size] for start in range(0, len(value), size))
+
+
+def _numbers(value: bytes | None) -> tuple[int, ...]:
+    return tuple(int.from_bytes(piece, "big") for piece in _pieces(value, 4))
+
+
+def _first_as(attributes: AttributeSet) -> int:
+    path = attributes.as_path
+    while path and path[0][0] in (SegmentType.AS_CONFED_SEQUENCE, SegmentType.AS_CONFED_SET):
+        path = path[1:]
+    return path[0][1][0] if path and path[0][0] == SegmentType.AS_SEQUENCE else 0
+
+
+_LAZY: Final[dict[str, Callable[[AttributeSet], object]]] = {
+    "next_hop": lambda a: a.value(AttributeCode.NEXT_HOP) or b"",
+    "origin": lambda a: _number(a.value(AttributeCode.ORIGIN)) or 0,
+    "as_path": lambda a: paths.decode(a.value(AttributeCode.AS_PATH) or b""),
+    "as_path_length": lambda a: paths.length_of(a.as_path),
+    "first_as": _first_as,
+    "med": lambda a: _number(a.value(AttributeCode.MULTI_EXIT_DISC)),
+    "local_pref": lambda a: _number(a.value(AttributeCode.LOCAL_PREF)),
+    "communities": lambda a: _numbers(a.value(AttributeCode.COMMUNITIES)),
+    "originator_id": lambda a: a.value(AttributeCode.ORIGINATOR_ID),
+    "cluster_list": lambda a: _pieces(a.value(AttributeCode.CLUSTER_LIST), 4),
+}
+
+
+def _reference_counts(objects: Iterable[object]) -> list[int]:
+    return list(map(sys.getrefcount, objects))
+
+
+_UNSHARED: Final = _reference_counts({b"": AttributeSet(b"", 0)}.values())[0]
+"""What `_reference_counts` reports for an object that only a dictionary refers to."""
+
+
+class Interner:
+    """The attribute sets received in one context: octets per AS number, and side of the AS border.
+
+    Sessions of one context share one interner. `len()` is the number of sets held.
+    """
+
+    FACTS: Final = 4096
+    FACT_OCTETS: Final = 512
+    MEMOS: Final = 2048
+    MEMO_OCTETS: Final = 1024
+    SWEEP_FLOOR: Final = 4096
+
+    __slots__ = ("_facts", "_memos", "_sweep_at", "context", "multiprotocol", "sets")
+
+    def __init__(self, asn4: bool = True, internal: bool = False, loopback: bool = True) -> None:
+        self.context = Context(asn4, internal, loopback)
+        self.sets: dict[bytes, AttributeSet] = {}
+        """IPv4 sets with NEXT_HOP, by `raw`; on four-octet sessions that is also what a block looks like."""
+        self.multiprotocol: dict[bytes, AttributeSet] = {}
+        """Sets with the next hop outside, by its counted octets followed by `raw`."""
+        self._facts: dict[bytes, int] = {}
+        self._memos: dict[bytes, tuple[AttributeSet, tuple[AttributeFault, ...]]] = {}
+        self._sweep_at = self.SWEEP_FLOOR
+
+    def __len__(self) -> int:
+        return len(self.sets) + len(self.multiprotocol)
+
+    def admit(self, block: bytes) -> AttributeSet | None:
+        """The set of a new IPv4 block that is canonical and faultless as it stands; None if it is not."""
+        present = self._skim(block)
+        if present & CLASSIC_MANDATORY != CLASSIC_MANDATORY:
+            return None
+        return self._keep(self.sets, block, AttributeSet(block, present))
+
+    def admit_multiprotocol(self, key: bytes, block: bytes) -> AttributeSet | None:
+        """The same for a block whose MP_REACH_NLRI was cut out; `key` is that of `multiprotocol`."""
+        present = self._skim(block)
+        if present & CLASSIC_MANDATORY != MANDATORY:
+            return None
+        next_hop = key[1 : 1 + key[0]]
+        if next_hop_fault(next_hop, self.context.loopback) is not None:
+            return None
+        made = AttributeSet(block, present)
+        made.next_hop = next_hop
+        return self._keep(self.multiprotocol, key, made)
+
+    def intern(self, pieces: Mapping[int, bytes], next_hop: bytes = b"") -> AttributeSet:
+        """The set of attributes already judged, by code and in order.
+
+        With a `next_hop` of 16 or 32 octets NEXT_HOP is left out; with one of 4 it is put in (RFC 8950 §3
+        lets MP_REACH_NLRI carry an IPv4 route with an IPv4 next hop, which is the same route as one
+        without).
+        """
+        if next_hop:
+            pieces = {code: piece for code, piece in pieces.items() if code != AttributeCode.NEXT_HOP}
+        if len(next_hop) == 4:
+            pieces = {
+                **pieces,
+                AttributeCode.NEXT_HOP: encode_attribute(AttributeCode.NEXT_HOP, _TRANSITIVE, next_hop),
+            }
+            pieces = {code: pieces[code] for code in _with_next_hop_placed(pieces)}
+        raw = b"".join(pieces.values())
+        outside = len(next_hop) > 4
+        key = bytes((len(next_hop),)) + next_hop + raw if outside else raw
+        store = self.multiprotocol if outside else self.sets
+        known = store.get(key)
+        if known is not None:
+            return known
+        made = AttributeSet(raw, sum(1 << code for code in pieces))
+        if outside:
+            made.next_hop = next_hop
+        return self._keep(store, key, made)
+
+    def memo(self, block: bytes) -> tuple[AttributeSet, tuple[AttributeFault, ...]] | None:
+        """What an irregular IPv4 block was found to mean, if it is remembered."""
+        return self._memos.get(block)
+
+    def remember(self, block: bytes, attributes: AttributeSet, faults: Sequence[AttributeFault]) -> None:
+        """Remember what an irregular IPv4 block means."""
+        if len(block) <= self.MEMO_OCTETS:
+            if len(self._memos) >= self.MEMOS:
+                self._memos.clear()
+            self._memos[block] = attributes, tuple(faults)
+
+    def sweep(self) -> int:
+        """Drop the sets nobody else refers to; how many those were."""
+        self._memos.clear()
+        before = len(self)
+        for store in (self.sets, self.multiprotocol):
+            counts = _reference_counts(store.values())
+            for key in [key for key, count in zip(store, counts, strict=True) if count <= _UNSHARED]:
+                del store[key]
+        self._sweep_at = max(self.SWEEP_FLOOR, 2 * len(self))
+        return before - len(self)
+
+    def _keep(self, store: dict[bytes, AttributeSet], key: bytes, made: AttributeSet) -> AttributeSet:
+        if len(self.sets) + len(self.multiprotocol) >= self._sweep_at:
+            self.sweep()
+        store[key] = made
+        return made
+
+    def _skim(self, block: bytes) -> int:
+        """The `present` bits of a block in which every attribute can stand as it is, once; 0 otherwise."""
+        facts = self._facts
+        position, end, present = 0, len(block), 0
+        try:
+            while position < end:
+                stop = position + 3 + block[position + 2]
+                bit = facts.get(block[position:stop])
+                if bit is None:
+                    if block[position] & _EXTENDED:
+                        stop = position + 4 + (block[position + 2] << 8 | block[position + 3])
+                    bit = facts.get(block[position:stop]) or self._fact(block[position:stop], stop - position)
+                if present & bit or not bit:
+                    return 0
+                present |= bit
+                position = stop
+        except IndexError:  # the block ends inside a header
+            return 0
+        return present
+
+    def _fact(self, piece: bytes, length: int) -> int:
+        """The bit of an attribute that can stand as it is, 0 if it cannot; a positive answer is remembered."""
+        if len(piece) != length:
+            return 0
+        flags, code = piece[0], piece[1]
+        row = ROWS.get(code)
+        if row is None:
+            if flags & 0xEF != _OPTIONAL | _TRANSITIVE | _PARTIAL or code in _NEVER_VERBATIM:
+                return 0
+        else:
+            allowed = flags & ~_EXTENDED
+            if allowed != row.flags and (
+                allowed != row.flags | _PARTIAL or row.flags != _OPTIONAL | _TRANSITIVE
+            ):
+                return 0
+            if code in _NEVER_VERBATIM or (row.internal_only and not self.context.internal):
+                return 0
+            if not self.context.asn4 and code in _AS_CODES:
+                return 0
+            if row.check(piece[4 if flags & _EXTENDED else 3 :], self.context) is not None:
+                return 0
+        bit = 1 << code
+        if length <= self.FACT_OCTETS:
+            if len(self._facts) >= self.FACTS:
+                self._facts.clear()
+            self._facts[piece] = bit
+        return bit
+
+
+_AS_CODES: Final = frozenset({AttributeCode.AS_PATH, AttributeCode.AGGREGATOR})
+_NEVER_VERBATIM: Final = frozenset(
+    {
+        0,
+        AttributeCode.MP_REACH_NLRI,
+        AttributeCode.MP_UNREACH_NLRI,
+        AttributeCode.AS4_PATH,
+        AttributeCode.AS4_AGGREGATOR,
+    }
+)
+
+
+def _with_next_hop_placed(pieces: Mapping[int, bytes]) -> list[int]:
+    """The codes in order, NEXT_HOP moved behind the lower ones that lead."""
+    others = [code for code in pieces if code != AttributeCode.NEXT_HOP]
+    place = next((at for at, code in enumerate(others) if code > AttributeCode.NEXT_HOP), len(others))
+    return [*others[:place], AttributeCode.NEXT_HOP, *others[place:]]
+
+
+def rewrite(raw: bytes, changes: Mapping[int, bytes | None]) -> bytes:
+    """A valid block with attributes replaced, added (before the first of a higher code) or, for None,
+    removed.
+    """
+    parts: list[tuple[int, bytes]] = [(code, piece) for _flags, code, _value, piece in walk(raw)]
+    for code, value in changes.items():
+        at = next((index for index, (found, _piece) in enumerate(parts) if found == code), None)
+        if at is not None:
+            del parts[at]
+        if value is not None:
+            if at is None:
+                at = next((index for index, (found, _piece) in enumerate(parts) if found > code), len(parts))
+            parts.insert(at, (code, encode_attribute(code, ROWS[code].flags, value)))
+    return b"".join(piece for _code, piece in parts)
+
+
+def encode_attributes(
+    *,
+    origin: int = Origin.IGP,
+    as_path: AsPath = (),
+    next_hop: bytes = b"",
+    med: int | None = None,
+    local_pref: int | None = None,
+    atomic_aggregate: bool = False,
+    aggregator: tuple[int, bytes] | None = None,
+    communities: Sequence[int] = (),
+    originator_id: bytes | None = None,
+    cluster_list: Sequence[bytes] = (),
+    extended_communities: Sequence[bytes] = (),
+    ipv6_extended_communities: Sequence[bytes] = (),
+    large_communities: Sequence[tuple[int, int, int]] = (),
+    otc: int | None = None,
+    unknown: Sequence[tuple[int, int, bytes]] = (),
+) -> bytes:
+    """A block of typed values, in the order of their codes; the inverse of `AttributeSet`'s attributes.
+
+    NEXT_HOP is put in where `next_hop` has four octets. `unknown` holds (flags, code, value), codes
+    ascending.
+    """
+    values: dict[AttributeCode, bytes | None] = {
+        AttributeCode.ORIGIN: bytes((origin,)),
+        AttributeCode.AS_PATH: paths.encode(as_path),
+        AttributeCode.NEXT_HOP: next_hop if len(next_hop) == 4 else None,
+        AttributeCode.MULTI_EXIT_DISC: _four(med),
+        AttributeCode.LOCAL_PREF: _four(local_pref),
+        AttributeCode.ATOMIC_AGGREGATE: b"" if atomic_aggregate else None,
+        AttributeCode.AGGREGATOR: aggregator and aggregator[0].to_bytes(4, "big") + aggregator[1],
+        AttributeCode.COMMUNITIES: b"".join(c.to_bytes(4, "big") for c in communities) or None,
+        AttributeCode.ORIGINATOR_ID: originator_id,
+        AttributeCode.CLUSTER_LIST: b"".join(cluster_list) or None,
+        AttributeCode.EXTENDED_COMMUNITIES: b"".join(extended_communities) or None,
+        AttributeCode.IPV6_EXTENDED_COMMUNITIES: b"".join(ipv6_extended_communities) or None,
+        AttributeCode.LARGE_COMMUNITIES: b"".join(
+            part.to_bytes(4, "big") for community in large_communities for part in community
+        )
+        or None,
+        AttributeCode.ONLY_TO_CUSTOMER: _four(otc),
+    }
+    known = [
+        encode_attribute(code, ROWS[code].flags, value) for code, value in values.items() if value is not None
+    ]
+    return b"".join(known + [encode_attribute(code, flags, value) for flags, code, value in unknown])
+
+
+def _four(value: int | None) -> bytes | None:
+    return None if value is None else value.to_bytes(4, "big")
+
+
+def for_old_speaker(raw: bytes) -> bytes:
+    """A block as a two-octet speaker must get it (RFC 6793 §4.2.2).
+
+    AS_PATH and AGGREGATOR shrink to two octets per AS number; where that loses anything, AS4_PATH (without
+    confederation segments) and AS4_AGGREGATOR carry it along.
+    """
+    parts: list[tuple[int, bytes]] = []
+    for flags, code, value, piece in walk(raw):
+        if code == AttributeCode.AS_PATH:
+            path = paths.decode(value)
+            parts.append((code, encode_attribute(code, flags, paths.encode(path, width=2))))
+            true_path = paths.without_confederation(path)
+            if any(number > 0xFFFF for _kind, numbers in true_path for number in numbers):
+                extra = AttributeCode.AS4_PATH
+                parts.append((extra, encode_attribute(extra, ROWS[extra].flags, paths.encode(true_path))))
+        elif code == AttributeCode.AGGREGATOR:
+            asn = int.from_bytes(value[:4], "big")
+            short = (asn if asn <= 0xFFFF else AS_TRANS).to_bytes(2, "big")
+            parts.append((code, encode_attribute(code, flags, short + value[4:])))
+            if asn > 0xFFFF:
+                extra = AttributeCode.AS4_AGGREGATOR
+                parts.append((extra, encode_attribute(extra, ROWS[extra].flags, value)))
+        else:
+            parts.append((code, piece))
+    return b"".join(piece for _code, piece in sorted(parts, key=lambda part: part[0]))
