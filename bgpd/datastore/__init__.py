@@ -6,6 +6,7 @@ is `plan`'s.
 
 from bgpd.datastore.errors import Conflict, DatastoreError, Denied, Misconfigured, TooLarge, Unavailable
 from bgpd.datastore.interests import EVERYTHING, Interests
+from bgpd.datastore.location import open_datastore
 from bgpd.datastore.store import (
     Change,
     Changes,
@@ -42,4 +43,5 @@ __all__ = [
     "Unavailable",
     "Update",
     "Write",
+    "open_datastore",
 ]

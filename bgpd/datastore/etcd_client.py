@@ -141,6 +141,10 @@ class EtcdClient:
         self._closed = False
 
     @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
     def endpoint(self) -> str:
         """The endpoint in use, or the one that will be tried next."""
         if self._current is not None:

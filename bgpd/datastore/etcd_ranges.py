@@ -72,19 +72,14 @@ class Spread:
     def namespace_of(self, key: bytes) -> bytes:
         return key[len(self.root) :].partition(b"/")[0]
 
-    def gaps(self, namespaces: Iterable[bytes]) -> list[Range]:
-        """What lies between the keys of `namespaces`, before the first and after the last."""
-        # Order by the full prefix: "a-b/" sorts before "a/", though "a" sorts before "a-b".
-        ordered = sorted(self.root + namespace + b"/" for namespace in namespaces)
-        starts = [self.root, *(prefix_end(prefix) for prefix in ordered)]
-        ends = [*ordered, prefix_end(self.root)]
+    def gaps(self, namespaces: Iterable[bytes], within: Range | None = None) -> list[Range]:
+        """What lies between the keys of `namespaces`, before the first and after the last of them."""
+        # Ordered by the full prefix: "a-b/" sorts before "a/", though "a" sorts before "a-b".
+        outer = within or self.whole()
+        prefixes = sorted(self.root + namespace + b"/" for namespace in namespaces)
+        starts = [outer.start, *map(prefix_end, prefixes)]
+        ends = [*prefixes, outer.end]
         return [Range(start, end) for start, end in zip(starts, ends, strict=True) if start < end]
-
-    def split(self, gap: Range, namespace: bytes) -> list[Range]:
-        """The ranges that take the place of `gap` now that `namespace` is known to lie in it."""
-        prefix = self.root + namespace + b"/"
-        parts = [Range(gap.start, prefix), self.own(namespace), Range(prefix_end(prefix), gap.end)]
-        return [part for part in parts if part.start < part.end]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +88,6 @@ class Layout:
 
     fixed: tuple[Range, ...]
     spread: Spread | None = None
-
-    def is_gap(self, range: Range) -> bool:
-        """Whether a watched range exists only to reveal new namespaces."""
-        spread = self.spread
-        return (
-            spread is not None
-            and range.start >= spread.root
-            and range.end <= prefix_end(spread.root)
-            and not range.start.endswith(spread.node_prefix[:-1] + b"-.")
-        )
 
 
 def layout(interests: Interests) -> Layout:

@@ -1,0 +1,79 @@
+"""A key that exists while its holder lives: bound to an etcd lease that is refreshed three times per TTL.
+
+When the lease is lost (etcd was away for longer than the TTL, or somebody revoked it), a new one is taken
+and the key written again. A restarted holder simply writes the key under its own new lease; the old one
+then expires without taking the key along, so a quick restart shows no gap.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from bgpd.datastore.backoff import Backoff
+from bgpd.datastore.errors import DatastoreError
+from bgpd.datastore.etcd_client import EtcdClient
+from bgpd.datastore.etcd_stubs import rpc
+
+_log = logging.getLogger(__name__)
+
+
+class EtcdHold:
+    """Holds `key` = `value` alive until released. Start with `acquire`."""
+
+    def __init__(self, client: EtcdClient, key: bytes, value: bytes, ttl: float) -> None:
+        self._client = client
+        self._key = key
+        self._value = value
+        self._ttl = max(1, round(ttl))
+        self._lease = 0
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def held(self) -> bool:
+        return self._lease != 0
+
+    async def acquire(self) -> None:
+        """Write the key for the first time, then keep it from a task of our own. Raises DatastoreError."""
+        await self._take()
+        self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"hold {self._key!r}")
+
+    async def release(self) -> None:
+        """Give the key up now; if etcd cannot be reached, it runs out by itself."""
+        await self.abandon()
+        lease, self._lease = self._lease, 0
+        if lease:
+            try:
+                await self._client.request(rpc.LeaseRevokeRequest(ID=lease))
+            except DatastoreError as error:
+                _log.warning("liveness not released, it ends within %d s: %s", self._ttl, error)
+
+    async def abandon(self) -> None:
+        """Stop refreshing, and leave the key to its TTL."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def _take(self) -> None:
+        lease = (await self._client.request(rpc.LeaseGrantRequest(TTL=self._ttl))).message.ID
+        put = rpc.RequestOp(request_put=rpc.PutRequest(key=self._key, value=self._value, lease=lease))
+        await self._client.request(rpc.TxnRequest(success=[put]))
+        self._lease = lease
+
+    async def _keep(self) -> None:
+        backoff = Backoff(0.1, max(0.2, self._ttl / 3))
+        while True:
+            try:
+                if self._lease and await self._client.keep_alive(self._lease) > 0:
+                    backoff.reset()
+                    await asyncio.sleep(self._ttl / 3)
+                    continue
+                if self._lease:
+                    _log.warning("liveness lease of %s was lost; taking a new one", self._key.decode())
+                self._lease = 0
+                await self._take()
+                backoff.reset()
+            except DatastoreError as error:
+                _log.warning("liveness of %s cannot be refreshed: %s", self._key.decode(), error)
+                await asyncio.sleep(backoff.next())

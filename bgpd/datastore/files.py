@@ -1,0 +1,66 @@
+"""Resource files as texts: what is in them, and a text with one resource replaced, added or removed.
+
+An edit touches only the document it is about: comments, order and spelling of the other documents of a file
+stay as their author left them. Pure; reading and writing files is `directory_tree`'s.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from hashlib import blake2b
+from pathlib import PurePath
+from urllib.parse import quote
+
+from bgpd.resources import Key, Resource, dump_documents, encode, load_documents, to_document
+
+SUFFIXES = frozenset({".yaml", ".yml", ".json"})
+_SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
+
+
+def revision_of(resource: Resource) -> int:
+    """A digest of the content, 56 bits: equal content, equal revision."""
+    return int.from_bytes(blake2b(encode(resource), digest_size=7).digest(), "big")
+
+
+def path_for(key: Key) -> PurePath:
+    """Where a resource that is in no file yet is written, relative to the directory."""
+    parts = [f"{key.kind.lower()}s", *([key.namespace] if key.namespace else []), key.name]
+    *folders, name = (quote(part, safe=":@+=,").replace("%2F", "_") for part in parts)
+    return PurePath(*folders, f"{name}.yaml")
+
+
+def edited(text: str, edits: Mapping[Key, Resource | None], *, is_json: bool) -> str:
+    """`text` with each key's resource replaced, added at the end, or (None) removed; "" if nothing is left.
+
+    `text` must be readable. Raises ResourceError if it is not.
+    """
+    remaining = dict(edits)
+    if is_json or text.lstrip()[:1] in ("{", "["):
+        kept = [
+            changed
+            for resource in load_documents(text, "")
+            if (changed := remaining.pop(resource.key, resource)) is not None
+        ]
+        kept += [resource for resource in remaining.values() if resource is not None]
+        return _as_json(kept) if kept else ""
+    documents: list[str] = []
+    for document in _SEPARATOR.split(text):
+        resources = load_documents(document, "")
+        if not any(resource.key in remaining for resource in resources):
+            if document.strip():
+                documents.append(document.strip("\n") + "\n")
+            continue
+        for resource in resources:
+            changed = remaining.pop(resource.key, resource)
+            if changed is not None:
+                documents.append(dump_documents([changed]))
+    documents += [dump_documents([resource]) for resource in remaining.values() if resource is not None]
+    if not any(load_documents(document, "") for document in documents):
+        return ""
+    return "---\n".join(documents)
+
+
+def _as_json(resources: list[Resource]) -> str:
+    documents = [to_document(resource) for resource in resources]
+    whole = documents[0] if len(documents) == 1 else documents
+    return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
