@@ -1,5 +1,128 @@
-"""The operator's command."""
+"""Entry point of `cairn`: finds the command, runs it, turns failures into exit codes.
+
+`COMMANDS` declares every command. Only the module of the command that was asked for is imported; the others
+appear in `cairn --help` by their row alone. That is why the names are modules to import by name rather than
+import statements: gRPC, ExaBGP and the netlink library together cost more than a second that `--help` must
+not take.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from typing import Annotated
+
+import typer
+
+from ctl.exits import ExitCode, Failure, report
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One command: its name, the module in `ctl.commands` that has it, and what the help says about it."""
+
+    name: str
+    module: str
+    panel: str
+    summary: str
+    example: str
+
+
+_DECLARED, _LIVE, _RUN = "Declared state", "The running cluster", "Services and tools"
+
+COMMANDS: tuple[Row, ...] = (
+    Row("apply", "apply", _DECLARED, "Create or change resources, all in one transaction.",
+        "cairn apply -f peers.yaml --datastore etcd://10.0.0.5:2379"),
+    Row("get", "get", _DECLARED, "Show resources.", "cairn get bgppeers -o wide"),
+    Row("delete", "delete", _DECLARED, "Delete resources, all in one transaction.",
+        "cairn delete bgppeer rack-1-tor"),
+    Row("validate", "validate", _DECLARED, "Check resource files without touching any datastore.",
+        "cairn validate -f cluster/"),
+    Row("plan", "plan", _DECLARED, "What one node would do, and why: peerings, routes, policy.",
+        "cairn plan node-1"),
+    Row("diff", "diff", _DECLARED, "What a file would change on every node if it were applied.",
+        "cairn diff -f peers.yaml"),
+    Row("explain", "explain", _DECLARED, "Where a prefix comes from and who should have it.",
+        "cairn explain 10.77.1.5"),
+    Row("render", "render", _DECLARED, "The plan of a node as BIRD or ExaBGP configuration.",
+        "cairn render bird --node node-1 --version 2"),
+    Row("status", "status", _LIVE, "Is the cluster well? The first line says it.", "cairn status"),
+    Row("peers", "peers", _LIVE, "Every BGP session, as each service sees it.", "cairn peers -o wide"),
+    Row("routes", "routes", _LIVE, "Routes as each service has them.", "cairn routes 10.77.1.5"),
+    Row("agent", "agent", _RUN, "Run the node agent.", "cairn agent --config /etc/cairn/agent.yaml"),
+    Row("reflector", "reflector", _RUN, "Run a route reflector.",
+        "cairn reflector --config /etc/cairn/reflector.yaml"),
+    Row("lab", "lab", _RUN, "A whole cluster on this machine, live, in under a minute.",
+        "cairn lab --nodes 4 --reflectors 2 --store etcd"),
+    Row("doctor", "doctor", _RUN, "Check this machine; every finding comes with its remedy.",
+        "cairn doctor --datastore etcd://10.0.0.5:2379"),
+)  # fmt: skip
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cairn {metadata.version('cairn')}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Every workload of a cluster reachable by its own address, over plain BGP.
+
+    Exit codes: 0 fine, 1 degraded or different, 2 wrong usage, 3 unreachable, 4 invalid.
+    """
+
+
+def _listed_only() -> None:
+    raise AssertionError("a command that was not loaded was run")
+
+
+def application(wanted: str | None) -> typer.Typer:
+    """The command line with the command `wanted` loaded and the others listed; `None` loads all."""
+    app = typer.Typer(
+        name="cairn",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for row in COMMANDS:
+        epilog = f"Example: {row.example}"
+        if wanted is not None and row.name != wanted:
+            app.command(row.name, help=row.summary, rich_help_panel=row.panel)(_listed_only)
+            continue
+        module = import_module(f"ctl.commands.{row.module}")
+        group: typer.Typer | None = getattr(module, "app", None)
+        if group is not None:
+            app.add_typer(group, name=row.name, help=row.summary, rich_help_panel=row.panel, epilog=epilog)
+        else:
+            command: Callable[..., object] = module.command
+            app.command(row.name, short_help=row.summary, rich_help_panel=row.panel, epilog=epilog)(command)
+    return app
+
+
+def wanted_command(arguments: Sequence[str], completing: bool) -> str | None:
+    """The command that `arguments` name: "" if none is named, `None` if all are needed (shell completion).
+
+    No option of `cairn` itself takes a value, so the first word that is no option is the command.
+    """
+    if completing:
+        return None
+    return next((word for word in arguments if not word.startswith("-")), "")
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line and exit."""
+    app = application(wanted_command(sys.argv[1:], "_CAIRN_COMPLETE" in os.environ))
+    try:
+        app(prog_name="cairn")
+    except Failure as failure:
+        report(failure, sys.stderr)
+        sys.exit(failure.code)
+    except BrokenPipeError:  # the reader of our output (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(ExitCode.OK)

@@ -1,0 +1,73 @@
+"""`cairn apply`: make the datastore hold what the files say, all or nothing, after saying what that means."""
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import uuid4
+
+import typer
+
+from bgpd.resources import Resource
+from ctl import options, state
+from ctl.consequences import Consequences, consequences
+from ctl.edits import Edit, Verb, changes_of, edits_for, writes_of
+from ctl.exits import ExitCode, Failure
+from ctl.output import Format, as_json, as_yaml
+from ctl.summary import document, lines
+
+
+def command(
+    filename: options.Files = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask, even if sessions would drop.")
+    ] = False,
+    output: options.Output = Format.TABLE,
+    datastore: options.Datastore = None,
+) -> None:
+    """Create or change the resources in the files, all in one transaction.
+
+    First shows which resources change and what that does to the sessions and routes of every node. On a
+    terminal it asks before sessions drop.
+    """
+    state.run(_apply(state.from_files(filename), datastore, dry_run, yes, output))
+
+
+async def _apply(
+    wanted: Sequence[Resource], location: str | None, dry_run: bool, yes: bool, form: Format
+) -> None:
+    async with state.opened(location) as store:
+        found = await state.snapshot(store)
+        present = {entry.key: entry for entry in found.entries}
+        edits = edits_for(wanted, present, datetime.now(UTC), (uuid4() for _ in wanted))
+        before = state.resource_set(found)
+        effect = consequences(before, before.with_changes(changes_of(edits)))
+        _tell(edits, effect, form)
+        if dry_run or not writes_of(edits):
+            return
+        if effect.drops and not yes and sys.stdin.isatty() and not _agreed(effect):
+            raise Failure(ExitCode.DIFFERS, "nothing was applied")
+        await store.commit(writes_of(edits))
+    if form in (Format.TABLE, Format.WIDE):
+        print(f"applied: {_counted(edits)}, at {store.location}")
+
+
+def _agreed(effect: Consequences) -> bool:
+    return typer.confirm(f"{effect.drops} sessions would drop. Apply?", default=False, err=True)
+
+
+def _counted(edits: Sequence[Edit]) -> str:
+    names = {Verb.CREATE: "created", Verb.CHANGE: "changed", Verb.KEEP: "unchanged", Verb.DELETE: "deleted"}
+    counts = {name: sum(edit.verb is verb for edit in edits) for verb, name in names.items()}
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing"
+
+
+def _tell(edits: Sequence[Edit], effect: Consequences, form: Format) -> None:
+    match form:
+        case Format.JSON:
+            print(as_json(document(edits, effect)))
+        case Format.YAML:
+            print(as_yaml(document(edits, effect)), end="")
+        case _:
+            print("\n".join(lines(edits, effect)))

@@ -1,0 +1,84 @@
+"""`cairn delete`: take resources away, all or nothing, after saying what that means."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bgpd.datastore import Entry
+from bgpd.resources import Key
+from ctl import options, state
+from ctl.consequences import consequences
+from ctl.edits import Edit, changes_of, deletion, writes_of
+from ctl.exits import ExitCode, Failure, usage
+from ctl.kinds import kind_named
+from ctl.summary import lines
+
+
+def command(
+    kind: Annotated[str | None, typer.Argument(help="Kind of resource (bgppeer, ippool, wep …).")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]…")] = None,
+    filename: options.Files = None,
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", help="Namespace of the names.")
+    ] = None,
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-not-exists", help="What is not there counts as deleted.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")] = False,
+    datastore: options.Datastore = None,
+) -> None:
+    """Delete resources by kind and name, or those in the files, all in one transaction."""
+    state.run(_delete(datastore, kind, names or [], filename, namespace, skip_missing, dry_run))
+
+
+async def _delete(
+    location: str | None,
+    kind: str | None,
+    names: Sequence[str],
+    files: Sequence[Path] | None,
+    namespace: str | None,
+    skip_missing: bool,
+    dry_run: bool,
+) -> None:
+    if files and (kind or names):
+        raise usage("both files and a kind were given", "give either -f FILE or KIND NAME")
+    if not files and not (kind and names):
+        raise usage("nothing to delete", "give KIND NAME, or -f FILE")
+    async with state.opened(location) as store:
+        found = await state.snapshot(store)
+        present = {entry.key: entry for entry in found.entries}
+        if files:
+            keys = [resource.key for resource in state.from_files(files)]
+        else:
+            keys = [_key(present, kind_named(kind or ""), name, namespace) for name in names]
+        if missing := [key for key in keys if key not in present]:
+            if not skip_missing:
+                raise Failure(
+                    ExitCode.DIFFERS,
+                    f"not there: {', '.join(map(str, missing))}; nothing was deleted",
+                    remedy="check the names with `cairn get`, or give --skip-not-exists",
+                )
+            keys = [key for key in keys if key in present]
+        edits: list[Edit] = [deletion(present[key]) for key in keys]
+        before = state.resource_set(found)
+        print("\n".join(lines(edits, consequences(before, before.with_changes(changes_of(edits))))))
+        if edits and not dry_run:
+            await store.commit(writes_of(edits))
+            print(f"deleted: {len(edits)}, at {store.location}")
+
+
+def _key(present: Mapping[Key, Entry], kind: str, name: str, namespace: str | None) -> Key:
+    """The key of a resource of this name, be it the key's (of an affinity node/cidr) or its metadata's."""
+    fitting = [
+        entry.key
+        for entry in present.values()
+        if entry.key.kind == kind
+        and name in (entry.key.name, entry.resource.metadata.name)
+        and namespace in (None, entry.key.namespace)
+    ]
+    if len(fitting) > 1:
+        places = ", ".join(key.namespace or str(key) for key in fitting)
+        raise usage(f"{kind} {name} is not unique: {places}", "give -n NAMESPACE")
+    return fitting[0] if fitting else Key(kind, name, namespace or "")

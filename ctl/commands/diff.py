@@ -1,0 +1,45 @@
+"""`cairn diff`: what applying files would do to every node, without doing it. Exit 0 same, 1 differs."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import uuid4
+
+import typer
+
+from ctl import options, state
+from ctl.consequences import consequences
+from ctl.edits import changes_of, edits_for, writes_of
+from ctl.exits import ExitCode
+from ctl.output import Format, as_json, as_yaml
+from ctl.summary import document, lines
+
+
+def command(
+    filename: options.Files = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the exit code.")] = False,
+    output: options.Output = Format.TABLE,
+    datastore: options.Datastore = None,
+) -> None:
+    """Show what applying the files would change: resources, sessions, routes. Exit 1 if anything would."""
+    differs = state.run(_diff(filename, datastore, quiet, output))
+    if differs:
+        raise typer.Exit(ExitCode.DIFFERS)
+
+
+async def _diff(filename: options.Files, location: str | None, quiet: bool, form: Format) -> bool:
+    wanted = state.from_files(filename)
+    async with state.opened(location) as store:
+        found = await state.snapshot(store)
+    present = {entry.key: entry for entry in found.entries}
+    edits = edits_for(wanted, present, datetime.now(UTC), (uuid4() for _ in wanted))
+    before = state.resource_set(found)
+    effect = consequences(before, before.with_changes(changes_of(edits)))
+    if not quiet:
+        match form:
+            case Format.JSON:
+                print(as_json(document(edits, effect)))
+            case Format.YAML:
+                print(as_yaml(document(edits, effect)), end="")
+            case _:
+                print("\n".join(lines(edits, effect)))
+    return bool(writes_of(edits))

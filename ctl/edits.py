@@ -1,0 +1,112 @@
+"""What applying or deleting resources would write, worked out before anything is written.
+
+`apply` means: afterwards the datastore holds what the file says. A resource that is there already is
+replaced whole; its identity (`uid`, `creationTimestamp`) stays, and a resource that would not change is not
+written.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from bgpd.datastore import Create, Delete, Entry, Update, Write
+from bgpd.resources import CALICO_API_VERSION, Key, Resource, to_document
+from bgpd.resources.ipam import IpamResource
+from ctl.output import rfc3339
+
+_STORE_FIELDS = ("uid", "creationTimestamp", "resourceVersion")
+
+
+class Verb(StrEnum):
+    """What happens to a resource."""
+
+    CREATE = "create"
+    CHANGE = "change"
+    KEEP = "unchanged"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One resource of a change: what happens to it, the write that does it, and which fields differ."""
+
+    key: Key
+    verb: Verb
+    write: Write | None
+    resource: Resource | None
+    fields: tuple[str, ...] = ()
+
+
+def edits_for(
+    wanted: Iterable[Resource], present: Mapping[Key, Entry], now: datetime, uids: Iterable[UUID]
+) -> list[Edit]:
+    """The edits that make the datastore hold `wanted`. `uids` has an identity for each new resource."""
+    fresh = iter(uids)
+    edits = []
+    for resource in wanted:
+        entry = present.get(resource.key)
+        if entry is None:
+            created = _with_identity(resource, {"uid": str(next(fresh)), "creationTimestamp": rfc3339(now)})
+            edits.append(Edit(resource.key, Verb.CREATE, Create(created), created))
+            continue
+        fields = differing(comparable(entry.resource), comparable(resource))
+        if not fields:
+            edits.append(Edit(resource.key, Verb.KEEP, None, entry.resource))
+            continue
+        metadata = to_document(entry.resource).get("metadata", {})
+        kept = {name: metadata[name] for name in _STORE_FIELDS[:2] if name in metadata}
+        changed = _with_identity(resource, kept)
+        edits.append(Edit(resource.key, Verb.CHANGE, Update(changed, entry.revision), changed, tuple(fields)))
+    return edits
+
+
+def deletion(entry: Entry) -> Edit:
+    """The edit that deletes what is there, and only that."""
+    return Edit(entry.key, Verb.DELETE, Delete(entry.key, entry.revision), None)
+
+
+def writes_of(edits: Sequence[Edit]) -> list[Write]:
+    """The writes of those edits that have one."""
+    return [edit.write for edit in edits if edit.write is not None]
+
+
+def changes_of(edits: Sequence[Edit]) -> dict[Key, Resource | None]:
+    """The edits as changes to a `ResourceSet`."""
+    return {edit.key: edit.resource for edit in edits if edit.write is not None}
+
+
+def comparable(resource: Resource) -> dict[str, object]:
+    """A resource's document without what the datastore, not the operator, has put there."""
+    document = to_document(resource)
+    metadata = document.get("metadata")
+    if isinstance(metadata, Mapping):
+        document["metadata"] = {key: item for key, item in metadata.items() if key not in _STORE_FIELDS}
+    if isinstance(resource, IpamResource):
+        document.pop("metadata", None)  # etcd does not keep it; the identity is in the spec
+    return document
+
+
+def differing(before: object, after: object, path: str = "") -> list[str]:
+    """The fields in which two documents differ, as `path: before → after`."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        names = [*before, *(name for name in after if name not in before)]
+        return [
+            line
+            for name in names
+            for line in differing(before.get(name), after.get(name), f"{path}.{name}".removeprefix("."))
+        ]
+    return [] if before == after else [f"{path}: {_shown(before)} → {_shown(after)}"]
+
+
+def _shown(value: object) -> str:
+    return "unset" if value is None else str(value)
+
+
+def _with_identity(resource: Resource, identity: Mapping[str, str]) -> Resource:
+    if isinstance(resource, IpamResource) or resource.API_VERSION != CALICO_API_VERSION:
+        return resource
+    document = to_document(resource)
+    metadata = {key: item for key, item in document["metadata"].items() if key not in _STORE_FIELDS}
+    return type(resource).model_validate({**document, "metadata": {**metadata, **identity}}, by_alias=True)

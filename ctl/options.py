@@ -1,0 +1,34 @@
+"""Options that mean the same in every command that has them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ctl.output import Format
+
+Datastore = Annotated[
+    str | None,
+    typer.Option(
+        "--datastore",
+        envvar="CAIRN_DATASTORE",
+        metavar="DIR|etcd://HOST:PORT[,…]",
+        help="Where the declared state is; without it Calico's ETCD_* variables are read.",
+    ),
+]
+Output = Annotated[Format, typer.Option("--output", "-o", help="How to show it.")]
+Files = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--filename", "-f", metavar="FILE", help="A file or directory of resources, or - for standard input."
+    ),
+]
+Api = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--api",
+        envvar="CAIRN_API",
+        metavar="URL",
+        help="A service's status interface (http://…, https://…, unix:PATH). Repeatable.",
+    ),
+]

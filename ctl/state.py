@@ -1,0 +1,151 @@
+"""The declared state as commands meet it: files of resources, and a datastore that may not be there.
+
+Errors of the rooms below become failures with an exit code here, in one place.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from bgpd.datastore import (
+    EVERYTHING,
+    Conflict,
+    Datastore,
+    DatastoreError,
+    Denied,
+    Interests,
+    Misconfigured,
+    Snapshot,
+    TooLarge,
+    Unavailable,
+    open_datastore,
+)
+from bgpd.resources import Resource, ResourceError, ResourceSet, load_documents
+from ctl.exits import ExitCode, Failure, usage
+
+T = TypeVar("T")
+SUFFIXES = frozenset({".yaml", ".yml", ".json"})
+
+
+def run(work: Coroutine[object, object, T]) -> T:
+    """Run a command's work to its end."""
+    with failures():
+        return asyncio.run(work)
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Turn what the rooms below raise into what the operator reads."""
+    try:
+        yield
+    except ResourceError as error:
+        raise invalid(error) from error
+    except Misconfigured as error:
+        raise Failure(ExitCode.USAGE, str(error)) from error
+    except (Unavailable, Denied) as error:
+        raise Failure(ExitCode.UNREACHABLE, str(error)) from error
+    except Conflict as error:
+        raise Failure(
+            ExitCode.DIFFERS, str(error), remedy="nothing was written; run the command again"
+        ) from error
+    except TooLarge as error:
+        raise Failure(ExitCode.INVALID, str(error), remedy="apply it in smaller parts") from error
+    except DatastoreError as error:
+        raise Failure(ExitCode.UNREACHABLE, str(error)) from error
+
+
+def invalid(error: ResourceError) -> Failure:
+    """A failure that tells every fault of the input."""
+    faults = [error, *error.also]
+    if len(faults) == 1:
+        return Failure(ExitCode.INVALID, error.what, where=error.place, remedy=error.remedy)
+    lines = "".join(f"\n  {line}" for line in str(error).splitlines())
+    return Failure(ExitCode.INVALID, f"{len(faults)} faults, so nothing was done{lines}")
+
+
+@asynccontextmanager
+async def opened(location: str | None) -> AsyncIterator[Datastore]:
+    """The datastore an operator means: `--datastore`, or what the environment says."""
+    store = open_datastore(location, os.environ)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def snapshot(store: Datastore, kinds: Iterable[str] | None = None) -> Snapshot:
+    """What the datastore holds now; values that cannot be read are reported on standard error."""
+    found = await store.list(Interests(frozenset(kinds)) if kinds is not None else EVERYTHING)
+    for value in found.invalid:
+        sys.stderr.write(f"cairn: ignored, not readable: {value.place}: {value.reason}\n")
+    return found
+
+
+def resource_set(found: Snapshot) -> ResourceSet:
+    """A snapshot as the plan wants it."""
+    return ResourceSet.of(entry.resource for entry in found.entries)
+
+
+def declared(location: str | None) -> ResourceSet:
+    """Everything declared, for commands that only look."""
+
+    async def read() -> ResourceSet:
+        async with opened(location) as store:
+            return resource_set(await snapshot(store))
+
+    return run(read())
+
+
+def from_files(paths: Sequence[Path] | None) -> list[Resource]:
+    """Every resource of the files, directories (searched to the bottom) and `-`; all faults at once."""
+    if not paths:
+        raise usage("nothing to read", "give -f with a file, a directory, or - for standard input")
+    resources: list[Resource] = []
+    faults: list[ResourceError] = []
+    origins: dict[object, str] = {}
+    for source, text in _texts(paths):
+        try:
+            found = load_documents(text, source)
+        except ResourceError as error:
+            faults += [error, *error.also]
+            continue
+        for resource in found:
+            if resource.key in origins:
+                faults.append(
+                    ResourceError(source, f"{resource.key} is also in {origins[resource.key]}", "keep one")
+                )
+            origins[resource.key] = source
+        resources += found
+    if faults:
+        raise invalid(ResourceError(faults[0].place, faults[0].what, faults[0].remedy, faults[1:]))
+    return resources
+
+
+def _texts(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    for path in paths:
+        if str(path) == "-":
+            yield "standard input", sys.stdin.read()
+            continue
+        files = [path]
+        if path.is_dir():
+            files = sorted(entry for entry in path.rglob("*") if entry.suffix in SUFFIXES and entry.is_file())
+            if not files:
+                raise usage(f"no .yaml, .yml or .json file in {path}", "give a directory with resources")
+        for file in files:
+            try:
+                yield str(file), file.read_text(encoding="utf-8")
+            except OSError as error:
+                raise usage(
+                    f"{file} cannot be read: {error.strerror}", "check the path and permissions"
+                ) from error
+            except UnicodeDecodeError as error:
+                raise Failure(
+                    ExitCode.INVALID,
+                    "not UTF-8 text",
+                    where=f"{file}: octet {error.start}",
+                    remedy="save it as UTF-8",
+                ) from error
