@@ -1,0 +1,88 @@
+"""A real etcd server on a host, written and read with the real `etcdctl`, as an operator would."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tests.scenario.harness.program import Program
+from tests.scenario.harness.world import Host
+
+
+class Etcd:
+    """One server on `address` port 2379; its data lives in the host's directory and survives a restart."""
+
+    def __init__(self, host: Host, address: str) -> None:
+        self.host = host
+        self.address = address
+        self._data = host.directory / "etcd"
+        self.program = self._start()
+        host.world.wait_until("etcd answering", self.healthy)
+
+    @property
+    def url(self) -> str:
+        """For `etcdctl` and the Calico environment names."""
+        return f"http://{self.address}:2379"
+
+    @property
+    def datastore(self) -> str:
+        """For Cairn's `--datastore`."""
+        return f"etcd://{self.address}:2379"
+
+    def _start(self) -> Program:
+        peer = "http://127.0.0.1:2380"
+        return self.host.start(
+            "etcd",
+            *("etcd", "--name", "one", "--data-dir", self._data, "--unsafe-no-fsync"),
+            *(
+                "--listen-client-urls",
+                self.url,
+                "--advertise-client-urls",
+                self.url,
+            ),
+            *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+            *("--initial-cluster", f"one={peer}", "--logger", "zap", "--log-level", "warn"),
+        )
+
+    def restart(self) -> None:
+        """Start it again on its data, after it was stopped or killed; returns when it answers."""
+        self.program = self._start()
+        self.host.world.wait_until("etcd answering again", self.healthy)
+
+    def healthy(self) -> bool:
+        """Whether it answers a linearizable read."""
+        done = self.host.namespace.run("etcdctl", "--endpoints", self.url, "endpoint", "health", check=False)
+        return done.returncode == 0
+
+    def put(self, values: Mapping[str, str]) -> None:
+        """Write keys one after the other, each by `etcdctl put` with the value on its standard input."""
+        for key, value in values.items():
+            self._etcdctl("put", key, input=value)
+
+    def transaction(self, values: Mapping[str, str]) -> None:
+        """Write many keys at once, 100 to a transaction."""
+        items = list(values.items())
+        for start in range(0, len(items), 100):
+            puts = "".join(f"put {json.dumps(k)} {json.dumps(v)}\n" for k, v in items[start : start + 100])
+            self._etcdctl("txn", input=f"\n{puts}\n\n")
+
+    def delete(self, *keys: str) -> None:
+        """Delete keys."""
+        for key in keys:
+            self._etcdctl("del", key)
+
+    def read(self, prefix: str = "/") -> dict[str, str]:
+        """Every key below a prefix with its value."""
+        lines = self._etcdctl("get", "--prefix", prefix).splitlines()
+        return dict(zip(lines[::2], lines[1::2], strict=True))
+
+    def compact(self) -> int:
+        """Forget the history up to now, as the periodic compaction of a cluster does; the revision."""
+        status: list[dict[str, Any]] = json.loads(self._etcdctl("endpoint", "status", "-w", "json"))
+        revision = int(status[0]["Status"]["header"]["revision"])
+        self._etcdctl("compact", "--physical", str(revision))
+        return revision
+
+    def _etcdctl(self, *words: str, input: str | None = None) -> str:
+        return self.host.run("etcdctl", "--endpoints", self.url, *words, input=input)
