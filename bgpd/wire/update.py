@@ -46,25 +46,20 @@ class Unreach(NamedTuple):
     nlri: list[bytes]
 
 
-class Update:
-    """One UPDATE. `errors` are for the log and the counters; they have been acted on already."""
+class Update(NamedTuple):
+    """One UPDATE. `errors` are for the log and the counters; they have been acted on already.
 
-    __slots__ = ("end_of_rib", "errors", "reach", "unreach")
+    A tuple because that is the cheapest object to make, not because its fields had an order.
+    """
 
-    def __init__(
-        self,
-        reach: Sequence[Reach] = (),
-        unreach: Sequence[Unreach] = (),
-        end_of_rib: Family | None = None,
-        errors: Sequence[AttributeFault] = (),
-    ) -> None:
-        self.reach = reach
-        self.unreach = unreach
-        self.end_of_rib = end_of_rib
-        self.errors = errors
+    reach: Sequence[Reach] = ()
+    unreach: Sequence[Unreach] = ()
+    end_of_rib: Family | None = None
+    errors: Sequence[AttributeFault] = ()
 
-    def __repr__(self) -> str:
-        return f"Update({self.reach!r}, {self.unreach!r}, {self.end_of_rib!r}, {self.errors!r})"
+
+_new = tuple.__new__
+"""Makes a named tuple without the detour over its own `__new__`, which takes longer than the tuple."""
 
 
 class _Nlri(NamedTuple):
@@ -89,12 +84,15 @@ class UpdateDecoder:
         if (interner.context.asn4, interner.context.internal) != (negotiated.asn4, internal):
             raise ValueError(f"an interner for {interner.context} does not fit the session")
         self.interner = interner
+        self._sets = interner.sets
+        self._multiprotocol_sets = interner.multiprotocol
         self._families = frozenset(filter(is_prefix_family, negotiated.families))
         self._add_path = negotiated.add_path_receive
         self._extended_next_hop = negotiated.extended_next_hop
         self._ipv4 = IPV4_UNICAST in self._families
         self._ipv4_add_path = IPV4_UNICAST in self._add_path
         self._find_ipv4 = finder(IPV4_UNICAST, self._ipv4_add_path)
+        self._asn4 = negotiated.asn4
         self._verbatim = negotiated.asn4 and self._ipv4
         # MP_REACH_NLRI up to the next hop's length -> family; only headers that take the quick way.
         self._quick = {
@@ -117,14 +115,16 @@ class UpdateDecoder:
             raise reset(UpdateSubcode.MALFORMED_ATTRIBUTE_LIST, "the path attributes overrun the UPDATE")
         block = body[at + 2 : end]
         if end < total and self._verbatim:
-            attributes = self.interner.sets.get(block) or self.interner.admit(block)
+            attributes = self._sets.get(block) or self.interner.admit(block)
             if attributes is not None:
                 field = body[end:]
                 nlri = self._find_ipv4(field)
-                if at > 2 or b"".join(nlri) != field:
-                    return self._classic(attributes, body[2:at], field)
-                return Update((Reach(IPV4_UNICAST, attributes, nlri, field),))
-        elif at == 2 and end == total and block:
+                if at == 2 and b"".join(nlri) == field:
+                    return _new(
+                        Update, ((_new(Reach, (IPV4_UNICAST, attributes, nlri, field)),), (), None, ())
+                    )
+                return self._classic(attributes, body[2:at], field)
+        elif at == 2 and end == total and self._asn4 and len(block) > 1:
             update = self._multiprotocol(block)
             if update is not None:
                 return update
@@ -148,30 +148,34 @@ class UpdateDecoder:
 
     def _multiprotocol(self, block: bytes) -> Update | None:
         """An UPDATE that is a single MP_REACH_NLRI and canonical attributes; None if it is anything else."""
-        found = _find_mp_reach(block)
-        if found is None:
-            return None
-        first, start, stop = found
+        if block[0] == 0x90 and block[1] == 14 and len(block) > 3:  # where we and most others put it
+            start = 4
+            stop = 4 + (block[2] << 8 | block[3])
+            rest = block[stop:]
+        else:
+            found = _find_mp_reach(block)
+            if found is None:
+                return None
+            first, start, stop = found
+            rest = block[:first] + block[stop:]
         quick = self._quick.get(block[start : start + 4])
         if quick is None:
             return None
         family, find = quick
         after = start + 4 + block[start + 3]
-        field = block[after + 1 : stop]
-        rest = block[:first] + block[stop:]
-        key = block[start + 3 : after] + rest
-        interner = self.interner
-        if after + 1 >= stop:
+        if after + 1 >= stop or stop > len(block):
             return None
-        attributes = interner.multiprotocol.get(key) if interner.context.asn4 else None
+        key = block[start + 3 : after] + rest
+        attributes = self._multiprotocol_sets.get(key)
         if attributes is None:
-            attributes = interner.admit_multiprotocol(key, rest)
+            attributes = self.interner.admit_multiprotocol(key, rest)
             if attributes is None:
                 return None
+        field = block[after + 1 : stop]
         nlri = find(field)
         if b"".join(nlri) != field:
             return None
-        return Update((Reach(family, attributes, nlri, field),))
+        return _new(Update, ((_new(Reach, (family, attributes, nlri, field)),), (), None, ()))
 
     def _careful(self, withdrawn: bytes, block: bytes, field: bytes) -> Update:
         """Decode an UPDATE of any shape."""
