@@ -327,6 +327,10 @@ class Outbox:
         for peer in self.peers.values():
             peer.forget()
 
+    def asked(self, command: Command) -> None:
+        """A command was written without asking here; its answer is still to come."""
+        self._unanswered.append(command)
+
     @property
     def oldest(self) -> Command | None:
         """The command the next acknowledgement, and any answer line before it, belongs to."""

@@ -1,0 +1,190 @@
+"""ExaBGP's two pipes in the agent's hands.
+
+Events are read by a thread that does nothing else, because ExaBGP blocks, and misses its hold timers, when
+nobody reads: no plan, dump or garbage collection of the agent may hold it up. The loop gets whole lines in
+batches. Commands are written without ever blocking; what a full pipe refuses waits here.
+
+The unix socket to handover.py stays open: its end tells handover.py to read again, and over it the agent
+passes on the OPENs and states it has seen, for its own successor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from agent.exabgp import handover
+from agent.exabgp.process import ExaBGPError
+
+_READ = 1 << 20
+
+
+class Channel:
+    """The pipes of one attachment. ``received`` gets lists of lines, ``lost`` is called once at its end."""
+
+    def __init__(self, received: Callable[[list[str]], None], lost: Callable[[], None]) -> None:
+        self._received = received
+        self._lost = lost
+        self._loop = asyncio.get_running_loop()
+        self._socket: socket.socket | None = None
+        self._events = self._commands = -1
+        self._wake_read = self._wake_write = -1
+        self._thread: threading.Thread | None = None
+        self._outgoing = bytearray()
+        self._lines: list[bytes] = []
+        self._scheduled = False
+        self._lock = threading.Lock()
+        self._open = False
+
+    async def attach(self, path: Path, patience: float = 15.0) -> list[str]:
+        """Get the pipes from handover.py at ``path``; the lines it remembered for us."""
+        deadline = self._loop.time() + patience
+        directory = -1
+        while True:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.setblocking(False)
+            try:
+                directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+                await self._loop.sock_connect(connection, f"/proc/self/fd/{directory}/{path.name}")
+                return await asyncio.wait_for(self._greet(connection), max(0.1, deadline - self._loop.time()))
+            except (OSError, TimeoutError) as error:
+                connection.close()
+                if self._loop.time() > deadline:
+                    raise ExaBGPError(
+                        f"{path}: no API process answers ({type(error).__name__} {error})"
+                    ) from None
+                await asyncio.sleep(0.02)
+            finally:
+                if directory >= 0:
+                    os.close(directory)
+                    directory = -1
+
+    async def _greet(self, connection: socket.socket) -> list[str]:
+        await self._readable(connection)
+        greeting, descriptors, _, _ = socket.recv_fds(connection, len(handover.GREETING), 2)
+        if greeting != handover.GREETING or len(descriptors) != 2:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise OSError("unexpected greeting")
+        rest = b""
+        try:
+            while not rest.endswith(b"\0"):
+                data = await self._loop.sock_recv(connection, 65536)
+                if not data:
+                    raise OSError("the API process hung up")
+                rest += data
+        except BaseException:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise
+        kept, _, tail = rest[:-1].rpartition(b"\n\n") if b"\n\n" in rest else (b"", b"", rest[1:-1])
+        self._events, self._commands = descriptors
+        os.set_blocking(self._events, False)
+        os.set_blocking(self._commands, False)
+        self._socket = connection
+        self._open = True
+        self._wake_read, self._wake_write = os.pipe()
+        self._loop.add_reader(connection, self._hung_up)
+        self._thread = threading.Thread(target=self._drain, args=(tail,), name="exabgp-events", daemon=True)
+        self._thread.start()
+        return kept.decode("ascii", "replace").splitlines()
+
+    async def _readable(self, connection: socket.socket) -> None:
+        ready = asyncio.Event()
+        self._loop.add_reader(connection, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            self._loop.remove_reader(connection)
+
+    def _drain(self, tail: bytes) -> None:
+        """The thread: read until told to stop, hand whole lines to the loop."""
+        poll = select.poll()
+        poll.register(self._events, select.POLLIN)
+        poll.register(self._wake_read, select.POLLIN)
+        while True:
+            ready = dict(poll.poll())
+            if self._wake_read in ready:
+                return
+            try:
+                data = os.read(self._events, _READ)
+            except BlockingIOError:
+                continue
+            except OSError:
+                data = b""
+            *lines, tail = (tail + data).split(b"\n")
+            with self._lock:
+                self._lines.extend(lines)
+                wake = not self._scheduled and (bool(lines) or not data)
+                self._scheduled = self._scheduled or wake
+            try:
+                if wake:
+                    self._loop.call_soon_threadsafe(self._deliver)
+                if not data:
+                    self._loop.call_soon_threadsafe(self._hung_up)
+                    return
+            except RuntimeError:
+                return  # the loop is closed: the agent is ending
+
+    def _deliver(self) -> None:
+        with self._lock:
+            lines, self._lines, self._scheduled = self._lines, [], False
+        if lines and self._open:
+            self._received([line.decode("ascii", "replace") for line in lines])
+
+    def write(self, line: str) -> None:
+        """Queue one command line."""
+        if not self._open:
+            return
+        waiting = bool(self._outgoing)
+        self._outgoing += line.encode("ascii") + b"\n"
+        if not waiting:
+            self._flush()
+
+    def _flush(self) -> None:
+        try:
+            written = os.write(self._commands, self._outgoing)
+            del self._outgoing[:written]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._hung_up()
+            return
+        if self._outgoing:
+            self._loop.add_writer(self._commands, self._flush)
+        else:
+            self._loop.remove_writer(self._commands)
+
+    def remember(self, line: str) -> None:
+        """Have handover.py keep this line for the next agent."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.send(line.encode("ascii", "replace") + b"\n")
+
+    def _hung_up(self) -> None:
+        if self._open:
+            self._deliver()
+            self.close()
+            self._lost()
+
+    def close(self) -> None:
+        """Give the pipes back: handover.py reads again as soon as the socket is closed."""
+        if not self._open:
+            return
+        self._open = False
+        os.write(self._wake_write, b"\0")
+        if self._thread is not None:
+            self._thread.join()
+        self._loop.remove_writer(self._commands)
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+        for descriptor in (self._events, self._commands, self._wake_read, self._wake_write):
+            os.close(descriptor)

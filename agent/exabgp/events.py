@@ -1,0 +1,103 @@
+"""ExaBGP's lines, read: what arrives on the event pipe, as values. Pure.
+
+The configuration asks for ``neighbor-changes`` and raw ``packets`` in both directions, so that UPDATEs and
+OPENs are decoded by our own wire codec, octet for octet as the peer sent them. A packet line is picked
+apart by one regular expression; only the rare state lines go through a JSON parser. Of the UPDATEs ExaBGP
+*sends* only End-of-RIBs matter to the agent (they end a barrier); the rest are skipped unread.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+OPEN, UPDATE, NOTIFICATION, KEEPALIVE, ROUTE_REFRESH = 1, 2, 3, 4, 5
+_LONGEST_END_OF_RIB = 22  # hexadecimal digits: an UPDATE of one MP_UNREACH_NLRI with extended length
+
+_PACKET = re.compile(
+    r'"peer": "([^"]+)" \}.*?"direction": "(send|receive)", '
+    r'"message": "?\{ "category": (\d+), "header": "[^"]*", "body": "(?:0x)?([0-9A-Fa-f]*)"'
+)
+_ROUTE = re.compile(r"^(\S+) (ipv[46] unicast) ([0-9a-fA-F:.]+/\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """A session's state: "connected", "up" or "down", the latter with ExaBGP's words why."""
+
+    peer: str
+    state: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """A BGP message without its 19-octet header. ``sent``: ours to the peer."""
+
+    peer: str
+    sent: bool
+    type: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``done`` or ``error``: the end of the oldest unanswered command."""
+
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A line that belongs to the answer of a `show` command."""
+
+    line: str
+
+
+Event = StateChanged | Packet | Answer | Text
+
+
+def parse(line: str) -> Event | None:
+    """One line of the event pipe; None for what the agent has no use for (also a line cut in half)."""
+    if line == "done":
+        return Answer(True)
+    if line == "error":
+        return Answer(False)
+    if not line.startswith('{ "exabgp"'):
+        return Text(line) if line else None
+    if packet := _PACKET.search(line):
+        peer, direction, category, body = packet.groups()
+        sent = direction == "send"
+        if sent and int(category) == UPDATE and len(body) > _LONGEST_END_OF_RIB:
+            return None
+        return Packet(peer, sent, int(category), bytes.fromhex(body))
+    if '"type": "state"' not in line:
+        return None
+    try:
+        peer = json.loads(line)["neighbor"]
+        return StateChanged(peer["address"]["peer"], peer["state"], peer.get("reason", ""))
+    except (ValueError, KeyError, TypeError):
+        return None  # the tail of a line whose beginning another agent read
+
+
+def is_end_of_rib(body: bytes) -> bool:
+    """RFC 4724 §2: an UPDATE with nothing in it, or with an empty MP_UNREACH_NLRI alone."""
+    if body == bytes(4):
+        return True
+    withdrawn, attributes = body[:2], body[4:]
+    if withdrawn != b"\0\0" or len(body) > 11:
+        return False
+    value = attributes[4:] if attributes[:1] and attributes[0] & 0x10 else attributes[3:]
+    return attributes[1:2] == b"\x0f" and len(value) == 3
+
+
+def parse_route(line: str) -> tuple[str, str] | None:
+    """(peer, prefix) of a line of ``show adj-rib out``."""
+    found = _ROUTE.match(line)
+    return (found[1], found[3]) if found else None
+
+
+def parse_peers(line: str) -> dict[str, bool]:
+    """Peer → established, from the answer of ``show neighbor json``."""
+    return {peer["peer"]["address"]: peer["fsm"].lower() == "established" for peer in json.loads(line)}

@@ -1,0 +1,179 @@
+"""One ExaBGP process and its run directory: started by one agent, adopted by the next.
+
+The directory holds everything needed to find the process again::
+
+    exabgp.conf   what it was configured with      process.json  its pid, start time, configuration digest
+    socket        where handover.py listens        exabgp.log    its words (warnings and worse)
+
+ExaBGP runs in a session of its own, so that neither the agent's death nor its terminal takes it along.
+A process is recognised by pid *and* start time; a pid file that outlived its process is never believed.
+Its end is noticed through a pidfd, which works for a child and for an adopted process alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import pwd
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from agent.exabgp import handover
+
+_LOG_LIMIT = 4 << 20  # octets; a longer log is begun anew when ExaBGP is
+
+
+class ExaBGPError(Exception):
+    """ExaBGP could not be started or reached; the text says where to look."""
+
+
+def run_line(directory: Path) -> str:
+    """What the configuration's ``process { run …; }`` must say for an ExaBGP of this directory."""
+    return shlex.join([sys.executable, "-I", "-S", handover.__file__, str(directory / "socket")])
+
+
+def _start_ticks(pid: int) -> int | None:
+    """When the process started, in clock ticks since boot; None if there is none, or only its remains."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+class Process:
+    """The ExaBGP of one run directory."""
+
+    def __init__(self, directory: Path, environment: dict[str, str] | None = None) -> None:
+        self.directory = directory
+        self.socket = directory / "socket"
+        self.pid = 0
+        self.digest = ""
+        self._environment = environment or {}
+        self._pidfd = -1
+        self._child: subprocess.Popen[bytes] | None = None
+        self.ended = asyncio.Event()
+
+    @property
+    def running(self) -> bool:
+        return self.pid > 0 and not self.ended.is_set()
+
+    @staticmethod
+    def digest_of(configuration: str) -> str:
+        return hashlib.sha256(configuration.encode()).hexdigest()
+
+    def write_configuration(self, configuration: str) -> None:
+        """Replace exabgp.conf in one step. It may hold passwords: readable by its owner only."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self.directory / "exabgp.conf.new"
+        path.touch(mode=0o600)
+        path.write_text(configuration)
+        path.replace(self.directory / "exabgp.conf")
+        self.digest = self.digest_of(configuration)
+
+    def remember(self) -> None:
+        """Write process.json, for the next agent."""
+        path = self.directory / "process.json.new"
+        path.write_text(json.dumps({"pid": self.pid, "start": _start_ticks(self.pid), "digest": self.digest}))
+        path.replace(self.directory / "process.json")
+
+    def adopt(self) -> bool:
+        """Take over a process a former agent started here, if it lives. Its digest says how it was set up."""
+        try:
+            known = json.loads((self.directory / "process.json").read_text())
+            pid, start, digest = int(known["pid"]), int(known["start"]), str(known["digest"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        if _start_ticks(pid) != start:
+            return False
+        self._watch(pid)
+        self.digest = digest
+        return self.running
+
+    def start(self, configuration: str) -> None:
+        self.write_configuration(configuration)
+        with contextlib.suppress(FileNotFoundError):
+            self.socket.unlink()
+        log = self.directory / "exabgp.log"
+        mode = "wb" if log.exists() and log.stat().st_size > _LOG_LIMIT else "ab"
+        # The settings that make ExaBGP ours: no pipes of its command line, acknowledgements, and an end
+        # when the API process is lost for good rather than peers stopped one by one.
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("exabgp")} | {
+            "exabgp.daemon.user": pwd.getpwuid(os.geteuid()).pw_name,
+            "exabgp.daemon.drop": "false",
+            "exabgp.api.cli": "false",
+            "exabgp.api.ack": "true",
+            "exabgp.api.terminate": "true",
+            "exabgp.api.chunk": "5000",
+            "exabgp.log.level": "WARNING",
+            "exabgp.log.destination": "stdout",
+            "exabgp.log.short": "true",
+            **self._environment,
+        }
+        with log.open(mode) as output:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "exabgp", "server", str(self.directory / "exabgp.conf")],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                cwd="/",
+                start_new_session=True,
+            )
+        self._watch(self._child.pid)
+        self.remember()
+
+    def _watch(self, pid: int) -> None:
+        self.close()
+        self.ended.clear()
+        self.pid = pid
+        try:
+            self._pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self.ended.set()
+            return
+        asyncio.get_running_loop().add_reader(self._pidfd, self._gone)
+
+    def _gone(self) -> None:
+        self.close()
+        if self._child is not None:
+            self._child.wait()
+            self._child = None
+        self.ended.set()
+
+    def send(self, number: signal.Signals) -> None:
+        if self.running:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+
+    async def stop(self, patience: float = 5.0) -> None:
+        """SIGTERM, then SIGKILL after ``patience`` seconds."""
+        if not self.running:
+            return
+        self.send(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self.ended.wait(), patience)
+        except TimeoutError:
+            self.send(signal.SIGKILL)
+            await self.ended.wait()
+
+    def last_words(self) -> str:
+        """The end of ExaBGP's log, for an error message."""
+        try:
+            lines = (self.directory / "exabgp.log").read_text(errors="replace").splitlines()
+        except OSError:
+            return ""
+        return " / ".join(line.strip() for line in lines[-4:] if line.strip())
+
+    def close(self) -> None:
+        """Stop watching; the process goes on."""
+        if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1

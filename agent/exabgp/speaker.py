@@ -1,0 +1,401 @@
+"""One ExaBGP, kept alive and kept told: process, pipes and Adj-RIB-Out joined.
+
+A `Speaker` adopts the ExaBGP a former agent left in its run directory or starts one, attaches to its pipes,
+finds out what it knows (which peers are up, which prefixes it has been told) and from then on carries the
+wishes of its `Outbox` out and the peers' messages in. When ExaBGP ends it is started again, with a back-off;
+when only its API process ended, the pipes of the next one are attached. An ExaBGP that leaves a command
+unanswered for `PATIENCE` seconds while saying nothing else is killed: its sessions are lost either way.
+
+Attaching to an ExaBGP that was someone else's: the last agent may have died between two octets of a command.
+A word that makes any unfinished line nonsense goes first, so that a shortened prefix is never announced;
+then a question nobody else asks, whose answer marks where the former agent's acknowledgements end.
+
+Left out: what to announce, what messages mean, retention of routes (all the owner's, see `Listener`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+
+import structlog
+
+from agent.exabgp.adj_rib_out import Command, Outbox, Purpose, Refused
+from agent.exabgp.channel import Channel
+from agent.exabgp.events import (
+    OPEN,
+    UPDATE,
+    Answer,
+    Packet,
+    StateChanged,
+    Text,
+    is_end_of_rib,
+    parse,
+    parse_peers,
+    parse_route,
+)
+from agent.exabgp.process import ExaBGPError, Process
+
+PATIENCE = 60.0  # seconds of silence with a command unanswered
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.2, 30.0  # seconds between starts
+_RELOAD_TRIES = 5
+_NONSENSE = " abandoned-by-its-writer"
+_MARKER = "show neighbor summary"
+_MARKER_ANSWER = "Peer            AS "
+_SHOW_ROUTES = "show adj-rib out"
+_SHOW_PEERS = "show neighbor json"
+_ADMINISTRATIVE_RESET = 4  # RFC 4486
+
+log = structlog.get_logger("agent.exabgp")
+
+
+class Listener(Protocol):
+    """Whoever owns a speaker. All calls come from the event loop and must return at once."""
+
+    def session_up(self, peer: str, sent: bytes, received: bytes, adopted: bool) -> Sequence[str]:
+        """Both OPEN bodies; returns the session's families as ExaBGP names them ("ipv4 unicast").
+
+        ``adopted``: the session was up before this agent attached, so UPDATEs may have been missed.
+        """
+
+    def session_down(self, peer: str, reason: str) -> None: ...
+
+    def message_received(self, peer: str, type: int, body: bytes) -> None: ...
+
+    def refused(self, routes: Refused) -> None: ...
+
+    def progressed(self, speaker: Speaker) -> None:
+        """Something moved: `Outbox.settled` may have changed."""
+
+
+class Speaker:
+    """The ExaBGP process of one run directory and the peers configured in it.
+
+    ``configuration`` is the complete text of exabgp.conf; ``peers`` the addresses it configures.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        configuration: str,
+        peers: Sequence[str],
+        listener: Listener,
+        environment: dict[str, str] | None = None,
+        *,
+        window: int = 2,
+        limit: int = 200,
+    ) -> None:
+        self.name = directory.name
+        self.configuration = configuration
+        self.peers = frozenset(peers)
+        self.listener = listener
+        self.process = Process(directory, environment)
+        self.outbox = Outbox(window, limit)
+        self.restarts = 0
+        self.attached = False
+        self.last_error = ""
+        self._channel: Channel | None = None
+        self._marked = False
+        self._learning = False
+        self._states: dict[str, bool] = {}
+        self._reported: set[str] = set()  # peers the listener believes up
+        self._opens: dict[tuple[str, bool], str] = {}  # (peer, sent) → the line
+        self._cache: dict[str, list[str]] = {}
+        self._lost = asyncio.Event()
+        self._heard = 0.0
+        self._peers_seen: asyncio.Future[dict[str, bool]] | None = None
+        for peer in peers:
+            self.outbox.peer(peer)
+
+    @property
+    def established(self) -> frozenset[str]:
+        return frozenset(self._reported)
+
+    # life
+
+    async def run(self) -> None:
+        """Until cancelled. Cancelling leaves ExaBGP running for the next agent; see `stop`."""
+        wait = _SHORTEST_WAIT
+        loop = asyncio.get_running_loop()
+        while True:
+            begun = loop.time()
+            try:
+                await self._live()
+            except (ExaBGPError, OSError) as error:
+                self.last_error = f"{error}: {self.process.last_words()}"
+                log.error("exabgp failed", process=self.name, error=self.last_error)
+                await self.process.stop()
+            finally:
+                self._detach()
+            if loop.time() - begun > _LONGEST_WAIT:
+                wait = _SHORTEST_WAIT
+            self.restarts += 1
+            log.warning("exabgp ended", process=self.name, pid=self.process.pid, again_in=wait)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, _LONGEST_WAIT)
+
+    async def _live(self) -> None:
+        """One process from adoption or start to its end."""
+        if not self.process.running:
+            adopted = self.process.adopt()
+            if adopted and self.process.digest != self.process.digest_of(self.configuration):
+                log.info("exabgp has an older configuration", process=self.name, pid=self.process.pid)
+                await self.process.stop()
+                adopted = False
+            if not adopted:
+                self.process.start(self.configuration)
+            log.info(
+                "exabgp adopted" if adopted else "exabgp started", process=self.name, pid=self.process.pid
+            )
+        while self.process.running:
+            self._lost.clear()
+            channel = Channel(self._received, self._lost.set)
+            attaching = asyncio.ensure_future(channel.attach(self.process.socket))
+            ending = asyncio.ensure_future(self.process.ended.wait())
+            try:
+                await asyncio.wait((attaching, ending), return_when=asyncio.FIRST_COMPLETED)
+                if not attaching.done():
+                    raise ExaBGPError("exabgp ended at once")
+                self._attached(channel, attaching.result())
+                await self._watch(ending)
+            finally:
+                attaching.cancel()
+                ending.cancel()
+                self._detach()
+
+    async def _watch(self, ending: asyncio.Future[Literal[True]]) -> None:
+        loop = asyncio.get_running_loop()
+        lost = asyncio.ensure_future(self._lost.wait())
+        try:
+            while True:
+                done, _ = await asyncio.wait((ending, lost), timeout=5, return_when=asyncio.FIRST_COMPLETED)
+                if done:
+                    return
+                if self.outbox.oldest is not None and loop.time() - self._heard > PATIENCE:
+                    self.process.send(signal.SIGKILL)
+                    raise ExaBGPError(f"no answer to {self.outbox.oldest.text[:80]!r} in {PATIENCE:.0f} s")
+        finally:
+            lost.cancel()
+
+    def _attached(self, channel: Channel, kept: list[str]) -> None:
+        self._channel = channel
+        self.attached = True
+        self._heard = asyncio.get_running_loop().time()
+        self._marked, self._learning = False, True
+        self._cache = {}
+        self.outbox.restarted()
+        self.outbox.request(_SHOW_ROUTES)
+        self.outbox.request(_SHOW_PEERS)
+        for line in kept:
+            self._keep(line)
+        for line in self._opens.values():
+            channel.remember(line)
+        channel.write(_NONSENSE)
+        channel.write(_MARKER)
+
+    def _keep(self, line: str) -> None:
+        event = parse(line)
+        if isinstance(event, Packet) and event.type == OPEN:
+            self._opens[event.peer, event.sent] = line
+
+    def _detach(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        self.attached = False
+        self.outbox.restarted()
+        self._states.clear()
+        if not self.process.running:
+            self._opens.clear()
+            for peer in sorted(self._reported):
+                self._down(peer, "ExaBGP ended")
+
+    async def stop(self) -> None:
+        """End ExaBGP. Peers that negotiated graceful restart keep their routes for that long."""
+        self._detach()
+        await self.process.stop()
+        self.process.close()
+
+    def release(self) -> None:
+        """Let go of ExaBGP and leave it running."""
+        self._detach()
+        self.process.close()
+
+    # lines in
+
+    def _received(self, lines: list[str]) -> None:
+        self._heard = asyncio.get_running_loop().time()
+        for line in lines:
+            event = parse(line)
+            if event is None:
+                continue
+            if isinstance(event, Packet):
+                self._packet(event, line)
+            elif isinstance(event, StateChanged):
+                self._state(event, line)
+            elif not self._marked:
+                if isinstance(event, Text) and event.line.startswith(_MARKER_ANSWER):
+                    self._marked = True
+                    self.outbox.asked(Command(_MARKER, Purpose.REQUEST))
+            elif isinstance(event, Answer):
+                self._answered(event.done)
+            else:
+                self._text(event.line)
+        self._pump()
+        self.listener.progressed(self)
+
+    def _packet(self, packet: Packet, line: str) -> None:
+        if packet.type == OPEN:
+            self._opens[packet.peer, packet.sent] = line
+            if self._channel is not None:
+                self._channel.remember(line)
+        elif packet.sent:
+            if packet.type == UPDATE and is_end_of_rib(packet.body):
+                self.outbox.end_of_rib_sent(packet.peer)
+        elif packet.peer in self._reported:
+            self.listener.message_received(packet.peer, packet.type, packet.body)
+
+    def _state(self, change: StateChanged, line: str) -> None:
+        if change.state == "connected" or change.peer not in self.peers:
+            return
+        if self._channel is not None:
+            self._channel.remember(line)
+        up = change.state == "up"
+        self._states[change.peer] = up
+        if not up:
+            self._opens.pop((change.peer, True), None)
+            self._opens.pop((change.peer, False), None)
+            self._down(change.peer, change.reason)
+        elif not self._learning:
+            self._up(change.peer, adopted=False)
+        elif change.peer in self._reported:
+            self._down(change.peer, "reconnected unseen")
+
+    def _up(self, peer: str, adopted: bool) -> None:
+        opens = [parse(self._opens.get((peer, sent), "")) for sent in (True, False)]
+        sent, received = opens
+        if not isinstance(sent, Packet) or not isinstance(received, Packet):
+            # Nobody remembers what was negotiated: a session that cannot be read is begun anew.
+            log.warning("session without known OPENs is reset", process=self.name, peer=peer)
+            self.outbox.request(f"neighbor {peer} teardown {_ADMINISTRATIVE_RESET}")
+            return
+        families = self.listener.session_up(peer, sent.body, received.body, adopted)
+        self._reported.add(peer)
+        self.outbox.session_up(peer, families)
+
+    def _down(self, peer: str, reason: str) -> None:
+        self.outbox.session_down(peer)
+        if peer in self._reported:
+            self._reported.discard(peer)
+            self.listener.session_down(peer, reason)
+
+    def _answered(self, done: bool) -> None:
+        command = self.outbox.oldest
+        refused = self.outbox.acknowledged(done)
+        if refused is not None:
+            log.error(
+                "exabgp refused routes",
+                process=self.name,
+                routes=len(refused.routes),
+                first=refused.routes[0],
+            )
+            self.listener.refused(refused)
+        if command is not None and command.text == _SHOW_ROUTES and self._learning:
+            for peer, prefixes in self._cache.items():
+                if peer in self.peers:
+                    self.outbox.peer(peer).adopt(prefixes)
+            self._cache = {}
+        if command is not None and command.text == _SHOW_PEERS and self._learning:
+            self._learning = False
+            for peer, up in list(self._states.items()):
+                if up and peer in self.peers:
+                    self._up(peer, adopted=True)
+            for peer in sorted(self._reported):
+                if not self._states.get(peer):
+                    self._down(peer, "went down unseen")
+
+    def _text(self, line: str) -> None:
+        command = self.outbox.oldest
+        if command is None:
+            return
+        if command.text == _SHOW_ROUTES and (route := parse_route(line)):
+            self._cache.setdefault(route[0], []).append(route[1])
+        elif command.text == _SHOW_PEERS:
+            try:
+                states = parse_peers(line)
+            except (ValueError, KeyError, TypeError):
+                return
+            if self._learning:
+                self._states.update(states)
+            if self._peers_seen is not None and not self._peers_seen.done():
+                self._peers_seen.set_result(states)
+
+    # lines out
+
+    def _pump(self) -> None:
+        if self._channel is None or not self._marked:
+            return
+        for command in self.outbox.commands():
+            self._channel.write(command.text)
+
+    def push(self) -> None:
+        """After changing wishes in the `outbox`: send what may be sent now."""
+        if not self._learning:
+            self._pump()
+
+    def request(self, text: str) -> None:
+        """Another command ("neighbor 192.0.2.1 announce route-refresh ipv4 unicast"), in its turn."""
+        self.outbox.request(text)
+        self.push()
+
+    async def settle(self, seconds: float) -> bool:
+        """Wait until every peer that is up has everything on the wire; False if that took too long."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        for peer in self.outbox.peers.values():
+            peer.confirm()
+        self.push()
+        while self.attached and not self.outbox.settled:
+            if asyncio.get_running_loop().time() > deadline:
+                return False
+            await asyncio.sleep(0.01)
+        return self.attached
+
+    # reconfiguration
+
+    async def reconfigure(self, configuration: str, peers: Sequence[str]) -> None:
+        """Give a running ExaBGP other peers without touching those that stay; verified, or restarted.
+
+        ExaBGP drops a reload silently while routes are pending, and after one bad reload refuses every
+        later one, so the outcome is looked at and the reload repeated; the last resort is a restart.
+        """
+        if configuration == self.configuration:
+            return
+        wanted = frozenset(peers)
+        self.configuration, self.peers = configuration, wanted
+        for address in set(self.outbox.peers) - wanted:
+            self._down(address, "no longer configured")
+            self.outbox.drop_peer(address)
+        for address in peers:
+            self.outbox.peer(address)
+        if not self.process.running:
+            return
+        self.process.write_configuration(configuration)
+        for _ in range(_RELOAD_TRIES):
+            self.request("reload")
+            await asyncio.sleep(0.3)
+            if await self._sees(wanted):
+                self.process.remember()
+                return
+        log.error("exabgp does not take its configuration and is restarted", process=self.name)
+        await self.process.stop()
+
+    async def _sees(self, wanted: frozenset[str]) -> bool:
+        self._peers_seen = asyncio.get_running_loop().create_future()
+        self.request(_SHOW_PEERS)
+        with contextlib.suppress(TimeoutError):
+            return frozenset(await asyncio.wait_for(self._peers_seen, 5)) == wanted
+        return False

@@ -1,0 +1,302 @@
+"""The kernel's forwarding table kept as wanted: dumps, batches, notifications and repair around `Delta`.
+
+Declare with `want`, and the writes follow. Everything that happens to our routes without us (somebody
+deletes or alters one, an interface takes its routes along) is seen by notification and put right; a link
+that goes down drops IPv4 routes without saying so, therefore link events are answered by a full look; and a
+full look is also taken every so often, and whenever notifications were lost.
+
+Routes are ours by protocol number. Creation uses NLM_F_EXCL, so that even a foreign route that appeared a
+moment ago is not overwritten; replacement is used only where our own route was seen and is atomic; removal
+names our protocol number, so that the kernel itself refuses to remove another's.
+
+With ``dry_run`` nothing is written and `wanted` tells what would be; links and routes are read all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import functools
+import os
+import socket
+from collections.abc import Callable, Iterator
+
+import structlog
+
+from agent.kernel import message
+from agent.kernel.delta import Delta, Drop, Put
+from agent.kernel.message import ANY, Place, RouteEntry
+from agent.kernel.netlink import BATCH, KernelError, Links, Monitor, RouteSocket, read_links
+from agent.kernel.resolve import Learned, Resolver
+from agent.kernel.route import KernelRoute, RouteType, workload
+
+FAMILIES: tuple[int, ...] = (socket.AF_INET, socket.AF_INET6)
+_MAIN, _LOCAL = 254, 255
+_SETTLE = 0.02  # seconds a burst of link or route events may last before it is answered
+_RETRY = 1.0  # seconds before refused routes are tried again
+_NLM_F_REPLACE, _NLM_F_APPEND = 0x100, 0x800
+
+log = structlog.get_logger("agent.kernel")
+Change = Put[bytes, KernelRoute] | Drop[bytes, KernelRoute]
+
+
+class Fib:
+    """One routing table of the kernel. ``changed`` is called when next hops may resolve differently."""
+
+    def __init__(
+        self,
+        place: Place,
+        learned: Learned,
+        changed: Callable[[], None],
+        *,
+        dry_run: bool = False,
+        default_route: bool = True,
+        compare_every: float = 60.0,
+    ) -> None:
+        self.place = place
+        self.dry_run = dry_run
+        self.resolver = Resolver(learned, default_route=default_route)
+        self.links = Links({}, frozenset(), frozenset())
+        self.deltas = {family: Delta[bytes, KernelRoute]() for family in FAMILIES}
+        self.drift = 0  # routes of ours found altered or gone, since the start
+        self.writes = 0
+        self.failures: dict[tuple[int, bytes], str] = {}
+        self.ready = asyncio.Event()
+        self._changed = changed
+        self._compare_every = compare_every
+        self._socket = RouteSocket()
+        self._monitor: Monitor | None = None
+        self._own: dict[tuple[int, bytes, int, int], RouteEntry] = {}  # the node's routes, not the agent's
+        self._wake = asyncio.Event()
+        self._look = True
+        self._resolve = False
+        self._retry_at = 0.0
+
+    # declarations
+
+    def want(self, family: int, nlri: bytes, route: KernelRoute | None) -> None:
+        self.deltas[family].want(nlri, route)
+        self._wake.set()
+
+    def workload(self, interface: str) -> KernelRoute | None:
+        """The route to a workload behind an interface, if that exists."""
+        index = self.links.indexes.get(interface)
+        return workload(index) if index is not None and index in self.links.up else None
+
+    def allow_sweep(self, allowed: bool) -> None:
+        """Whether routes nobody wants may go: only with a complete picture of what is wanted."""
+        for delta in self.deltas.values():
+            delta.sweeping = allowed
+        self._wake.set()
+
+    def wanted(self) -> Iterator[tuple[int, bytes, KernelRoute]]:
+        for family, delta in self.deltas.items():
+            for nlri, route in delta.desired.items():
+                yield family, nlri, route
+
+    @property
+    def settled(self) -> bool:
+        return self.ready.is_set() and not self._look and not any(self._pending())
+
+    # life
+
+    async def run(self) -> None:
+        """Until cancelled; the routes stay (see `remove_all`)."""
+        loop = asyncio.get_running_loop()
+        self._monitor = Monitor(self._socket.port, self._route_event, self._link_event, self._look_again)
+        next_look = loop.time() + self._compare_every
+        try:
+            while True:
+                if self._look or loop.time() >= next_look:
+                    self._look = False
+                    try:
+                        await self._observe()
+                        next_look = loop.time() + self._compare_every
+                    except (KernelError, OSError) as error:
+                        log.error("routes cannot be read", error=str(error))
+                        self._look = True
+                        await asyncio.sleep(_RETRY)
+                        continue
+                if self._resolve:
+                    self._resolve = False
+                    self._tell_resolver()
+                    self._changed()
+                self.ready.set()
+                self._wake.clear()
+                if self._retry_at <= loop.time():
+                    await self._apply()
+                if self._look or self._resolve:
+                    await asyncio.sleep(_SETTLE)
+                    continue
+                until = next_look if self._retry_at <= loop.time() else min(next_look, self._retry_at)
+                try:
+                    async with asyncio.timeout_at(until):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            self._monitor.close()
+            self._monitor = None
+
+    def close(self) -> None:
+        self._socket.close()
+
+    # looking
+
+    def _look_again(self) -> None:
+        self._look = True
+        self._wake.set()
+
+    def _link_event(self) -> None:
+        self._look_again()
+
+    def _interesting(self, entry: RouteEntry) -> bool:
+        return entry.table in (_MAIN, self.place.table, _LOCAL if self.dry_run else _MAIN)
+
+    def _ours(self, entry: RouteEntry) -> bool:
+        return entry.protocol == self.place.protocol
+
+    def _at_our_place(self, entry: RouteEntry) -> bool:
+        return entry.table == self.place.table and entry.metric == self.place.metric
+
+    async def _observe(self) -> None:
+        """The full look: links, addresses, every route; what others changed is now known."""
+        self.links = await read_links()
+        self._own = {}
+        for family in FAMILIES:
+            ours: dict[bytes, KernelRoute] = {}
+            foreign: set[bytes] = set()
+            for entry in await asyncio.to_thread(self._socket.dump, family):
+                if self._ours(entry):
+                    if self._at_our_place(entry):
+                        ours[entry.nlri] = entry.route
+                elif self._interesting(entry):
+                    self._own[entry.family, entry.nlri, entry.table, entry.metric] = entry
+                    if self._at_our_place(entry):
+                        foreign.add(entry.nlri)
+            if not self.dry_run:
+                drift = self.deltas[family].observe(ours, foreign)
+                if self.ready.is_set() and drift:
+                    self.drift += drift
+                    log.warning("routes were changed by others", routes=drift)
+        self._resolve = True
+
+    def _tell_resolver(self) -> None:
+        usable = []
+        for entry in self._own.values():
+            if self.dry_run and entry.table == _LOCAL:
+                local = KernelRoute(RouteType.UNICAST, entry.route.hops)
+                usable.append(RouteEntry(entry.family, entry.nlri, entry.table, entry.metric, 0, local))
+            else:
+                usable.append(entry)
+        addresses = frozenset[bytes]() if self.dry_run else self.links.addresses
+        self.resolver.changed(usable, self.links.up, addresses)
+
+    def _route_event(self, new: bool, flags: int, entry: RouteEntry) -> None:
+        if not self._interesting(entry):
+            return
+        delta = self.deltas[entry.family]
+        if self._ours(entry):
+            if self._at_our_place(entry) and not self.dry_run:
+                if delta.observed(entry.nlri, entry.route if new else None):
+                    self.drift += 1
+                    what = "altered" if new else "removed"
+                    log.warning("a route of ours was changed by others", what=what, nlri=entry.nlri.hex())
+                self._wake.set()
+            return
+        key = (entry.family, entry.nlri, entry.table, entry.metric)
+        if new:
+            self._own[key] = entry
+        else:
+            self._own.pop(key, None)
+        if self._at_our_place(entry):
+            delta.occupied(entry.nlri, new)
+            if new and flags & _NLM_F_REPLACE:
+                delta.observed(entry.nlri, None)
+        if entry.family == socket.AF_INET6 and (flags & _NLM_F_APPEND or len(entry.route.hops) > 1):
+            self._look = True  # IPv6 tells of multipath routes piece by piece
+        self._resolve = True
+        self._wake.set()
+
+    # writing
+
+    def _pending(self) -> Iterator[tuple[int, Change]]:
+        for family, delta in self.deltas.items():
+            for change in delta.pending():
+                yield family, change
+
+    async def _apply(self) -> None:
+        changes = list(self._pending())
+        if not changes:
+            return
+        failed = False
+        for start in range(0, len(changes), BATCH):
+            chunk = changes[start : start + BATCH]
+            failed = self._write(chunk) or failed
+            await asyncio.sleep(0)
+        if failed:
+            self._retry_at = asyncio.get_running_loop().time() + _RETRY
+
+    def _write(self, chunk: list[tuple[int, Change]]) -> bool:
+        """One batch; True if something in it was refused and is worth trying again."""
+        errors: dict[int, int] = {}
+        if not self.dry_run:
+            try:
+                errors = self._socket.write([self._packer(family, change) for family, change in chunk])
+            except (KernelError, OSError) as error:
+                log.error("routes cannot be written", error=str(error))
+                self._look = True
+                return True
+        refused = False
+        for place, (family, change) in enumerate(chunk):
+            code = errors.get(place, 0)
+            key = (family, change.key)
+            if not code or (code == errno.ESRCH and isinstance(change, Drop)):
+                self.deltas[family].done(change)
+                self.failures.pop(key, None)
+                self.writes += 1
+            elif code == errno.EEXIST:
+                self.deltas[family].occupied(change.key, True)
+                log.warning("a route of someone else is in the way and stays", nlri=change.key.hex())
+                self._look = True
+            else:
+                reason = os.strerror(code)
+                if self.failures.get(key) != reason:
+                    log.error(
+                        "route refused by the kernel",
+                        nlri=change.key.hex(),
+                        reason=reason,
+                        change=str(change),
+                    )
+                self.failures[key] = reason
+                refused = True
+        return refused
+
+    def _packer(self, family: int, change: Change) -> Callable[[int, int], bytes]:
+        if isinstance(change, Drop):
+            kind, flags, route = message.RTM_DELROUTE, 0, ANY
+        elif change.replaces is None:
+            kind, flags, route = message.RTM_NEWROUTE, message.NLM_F_CREATE | message.NLM_F_EXCL, change.value
+        else:
+            kind, flags, route = (
+                message.RTM_NEWROUTE,
+                message.NLM_F_CREATE | message.NLM_F_REPLACE,
+                change.value,
+            )
+        return functools.partial(self._pack, kind, flags, family, change.key, route)
+
+    def _pack(
+        self, kind: int, flags: int, family: int, nlri: bytes, route: KernelRoute, extra: int, sequence: int
+    ) -> bytes:
+        return message.pack(kind, flags | extra, sequence, family, nlri, self.place, route)
+
+    async def remove_all(self) -> None:
+        """Take every route of ours out: the agent leaves this node for good."""
+        self._socket.close()
+        self._socket = RouteSocket()  # a dump that was cut short may have left answers on the old one
+        await self._observe()
+        for delta in self.deltas.values():
+            for nlri in list(delta.desired):
+                delta.want(nlri, None)
+            delta.sweeping = True
+        await self._apply()

@@ -1,0 +1,109 @@
+"""Next hops made concrete: which link, which gateway (RFC 4271 §9.1.2.1, §5.1.3). Pure.
+
+A BGP next hop may be anywhere: on a link of this node, behind a router of its rack, behind its default
+gateway, or itself be known only by a route BGP has brought (another rack's subnet, told by the
+top-of-rack router). `Resolver` looks it up in the routes that are not the agent's own, as the kernel
+reported them, and in the learned routes given to it; the longest prefix decides, and a learned route's next
+hop is looked up in turn, never through itself.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable
+
+from agent.kernel.message import RouteEntry
+from agent.kernel.route import Hop, RouteType
+
+_DEPTH = 4  # learned routes followed one after another
+Learned = Callable[[int, bytes], tuple[bytes, ...] | None]  # (family, nlri) → its next hops
+
+
+def truncate(address: bytes, length: int) -> bytes:
+    """The NLRI of ``length`` bits that holds the address."""
+    octets = length + 7 >> 3
+    head = address[:octets]
+    spare = -length % 8
+    if spare:
+        head = head[:-1] + bytes((head[-1] >> spare << spare,))
+    return bytes((length,)) + head
+
+
+class Resolver:
+    """Longest-prefix lookup of next hops. `cached` answers stay until `changed` or `learned_changed`."""
+
+    def __init__(self, learned: Learned, *, default_route: bool = True) -> None:
+        self._learned = learned
+        self._default_route = default_route
+        self._routes: dict[int, dict[bytes, RouteEntry]] = {socket.AF_INET: {}, socket.AF_INET6: {}}
+        self._lengths: dict[int, tuple[int, ...]] = {socket.AF_INET: (), socket.AF_INET6: ()}
+        self._learned_lengths: dict[int, frozenset[int]] = {}
+        self._links_up: frozenset[int] = frozenset()
+        self._addresses: frozenset[bytes] = frozenset()
+        self._cache: dict[bytes, tuple[Hop, ...]] = {}
+
+    def changed(
+        self, routes: Iterable[RouteEntry], links_up: Iterable[int], addresses: Iterable[bytes] = ()
+    ) -> None:
+        """The node's own routes (without the agent's), usable links and own addresses, anew."""
+        self._addresses = frozenset(addresses)
+        self._links_up = frozenset(links_up)
+        self._routes = {socket.AF_INET: {}, socket.AF_INET6: {}}
+        for entry in routes:
+            if entry.nlri == b"\0" and not self._default_route:
+                continue
+            known = self._routes[entry.family].get(entry.nlri)
+            if known is None or entry.metric < known.metric:
+                self._routes[entry.family][entry.nlri] = entry
+        for family, table in self._routes.items():
+            self._lengths[family] = tuple(sorted({nlri[0] for nlri in table}, reverse=True))
+        self._cache.clear()
+
+    def learned_changed(self, family: int, lengths: Iterable[int]) -> None:
+        """Learned routes that could carry a next hop changed; ``lengths`` are the prefix lengths in use."""
+        self._learned_lengths[family] = frozenset(lengths)
+        self._cache.clear()
+
+    def cached(self) -> dict[bytes, tuple[Hop, ...]]:
+        """Every answer given since the last change."""
+        return dict(self._cache)
+
+    def resolve(self, address: bytes) -> tuple[Hop, ...]:
+        """The hops towards a next hop (4 or 16 octets; of 32, the global half). Empty: unreachable."""
+        found = self._cache.get(address)
+        if found is None:
+            found = self._cache[address] = self._resolve(address[:16], 0, frozenset())
+        return found
+
+    def _resolve(self, address: bytes, depth: int, visited: frozenset[bytes]) -> tuple[Hop, ...]:
+        if address in self._addresses:
+            return ()  # RFC 4271 5.1.3: a route to ourselves is no route
+        family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+        own = self._routes[family]
+        learned = self._learned_lengths.get(family, frozenset())
+        for length in sorted({*self._lengths[family], *learned}, reverse=True):
+            nlri = truncate(address, length)
+            if (entry := own.get(nlri)) is not None:
+                hops = self._through(entry, address)
+                if hops is not None:
+                    return hops
+            if length in learned and depth < _DEPTH and nlri not in visited:
+                next_hops = self._learned(family, nlri)
+                if next_hops and address not in next_hops:
+                    found = {
+                        hop
+                        for following in next_hops
+                        for hop in self._resolve(following[:16], depth + 1, visited | {nlri})
+                    }
+                    if found:
+                        return tuple(sorted(found))
+        return ()
+
+    def _through(self, entry: RouteEntry, address: bytes) -> tuple[Hop, ...] | None:
+        """None: this route says nothing (its links are down); empty: it says the address is unreachable."""
+        if entry.route.type is not RouteType.UNICAST:
+            return ()
+        usable = [hop for hop in entry.route.hops if hop.interface in self._links_up]
+        if not usable:
+            return None
+        return tuple(sorted({Hop(hop.gateway or address, hop.interface, hop.onlink) for hop in usable}))
