@@ -9,6 +9,7 @@
 | `restart` | what the end of a session means for its routes |
 | `events` | what a session tells |
 | `counters` | what it counts |
+| `decoders` | UPDATE decoders that share interned attributes |
 | `session` | one TCP connection |
 | `peer` | attempts, idle hold, collisions, the operator's will |
 """

@@ -13,8 +13,8 @@ shut down and enabled. The owner has the sockets:
     peer.handle_timer(now)                        # when peer.next_timer() has passed
     for event in peer.events(): ...               # after each of these: ConnectRequested, ConnectCancelled,
                                                   # SessionEvent(session, event)
-    write(session.data_to_send())                 # after each of these: for every session of peer.sessions, and
-                                                  # for each that a Closed event names; then close that socket
+    write(session.data_to_send())                 # after each of these: for all of peer.sessions, and for
+                                                  # each that a Closed event names; then close that socket
 
 Before a connection exists the peer itself walks `fsm.TABLE` (Idle, Connect, Active); from OpenSent on each
 session does, and when the last one ends, the peer goes on from the state it ended in.

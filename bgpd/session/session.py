@@ -409,7 +409,7 @@ class Session:
             case Action.IGNORE | Action.TRACK | Action.DELIVER_REFRESH:
                 pass
             case Action.CEASE_CLEAR | Action.CEASE_COUNT | Action.NOTIFY_COUNT | Action.FSM_ERROR_COUNT:
-                self._close(before, reason, notification or _complaint(item), received, action, now)
+                self._close(before, reason, notification or _complaint(item), received, action)
             case _:
                 self._close(before, reason or item.value, None, received, action)
 

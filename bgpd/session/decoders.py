@@ -1,0 +1,29 @@
+"""UPDATE decoders that share interned attributes.
+
+A route learnt from many peers, or lost and learnt again, has one attribute set in memory only if the sessions
+intern in the same place. What bytes mean depends on the kind of a session (octets per AS number, internal
+or external), so there is one `Interner` per kind; a service makes one `Decoders` and gives it to all its
+sessions.
+"""
+
+from bgpd.wire.attributes import Interner
+from bgpd.wire.capabilities import Negotiated
+from bgpd.wire.update import UpdateDecoder
+
+
+class Decoders:
+    """Makes the decoder of each new session: `Session(config, now, decoder=decoders)`."""
+
+    __slots__ = ("interners",)
+
+    def __init__(self) -> None:
+        self.interners: dict[tuple[bool, bool], Interner] = {}
+        """(four-octet AS numbers, internal) -> its interner; at most four."""
+
+    def __call__(self, negotiated: Negotiated, internal: bool) -> UpdateDecoder:
+        """A decoder for what was negotiated."""
+        kind = (negotiated.asn4, internal)
+        interner = self.interners.get(kind)
+        if interner is None:
+            interner = self.interners[kind] = Interner(*kind)
+        return UpdateDecoder(negotiated, internal, interner)
