@@ -12,6 +12,7 @@ from typing import TypeVar
 from bgpd.plan import NodePlan, Origination, Peering, PlanError, plan_node
 from bgpd.resources import ResourceSet
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 IDENTITY = frozenset({"name", "kind", "reason"})  # what a peering is called and why it is there
@@ -126,9 +127,7 @@ def _planned(resources: ResourceSet, name: str) -> tuple[NodePlan | None, str]:
         return None, str(error)
 
 
-def _only_in(
-    these: Mapping[object, T] | Mapping[str, T], those: Mapping[object, T] | Mapping[str, T]
-) -> tuple[T, ...]:
+def _only_in(these: Mapping[K, T], those: Mapping[K, T]) -> tuple[T, ...]:
     return tuple(value for key, value in these.items() if key not in those)
 
 

@@ -1,0 +1,97 @@
+"""The processes of a lab: started by argument list, their output in files, their deaths noticed.
+
+Each runs in a session of its own, so that Ctrl-C on the terminal reaches the lab alone, which then ends
+them in order. What a killed lab leaves behind is found by the mark in the environment (see `netns`).
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+class DaemonError(Exception):
+    """A process of the lab ended by itself; the text has its last words."""
+
+
+@dataclass(slots=True)
+class Daemon:
+    """One running process."""
+
+    name: str
+    process: asyncio.subprocess.Process
+    log: Path
+    ending: bool = False  # we asked it to end, or killed it
+
+
+@dataclass(slots=True)
+class Daemons:
+    """All processes the lab has started and not yet buried. Logs go to `directory`."""
+
+    directory: Path
+    environment: Mapping[str, str]
+    running: dict[str, Daemon] = field(default_factory=dict)
+
+    async def start(self, name: str, argv: Sequence[str]) -> Daemon:
+        """Start a process; its output is appended to `<name>.log`."""
+        log = self.directory / f"{name}.log"
+        with log.open("ab") as output:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=dict(self.environment),
+                cwd=self.directory,
+                start_new_session=True,
+            )
+        self.running[name] = Daemon(name, process, log)
+        return self.running[name]
+
+    def check(self) -> None:
+        """Raise DaemonError if a process has ended that nobody asked to."""
+        for daemon in self.running.values():
+            code = daemon.process.returncode
+            if code is not None and not daemon.ending:
+                raise DaemonError(
+                    f"{daemon.name} ended by itself ({ending_of(code)})\n{last_words(daemon.log)}"
+                )
+
+    async def kill(self, name: str) -> None:
+        """SIGKILL a process and all of its session, and wait for its end."""
+        daemon = self.running.pop(name)
+        daemon.ending = True
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(daemon.process.pid, signal.SIGKILL)
+        await daemon.process.wait()
+
+    async def stop_all(self, grace: float = 5.0) -> None:
+        """SIGTERM to all; whoever is not gone after `grace` seconds is killed."""
+        ending = list(self.running.values())
+        for daemon in ending:
+            daemon.ending = True
+            with contextlib.suppress(ProcessLookupError):
+                daemon.process.terminate()
+        waiting = [asyncio.ensure_future(daemon.process.wait()) for daemon in ending]
+        if waiting:
+            await asyncio.wait(waiting, timeout=grace)
+        for daemon in ending:
+            if daemon.process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(daemon.process.pid, signal.SIGKILL)
+        await asyncio.gather(*waiting)
+        self.running.clear()
+
+
+def ending_of(code: int) -> str:
+    """How a process ended, in words."""
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def last_words(log: Path, count: int = 15) -> str:
+    """The last lines of a log, indented."""
+    lines = log.read_text(errors="replace").splitlines()[-count:]
+    return "\n".join(f"    {line}" for line in lines)
