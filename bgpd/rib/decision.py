@@ -1,0 +1,166 @@
+"""The decision process: which of a prefix's paths is best (RFC 4271 9.1.2.2, RFC 4456 9, RFC 9494 4.3).
+
+Paths are *eliminated* step by step. A sort key would be wrong: MED is compared only between paths of
+the same neighbouring AS, so "better" is not transitive and the winner of pairwise comparisons can
+depend on their order. The steps before MED do form a total order (`Path.rank`), and nearly every
+choice ends there.
+
+Left out: comparing MED between different ASes, and "prefer the oldest external path", which would
+make the result depend on history.
+"""
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+
+from bgpd.rib.path import Cost, Path, SourceKind
+
+
+class Reason(Enum):
+    """The step at which a path lost, or by which the best one won."""
+
+    ONLY_PATH = "only path"
+    INELIGIBLE = "ineligible"
+    NEXT_HOP_UNREACHABLE = "next hop unreachable"
+    LONG_LIVED_STALE = "long-lived stale"
+    LOCAL_ORIGIN = "local origin"
+    LOCAL_PREF = "LOCAL_PREF"
+    AS_PATH_LENGTH = "AS_PATH length"
+    ORIGIN = "ORIGIN"
+    MED = "MULTI_EXIT_DISC"
+    EXTERNAL = "external over internal"
+    INTERIOR_COST = "interior cost"
+    BGP_IDENTIFIER = "BGP Identifier"
+    CLUSTER_LIST_LENGTH = "CLUSTER_LIST length"
+    PEER_ADDRESS = "peer address"
+    PATH_IDENTIFIER = "path identifier"
+
+
+RANK_REASONS = (
+    Reason.LONG_LIVED_STALE,
+    Reason.LOCAL_ORIGIN,
+    Reason.LOCAL_PREF,
+    Reason.AS_PATH_LENGTH,
+    Reason.ORIGIN,
+)
+
+
+def _identifier(path: Path) -> bytes:
+    return path.attributes.originator_id or path.source.bgp_identifier
+
+
+def _lowest_med(paths: list[Path]) -> list[Path]:
+    """Drop each path whose MED is above that of another path of the same neighbouring AS.
+
+    A missing MED counts as 0, the lowest (RFC 4271 9.1.2.2 c).
+    """
+    lowest: dict[int, int] = {}
+    for path in paths:
+        first_as, med = path.attributes.first_as or 0, path.attributes.med or 0
+        if med < lowest.get(first_as, 1 << 32):
+            lowest[first_as] = med
+    return [p for p in paths if (p.attributes.med or 0) == lowest[p.attributes.first_as or 0]]
+
+
+def _equals(paths: list[Path], cost: Cost | None) -> list[Path]:
+    """The paths that are as good as the best up to and including the interior cost."""
+    if len(paths) > 1:
+        paths = _lowest_med(paths)
+    if len(paths) > 1:
+        external = [p for p in paths if p.source.kind is SourceKind.EXTERNAL]
+        paths = external or paths
+    if len(paths) > 1 and cost is not None:
+        costs = [cost(p.attributes.next_hop) for p in paths]
+        least = min((c for c in costs if c is not None), default=None)
+        paths = [p for p, c in zip(paths, costs, strict=True) if c == least]
+    return paths
+
+
+def _tie_break(paths: list[Path]) -> Path:
+    """The last steps, which always leave exactly one path (RFC 4271 9.1.2.2 f, g; RFC 4456 9)."""
+    return min(
+        paths,
+        key=lambda p: (
+            _identifier(p),
+            len(p.attributes.cluster_list),
+            p.source.address_key,
+            p.path_id,
+        ),
+    )
+
+
+def eligible(paths: Iterable[Path], cost: Cost | None = None) -> list[Path]:
+    """The paths the decision process may look at: not refused, and with a reachable next hop."""
+    return [
+        p for p in paths if p.ineligible is None and (cost is None or cost(p.attributes.next_hop) is not None)
+    ]
+
+
+def equals(paths: Iterable[Path], cost: Cost | None = None) -> list[Path]:
+    """All paths that tie with the best one before the arbitrary steps: the candidates for ECMP."""
+    candidates = eligible(paths, cost)
+    if len(candidates) < 2:
+        return candidates
+    least = min([p.rank for p in candidates])
+    return _equals([p for p in candidates if p.rank == least], cost)
+
+
+def best(paths: Iterable[Path], cost: Cost | None = None) -> Path | None:
+    """The best path, or None when no path is eligible."""
+    survivors = equals(paths, cost)
+    if not survivors:
+        return None
+    return survivors[0] if len(survivors) == 1 else _tie_break(survivors)
+
+
+def ordered(paths: Sequence[Path], cost: Cost | None = None) -> list[Path]:
+    """Eligible paths from best to worst: the best, then the best of the rest, and so on."""
+    rest = eligible(paths, cost)
+    result = []
+    while rest:
+        choice = best(rest, cost)
+        if choice is None:
+            break
+        result.append(choice)
+        rest.remove(choice)
+    return result
+
+
+def explain(paths: Sequence[Path], cost: Cost | None = None) -> list[tuple[Path, Reason]]:
+    """Every path with the step that eliminated it; the best comes first with the step that decided."""
+    losers: list[tuple[Path, Reason]] = []
+
+    def keep(current: list[Path], survivors: list[Path], reason: Reason) -> list[Path]:
+        losers.extend((p, reason) for p in current if p not in survivors)
+        return survivors
+
+    current = keep(list(paths), [p for p in paths if p.ineligible is None], Reason.INELIGIBLE)
+    if cost is not None:
+        reachable = [p for p in current if cost(p.attributes.next_hop) is not None]
+        current = keep(current, reachable, Reason.NEXT_HOP_UNREACHABLE)
+    if not current:
+        return losers
+    decided = Reason.ONLY_PATH if len(current) == 1 else Reason.PATH_IDENTIFIER
+
+    def step(survivors: list[Path], reason: Reason) -> None:
+        nonlocal current, decided
+        if len(current) > 1 and len(survivors) == 1:
+            decided = reason
+        current = keep(current, survivors, reason)
+
+    for index, reason in enumerate(RANK_REASONS):
+        least = min(p.rank[index] for p in current)
+        step([p for p in current if p.rank[index] == least], reason)
+    step(_lowest_med(current), Reason.MED)
+    step([p for p in current if p.source.kind is SourceKind.EXTERNAL] or current, Reason.EXTERNAL)
+    if cost is not None:
+        costs = {id(p): cost(p.attributes.next_hop) or 0 for p in current}
+        nearest = min(costs.values())
+        step([p for p in current if costs[id(p)] == nearest], Reason.INTERIOR_COST)
+    lowest_identifier = min(_identifier(p) for p in current)
+    step([p for p in current if _identifier(p) == lowest_identifier], Reason.BGP_IDENTIFIER)
+    shortest = min(len(p.attributes.cluster_list) for p in current)
+    step([p for p in current if len(p.attributes.cluster_list) == shortest], Reason.CLUSTER_LIST_LENGTH)
+    lowest_address = min(p.source.address_key for p in current)
+    step([p for p in current if p.source.address_key == lowest_address], Reason.PEER_ADDRESS)
+    step([min(current, key=lambda p: p.path_id)], Reason.PATH_IDENTIFIER)
+    return [(current[0], decided), *reversed(losers)]

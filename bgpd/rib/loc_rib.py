@@ -1,0 +1,361 @@
+"""The Loc-RIB of one family: every path of every prefix, the best of each, and what changed.
+
+Most prefixes of a cluster have exactly one path, and most UPDATEs bring prefixes nobody has seen. So
+the ordinary case is a single entry in `best`, made for a whole UPDATE by one dictionary update; the
+list of candidates exists only for prefixes that need one (several paths, or an ineligible one).
+
+An Adj-RIB-In (RFC 4271 3.2) is kept per source as a dictionary from the received item to its path:
+it tells what a withdrawal withdraws, what vanishes with a session, and what is stale.
+
+Decisions are taken when changes are asked for, once per prefix, however many UPDATEs touched it in
+between. The result then depends on the paths present and not on the order of their arrival.
+
+An *item* is a raw NLRI, preceded by its 4-octet path identifier when the source sends add-path
+(RFC 7911 3). Left out: what a change means for a peer (see `update_group`).
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from bgpd.rib.decision import Reason, best, equals, explain, ordered
+from bgpd.rib.path import Cost, Path, Source
+from bgpd.wire.attributes import AttributeSet
+from bgpd.wire.nlri import Family
+
+PATH_ID_OCTETS = 4
+MERGED_OCTETS = 2048  # runs of one path are joined up to about what one message carries
+
+
+@dataclass(slots=True)
+class Run:
+    """Prefixes that had no path before and have exactly this one now.
+
+    `raw` is their NLRI field as received, ready to be sent on, or empty when it must be built.
+    """
+
+    path: Path
+    nlri: list[bytes]
+    raw: bytes
+
+
+@dataclass(slots=True)
+class Changes:
+    """What happened since the last time, in order: first `fresh`, then `moved`.
+
+    `moved` maps a prefix to its best path before (after `fresh`) and now. Both may be the same
+    object: then only other paths of the prefix changed, which matters to add-path alone.
+    """
+
+    fresh: list[Run] = field(default_factory=list)
+    moved: dict[bytes, tuple[Path | None, Path | None]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.fresh or self.moved)
+
+
+class AdjRibIn:
+    """What one source announced for one family, by item; and the part of it that is stale.
+
+    Stale items are those a restarting or refreshing peer has not announced again yet
+    (RFC 4724 4.2, RFC 7313 4).
+    """
+
+    __slots__ = ("last", "paths", "stale")
+
+    def __init__(self) -> None:
+        self.paths: dict[bytes, Path] = {}
+        self.stale: dict[bytes, Path] | None = None
+        self.last: Path | None = None
+
+
+class LocRib:
+    """All paths of one family.
+
+    `cost` gives the interior cost of a next hop (RFC 4271 9.1.2.2 e); without it all next hops are
+    equally near, as for a reflector that forwards no packets.
+    """
+
+    def __init__(self, family: Family, cost: Cost | None = None) -> None:
+        self.family = family
+        self.best: dict[bytes, Path] = {}
+        self.version = 0
+        self._cost = cost
+        self._candidates: dict[bytes, list[Path]] = {}
+        self._adj: dict[Source, AdjRibIn] = {}
+        self._fresh: list[Run] = []
+        self._before: dict[bytes, Path | None] = {}
+        self._undecided: set[bytes] = set()
+
+    # What a source says
+
+    def announce(
+        self,
+        source: Source,
+        attributes: AttributeSet,
+        items: list[bytes],
+        *,
+        raw: bytes = b"",
+        ineligible: str | None = None,
+        add_path: bool = False,
+    ) -> None:
+        """Take in paths with one attribute set; each replaces what `source` said of that item before.
+
+        `raw` may be given when it is exactly the concatenation of `items`.
+        """
+        adj = self._adj.get(source)
+        if adj is None:
+            adj = self._adj[source] = AdjRibIn()
+        if add_path:
+            self._announce_each(
+                adj, items, self._paths_by_id(source, attributes, items, ineligible), PATH_ID_OCTETS
+            )
+            return
+        path = adj.last
+        if path is None or path.attributes is not attributes or path.ineligible != ineligible:
+            path = adj.last = Path(source, attributes, ineligible)
+        known = self.best
+        if (
+            ineligible is None
+            and self._cost is None
+            and known.keys().isdisjoint(items)
+            and (not self._candidates or self._candidates.keys().isdisjoint(items))
+            and (not self._before or self._before.keys().isdisjoint(items))
+        ):
+            news = dict.fromkeys(items, path)
+            known.update(news)
+            adj.paths.update(news)
+            fresh = self._fresh
+            last = fresh[-1] if fresh else None
+            if last is not None and last.path is path and raw and 0 < len(last.raw) < MERGED_OCTETS:
+                last.nlri = last.nlri + items
+                last.raw += raw
+            else:
+                fresh.append(Run(path, items, raw))
+            return
+        self._announce_each(adj, items, dict.fromkeys(items, path), 0)
+
+    def _paths_by_id(
+        self, source: Source, attributes: AttributeSet, items: list[bytes], ineligible: str | None
+    ) -> dict[bytes, Path]:
+        """One path per path identifier, shared by the items that carry it."""
+        by_id: dict[bytes, Path] = {}
+        result = {}
+        for item in items:
+            path_id = item[:PATH_ID_OCTETS]
+            path = by_id.get(path_id)
+            if path is None:
+                path = by_id[path_id] = Path(source, attributes, ineligible, int.from_bytes(path_id, "big"))
+            result[item] = path
+        return result
+
+    def _announce_each(
+        self, adj: AdjRibIn, items: list[bytes], paths: Mapping[bytes, Path], skip: int
+    ) -> None:
+        for item in items:
+            path = paths[item]
+            old = adj.paths.get(item)
+            if adj.stale is not None:
+                adj.stale.pop(item, None)
+            if (
+                old is not None
+                and old.attributes is path.attributes
+                and old.ineligible == path.ineligible
+                and not old.long_lived_stale
+            ):
+                continue
+            adj.paths[item] = path
+            self._replace(item[skip:], old, path)
+
+    def _replace(self, nlri: bytes, old: Path | None, new: Path | None) -> None:
+        """Exchange one path of a prefix for another; either may be absent."""
+        choices = self._candidates.get(nlri)
+        current = self.best.get(nlri)
+        self._before.setdefault(nlri, current)
+        if choices is None:
+            simple = self._cost is None and (new is None or new.ineligible is None)
+            if current is old and simple:
+                if new is None:
+                    self.best.pop(nlri, None)
+                else:
+                    self.best[nlri] = new
+                return
+            choices = self._candidates[nlri] = [] if current is None else [current]
+        if old is None:
+            if new is not None:
+                choices.append(new)
+        else:
+            at = next(i for i, path in enumerate(choices) if path is old)
+            if new is None:
+                del choices[at]
+            else:
+                choices[at] = new
+        self._undecided.add(nlri)
+
+    def withdraw(self, source: Source, items: Iterable[bytes], *, add_path: bool = False) -> None:
+        """Take out what `source` announced; items it never announced are ignored."""
+        adj = self._adj.get(source)
+        if adj is None:
+            return
+        pop = adj.paths.pop
+        for item in items:
+            old = pop(item, None)
+            if old is None:
+                continue
+            if adj.stale is not None:
+                adj.stale.pop(item, None)
+            self._replace(item[PATH_ID_OCTETS:] if add_path else item, old, None)
+
+    def drop(self, source: Source, *, add_path: bool = False) -> None:
+        """Take out everything `source` announced."""
+        adj = self._adj.get(source)
+        if adj is not None:
+            self.withdraw(source, list(adj.paths), add_path=add_path)
+            del self._adj[source]
+
+    def mark_stale(self, source: Source) -> None:
+        """Everything `source` has announced so far is stale until it is announced again."""
+        adj = self._adj.get(source)
+        if adj is not None:
+            adj.stale = dict(adj.paths)
+            adj.last = None
+
+    def sweep_stale(self, source: Source, *, add_path: bool = False) -> int:
+        """Take out what is still stale; gives how many items that were."""
+        adj = self._adj.get(source)
+        if adj is None or adj.stale is None:
+            return 0
+        stale, adj.stale = adj.stale, None
+        self.withdraw(source, list(stale), add_path=add_path)
+        return len(stale)
+
+    def revise(
+        self,
+        source: Source,
+        change: Callable[[Path], Path | None],
+        *,
+        stale_only: bool = False,
+        add_path: bool = False,
+    ) -> None:
+        """Exchange each path of `source` for what `change` makes of it; None takes it out.
+
+        For what happens to a path without an UPDATE: an import policy that changed, or long-lived
+        staleness. `change` is called once per distinct path.
+        """
+        adj = self._adj.get(source)
+        if adj is None:
+            return
+        done: dict[Path, Path | None] = {}
+        adj.last = None
+        for item, old in list((adj.stale or {}).items() if stale_only else adj.paths.items()):
+            if old not in done:
+                done[old] = change(old)
+            new = done[old]
+            if new is old:
+                continue
+            if new is None:
+                del adj.paths[item]
+                if adj.stale is not None:
+                    adj.stale.pop(item, None)
+            else:
+                adj.paths[item] = new
+                if adj.stale is not None and item in adj.stale:
+                    adj.stale[item] = new
+            self._replace(item[PATH_ID_OCTETS:] if add_path else item, old, new)
+
+    # What follows from it
+
+    def reconsider(self, nlri: Iterable[bytes] | None = None) -> None:
+        """Decide anew, for all prefixes or some: the interior costs changed."""
+        chosen = list(self.prefixes()) if nlri is None else list(nlri)
+        for prefix in chosen:
+            current = self.best.get(prefix)
+            if prefix not in self._candidates:
+                if current is None:
+                    continue
+                self._candidates[prefix] = [current]
+            self._before.setdefault(prefix, current)
+            self._undecided.add(prefix)
+
+    def take_changes(self) -> Changes:
+        """Decide what is undecided, and give what changed since the last call."""
+        if self._undecided:
+            self._decide()
+        if not self._fresh and not self._before:
+            return Changes()
+        known = self.best
+        changes = Changes(self._fresh, {nlri: (old, known.get(nlri)) for nlri, old in self._before.items()})
+        self._fresh, self._before = [], {}
+        self.version += 1
+        return changes
+
+    def _decide(self) -> None:
+        for nlri in self._undecided:
+            choices = self._candidates[nlri]
+            choice = best(choices, self._cost)
+            if choice is None:
+                self.best.pop(nlri, None)
+                if not choices:
+                    del self._candidates[nlri]
+            else:
+                self.best[nlri] = choice
+                if len(choices) == 1:
+                    del self._candidates[nlri]
+        self._undecided.clear()
+
+    # What can be asked; all of it as of the last `take_changes`
+
+    def candidates(self, nlri: bytes) -> list[Path]:
+        """All paths of a prefix, eligible or not."""
+        choices = self._candidates.get(nlri)
+        if choices is not None:
+            return list(choices)
+        only = self.best.get(nlri)
+        return [] if only is None else [only]
+
+    def ordered(self, nlri: bytes) -> list[Path]:
+        """The eligible paths of a prefix, best first."""
+        choices = self._candidates.get(nlri)
+        if choices is not None:
+            return ordered(choices, self._cost)
+        only = self.best.get(nlri)
+        return [] if only is None else [only]
+
+    def multipath(self, nlri: bytes) -> list[Path]:
+        """The paths of a prefix that are equally good up to the interior cost (for ECMP)."""
+        return equals(self.candidates(nlri), self._cost)
+
+    def explain(self, nlri: bytes) -> list[tuple[Path, Reason]]:
+        """All paths of a prefix, best first, each with the step that decided over it."""
+        return explain(self.candidates(nlri), self._cost)
+
+    def received(self, source: Source) -> Mapping[bytes, Path]:
+        """What `source` announced, by item: its Adj-RIB-In."""
+        adj = self._adj.get(source)
+        return {} if adj is None else adj.paths
+
+    def stale_count(self, source: Source) -> int:
+        """How many items of `source` are stale."""
+        adj = self._adj.get(source)
+        return 0 if adj is None or adj.stale is None else len(adj.stale)
+
+    def prefixes(self) -> Iterator[bytes]:
+        """Every prefix that has a path, eligible or not."""
+        yield from self.best
+        yield from (nlri for nlri in self._candidates if nlri not in self.best)
+
+    def by_path(self) -> dict[Path, list[bytes]]:
+        """The best paths, each with its prefixes; sources stand together."""
+        groups: dict[Path, list[bytes]] = {}
+        for nlri, path in self.best.items():
+            group = groups.get(path)
+            if group is None:
+                groups[path] = [nlri]
+            else:
+                group.append(nlri)
+        sources: dict[Source, int] = {}
+        return dict(
+            sorted(groups.items(), key=lambda entry: sources.setdefault(entry[0].source, len(sources)))
+        )
+
+    def __len__(self) -> int:
+        return len(self.best)

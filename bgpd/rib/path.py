@@ -1,0 +1,106 @@
+"""A source of routes, and a path learned from it.
+
+A *source* is one peer as the RIB sees it: who it is, which role it has, and the values the decision
+process compares (RFC 4271 9.1.2.2, RFC 4456 9). A *path* is one set of attributes learned from one
+source. A path is not bound to a prefix: all prefixes of an UPDATE share one `Path` object, which is
+what keeps half a million routes cheap for memory and for the garbage collector.
+
+Both compare by identity.
+"""
+
+from collections.abc import Callable
+from enum import Enum
+from ipaddress import ip_address
+
+from bgpd.wire.attributes import AttributeSet
+
+DEFAULT_LOCAL_PREF = 100  # RFC 4271 leaves the value open; every implementation uses 100
+
+Rank = tuple[bool, bool, int, int, int]
+
+
+class SourceKind(Enum):
+    """The role of a source towards this speaker (RFC 4456 4; RFC 4271 3)."""
+
+    CLIENT = "client"
+    NON_CLIENT = "non-client"
+    EXTERNAL = "external"
+    LOCAL = "local"
+
+
+class Source:
+    """One peer (or this node itself) as an origin of paths.
+
+    `address` is the peer's address as text; `bgp_identifier` is 4 octets; `asn` is the peer's AS.
+    """
+
+    __slots__ = ("address", "address_key", "asn", "bgp_identifier", "kind", "name")
+
+    def __init__(
+        self, kind: SourceKind, address: str, bgp_identifier: bytes, asn: int, name: str = ""
+    ) -> None:
+        self.kind = kind
+        self.address = address
+        self.bgp_identifier = bgp_identifier
+        self.asn = asn
+        self.name = name or address
+        ip = ip_address(address.partition("%")[0])
+        self.address_key = (ip.version, ip.packed)
+
+    def __repr__(self) -> str:
+        return f"<Source {self.name} {self.kind.value} AS {self.asn}>"
+
+
+class Path:
+    """One set of attributes from one source.
+
+    `ineligible` is the reason why the decision process must not look at it, or None: such a path is
+    stored all the same, because forgetting it would leave its predecessor alive. `path_id` is the
+    path identifier it was received with (RFC 7911), 0 without add-path. `long_lived_stale` marks a
+    path kept by long-lived graceful restart, the least preferred of all (RFC 9494 4.3).
+    """
+
+    __slots__ = ("_rank", "attributes", "ineligible", "long_lived_stale", "path_id", "source")
+
+    def __init__(
+        self,
+        source: Source,
+        attributes: AttributeSet,
+        ineligible: str | None = None,
+        path_id: int = 0,
+        long_lived_stale: bool = False,
+    ) -> None:
+        self.source = source
+        self.attributes = attributes
+        self.ineligible = ineligible
+        self.path_id = path_id
+        self.long_lived_stale = long_lived_stale
+        self._rank: Rank | None = None
+
+    @property
+    def rank(self) -> Rank:
+        """The steps of the decision that form a total order, best is lowest.
+
+        Long-lived staleness, local origin, LOCAL_PREF, AS_PATH length, ORIGIN. MED comes next and is
+        no total order, so nothing behind it can be part of a key.
+        """
+        rank = self._rank
+        if rank is None:
+            attributes = self.attributes
+            local_pref = attributes.local_pref
+            rank = self._rank = (
+                self.long_lived_stale,
+                self.source.kind is not SourceKind.LOCAL,
+                -(DEFAULT_LOCAL_PREF if local_pref is None else local_pref),
+                attributes.as_path_length,
+                int(attributes.origin),
+            )
+        return rank
+
+    def __repr__(self) -> str:
+        why = f" ineligible: {self.ineligible}" if self.ineligible else ""
+        return f"<Path from {self.source.name}{why}>"
+
+
+# The interior cost of a next hop (RFC 4271 9.1.2.2 e): lower is nearer, None is unreachable.
+Cost = Callable[[bytes], int | None]

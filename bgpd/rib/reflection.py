@@ -1,0 +1,173 @@
+"""Who may hear of a path, and with which attributes.
+
+RFC 4456: 6 (who is told), 8 (ORIGINATOR_ID, CLUSTER_LIST, and what must stay untouched). RFC 4271: 5.1
+(attributes towards other ASes), 9.1.2 (AS loops). RFC 1997 (well-known communities), RFC 9494 4.3
+(long-lived stale routes), RFC 6793 (peers with 2-octet AS numbers).
+
+Everything here is pure, and cheap for the ordinary case: between clients, reflecting a path is one
+concatenation. `ineligibility` looks for our own numbers in the raw attribute bytes first; only where
+they occur does it decode anything.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bgpd.rib.path import DEFAULT_LOCAL_PREF, Path, SourceKind
+from bgpd.wire.attributes import AttributeSet, for_old_speaker, rewrite
+from bgpd.wire.iana import AttributeCode, SegmentType, WellKnownCommunity
+from bgpd.wire.nlri import IPV4_UNICAST, Family
+
+_COMMUNITIES_BIT = 1 << AttributeCode.COMMUNITIES
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """This speaker: its AS number, BGP Identifier and CLUSTER_ID (4 octets each)."""
+
+    asn: int
+    bgp_identifier: bytes
+    cluster_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the encoding of a path for a peer depends on, besides the path.
+
+    `next_hop` replaces the path's next hop (4, 16 or 32 octets); None keeps it. `local_asn` is our AS
+    number towards this peer. `long_lived`: the peer knows long-lived graceful restart.
+    """
+
+    kind: SourceKind
+    asn4: bool = True
+    local_asn: int = 0
+    next_hop: bytes | None = None
+    long_lived: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Advert:
+    """A path as it is sent: path attributes without MP_REACH_NLRI, and the next hop."""
+
+    attributes: bytes
+    next_hop: bytes
+
+
+Export = Callable[[Path], Advert | None]
+
+
+def may_advertise(source: SourceKind, target: SourceKind) -> bool:
+    """RFC 4456 6: everything goes to clients and to other ASes, a non-client's routes not to non-clients."""
+    return source is not SourceKind.NON_CLIENT or target is not SourceKind.NON_CLIENT
+
+
+def ineligibility(attributes: AttributeSet, speaker: Speaker, allowed_own_as: int = 0) -> str | None:
+    """Why a received path must not be used, or None (RFC 4271 9.1.2, RFC 4456 8)."""
+    raw = attributes.raw
+    if speaker.asn.to_bytes(4, "big") in raw:
+        count = attributes.count_as(speaker.asn)
+        if count > allowed_own_as:
+            return f"AS loop: AS_PATH contains our AS {speaker.asn}"
+    if speaker.bgp_identifier in raw and attributes.originator_id == speaker.bgp_identifier:
+        return "ORIGINATOR_ID is our own BGP Identifier"
+    if speaker.cluster_id in raw and speaker.cluster_id in attributes.cluster_list:
+        return "CLUSTER_LIST contains our CLUSTER_ID"
+    return None
+
+
+def long_lived_stale(path: Path) -> Path | None:
+    """A path after the restart time: marked and least preferred, or gone if marked NO_LLGR (RFC 9494 4.2)."""
+    attributes = path.attributes
+    if attributes.has_community(WellKnownCommunity.NO_LLGR):
+        return None
+    if path.long_lived_stale:
+        return path
+    communities = dict.fromkeys((*attributes.communities, WellKnownCommunity.LLGR_STALE))
+    value = b"".join(int(c).to_bytes(4, "big") for c in communities)
+    marked = AttributeSet.of(attributes.rewritten({AttributeCode.COMMUNITIES: value}), attributes.next_hop)
+    return Path(path.source, marked, path.ineligible, path.path_id, long_lived_stale=True)
+
+
+def _forbidden(attributes: AttributeSet, target: Target) -> bool:
+    """Whether a well-known community keeps the path from this peer (RFC 1997)."""
+    for community in attributes.communities:
+        if community == WellKnownCommunity.NO_ADVERTISE:
+            return True
+        if target.kind is SourceKind.EXTERNAL and community in (
+            WellKnownCommunity.NO_EXPORT,
+            WellKnownCommunity.NO_EXPORT_SUBCONFED,
+        ):
+            return True
+    return False
+
+
+def _prepended(attributes: AttributeSet, asn: int) -> bytes:
+    """AS_PATH with `asn` in front (RFC 4271 5.1.2 b), as an attribute value."""
+    segments = list(attributes.as_path)
+    if segments and segments[0][0] == SegmentType.AS_SEQUENCE and len(segments[0][1]) < 255:
+        segments[0] = (SegmentType.AS_SEQUENCE, (asn, *segments[0][1]))
+    else:
+        segments.insert(0, (SegmentType.AS_SEQUENCE, (asn,)))
+    return b"".join(
+        bytes((kind, len(numbers))) + b"".join(n.to_bytes(4, "big") for n in numbers)
+        for kind, numbers in segments
+    )
+
+
+def _external(path: Path, target: Target) -> bytes:
+    """Attributes for another AS: our AS in front, nothing that is internal to ours (RFC 4271 5.1.3 to 5.1.5).
+
+    A MED that came from another AS stays here; one of our own AS's routes is told (RFC 4271 5.1.4).
+    """
+    attributes = path.attributes
+    changes: dict[int, bytes | None] = {
+        AttributeCode.AS_PATH: _prepended(attributes, target.local_asn),
+        AttributeCode.LOCAL_PREF: None,
+        AttributeCode.ORIGINATOR_ID: None,
+        AttributeCode.CLUSTER_LIST: None,
+    }
+    if attributes.as_path:
+        changes[AttributeCode.MULTI_EXIT_DISC] = None
+    return attributes.rewritten(changes)
+
+
+def export_to(target: Target, speaker: Speaker, family: Family) -> Export:
+    """The export function of all peers that `target` describes."""
+    client = target.kind is not SourceKind.NON_CLIENT
+    internal = target.kind is not SourceKind.EXTERNAL
+    cluster_id = speaker.cluster_id
+    local_pref = DEFAULT_LOCAL_PREF.to_bytes(4, "big")
+    plain = target.next_hop is None and target.asn4
+
+    def export(path: Path) -> Advert | None:
+        attributes, source = path.attributes, path.source
+        if attributes.present & _COMMUNITIES_BIT and _forbidden(attributes, target):
+            return None
+        if path.long_lived_stale and not target.long_lived:
+            return None
+        kind = source.kind
+        if kind is SourceKind.CLIENT or (kind is SourceKind.NON_CLIENT and client):
+            if internal:
+                raw = attributes.reflected(source.bgp_identifier, cluster_id)
+            else:
+                raw = _external(path, target)
+        elif kind is SourceKind.NON_CLIENT:
+            return None
+        elif not internal:
+            raw = _external(path, target)
+        elif attributes.local_pref is None:
+            raw = attributes.rewritten({AttributeCode.LOCAL_PREF: local_pref})
+        else:
+            raw = attributes.raw
+        if plain:
+            return Advert(raw, attributes.next_hop)
+        return _adapted(raw, attributes.next_hop, target, family)
+
+    return export
+
+
+def _adapted(raw: bytes, next_hop: bytes, target: Target, family: Family) -> Advert:
+    if target.next_hop is not None:
+        next_hop = target.next_hop
+        if family == IPV4_UNICAST:
+            raw = rewrite(raw, {AttributeCode.NEXT_HOP: next_hop if len(next_hop) == 4 else None})
+    return Advert(raw if target.asn4 else for_old_speaker(raw), next_hop)

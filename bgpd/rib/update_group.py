@@ -1,0 +1,261 @@
+"""An update group: the peers of one family that are told the same, and how changes become messages.
+
+Two peers belong to the same group when the bytes they are sent can only differ by what is their own:
+the same family, the same role and export policy, the same negotiated encoding. The group turns the
+changes of the Loc-RIB into segments of its `ExportLog`, each change once.
+
+`UpdateGroup` tells the best path of each prefix (RFC 4271 9.2); `AddPathGroup` tells several, each
+under a path identifier of its own (RFC 7911).
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeAlias
+
+from bgpd.rib.export_log import Cursor, ExportLog, Segment
+from bgpd.rib.loc_rib import Changes, LocRib, Run
+from bgpd.rib.path import Path, Source
+from bgpd.rib.reflection import Advert, Export
+from bgpd.wire.messages import HEADER_LENGTH, MARKER
+from bgpd.wire.nlri import IPV4_UNICAST
+from bgpd.wire.update import UnsendableError, encode_updates, encode_withdrawals
+
+MESSAGE_OCTETS = 4096  # RFC 4271 4.1
+_FIXED_OCTETS = HEADER_LENGTH + 4
+
+ExportOfPrefix: TypeAlias = Callable[[bytes, Path], Advert | None]
+
+
+class UpdateGroup:
+    """Tells its peers the best path of each prefix.
+
+    `export` gives what a path looks like to this group, or None when it may not be told; it must be
+    pure. `export_prefix` instead when the answer depends on the prefix too (a policy with prefix
+    rules), which costs a call per prefix.
+    """
+
+    def __init__(
+        self,
+        loc_rib: LocRib,
+        export: Export,
+        *,
+        export_prefix: ExportOfPrefix | None = None,
+        max_length: int = MESSAGE_OCTETS,
+    ) -> None:
+        self.loc_rib = loc_rib
+        self.family = loc_rib.family
+        self.export = export
+        self.export_prefix = export_prefix
+        self.max_length = max_length
+        self.log = ExportLog(self._snapshot, self._catch_up)
+        self._classic = self.family == IPV4_UNICAST
+
+    def join(self, source: Source) -> Cursor:
+        """Take in a peer that has nothing yet. Changes taken from the Loc-RIB must have been applied."""
+        return self.log.join(source)
+
+    def leave(self, cursor: Cursor) -> None:
+        """Let a peer go."""
+        self.log.leave(cursor)
+
+    def apply(self, changes: Changes) -> None:
+        """Append what `changes` mean for the peers of this group, if it has any."""
+        if not self.log.based:
+            return
+        segments: list[Segment] = []
+        for run in changes.fresh:
+            segments += self._fresh(run)
+        superseded = False
+        if changes.moved:
+            before = len(segments)
+            segments += self._moved(changes.moved)
+            superseded = len(segments) > before
+        if segments:
+            self.log.append(segments, superseded)
+
+    # From paths to segments
+
+    def _announce(self, path: Path, nlri: list[bytes], raw: bytes = b"") -> Iterator[Segment]:
+        """Segments that tell everybody but its source of `path`."""
+        if self.export_prefix is not None:
+            by_advert: dict[Advert, list[bytes]] = {}
+            for prefix in nlri:
+                advert = self.export_prefix(prefix, path)
+                if advert is not None:
+                    by_advert.setdefault(advert, []).append(prefix)
+            for advert, prefixes in by_advert.items():
+                yield self._segment(advert, prefixes, path.source)
+            return
+        advert = self.export(path)
+        if advert is None:
+            return
+        attributes = advert.attributes
+        size = _FIXED_OCTETS + len(attributes) + len(raw)
+        if raw and self._classic and size <= self.max_length and len(advert.next_hop) == 4:
+            # What came as one IPv4 field goes out as one: nothing is encoded but the header.
+            length = len(attributes)
+            yield Segment(
+                b"%b%c%c\x02\0\0%c%c%b%b"
+                % (MARKER, size >> 8, size & 255, length >> 8, length & 255, attributes, raw),
+                nlri,
+                path.source,
+            )
+        else:
+            yield self._segment(advert, nlri, path.source)
+
+    def _segment(self, advert: Advert, nlri: list[bytes], skip: Source) -> Segment:
+        """What does not fit into a message is withdrawn instead (RFC 8654 4)."""
+        try:
+            messages = encode_updates(self.family, advert.attributes, advert.next_hop, nlri, self.max_length)
+        except UnsendableError:
+            messages = encode_withdrawals(self.family, nlri, self.max_length)
+        return Segment(b"".join(messages), nlri, skip)
+
+    def _withdrawal(
+        self, nlri: Sequence[bytes], skip: Source | None = None, only: Source | None = None
+    ) -> Segment:
+        return Segment(b"".join(encode_withdrawals(self.family, nlri, self.max_length)), nlri, skip, only)
+
+    def _advert(self, nlri: bytes, path: Path | None) -> Advert | None:
+        if path is None:
+            return None
+        return self.export(path) if self.export_prefix is None else self.export_prefix(nlri, path)
+
+    def _fresh(self, run: Run) -> Iterable[Segment]:
+        return self._announce(run.path, run.nlri, run.raw)
+
+    def _moved(self, moved: dict[bytes, tuple[Path | None, Path | None]]) -> Iterator[Segment]:
+        announced: dict[tuple[Advert, Source], list[bytes]] = {}
+        withdrawn: dict[Source, list[bytes]] = {}
+        addressed: dict[Source, list[bytes]] = {}
+        for nlri, (old, new) in moved.items():
+            if old is new:
+                continue
+            was, now = self._advert(nlri, old), self._advert(nlri, new)
+            if now is not None and new is not None:
+                if was is not None and old is not None:
+                    if old.source is not new.source:
+                        addressed.setdefault(new.source, []).append(nlri)
+                    elif was == now:
+                        continue
+                announced.setdefault((now, new.source), []).append(nlri)
+            elif was is not None and old is not None:
+                withdrawn.setdefault(old.source, []).append(nlri)
+        for source, prefixes in withdrawn.items():
+            yield self._withdrawal(prefixes, skip=source)
+        for (advert, source), prefixes in announced.items():
+            yield self._segment(advert, prefixes, source)
+        for source, prefixes in addressed.items():
+            yield self._withdrawal(prefixes, only=source)
+
+    def _snapshot(self) -> Iterator[Segment]:
+        for path, nlri in self.loc_rib.by_path().items():
+            yield from self._announce(path, nlri)
+
+    def _catch_up(self, touched: set[bytes]) -> Iterator[Segment]:
+        """The present state of some prefixes, for readers of whom nothing is known.
+
+        A source may still hold another's path of a prefix that is now its own, so it is told to
+        forget it; to withdraw what a peer does not have means nothing (RFC 4271 3.1).
+        """
+        announced: dict[Path, list[bytes]] = {}
+        gone: list[bytes] = []
+        for nlri in touched:
+            path = self.loc_rib.best.get(nlri)
+            if path is None or self._advert(nlri, path) is None:
+                gone.append(nlri)
+            else:
+                announced.setdefault(path, []).append(nlri)
+        if gone:
+            yield self._withdrawal(gone)
+        for path, prefixes in announced.items():
+            yield from self._announce(path, prefixes)
+            yield self._withdrawal(prefixes, only=path.source)
+
+
+class AddPathGroup(UpdateGroup):
+    """Tells its peers up to `limit` paths of each prefix, best first (RFC 7911).
+
+    A path identifier stands for one (source, received identifier); it is this speaker's own and says
+    nothing to others (RFC 7911 3).
+    """
+
+    def __init__(
+        self,
+        loc_rib: LocRib,
+        export: Export,
+        *,
+        limit: int,
+        export_prefix: ExportOfPrefix | None = None,
+        max_length: int = MESSAGE_OCTETS,
+    ) -> None:
+        super().__init__(loc_rib, export, export_prefix=export_prefix, max_length=max_length)
+        self.limit = limit
+        self._identifiers: dict[tuple[Source, int], bytes] = {}
+        self._told: dict[bytes, tuple[tuple[bytes, Path, Advert], ...]] = {}
+
+    def _identifier(self, path: Path) -> bytes:
+        key = (path.source, path.path_id)
+        identifier = self._identifiers.get(key)
+        if identifier is None:
+            identifier = self._identifiers[key] = (len(self._identifiers) + 1).to_bytes(4, "big")
+        return identifier
+
+    def _wanted(self, nlri: bytes) -> tuple[tuple[bytes, Path, Advert], ...]:
+        wanted = []
+        for path in self.loc_rib.ordered(nlri):
+            advert = self._advert(nlri, path)
+            if advert is not None:
+                wanted.append((self._identifier(path), path, advert))
+                if len(wanted) == self.limit:
+                    break
+        return tuple(wanted)
+
+    def _fresh(self, run: Run) -> Iterable[Segment]:
+        return self._told_anew(run.nlri)
+
+    def _moved(self, moved: dict[bytes, tuple[Path | None, Path | None]]) -> Iterator[Segment]:
+        yield from self._told_anew(moved)
+
+    def _told_anew(self, prefixes: Iterable[bytes]) -> Iterator[Segment]:
+        announced: dict[tuple[Advert, Source], list[bytes]] = {}
+        withdrawn: dict[Source, list[bytes]] = {}
+        for nlri in prefixes:
+            was = {identifier: (path, advert) for identifier, path, advert in self._told.get(nlri, ())}
+            wanted = self._wanted(nlri)
+            for identifier, path, advert in wanted:
+                old = was.pop(identifier, None)
+                if old is None or old[1] != advert:
+                    announced.setdefault((advert, path.source), []).append(identifier + nlri)
+            for identifier, (path, _) in was.items():
+                withdrawn.setdefault(path.source, []).append(identifier + nlri)
+            if wanted:
+                self._told[nlri] = wanted
+            else:
+                self._told.pop(nlri, None)
+        for source, items in withdrawn.items():
+            yield self._withdrawal(items, skip=source)
+        for (advert, source), items in announced.items():
+            yield self._segment(advert, items, source)
+
+    def _snapshot(self) -> Iterator[Segment]:
+        if not self.log.based:
+            self._told = {nlri: wanted for nlri in self.loc_rib.best if (wanted := self._wanted(nlri))}
+        yield from self._all(self._told)
+
+    def _all(self, prefixes: Iterable[bytes]) -> Iterator[Segment]:
+        announced: dict[Source, dict[Advert, list[bytes]]] = {}
+        for nlri in prefixes:
+            for identifier, path, advert in self._told.get(nlri, ()):
+                announced.setdefault(path.source, {}).setdefault(advert, []).append(identifier + nlri)
+        for source, adverts in announced.items():
+            for advert, items in adverts.items():
+                yield self._segment(advert, items, source)
+
+    def _catch_up(self, touched: set[bytes]) -> Iterator[Segment]:
+        """As for one path, but `touched` holds items: what is not told any more is withdrawn."""
+        prefixes = {item[4:] for item in touched}
+        told = {identifier + nlri for nlri in prefixes for identifier, _, _ in self._told.get(nlri, ())}
+        gone: Sequence[bytes] = [item for item in touched if item not in told]
+        if gone:
+            yield self._withdrawal(gone)
+        yield from self._all(prefixes)

@@ -1,0 +1,229 @@
+"""The configuration of a route reflector, from a YAML file.
+
+As small as an AS number, an identifier and a prefix of clients; every other line has a default. The
+same values can come from a datastore instead (`datastore` and `node`): then the clients are those the
+plan gives this node. Names are camelCase in the file, as in the resources.
+"""
+
+import re
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+
+from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
+
+ASN = Annotated[int, Field(ge=1, le=4294967294)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+FAMILIES = {"ipv4-unicast": IPV4_UNICAST, "ipv6-unicast": IPV6_UNICAST}
+FamilyName = Literal["ipv4-unicast", "ipv6-unicast"]
+
+
+class ConfigError(Exception):
+    """A configuration that can't be used: the place, what is wrong, and what would be right."""
+
+
+def _hold_time(value: int) -> int:
+    if value in (1, 2):
+        raise ValueError("a hold time is 0 (no keepalives) or at least 3 seconds (RFC 4271 4.2)")
+    return value
+
+
+HoldTime = Annotated[int, Field(ge=0, le=65535), AfterValidator(_hold_time)]
+
+
+class Model(BaseModel):
+    """Strict: a word nobody knows is an error, not a line without effect."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class Listen(Model):
+    """Where connections are accepted."""
+
+    address: IPAddress = IPv4Address("0.0.0.0")  # noqa: S104 - a BGP speaker listens everywhere by default
+    port: Port = 179
+
+
+class SecretSource(Model):
+    """Where a password is read: exactly one of a file and an environment variable."""
+
+    file: Path | None = None
+    env: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.file is None) == (self.env is None):
+            raise ValueError("give exactly one of 'file' and 'env'")
+        return self
+
+
+class MaxPrefixes(Model):
+    """A limit on what a peer may announce, over all families (RFC 4486 4)."""
+
+    limit: Annotated[int, Field(ge=1)]
+    warn_at: Annotated[int, Field(ge=1, le=100)] = 75
+    restart_after: Annotated[int, Field(ge=1)] | None = None
+
+
+class AddPathOptions(Model):
+    """RFC 7911: whether several paths are received, and up to how many are sent."""
+
+    receive: bool = False
+    send: Annotated[int, Field(ge=0, le=64)] = 0
+
+
+class PeerOptions(Model):
+    """What can be said of a peer or of a prefix of peers."""
+
+    families: tuple[FamilyName, ...] = ("ipv4-unicast", "ipv6-unicast")
+    hold_time: HoldTime = 90
+    keepalive_time: Annotated[int, Field(ge=1, le=65535)] | None = None
+    password: SecretSource | None = None
+    ttl_security: Annotated[int, Field(ge=1, le=255)] | None = None
+    multihop: Annotated[int, Field(ge=1, le=255)] | None = None
+    client: bool = True
+    asn: ASN | None = None
+    local_asn: ASN | None = None
+    graceful_restart_time: Annotated[int, Field(ge=0, le=4095)] = 120
+    long_lived_stale_time: Annotated[int, Field(ge=0, le=16777215)] = 0
+    max_prefixes: MaxPrefixes | None = None
+    add_path: AddPathOptions = AddPathOptions()
+    allowed_own_as: Annotated[int, Field(ge=0, le=10)] = 0
+    next_hop: Literal["auto", "self", "keep"] = "auto"
+    without_policy: Literal["reject", "accept"] = "reject"
+    role: Literal["provider", "rs", "rs-client", "customer", "peer"] | None = None
+    strict_role: bool = False
+    description: str = ""
+
+    @property
+    def family_set(self) -> frozenset[Family]:
+        """The families as the codec knows them."""
+        return frozenset(FAMILIES[name] for name in self.families)
+
+
+class ClientPrefix(PeerOptions):
+    """Any peer whose address lies in `prefix` may connect, and is a client of the same AS."""
+
+    prefix: IPNetwork
+
+
+class PeerConfig(PeerOptions):
+    """One peer by its address."""
+
+    address: IPAddress
+    port: Port = 179
+    passive: bool = False
+    local_address: IPAddress | None = None
+
+
+class Http(Model):
+    """The status interface."""
+
+    address: IPAddress = IPv4Address("127.0.0.1")
+    port: Port = 9179
+    token: SecretSource | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+class Mqtt(Model):
+    """The broker that status and events are published to."""
+
+    host: str
+    port: Port = 1883
+    username: str | None = None
+    password: SecretSource | None = None
+    ca: Path | None = None
+    prefix: str = "cairn"
+
+
+class Limits(Model):
+    """Bounds on what strangers and clients may take."""
+
+    unidentified_connections: Annotated[int, Field(ge=1)] = 512
+    open_timeout: Annotated[float, Field(gt=0)] = 20.0
+    send_hold_time: Annotated[int, Field(ge=0)] = 480
+
+
+class ReflectorConfig(Model):
+    """The whole file."""
+
+    asn: ASN | None = None
+    router_id: IPv4Address | None = None
+    cluster_id: IPv4Address | None = None
+    listen: Listen | tuple[Listen, ...] = Listen()
+    clients: tuple[ClientPrefix, ...] = ()
+    peers: tuple[PeerConfig, ...] = ()
+    datastore: str | None = None
+    node: str | None = None
+    name: str | None = None
+    http: Http | None = None
+    mqtt: Mqtt | None = None
+    limits: Limits = Limits()
+    run_directory: Path | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.datastore is not None:
+            if self.node is None:
+                raise ValueError(
+                    "'datastore' needs 'node', the name of the Node resource that is this reflector"
+                )
+            return self
+        if self.asn is None:
+            raise ValueError("'asn' is missing (or give 'datastore' and 'node')")
+        if self.router_id is None:
+            raise ValueError("'routerId' is missing: an IPv4 address that no other speaker uses")
+        if not self.clients and not self.peers:
+            raise ValueError("nobody may connect: give 'clients' (prefixes) or 'peers' (addresses)")
+        return self
+
+    @property
+    def listeners(self) -> tuple[Listen, ...]:
+        """Every address to listen on."""
+        return (self.listen,) if isinstance(self.listen, Listen) else self.listen
+
+
+_UNION_STEP = re.compile(r"^(Listen|tuple\[.*\]|IPv[46](Address|Network))$")
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for step in location:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        elif not _UNION_STEP.match(step):
+            text += f".{step}" if text else step
+    return text or "the file"
+
+
+def load(path: Path) -> ReflectorConfig:
+    """Read a configuration file; raises ConfigError with the place and the remedy."""
+    try:
+        document = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; give the path of a readable file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: expected a mapping such as 'asn: 65000', found {type(document).__name__}")
+    try:
+        return ReflectorConfig.model_validate(document)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{_where(item['loc'])}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()
+        )
+        raise ConfigError(f"{path}: {problems}") from error
+
+
+def matches(network: IPNetwork, address: str) -> bool:
+    """Whether a peer's address, as text, lies in a prefix of clients."""
+    ip = ip_address(address.partition("%")[0])
+    return ip.version == network.version and ip in network

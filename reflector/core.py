@@ -1,0 +1,384 @@
+"""The reflector without its sockets: members, RIBs, update groups, graceful restart.
+
+A *member* is a peer with an Established session, or one whose routes are kept through its restart.
+This module is told what sessions report and what time it is; it answers with cursors to read from.
+It does no I/O, so every rule of reflection, of refresh and of restart can be tested without a socket.
+
+RFC 4456 (reflection), RFC 4724 and RFC 8538 (graceful restart, as helper and as restarting speaker),
+RFC 9494 (long-lived), RFC 2918 and RFC 7313 (refresh), RFC 7911 (add-path), RFC 8212 (no policy).
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bgpd.rib.export_log import Buffer, Cursor
+from bgpd.rib.loc_rib import LocRib
+from bgpd.rib.path import Path, Source, SourceKind
+from bgpd.rib.reflection import Speaker, Target, export_to, ineligibility, long_lived_stale
+from bgpd.rib.update_group import AddPathGroup, UpdateGroup
+from bgpd.session.events import Established
+from bgpd.wire.capabilities import Negotiated
+from bgpd.wire.iana import RefreshSubtype
+from bgpd.wire.messages import RouteRefresh, encode
+from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
+from bgpd.wire.update import Update, encode_end_of_rib
+
+FAMILIES = (IPV4_UNICAST, IPV6_UNICAST)
+READ_OCTETS = 1 << 18  # how much a peer is given at a time, so that many peers take turns
+
+
+@dataclass(frozen=True, slots=True)
+class MemberOptions:
+    """What the configuration says of a peer, as far as routes are concerned. Times in seconds."""
+
+    kind: SourceKind
+    add_path_limit: int = 0
+    allowed_own_as: int = 0
+    own_next_hop: bool = False  # put our address of the session in place of the next hop
+    local_asn: int | None = None
+    accepts: bool = True  # RFC 8212: False for an external peer without an import policy
+    tells: bool = True  # RFC 8212: the same for export
+    long_lived_stale_time: int = 0
+
+
+@dataclass(slots=True)
+class Reading:
+    """One family of one member's outgoing side.
+
+    `eor_at` is the log position behind which End-of-RIB is due, or None when it was sent.
+    """
+
+    group: UpdateGroup
+    cursor: Cursor
+    eor_at: int | None
+    refresh_due: bool = False
+    refreshing: bool = False
+
+
+@dataclass(slots=True)
+class Member:
+    """A peer as the RIB side knows it."""
+
+    name: str
+    source: Source
+    options: MemberOptions
+    local_address: bytes = b""
+    negotiated: Negotiated | None = None
+    readings: dict[Family, Reading] = field(default_factory=dict)
+    awaiting_eor: set[Family] = field(default_factory=set)
+    stale_until: dict[Family, float] = field(default_factory=dict)
+    long_lived_until: dict[Family, float] = field(default_factory=dict)
+    control: bytearray = field(default_factory=bytearray)
+
+    def own_next_hop(self, family: Family) -> bytes | None:
+        """Our address of the session where the options ask for it and the family can carry it, else None."""
+        address, negotiated = self.local_address, self.negotiated
+        if not self.options.own_next_hop or not address or negotiated is None:
+            return None
+        fits = len(address) == (4 if family.afi == 1 else 16) or family in negotiated.extended_next_hop
+        return address if fits else None
+
+    @property
+    def established(self) -> bool:
+        """Whether there is a session."""
+        return self.negotiated is not None
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is anything to send."""
+        return bool(self.control) or any(
+            r.cursor.behind or r.eor_at is not None or r.refresh_due or r.refreshing
+            for r in self.readings.values()
+        )
+
+    @property
+    def lag(self) -> int:
+        """Octets of the logs ahead of this member."""
+        return sum(reading.cursor.lag for reading in self.readings.values())
+
+
+@dataclass(frozen=True, slots=True)
+class GroupKey:
+    """What must be equal for two peers to be told the same bytes."""
+
+    family: Family
+    target: Target
+    add_path_limit: int
+    max_length: int
+
+
+class Reflector:
+    """The RIBs of one speaker and the peers that take part in them."""
+
+    def __init__(self, speaker: Speaker, *, started: float, deferral: float = 0.0) -> None:
+        """End-of-RIB is held back for slow peers until `deferral` seconds after `started` (RFC 4724 4.1)."""
+        self.speaker = speaker
+        self.ribs = {family: LocRib(family) for family in FAMILIES}
+        self.members: dict[str, Member] = {}
+        self.groups: dict[GroupKey, UpdateGroup] = {}
+        self.deferred_until: float | None = started + deferral if deferral > 0 else None
+        self.expected: set[str] = set()
+        self.changes = 0
+
+    # Sessions
+
+    def established(
+        self, name: str, options: MemberOptions, address: str, event: Established, local_address: bytes = b""
+    ) -> Member:
+        """A session came up: a new member, or the return of one whose routes were kept."""
+        self.flush()
+        member = self.members.get(name)
+        identifier, negotiated = event.open.bgp_identifier, event.negotiated
+        if member is not None and not self._same(member, options, identifier, event.asn):
+            self.forget(member)
+            member = None
+        if member is None:
+            source = Source(options.kind, address, identifier, event.asn, name)
+            member = self.members[name] = Member(name, source, options)
+        member.options = options
+        member.local_address = local_address
+        member.negotiated = negotiated
+        member.awaiting_eor = set(negotiated.families) if negotiated.graceful_restart is not None else set()
+        self._returned(member, negotiated)
+        for family in FAMILIES:
+            if family in negotiated.families and options.tells:
+                group = self._group(member, family)
+                cursor = group.join(member.source)
+                member.readings[family] = Reading(group, cursor, group.log.position)
+        return member
+
+    @staticmethod
+    def _same(member: Member, options: MemberOptions, identifier: bytes, asn: int) -> bool:
+        source = member.source
+        return source.kind is options.kind and source.bgp_identifier == identifier and source.asn == asn
+
+    def _returned(self, member: Member, negotiated: Negotiated) -> None:
+        """What the peer says it kept decides what is still kept for it (RFC 4724 4.2)."""
+        restart = negotiated.graceful_restart
+        kept = (
+            {family for family, forwarding in restart.families if forwarding}
+            if restart is not None
+            else set()
+        )
+        for family in {*member.stale_until, *member.long_lived_until}:
+            if family not in kept or family not in negotiated.families:
+                self._sweep(member, family)
+        # The rest waits for End-of-RIB; the timers go on running and bound the wait.
+
+    def closed(self, member: Member, retain: Collection[Family], now: float) -> None:
+        """A session ended. `retain`: the families whose routes may be kept as stale (RFC 4724 4.2)."""
+        negotiated = member.negotiated
+        self._stop_reading(member)
+        member.negotiated = None
+        member.awaiting_eor.clear()
+        restart = negotiated.graceful_restart if negotiated is not None else None
+        long_lived = {family: seconds for family, _, seconds in negotiated.long_lived} if negotiated else {}
+        for family, rib in self.ribs.items():
+            kept = (
+                family in retain and negotiated is not None and (restart is not None or family in long_lived)
+            )
+            if not kept or not rib.received(member.source):
+                member.stale_until.pop(family, None)
+                member.long_lived_until.pop(family, None)
+                rib.drop(member.source, add_path=self._adds_paths(negotiated, family))
+                continue
+            if rib.stale_count(member.source):
+                rib.sweep_stale(member.source, add_path=self._adds_paths(negotiated, family))
+            rib.mark_stale(member.source)
+            seconds = restart.restart_time if restart is not None else 0
+            member.stale_until[family] = now + seconds
+            lifetime = min(long_lived.get(family, 0), member.options.long_lived_stale_time)
+            if lifetime:
+                member.long_lived_until[family] = now + seconds + lifetime
+        if not member.stale_until:
+            del self.members[member.name]
+
+    def forget(self, member: Member) -> None:
+        """Take a peer out with everything it said."""
+        self._stop_reading(member)
+        for rib in self.ribs.values():
+            rib.drop(member.source)
+        self.members.pop(member.name, None)
+
+    def _stop_reading(self, member: Member) -> None:
+        for reading in member.readings.values():
+            reading.group.leave(reading.cursor)
+        member.readings.clear()
+        member.control.clear()
+
+    @staticmethod
+    def _adds_paths(negotiated: Negotiated | None, family: Family) -> bool:
+        return negotiated is not None and family in negotiated.add_path_receive
+
+    # What a peer says
+
+    def update(self, member: Member, updates: Iterable[Update]) -> None:
+        """Take in UPDATEs; nothing is decided or sent before `flush`."""
+        source, options = member.source, member.options
+        speaker, ribs = self.speaker, self.ribs
+        negotiated = member.negotiated
+        if negotiated is None:
+            return
+        add_path = negotiated.add_path_receive
+        for update in updates:
+            for unreach in update.unreach:
+                rib = ribs.get(unreach.family)
+                if rib is not None:
+                    rib.withdraw(source, unreach.nlri, add_path=unreach.family in add_path)
+            for family, attributes, nlri, raw in update.reach:
+                rib = ribs.get(family)
+                if rib is None:
+                    continue
+                reason = ineligibility(attributes, speaker, options.allowed_own_as)
+                if not options.accepts:
+                    reason = reason or "no import policy for an external peer (RFC 8212)"
+                rib.announce(
+                    source, attributes, nlri, raw=raw, ineligible=reason, add_path=family in add_path
+                )
+            if update.end_of_rib is not None:
+                self._end_of_rib(member, update.end_of_rib)
+
+    def _end_of_rib(self, member: Member, family: Family) -> None:
+        member.awaiting_eor.discard(family)
+        if family in member.stale_until or family in member.long_lived_until:
+            self._sweep(member, family)
+
+    def _sweep(self, member: Member, family: Family) -> None:
+        member.stale_until.pop(family, None)
+        member.long_lived_until.pop(family, None)
+        self.ribs[family].sweep_stale(member.source, add_path=self._adds_paths(member.negotiated, family))
+
+    def refresh(self, member: Member, family: Family, subtype: int) -> None:
+        """A ROUTE-REFRESH: send all again, or mark the beginning or end of the peer's own re-sending."""
+        rib = self.ribs.get(family)
+        if rib is None:
+            return
+        if subtype == RefreshSubtype.BEGIN:
+            rib.mark_stale(member.source)
+        elif subtype == RefreshSubtype.END:
+            rib.sweep_stale(member.source, add_path=self._adds_paths(member.negotiated, family))
+        else:
+            reading = member.readings.get(family)
+            if reading is not None:
+                reading.refresh_due = True
+
+    # Time
+
+    def tick(self, now: float) -> bool:
+        """Do what is due: stale routes whose time is over, the end of the start-up deferral.
+
+        Whether there may be something to flush or to send.
+        """
+        stirred = False
+        for member in list(self.members.values()):
+            if not member.stale_until and not member.long_lived_until:
+                continue
+            stirred = True
+            for family, until in list(member.stale_until.items()):
+                if now < until:
+                    continue
+                del member.stale_until[family]
+                if family in member.long_lived_until and not member.established:
+                    self._make_long_lived(member, family)
+                else:
+                    self._sweep(member, family)
+            for family, until in list(member.long_lived_until.items()):
+                if family not in member.stale_until and now >= until:
+                    self._sweep(member, family)
+            if not member.established and not member.stale_until and not member.long_lived_until:
+                self.forget(member)
+        if self.deferred_until is not None and (now >= self.deferred_until or self._all_heard()):
+            self.deferred_until = None
+            stirred = True
+        return stirred
+
+    def _all_heard(self) -> bool:
+        """Whether every expected peer is up and has told everything (RFC 4724 4.1)."""
+        return bool(self.expected) and all(
+            (member := self.members.get(name)) is not None and member.established and not member.awaiting_eor
+            for name in self.expected
+        )
+
+    def _make_long_lived(self, member: Member, family: Family) -> None:
+        """The restart time is over, the long-lived time begins (RFC 9494 4.2)."""
+        self.ribs[family].revise(member.source, long_lived_stale, stale_only=True)
+
+    # What peers are told
+
+    def _group(self, member: Member, family: Family) -> UpdateGroup:
+        negotiated, options = member.negotiated, member.options
+        if negotiated is None:
+            raise ValueError("a member without a session reads no log")
+        adds_paths = options.add_path_limit if family in negotiated.add_path_send else 0
+        target = Target(
+            kind=options.kind,
+            asn4=negotiated.asn4,
+            local_asn=options.local_asn or self.speaker.asn,
+            next_hop=member.own_next_hop(family),
+            long_lived=bool(negotiated.long_lived),
+        )
+        key = GroupKey(family, target, adds_paths, 65535 if negotiated.extended_message else 4096)
+        group = self.groups.get(key)
+        if group is None:
+            export = export_to(target, self.speaker, family)
+            if adds_paths:
+                group = AddPathGroup(self.ribs[family], export, limit=adds_paths, max_length=key.max_length)
+            else:
+                group = UpdateGroup(self.ribs[family], export, max_length=key.max_length)
+            self.groups[key] = group
+        return group
+
+    def flush(self) -> bool:
+        """Decide, and append to the logs what changed; whether anything did."""
+        changed = False
+        for family, rib in self.ribs.items():
+            changes = rib.take_changes()
+            if not changes:
+                continue
+            changed = True
+            self.changes += 1
+            for key, group in self.groups.items():
+                if key.family == family:
+                    group.apply(changes)
+        return changed
+
+    def take(self, member: Member, limit: int = READ_OCTETS) -> list[Buffer]:
+        """The next whole messages for a member; empty when it has everything."""
+        buffers: list[Buffer] = []
+        if member.control:
+            buffers.append(bytes(member.control))
+            member.control.clear()
+        for family, reading in member.readings.items():
+            cursor = reading.cursor
+            while cursor.behind and not buffers:
+                buffers += cursor.take(limit)
+            eor_at = reading.eor_at
+            passed = eor_at is not None and cursor.lag <= reading.group.log.position - eor_at
+            if passed and self.deferred_until is None:
+                reading.eor_at = None
+                buffers.append(encode_end_of_rib(family))
+            if cursor.behind:
+                continue
+            if reading.refreshing:
+                reading.refreshing = False
+                if member.negotiated is not None and member.negotiated.enhanced_refresh:
+                    buffers.append(encode(RouteRefresh(family, RefreshSubtype.END)))
+            if reading.refresh_due:
+                reading.refresh_due, reading.refreshing = False, True
+                if member.negotiated is not None and member.negotiated.enhanced_refresh:
+                    buffers.append(encode(RouteRefresh(family, RefreshSubtype.BEGIN)))
+                reading.group.log.restart(cursor)
+        return buffers
+
+    # What can be asked
+
+    def advertised(self, member: Member, family: Family) -> Mapping[bytes, Sequence[Path]]:
+        """What a member is told when it has read everything."""
+        reading = member.readings.get(family)
+        if reading is None:
+            return {}
+        return {
+            nlri: [path]
+            for nlri, path in self.ribs[family].best.items()
+            if path.source is not member.source and reading.group.export(path) is not None
+        }

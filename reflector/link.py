@@ -1,0 +1,192 @@
+"""One TCP connection of the reflector: octets between a socket and a session.
+
+Reading: what has arrived goes to the session, at most `read_octets` per turn of the loop, so that a
+client that floods takes turns with the others. Writing: control messages first, then whatever the
+member's cursors give, in one system call per run of shared buffers; a partly taken buffer is finished
+before anything else, so control messages only ever stand between whole messages.
+
+A socket that takes no more is waited for by the loop and costs nothing meanwhile: its cursor stands
+still, and the log sees to the rest.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from bgpd.rib.export_log import Buffer
+from bgpd.session.session import Session
+from reflector.core import Member, Reflector
+
+VECTOR = 512  # buffers per system call; Linux takes 1,024
+CHUNK_OCTETS = 1 << 18  # how much is asked of the log at a time
+TURN_OCTETS = 1 << 20  # how much one peer is written per turn
+
+
+class Link:
+    """A socket, its session, and (once Established) the member it speaks for."""
+
+    __slots__ = (
+        "_blocked",
+        "_finish",
+        "_inbox",
+        "_loop",
+        "_lost",
+        "_partial",
+        "_pending",
+        "_reflector",
+        "_resume",
+        "closed",
+        "fd",
+        "member",
+        "remote",
+        "session",
+        "sock",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        session: Session,
+        reflector: Reflector,
+        remote: str,
+        *,
+        inbox: Callable[["Link", bytes], None],
+        lost: Callable[["Link", str], None],
+        resume: Callable[["Link"], None],
+    ) -> None:
+        """`inbox` takes what arrived, `lost` is told when TCP is gone, `resume` runs a later turn."""
+        self._loop = loop
+        self._reflector = reflector
+        self._inbox = inbox
+        self._lost = lost
+        self._resume = resume
+        self._pending: list[Buffer] = []
+        self._partial = False  # the first pending buffer was begun
+        self._blocked = False
+        self._finish = False
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.session = session
+        self.member: Member | None = None
+        self.remote = remote
+        self.closed = False
+
+    def start(self, readable: Callable[["Link"], None]) -> None:
+        """Have `readable` called whenever something has arrived."""
+        self._loop.add_reader(self.fd, readable, self)
+
+    def read(self, octets: int = CHUNK_OCTETS) -> bool:
+        """Hand over what has arrived; whether there was anything."""
+        if self.closed or self._finish:
+            return False
+        try:
+            data = self.sock.recv(octets)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            self._lost(self, error.strerror or str(error))
+            return False
+        if not data:
+            self._lost(self, "the peer closed the TCP connection")
+            return False
+        self._inbox(self, data)
+        return True
+
+    @property
+    def idle(self) -> bool:
+        """Whether a write may be tried now."""
+        return not self._blocked and not self.closed
+
+    def write(self) -> None:
+        """Send until there is nothing left, TCP takes no more, or the turn is over."""
+        if self._blocked or self.closed:
+            return
+        budget = TURN_OCTETS
+        while budget > 0:
+            pending = self._pending
+            if not pending:
+                pending = self._next()
+                if not pending:
+                    if self._finish:
+                        self.close()
+                    return
+                self._pending = pending
+            try:
+                sent = (
+                    self.sock.send(pending[0]) if len(pending) == 1 else self.sock.sendmsg(pending[:VECTOR])
+                )
+            except (BlockingIOError, InterruptedError):
+                self._block()
+                return
+            except OSError as error:
+                self._lost(self, error.strerror or str(error))
+                return
+            budget -= sent
+            self.session.sent(self._loop.time())
+            self._advance(sent)
+        if self._pending or self.session.closed or (self.member is not None and self.member.behind):
+            self._resume(self)
+
+    def _next(self) -> list[Buffer]:
+        control = self.session.data_to_send()
+        if control:
+            return [control]
+        if self.member is None or self._finish:
+            return []
+        return self._reflector.take(self.member, CHUNK_OCTETS)
+
+    def _advance(self, sent: int) -> None:
+        pending = self._pending
+        self._partial = False
+        if len(pending) == 1 and sent == len(pending[0]):
+            self._pending = []
+            return
+        for index, buffer in enumerate(pending):
+            size = len(buffer)
+            if sent < size:
+                rest = pending[index:]
+                if sent:
+                    rest[0] = memoryview(buffer)[sent:]
+                    self._partial = True
+                self._pending = rest
+                return
+            sent -= size
+        self._pending = []
+
+    def _block(self) -> None:
+        self._blocked = True
+        self._loop.add_writer(self.fd, self._unblock)
+
+    def _unblock(self) -> None:
+        self._blocked = False
+        self._loop.remove_writer(self.fd)
+        self.write()
+
+    @property
+    def blocked(self) -> bool:
+        """Whether TCP takes nothing at the moment."""
+        return self._blocked
+
+    def finish(self) -> None:
+        """Send what the session still has to say, then close; nothing more is read or taken."""
+        if self.closed or self._finish:
+            return
+        self._finish = True
+        self._loop.remove_reader(self.fd)
+        # What was begun is completed, so that the last words stand at a message boundary; no more is owed.
+        self._pending = self._pending[:1] if self._partial else []
+        self.write()
+        if self._blocked:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the socket. Whatever TCP has taken is still delivered."""
+        if self.closed:
+            return
+        self.closed = True
+        self._loop.remove_reader(self.fd)
+        if self._blocked:
+            self._loop.remove_writer(self.fd)
+        self._pending = []
+        self.sock.close()

@@ -1,0 +1,479 @@
+"""The reflector's sockets and clock: connections in and out, timers, and the turn of the loop.
+
+One turn of the loop: every readable connection hands over what arrived, UPDATEs go into the RIBs, and
+then, once, `_flush` decides, appends to the logs and lets every idle connection write. So the work of a
+burst is done per turn and not per message.
+
+Strangers cost nothing lasting: an address nobody declared is closed at once, the number of connections
+that have not come to Established is bounded, and each of them has `openTimeout` to say OPEN.
+"""
+
+import asyncio
+import contextlib
+import errno
+import random
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+
+import structlog
+
+from bgpd.session.events import Closed, Established, RefreshRequested, UpdatesReceived
+from bgpd.session.fsm import State
+from bgpd.session.peer import ConnectCancelled, ConnectRequested, Peer, SessionEvent
+from bgpd.session.session import Session
+from bgpd.telemetry.status import EventRing, Severity
+from bgpd.wire.attributes import Interner
+from bgpd.wire.capabilities import Negotiated
+from bgpd.wire.iana import CeaseSubcode
+from bgpd.wire.messages import Notification, encode
+from bgpd.wire.update import UpdateDecoder
+from reflector import sockets
+from reflector.core import Member, Reflector
+from reflector.link import CHUNK_OCTETS, Link
+from reflector.spec import PeerSpec, ReflectorSpec, times
+
+TICK = 0.25  # seconds between two looks at the timers
+INPUT_OCTETS = 1 << 23  # read per turn, over all peers
+LEAST_READ_OCTETS = 1 << 13
+ACCEPTS = 256  # connections taken per turn
+DEFERRAL = 60.0  # seconds after the start that End-of-RIB waits for expected peers at most (RFC 4724 4.1)
+CONNECT_TIMEOUT = 10.0
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A peer and its connections."""
+
+    spec: PeerSpec
+    address: str
+    peer: Peer
+    links: dict[Session, Link] = field(default_factory=dict)
+    attempts: dict[int, socket.socket] = field(default_factory=dict)
+    deadline: float = 0.0
+    since: float = 0.0
+    warned: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of its member: the address it comes from."""
+        return self.address
+
+
+class Server:
+    """Listens, connects, and carries octets between sockets, sessions and the RIBs."""
+
+    def __init__(
+        self,
+        spec: ReflectorSpec,
+        loop: asyncio.AbstractEventLoop,
+        events: EventRing,
+        clock: Callable[[], float],
+    ) -> None:
+        """`clock` gives the wall time of events for people."""
+        self._loop = loop
+        self._clock = clock
+        self._specs: tuple[PeerSpec, ...] = ()
+        self._listeners: dict[tuple[str, int], socket.socket] = {}
+        self._interners: dict[tuple[bool, bool], Interner] = {}
+        self._flush_due = False
+        self._ticking: asyncio.TimerHandle | None = None
+        self._resumed: list[Link] = []
+        self._read_octets = CHUNK_OCTETS
+        self._random = random.Random()  # noqa: S311 - spreads timers, keeps no secret
+        self.events = events
+        self.spec = spec
+        self.reflector = Reflector(spec.speaker, started=loop.time(), deferral=DEFERRAL)
+        self.entries: dict[str, Entry] = {}
+        self.established: set[Link] = set()
+        self.strangers = 0
+        self.stopping = False
+
+    # Starting, changing, stopping
+
+    def start(self) -> None:
+        """Listen and connect; raises SocketError when an address cannot be had."""
+        for listen in self.spec.listen:
+            sock = sockets.listening(listen.address, listen.port)
+            self._listeners[str(listen.address), listen.port] = sock
+            self._loop.add_reader(sock.fileno(), self._accept, sock)
+        self._apply(self.spec)
+        if not self.reflector.expected:
+            self.reflector.deferred_until = None
+        self._ticking = self._loop.call_later(TICK, self._tick)
+
+    @property
+    def ports(self) -> list[int]:
+        """The ports listened on, in the order of the spec."""
+        return [sock.getsockname()[1] for sock in self._listeners.values()]
+
+    def configure(self, spec: ReflectorSpec) -> None:
+        """Become `spec`, touching only the sessions that it changes.
+
+        Raises ValueError, and changes nothing, for what needs a restart.
+        """
+        if spec.speaker != self.spec.speaker:
+            raise ValueError(
+                "asn, routerId and clusterId are fixed while the reflector runs; restart it to change them"
+            )
+        if spec.listen != self.spec.listen:
+            raise ValueError("listen is fixed while the reflector runs; restart it to change it")
+        self._apply(spec)
+
+    def _apply(self, spec: ReflectorSpec) -> None:
+        before = {peer.network: peer for peer in self._specs}
+        after = {peer.network: peer for peer in spec.peers}
+        self.spec = spec
+        self._specs = tuple(sorted(spec.peers, key=lambda p: p.network.prefixlen, reverse=True))
+        for network, peer in {**before, **after}.items():
+            old, new = before.get(network), after.get(network)
+            if (old.password if old else None) != (new.password if new else None):
+                self._set_keys(peer, new.password if new else None)
+        now = self._loop.time()
+        self.reflector.expected = {str(p.network.network_address) for p in spec.peers if p.single}
+        for entry in list(self.entries.values()):
+            wanted = self._spec_for(entry.address)
+            if wanted is None or wanted.member.kind is not entry.spec.member.kind:
+                self._remove(entry, CeaseSubcode.PEER_DECONFIGURED)
+            elif wanted != entry.spec:
+                self._change(entry, wanted, now)
+        for peer in spec.peers:
+            address = str(peer.network.network_address)
+            if peer.single and address not in self.entries:
+                self._enter(peer, address)
+        self._schedule_flush()
+
+    def _change(self, entry: Entry, wanted: PeerSpec, now: float) -> None:
+        old = entry.spec
+        entry.spec = wanted
+        entry.peer.configure(times(wanted), now)
+        if old.member != wanted.member or old.password != wanted.password:
+            entry.peer.reset(now, subcode=CeaseSubcode.OTHER_CONFIGURATION_CHANGE)
+        self._follow(entry)
+
+    def _set_keys(self, peer: PeerSpec, key: str | None) -> None:
+        for sock in self._listeners.values():
+            if (sock.family == socket.AF_INET) == (peer.network.version == 4):
+                sockets.set_md5(sock, peer.network, key)
+
+    def stop(self, communication: str) -> None:
+        """Stop listening and end every session with a Cease that says why."""
+        self.stopping = True
+        if self._ticking is not None:
+            self._ticking.cancel()
+        for sock in self._listeners.values():
+            self._loop.remove_reader(sock.fileno())
+            sock.close()
+        self._listeners.clear()
+        now = self._loop.time()
+        for entry in list(self.entries.values()):
+            entry.peer.disable(now, communication)
+            self._follow(entry)
+
+    # Peers
+
+    def _spec_for(self, address: str) -> PeerSpec | None:
+        ip = ip_address(address.partition("%")[0])
+        return next((s for s in self._specs if s.network.version == ip.version and ip in s.network), None)
+
+    def _enter(self, spec: PeerSpec, address: str) -> Entry:
+        now = self._loop.time()
+        peer = Peer(times(spec), decoder=self._decoder, jitter=self._jitter)
+        entry = self.entries[address] = Entry(spec, address, peer, since=self._clock())
+        peer.enable(now)
+        self._follow(entry)
+        return entry
+
+    def _remove(self, entry: Entry, subcode: CeaseSubcode) -> None:
+        entry.peer.disable(self._loop.time(), "no longer configured", subcode)
+        self._follow(entry)
+        member = self.reflector.members.get(entry.name)
+        if member is not None:
+            self.reflector.forget(member)
+        self.entries.pop(entry.address, None)
+
+    def _jitter(self) -> float:
+        return 0.75 + self._random.random() / 4  # RFC 4271 10
+
+    def _decoder(self, negotiated: Negotiated, internal: bool) -> UpdateDecoder:
+        key = (negotiated.asn4, internal)
+        interner = self._interners.get(key)
+        if interner is None:
+            interner = self._interners[key] = Interner(*key)
+        return UpdateDecoder(negotiated, internal, interner)
+
+    # Connections in
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPTS):
+            try:
+                sock, remote = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    log.error(
+                        "no file descriptor left for a new connection", limit="raise LimitNOFILE or ulimit -n"
+                    )
+                    self._loop.remove_reader(listener.fileno())
+                    self._loop.call_later(1.0, self._listen_again, listener)
+                return
+            self._take(sock, remote[0])
+
+    def _listen_again(self, listener: socket.socket) -> None:
+        if not self.stopping:
+            self._loop.add_reader(listener.fileno(), self._accept, listener)
+
+    def _take(self, sock: socket.socket, address: str) -> None:
+        entry = self.entries.get(address)
+        spec = entry.spec if entry is not None else self._spec_for(address)
+        if spec is None or self._unidentified >= self.spec.limits.unidentified_connections:
+            self.strangers += 1
+            sock.close()
+            return
+        if entry is None:
+            entry = self._enter(spec, address)
+        sockets.prepare(sock)
+        sockets.set_ttl(sock, security_hops=spec.ttl_security, multihop=spec.multihop, external=spec.external)
+        answer = entry.peer.accepted(self._loop.time())
+        if isinstance(answer, Notification):
+            self._refuse(sock, answer)
+        else:
+            self._link(entry, sock, answer)
+        self._follow(entry)
+
+    @property
+    def _unidentified(self) -> int:
+        return sum(len(entry.links) for entry in self.entries.values()) - len(self.established)
+
+    @staticmethod
+    def _refuse(sock: socket.socket, notification: Notification) -> None:
+        with contextlib.suppress(OSError):  # the peer may have gone already: then there is nobody to be told
+            sock.send(encode(notification))
+        sock.close()
+
+    # Connections out
+
+    def _connect(self, entry: Entry, attempt: int) -> None:
+        spec = entry.spec
+        try:
+            sock = sockets.unconnected(entry.address, spec.local_address)
+            sockets.prepare(sock)
+            sockets.set_ttl(
+                sock, security_hops=spec.ttl_security, multihop=spec.multihop, external=spec.external
+            )
+            if spec.password is not None:
+                sockets.set_md5(sock, ip_network(entry.address), spec.password)
+        except OSError as error:
+            entry.peer.connect_failed(attempt, error.strerror or str(error), self._loop.time())
+            return
+        entry.attempts[attempt] = sock
+        code = sock.connect_ex((entry.address, spec.port))
+        if code not in (0, errno.EINPROGRESS):
+            self._connected(entry, attempt, code)
+            return
+        self._loop.add_writer(sock.fileno(), self._connected, entry, attempt, None)
+        self._loop.call_later(CONNECT_TIMEOUT, self._connected, entry, attempt, errno.ETIMEDOUT)
+
+    def _connected(self, entry: Entry, attempt: int, code: int | None) -> None:
+        sock = entry.attempts.pop(attempt, None)
+        if sock is None:
+            return
+        self._loop.remove_writer(sock.fileno())
+        if code is None:
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        now = self._loop.time()
+        if code:
+            sock.close()
+            entry.peer.connect_failed(attempt, f"connect: {errno.errorcode.get(code, code)}", now)
+        else:
+            session = entry.peer.connected(attempt, now)
+            if session is None:
+                sock.close()
+            else:
+                self._link(entry, sock, session)
+        self._follow(entry)
+
+    def _cancel(self, entry: Entry, attempt: int) -> None:
+        sock = entry.attempts.pop(attempt, None)
+        if sock is not None:
+            self._loop.remove_writer(sock.fileno())
+            sock.close()
+
+    def _link(self, entry: Entry, sock: socket.socket, session: Session) -> None:
+        link = Link(
+            self._loop,
+            sock,
+            session,
+            self.reflector,
+            entry.address,
+            inbox=lambda link, data: self._inbox(entry, link, data),
+            lost=lambda link, reason: self._lost(entry, link, reason),
+            resume=self._resume,
+        )
+        entry.links[session] = link
+        link.start(self._read)
+        link.write()
+
+    # One turn
+
+    def _read(self, link: Link) -> None:
+        link.read(self._read_octets)
+
+    def _inbox(self, entry: Entry, link: Link, data: bytes) -> None:
+        entry.peer.receive_data(link.session, data, self._loop.time())
+        self._follow(entry)
+
+    def _lost(self, entry: Entry, link: Link, reason: str) -> None:
+        link.close()
+        entry.peer.connection_lost(link.session, self._loop.time(), reason)
+        self._follow(entry)
+
+    def _follow(self, entry: Entry) -> None:
+        """Act on what a peer reports, until it has nothing more to report."""
+        quiet = True
+        while events := entry.peer.events():
+            for event in events:
+                if isinstance(event, SessionEvent):
+                    quiet = self._session_event(entry, event) and quiet
+                elif isinstance(event, ConnectRequested):
+                    self._connect(entry, event.attempt)
+                elif isinstance(event, ConnectCancelled):
+                    self._cancel(entry, event.attempt)
+                    quiet = False
+        if not quiet or entry.peer.state is not State.ESTABLISHED:
+            self._settle(entry)
+
+    def _settle(self, entry: Entry) -> None:
+        """Write what the sessions have to say, and note when the peer's next timer is due."""
+        for link in list(entry.links.values()):
+            link.write()
+        entry.deadline = entry.peer.next_timer() or float("inf")
+        if not entry.links and not entry.spec.single and entry.peer.state is State.ACTIVE:
+            member = self.reflector.members.get(entry.name)
+            if member is None and not entry.peer.flaps:
+                self.entries.pop(entry.address, None)
+
+    def _session_event(self, entry: Entry, item: SessionEvent) -> bool:
+        """Act on one event; whether it needs nothing to be written."""
+        session, event = item
+        link = entry.links.get(session)
+        if isinstance(event, UpdatesReceived):
+            member = link.member if link is not None else None
+            if member is not None:
+                self.reflector.update(member, event.updates)
+                if entry.spec.max_prefixes is not None:
+                    self._check_limit(entry, member)
+                self._schedule_flush()
+            return True
+        if isinstance(event, Established):
+            if link is not None:
+                self._up(entry, link, event)
+        elif isinstance(event, RefreshRequested):
+            if link is not None and link.member is not None:
+                self.reflector.refresh(link.member, event.family, event.subtype)
+                self._schedule_flush()
+        elif isinstance(event, Closed):
+            self._down(entry, session, event)
+        return False
+
+    def _up(self, entry: Entry, link: Link, event: Established) -> None:
+        local = link.sock.getsockname()[0]
+        link.member = self.reflector.established(
+            entry.name, entry.spec.member, entry.address, event, ip_address(local.partition("%")[0]).packed
+        )
+        self.established.add(link)
+        self._pace()
+        entry.since = self._clock()
+        entry.warned = False
+        self._schedule_flush()
+        log.info("session up", peer=entry.address, asn=event.asn, kind=entry.spec.kind)
+        self.events.add(self._clock(), "session.up", f"{entry.address} is Established", peer=entry.address)
+
+    def _down(self, entry: Entry, session: Session, event: Closed) -> None:
+        link = entry.links.pop(session, None)
+        if link is None:
+            return
+        self.established.discard(link)
+        member, link.member = link.member, None
+        if member is not None:
+            self._pace()
+            self.reflector.closed(member, event.retain, self._loop.time())
+            self._schedule_flush()
+            entry.since = self._clock()
+            log.info("session down", peer=entry.address, reason=event.reason)
+            self.events.add(
+                self._clock(),
+                "session.down",
+                f"{entry.address}: {event.reason}",
+                severity=Severity.WARNING,
+                peer=entry.address,
+            )
+        link.finish()
+
+    def _check_limit(self, entry: Entry, member: Member) -> None:
+        limit = entry.spec.max_prefixes
+        if limit is None:
+            return
+        counts = {family: len(rib.received(member.source)) for family, rib in self.reflector.ribs.items()}
+        total = sum(counts.values())
+        if total > limit:
+            family = max(counts, key=lambda f: counts[f])
+            log.warning("too many prefixes", peer=entry.address, received=total, limit=limit)
+            entry.peer.exceed_prefix_limit(family, limit, self._loop.time(), entry.spec.restart_after)
+        elif total * 100 >= limit * entry.spec.warn_at and not entry.warned:
+            entry.warned = True
+            log.warning("prefix limit near", peer=entry.address, received=total, limit=limit)
+
+    def _pace(self) -> None:
+        share = INPUT_OCTETS // max(1, len(self.established))
+        self._read_octets = max(LEAST_READ_OCTETS, min(CHUNK_OCTETS, share))
+
+    def _schedule_flush(self) -> None:
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        self.reflector.flush()
+        for link in tuple(self.established):
+            link.write()
+
+    def _resume(self, link: Link) -> None:
+        """A link used up its turn: it goes on in the next one."""
+        if not self._resumed:
+            self._loop.call_soon(self._resume_all)
+        self._resumed.append(link)
+
+    def _resume_all(self) -> None:
+        resumed, self._resumed = self._resumed, []
+        for link in resumed:
+            link.write()
+
+    # Time
+
+    def _tick(self) -> None:
+        self._ticking = self._loop.call_later(TICK, self._tick)
+        now = self._loop.time()
+        for entry in [e for e in self.entries.values() if e.deadline <= now]:
+            # What has arrived meanwhile counts first: our own delay is not the peer's silence.
+            for link in list(entry.links.values()):
+                link.read(LEAST_READ_OCTETS)
+            entry.peer.handle_timer(now)
+            self._follow(entry)
+            self._settle(entry)
+        if self.reflector.tick(now):
+            self._schedule_flush()
+
+    # What can be asked
+
+    def live(self) -> Iterator[tuple[Entry, Link]]:
+        """Every Established connection with its peer."""
+        for entry in self.entries.values():
+            for link in entry.links.values():
+                if link.member is not None:
+                    yield entry, link

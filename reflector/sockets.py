@@ -1,0 +1,112 @@
+"""TCP sockets as BGP wants them: listening, connecting, TCP MD5, TTL security.
+
+Linux only. TCP MD5 keys (RFC 2385) are set on the listening socket per peer address or prefix, so a
+segment with a wrong or missing signature never reaches us; keys of one peer change without touching
+another's. GTSM (RFC 5082) is IP_MINTTL, which the kernel checks for every segment of the connection.
+"""
+
+import socket
+import struct
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+TCP_MD5SIG = 14
+TCP_MD5SIG_EXT = 32
+TCP_MD5SIG_FLAG_PREFIX = 1
+TCP_MD5SIG_MAXKEYLEN = 80
+IP_MINTTL = 21
+IPV6_MINHOPCOUNT = 73
+BACKLOG = 4096
+SEND_BUFFER_OCTETS = 1 << 20
+RECEIVE_BUFFER_OCTETS = 1 << 20
+
+_MD5SIG = struct.Struct("=128sBBHI80s")
+
+
+class SocketError(OSError):
+    """A socket option or address the system refused, in words."""
+
+
+def sockaddr(address: IPv4Address | IPv6Address, port: int = 0) -> bytes:
+    """A `struct sockaddr_in` or `sockaddr_in6` in the host's layout."""
+    if address.version == 4:
+        return struct.pack("=HH4s", socket.AF_INET, socket.htons(port), address.packed)
+    return struct.pack("=HHI16sI", socket.AF_INET6, socket.htons(port), 0, address.packed, 0)
+
+
+def listening(address: IPv4Address | IPv6Address, port: int) -> socket.socket:
+    """A non-blocking listening socket; raises SocketError."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((str(address), port))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise SocketError(error.errno, f"cannot listen on {address} port {port}: {error.strerror}") from error
+    return sock
+
+
+def unconnected(address: str, local: IPv4Address | IPv6Address | None) -> socket.socket:
+    """A non-blocking socket about to connect to `address`, bound to `local` when given."""
+    family = socket.AF_INET if ip_address(address).version == 4 else socket.AF_INET6
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    if local is not None:
+        try:
+            sock.bind((str(local), 0))
+        except OSError as error:
+            sock.close()
+            raise SocketError(error.errno, f"cannot connect from {local}: {error.strerror}") from error
+    return sock
+
+
+def prepare(sock: socket.socket) -> None:
+    """Options every BGP connection has: no Nagle delay, room for a burst."""
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_OCTETS)
+
+
+def set_md5(sock: socket.socket, peer: IPv4Network | IPv6Network, key: str | None) -> None:
+    """Require (or, with None, no longer require) TCP MD5 from every address of `peer`."""
+    raw = (key or "").encode()
+    if len(raw) > TCP_MD5SIG_MAXKEYLEN:
+        raise SocketError(
+            0, f"the password for {peer} has {len(raw)} octets; TCP MD5 allows {TCP_MD5SIG_MAXKEYLEN}"
+        )
+    option = _MD5SIG.pack(
+        sockaddr(peer.network_address).ljust(128, b"\0"),
+        TCP_MD5SIG_FLAG_PREFIX,
+        peer.prefixlen,
+        len(raw),
+        0,
+        raw,
+    )
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, TCP_MD5SIG_EXT, option)
+    except OSError as error:
+        if key is None and error.errno == 2:  # ENOENT: there was no key, which is what we want
+            return
+        raise SocketError(error.errno, f"TCP MD5 for {peer}: {error.strerror}") from error
+
+
+def set_ttl(sock: socket.socket, *, security_hops: int | None, multihop: int | None, external: bool) -> None:
+    """TTL of a connection: GTSM when `security_hops` is given, else 1 for a direct external peer.
+
+    With GTSM, packets leave with TTL 255 and arrive with at least 255 - hops + 1... 1 hop means a
+    directly connected peer (RFC 5082 3). `multihop` lifts the limit of external peers to that many.
+    """
+    ipv6 = sock.family == socket.AF_INET6
+    level, ttl = (
+        (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS) if ipv6 else (socket.IPPROTO_IP, socket.IP_TTL)
+    )
+    least = IPV6_MINHOPCOUNT if ipv6 else IP_MINTTL
+    if security_hops is not None:
+        sock.setsockopt(level, ttl, 255)
+        sock.setsockopt(level, least, 256 - max(1, security_hops))
+    elif external:
+        sock.setsockopt(level, ttl, multihop or 1)
+    elif multihop is not None:
+        sock.setsockopt(level, ttl, multihop)

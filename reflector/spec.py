@@ -1,0 +1,221 @@
+"""What the reflector is to be: itself, and the peers it accepts or connects to.
+
+The file and the plan (from the datastore) both come down to a `ReflectorSpec`; the server knows nothing
+else. Two specs are compared peer by peer, so that a change touches only the sessions it concerns.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+from bgpd.rib.path import SourceKind
+from bgpd.rib.reflection import Speaker
+from bgpd.session.config import PeerConfig as PeerTimes
+from bgpd.session.config import SessionConfig
+from bgpd.wire.capabilities import AddPath, Capabilities, GracefulRestart
+from bgpd.wire.iana import Role
+from bgpd.wire.nlri import Family
+from reflector.config import (
+    ClientPrefix,
+    ConfigError,
+    IPNetwork,
+    Limits,
+    Listen,
+    PeerConfig,
+    PeerOptions,
+    ReflectorConfig,
+    SecretSource,
+)
+from reflector.core import MemberOptions
+
+ROLES = {
+    "provider": Role.PROVIDER,
+    "rs": Role.ROUTE_SERVER,
+    "rs-client": Role.ROUTE_SERVER_CLIENT,
+    "customer": Role.CUSTOMER,
+    "peer": Role.PEER,
+}
+IPV4_OVER_IPV6 = 2  # the AFI of the next hop in RFC 8950
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSpec:
+    """One peer, or any peer of a prefix.
+
+    `network` holds the addresses it may come from; a single address makes it a peer of its own, which is
+    `expected` to be up and (unless passive) connected to.
+    """
+
+    name: str
+    network: IPNetwork
+    session: SessionConfig
+    member: MemberOptions
+    port: int = 179
+    local_address: IPv4Address | IPv6Address | None = None
+    password: str | None = field(default=None, repr=False)
+    ttl_security: int | None = None
+    multihop: int | None = None
+    max_prefixes: int | None = None
+    warn_at: int = 75
+    restart_after: int | None = None
+    kind: str = ""
+    description: str = ""
+
+    @property
+    def single(self) -> bool:
+        """Whether this is one peer and not a prefix of them."""
+        return self.network.num_addresses == 1
+
+    @property
+    def external(self) -> bool:
+        """Whether the peer is of another AS."""
+        return self.member.kind is SourceKind.EXTERNAL
+
+
+@dataclass(frozen=True, slots=True)
+class ReflectorSpec:
+    """The whole reflector."""
+
+    speaker: Speaker
+    listen: tuple[Listen, ...]
+    peers: tuple[PeerSpec, ...]
+    limits: Limits = field(default_factory=Limits)
+
+
+def read_secret(source: SecretSource | None, environ: Mapping[str, str] = os.environ) -> str | None:
+    """A password from where the configuration says; raises ConfigError, never gives an empty one."""
+    if source is None:
+        return None
+    if source.file is not None:
+        try:
+            text = source.file.read_text().rstrip("\r\n")
+        except OSError as error:
+            raise ConfigError(f"password file {source.file}: {error.strerror}") from error
+        place = f"password file {source.file}"
+    else:
+        place = f"environment variable {source.env}"
+        text = environ.get(source.env or "", "")
+    if not text:
+        raise ConfigError(f"{place} is empty or missing; the session stays down rather than unprotected")
+    return text
+
+
+def capabilities(
+    families: frozenset[Family],
+    asn: int,
+    *,
+    restart_time: int,
+    long_lived_time: int = 0,
+    add_path_receive: bool = False,
+    add_path_send: bool = False,
+    role: Role | None = None,
+) -> Capabilities:
+    """What we offer. The forwarding bit is always set: our restart moves no packet (RFC 4724 4.1)."""
+    mode = (AddPath.RECEIVE if add_path_receive else AddPath(0)) | (
+        AddPath.SEND if add_path_send else AddPath(0)
+    )
+    ordered = sorted(families)
+    return Capabilities(
+        families=families,
+        asn4=asn,
+        route_refresh=True,
+        enhanced_refresh=True,
+        extended_message=True,
+        graceful_restart=GracefulRestart(restart_time, False, True, tuple((f, True) for f in ordered))
+        if restart_time
+        else None,
+        long_lived=tuple((f, True, long_lived_time) for f in ordered) if long_lived_time else (),
+        add_path=tuple((f, mode) for f in ordered) if mode else (),
+        extended_next_hop=tuple((f, IPV4_OVER_IPV6) for f in ordered if f.afi == 1),
+        role=role,
+    )
+
+
+def from_config(config: ReflectorConfig, environ: Mapping[str, str] = os.environ) -> ReflectorSpec:
+    """The spec of a configuration that names its peers itself; raises ConfigError."""
+    if config.asn is None or config.router_id is None:
+        raise ConfigError("'asn' and 'routerId' are needed without a datastore")
+    speaker = Speaker(config.asn, config.router_id.packed, (config.cluster_id or config.router_id).packed)
+    items: list[PeerConfig | ClientPrefix] = [*config.peers, *config.clients]
+    peers = [_peer(speaker, config.limits, item, environ) for item in items]
+    return ReflectorSpec(speaker, config.listeners, tuple(peers), config.limits)
+
+
+def _peer(
+    speaker: Speaker, limits: Limits, item: PeerConfig | ClientPrefix, environ: Mapping[str, str]
+) -> PeerSpec:
+    local_asn = item.local_asn or speaker.asn
+    asn = item.asn or local_asn
+    external = asn != local_asn
+    internal_kind = SourceKind.CLIENT if item.client else SourceKind.NON_CLIENT
+    kind = SourceKind.EXTERNAL if external else internal_kind
+    passive = item.passive if isinstance(item, PeerConfig) else True
+    session = session_config(speaker, limits, item, local_asn, asn, passive=passive)
+    accepts = not external or item.without_policy == "accept"
+    member = MemberOptions(
+        kind=kind,
+        add_path_limit=item.add_path.send,
+        allowed_own_as=item.allowed_own_as,
+        local_asn=item.local_asn,
+        accepts=accepts,
+        tells=accepts,
+        long_lived_stale_time=item.long_lived_stale_time,
+        own_next_hop=item.next_hop == "self" or (external and item.next_hop == "auto"),
+    )
+    network = item.prefix if isinstance(item, ClientPrefix) else ip_network(item.address)
+    return PeerSpec(
+        name=str(network) if isinstance(item, ClientPrefix) else str(item.address),
+        network=network,
+        session=session,
+        member=member,
+        port=179 if isinstance(item, ClientPrefix) else item.port,
+        local_address=None if isinstance(item, ClientPrefix) else item.local_address,
+        password=read_secret(item.password, environ),
+        ttl_security=item.ttl_security,
+        multihop=item.multihop,
+        max_prefixes=item.max_prefixes.limit if item.max_prefixes else None,
+        warn_at=item.max_prefixes.warn_at if item.max_prefixes else 75,
+        restart_after=item.max_prefixes.restart_after if item.max_prefixes else None,
+        kind=kind.value,
+        description=item.description,
+    )
+
+
+def session_config(
+    speaker: Speaker, limits: Limits, options: PeerOptions, local_asn: int, asn: int | None, *, passive: bool
+) -> SessionConfig:
+    """The session part of a peer's options."""
+    return SessionConfig(
+        local_asn=local_asn,
+        bgp_identifier=speaker.bgp_identifier,
+        capabilities=capabilities(
+            options.family_set,
+            local_asn,
+            restart_time=options.graceful_restart_time,
+            long_lived_time=options.long_lived_stale_time,
+            add_path_receive=options.add_path.receive,
+            add_path_send=bool(options.add_path.send),
+            role=ROLES[options.role] if options.role else None,
+        ),
+        peer_asn=asn,
+        hold_time=options.hold_time,
+        keepalive_time=options.keepalive_time,
+        send_hold_time=limits.send_hold_time,
+        open_hold_time=limits.open_timeout,
+        passive=passive,
+        strict_role=options.strict_role,
+    )
+
+
+def times(spec: PeerSpec) -> PeerTimes:
+    """How eagerly a peer is connected to, and how long a flapping one is kept waiting."""
+    if spec.single:
+        return PeerTimes(spec.session)
+    # A client of a prefix may be a whole fleet restarting at once: it is welcome sooner.
+    return PeerTimes(spec.session, tolerated_flaps=16, idle_hold_time=0.5, idle_hold_max=15.0)
+
+
+def address_of(spec: PeerSpec) -> IPv4Address | IPv6Address:
+    """The address of a single peer."""
+    return ip_address(str(spec.network.network_address))
