@@ -13,7 +13,6 @@ GoBGP because it does not look.
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -150,7 +149,7 @@ class Contender:
     def missing(self) -> str | None:
         """Why it cannot run here, or None."""
         path = self.root / self.program.lstrip("/")
-        return None if path.exists() or shutil.which(self.program) else f"{self.program} is not installed"
+        return None if path.exists() else f"{self.program} is not installed"
 
     def version(self) -> str:
         """The version it reports, e.g. "2.0.12"; "" if it says none."""
