@@ -76,6 +76,7 @@ class DirectoryTree:
         """Carry out all writes or none. Raises Conflict, DatastoreError or Unavailable."""
         try:
             self._private.mkdir(parents=True, exist_ok=True)
+            (self._private / ".gitignore").write_text("*\n", encoding="utf-8")
             with self._locked(shared=False):
                 self._finish_journal()
                 self._scan(trust=True)

@@ -1,0 +1,269 @@
+"""A service's status over HTTP: what probes, Prometheus, `cairn` and the web page read.
+
+    /healthz  /readyz                  200 or 503, the reason as text; open to everybody
+    /metrics                           Prometheus
+    /api/v1/status | peers | plan      JSON, shapes in `documents`
+    /api/v1/routes?direction=&prefix=&longer=&family=&peer=&offset=&limit=
+    /api/v1/events?after=&limit=       JSON; as text/event-stream a live feed, one event per message
+    POST /api/v1/drain                 the only thing that changes anything
+
+On loopback addresses it is open by default. Anywhere else it demands a token and TLS, or refuses to start: a
+status page tells an attacker the network's plan. Without a token only local names are served and foreign
+`Origin`s refused, so that a web page in somebody's browser can neither read nor drain.
+"""
+
+import asyncio
+import hmac
+import json
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from bgpd.telemetry.documents import (
+    SCHEMA_VERSION,
+    Document,
+    event_document,
+    peer_document,
+    routes_document,
+    status_document,
+)
+from bgpd.telemetry.metrics import CONTENT_TYPE, Metrics
+from bgpd.telemetry.readiness import readiness
+from bgpd.telemetry.status import Direction, Event, RouteQuery, StatusSource
+
+MAX_LIMIT = 1000
+_HEARTBEAT = 15.0
+_OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+
+_Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpOptions:
+    """Where to listen (port 0: any free one) and who may ask. `certificate`, `key`: PEM files."""
+
+    address: str = "127.0.0.1"
+    port: int = 0
+    token: str | None = field(default=None, repr=False)
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @property
+    def is_local(self) -> bool:
+        return _is_local(self.address)
+
+
+class HttpOptionsError(ValueError):
+    """Options with which the server would be open to strangers, or cannot start."""
+
+
+class StatusServer:
+    """Serves one `StatusSource`. `start`, then `stop`."""
+
+    def __init__(
+        self,
+        source: StatusSource,
+        options: HttpOptions,
+        metrics: Metrics | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if not options.is_local and (not options.token or not options.certificate):
+            raise HttpOptionsError(
+                f"the status server may listen on {options.address} only with a token and a TLS certificate; "
+                "set both, or listen on 127.0.0.1"
+            )
+        self._source = source
+        self._options = options
+        self._metrics = metrics or Metrics(source, clock=clock)
+        self._clock = clock
+        self._arrived = asyncio.Event()
+        self._unsubscribe: Callable[[], None] = lambda: None
+        self._runner: web.AppRunner | None = None
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        scheme = "https" if self._options.certificate else "http"
+        host = f"[{self._options.address}]" if ":" in self._options.address else self._options.address
+        return f"{scheme}://{host}:{self._port}"
+
+    async def start(self) -> None:
+        """Raises OSError if the address cannot be had, HttpOptionsError if a certificate cannot be used."""
+        app = web.Application(middlewares=[self._guard])
+        app.add_routes(
+            [
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._get_metrics),
+                web.get("/api/v1/status", self._status),
+                web.get("/api/v1/peers", self._peers),
+                web.get("/api/v1/routes", self._routes),
+                web.get("/api/v1/plan", self._plan),
+                web.get("/api/v1/events", self._events),
+                web.post("/api/v1/drain", self._drain),
+            ]
+        )
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        site = web.TCPSite(
+            self._runner,
+            self._options.address,
+            self._options.port,
+            ssl_context=self._tls(),
+            reuse_address=True,
+        )
+        await site.start()
+        self._port = int(self._runner.addresses[0][1])
+        self._unsubscribe = self._source.events.subscribe(self._announce)
+
+    async def stop(self) -> None:
+        self._unsubscribe()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    def _tls(self) -> ssl.SSLContext | None:
+        if self._options.certificate is None:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(self._options.certificate, self._options.key)
+        except (OSError, ssl.SSLError) as error:
+            raise HttpOptionsError(
+                f"the certificate {self._options.certificate} cannot be used: {error}"
+            ) from error
+        return context
+
+    def _announce(self, _: Event) -> None:
+        self._arrived.set()
+        self._arrived = asyncio.Event()
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: _Answer) -> web.StreamResponse:
+        if request.path not in _OPEN_PATHS:
+            token = self._options.token
+            if token is not None:
+                given = request.headers.get("Authorization", "")
+                if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+                    return _failure(401, "send the token: Authorization: Bearer ...")
+            elif not _is_local(urlsplit(f"//{request.host}").hostname or ""):
+                return _failure(403, f"{request.host} is no local name")
+            origin = request.headers.get("Origin")
+            if origin is not None and urlsplit(origin).netloc != request.host:
+                return _failure(403, "requests from other sites' pages are refused")
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            return _failure(error.status, error.text or error.reason)
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        healthy, reason = self._source.healthy()
+        return web.Response(status=200 if healthy else 503, text=f"{reason or 'ok'}\n")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        service = self._source.service()
+        ready, reason = readiness(
+            self._source.peers(),
+            self._clock() - service.started_at,
+            healthy=self._source.healthy(),
+            mode=service.mode,
+        )
+        return web.Response(status=200 if ready else 503, text=f"{reason}\n")
+
+    async def _get_metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _status(self, _: web.Request) -> web.Response:
+        return _json(status_document(self._source, self._clock()))
+
+    async def _peers(self, _: web.Request) -> web.Response:
+        peers = [peer_document(peer) for peer in self._source.peers()]
+        return _json({"version": SCHEMA_VERSION, "peers": peers})
+
+    async def _plan(self, _: web.Request) -> web.Response:
+        return _json({"version": SCHEMA_VERSION, "plan": dict(self._source.plan())})
+
+    async def _routes(self, request: web.Request) -> web.Response:
+        query = _route_query(request)
+        return _json(routes_document(self._source.routes(query), query.offset, query.limit))
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        ring = self._source.events
+        if "text/event-stream" in request.headers.get("Accept", ""):
+            resume = request.headers.get("Last-Event-ID") or request.query.get("after") or str(ring.last_id)
+            return await self._feed(request, _number(resume, "Last-Event-ID", ring.last_id))
+        after = _number(request.query.get("after", "0"), "after", ring.last_id)
+        limit = _number(request.query.get("limit", "100"), "limit", MAX_LIMIT)
+        events = [event_document(event) for event in ring.after(after, limit)]
+        return _json({"version": SCHEMA_VERSION, "last": ring.last_id, "events": events})
+
+    async def _feed(self, request: web.Request, last: int) -> web.StreamResponse:
+        """Send events as they come. A slow reader skips what the ring has forgotten; ids show the gap."""
+        response = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+        )
+        await response.prepare(request)
+        ring = self._source.events
+        while True:
+            arrived = self._arrived
+            for event in ring.after(last, 100):
+                text = json.dumps(event_document(event))
+                await response.write(f"id: {event.id}\ndata: {text}\n\n".encode())
+                last = event.id
+            if last < ring.last_id:
+                continue
+            try:
+                async with asyncio.timeout(_HEARTBEAT):
+                    await arrived.wait()
+            except TimeoutError:
+                await response.write(b": still here\n\n")
+
+    async def _drain(self, _: web.Request) -> web.Response:
+        await self._source.drain()
+        return _json(status_document(self._source, self._clock()))
+
+
+def _route_query(request: web.Request) -> RouteQuery:
+    text = request.query.get("direction", Direction.BEST.value)
+    if text not in set(Direction):
+        raise web.HTTPBadRequest(text=f"direction is one of {', '.join(Direction)}, not {text!r}")
+    return RouteQuery(
+        direction=Direction(text),
+        prefix=request.query.get("prefix") or None,
+        longer=request.query.get("longer", "").lower() in ("1", "true", "yes"),
+        family=request.query.get("family") or None,
+        peer=request.query.get("peer") or None,
+        offset=_number(request.query.get("offset", "0"), "offset", None),
+        limit=_number(request.query.get("limit", "100"), "limit", MAX_LIMIT),
+    )
+
+
+def _number(text: str, name: str, most: int | None) -> int:
+    if not (text.isascii() and text.isdecimal()) or len(text) > 18:
+        raise web.HTTPBadRequest(text=f"{name} is a number, not {text!r}")
+    return int(text) if most is None else min(int(text), most)
+
+
+def _json(document: Document, status: int = 200) -> web.Response:
+    return web.json_response(document, status=status, headers={"Cache-Control": "no-store"})
+
+
+def _failure(status: int, reason: str) -> web.Response:
+    return _json({"version": SCHEMA_VERSION, "error": reason}, status)
+
+
+def _is_local(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,108 @@
+"""One stream of log lines for a whole service: JSON for machines, colours for people, secrets for nobody.
+
+structlog's loggers and the standard library's (aiohttp, grpc, aiomqtt, our own stdlib loggers) end in the
+same formatter. JSON is written unless the stream is a terminal. `set_level` works at run time; services
+call it from a signal. An event is a short fixed text; what varies goes into keywords, and a keyword that is
+named like a secret is replaced, at any depth, as are `password=...` and `//user:password@` inside texts of
+libraries.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+REDACTED = "[redacted]"
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
+_SECRET_NAME = re.compile(
+    r"passw|secret|token|authorization|credential|private_?key|cookie|^auth$", re.IGNORECASE
+)
+_SECRET_TEXT = re.compile(
+    r"(?P<name>(?:passw(?:or)?d|secret|token|authorization)[\"']?\s*[:=]\s*(?:bearer\s+)?)(?P<value>[^\s,;]+)",
+    re.IGNORECASE,
+)
+_URL_PASSWORD = re.compile(r"(?P<start>://[^\s/:@]+:)[^\s/@]+(?=@)")
+_QUIET = ("asyncio", "aiohttp.access", "grpc", "grpc._cython.cygrpc", "aiomqtt", "mqtt")
+
+
+def configure_logging(level: str = "info", *, json: bool | None = None, stream: TextIO | None = None) -> None:
+    """Set up logging for this process; to be called once by a `__main__`. Raises ValueError for a bad level.
+
+    `json` None decides by whether `stream` (standard error) is a terminal.
+    """
+    target = stream if stream is not None else sys.stderr
+    as_json = json if json is not None else not target.isatty()
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    final: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    if as_json:
+        final += [
+            structlog.processors.format_exc_info,
+            redact,
+            structlog.processors.JSONRenderer(default=str),
+        ]
+    else:
+        final += [redact, structlog.dev.ConsoleRenderer()]
+    handler = logging.StreamHandler(target)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared], processors=final
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Log `level` and worse from now on. Libraries' chatter is kept to warnings unless level is "debug"."""
+    if level.lower() not in LEVELS:
+        raise ValueError(f"{level!r} is no log level; say one of {', '.join(LEVELS)}")
+    number = logging.getLevelNamesMapping()[level.upper()]
+    logging.getLogger().setLevel(number)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(number if number == logging.DEBUG else max(number, logging.WARNING))
+
+
+def level() -> str:
+    """The level in force."""
+    return logging.getLevelName(logging.getLogger().level).lower()
+
+
+def redact(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:  # noqa: ARG001 - structlog's shape
+    """The structlog processor that takes secrets out."""
+    return {name: _clean(name, value) for name, value in event.items()}
+
+
+def _clean(name: str, value: Any) -> Any:
+    if _SECRET_NAME.search(name) and value not in (None, "", False):
+        return REDACTED
+    if isinstance(value, str):
+        text = _SECRET_TEXT.sub(lambda found: f"{found['name']}{REDACTED}", value)
+        return _URL_PASSWORD.sub(lambda found: f"{found['start']}{REDACTED}", text)
+    if isinstance(value, Mapping):
+        return {str(key): _clean(str(key), item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean("", item) for item in value]
+    return value

@@ -1,0 +1,210 @@
+"""Status and events on an MQTT broker, which may be absent, slow or refusing without anybody else noticing.
+
+    <prefix>/v1/<service>/<node>/status   retained; the broker itself says {"state": "offline"} when we vanish
+    <prefix>/v1/<service>/<node>/events   one JSON document per event, QoS 1
+
+Events are queued, at most `buffer` of them. When the queue is full the oldest are dropped and counted, and
+the next thing published is a summary of what was dropped (kind "events.dropped"). An event leaves the queue
+when the broker has confirmed it, so one may arrive twice (its `id` tells), none is lost while there is
+room. Publishing happens in a task of its own; `add`ing an event costs an append.
+"""
+
+import asyncio
+import json
+import logging
+import ssl
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiomqtt
+
+from bgpd.telemetry.documents import SCHEMA_VERSION, Document, event_document, rfc3339, status_document
+from bgpd.telemetry.status import Event, StatusSource
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MqttOptions:
+    """The broker. `ca` None with `tls` trusts the system's authorities. Times in seconds."""
+
+    host: str
+    port: int = 1883
+    prefix: str = "cairn"
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: bool = False
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    buffer: int = 1000
+    status_every: float = 10.0
+    timeout: float = 10.0
+    keepalive: int = 15
+    retry_first: float = 0.5
+    retry_limit: float = 30.0
+
+
+class MqttPublisher:
+    """Publishes one `StatusSource`. `start`, then `stop`; in between nothing is ever raised."""
+
+    def __init__(
+        self, source: StatusSource, options: MqttOptions, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        service = source.service()
+        self._source = source
+        self._options = options
+        self._clock = clock
+        self._topic = f"{options.prefix}/v1/{service.service}/{_level(service.node)}"
+        self._queue: deque[Event] = deque()
+        self._dropped: Counter[str] = Counter()
+        self._wake = asyncio.Event()
+        self._unsubscribe: Callable[[], None] = lambda: None
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+        self.connected = False
+        self.published = 0
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    @property
+    def dropped(self) -> int:
+        """Events dropped and not yet reported to the broker."""
+        return self._dropped.total()
+
+    def start(self) -> None:
+        self._unsubscribe = self._source.events.subscribe(self._add)
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="mqtt")
+
+    async def stop(self, patience: float = 2.0) -> None:
+        """Publish what is queued and say goodbye, or give up after `patience` seconds."""
+        self._unsubscribe()
+        if self._task is None:
+            return
+        self._stopping = True
+        self._wake.set()
+        if not self.connected:
+            self._task.cancel()
+        done, _ = await asyncio.wait({self._task}, timeout=patience)
+        if not done:
+            self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+        self._task = None
+
+    def _add(self, event: Event) -> None:
+        if len(self._queue) >= self._options.buffer:
+            self._dropped[self._queue.popleft().kind] += 1
+        self._queue.append(event)
+        self._wake.set()
+
+    async def _run(self) -> None:
+        wait = self._options.retry_first
+        while not self._stopping:
+            began = self._clock()
+            try:
+                await self._session()
+            except (aiomqtt.MqttError, OSError, TimeoutError) as error:
+                if self.connected or wait == self._options.retry_first:
+                    _log.warning(
+                        "mqtt broker %s:%d not usable: %s", self._options.host, self._options.port, error
+                    )
+            self.connected = False
+            if self._clock() - began > self._options.retry_limit:
+                wait = self._options.retry_first
+            if not self._stopping:
+                await asyncio.sleep(wait)
+            wait = min(wait * 2, self._options.retry_limit)
+
+    async def _session(self) -> None:
+        """One connection's life; raises when it ends, returns when we are to stop."""
+        options = self._options
+        async with aiomqtt.Client(
+            options.host,
+            options.port,
+            username=options.user,
+            password=options.password,
+            will=aiomqtt.Will(f"{self._topic}/status", self._offline("lost"), qos=1, retain=True),
+            tls_context=self._tls(),
+            timeout=options.timeout,
+            keepalive=options.keepalive,
+        ) as client:
+            self.connected = True
+            _log.info("mqtt broker %s:%d connected", options.host, options.port)
+            status_at = 0.0
+            while True:
+                self._wake.clear()
+                if self._clock() >= status_at:
+                    await self._publish(client, "status", self._online(), retain=True)
+                    status_at = self._clock() + options.status_every
+                await self._publish_queue(client)
+                if self._stopping:
+                    await client.publish(f"{self._topic}/status", self._offline("stopped"), 1, retain=True)
+                    return
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.0, status_at - self._clock())):
+                        await self._wake.wait()
+
+    async def _publish_queue(self, client: aiomqtt.Client) -> None:
+        while self._queue or self._dropped:
+            if self._dropped:
+                reported = self._dropped.copy()
+                await self._publish(client, "events", self._summary(reported))
+                self._dropped -= reported
+                continue
+            event = self._queue[0]
+            await self._publish(client, "events", event_document(event))
+            if self._queue and self._queue[0] is event:  # else it was dropped, and counted, meanwhile
+                self._queue.popleft()
+            self.published += 1
+
+    async def _publish(
+        self, client: aiomqtt.Client, leaf: str, document: Document, *, retain: bool = False
+    ) -> None:
+        await client.publish(f"{self._topic}/{leaf}", json.dumps(document), qos=1, retain=retain)
+
+    def _summary(self, dropped: Counter[str]) -> Document:
+        return {
+            "version": SCHEMA_VERSION,
+            "id": 0,
+            "at": rfc3339(self._clock()),
+            "kind": "events.dropped",
+            "severity": "warning",
+            "message": f"{dropped.total()} events were dropped while the broker did not take them",
+            "peer": None,
+            "data": dict(dropped),
+        }
+
+    def _online(self) -> Document:
+        return {"state": "online", **status_document(self._source, self._clock())}
+
+    def _offline(self, reason: str) -> str:
+        service = self._source.service()
+        return json.dumps(
+            {
+                "version": SCHEMA_VERSION,
+                "state": "offline",
+                "service": service.service,
+                "node": service.node,
+                "reason": reason,
+            }
+        )
+
+    def _tls(self) -> ssl.SSLContext | None:
+        if not self._options.tls:
+            return None
+        context = ssl.create_default_context(cafile=self._options.ca)
+        if self._options.certificate is not None:
+            context.load_cert_chain(self._options.certificate, self._options.key)
+        return context
+
+
+def _level(name: str) -> str:
+    """`name` as one level of a topic."""
+    return "".join("_" if character in "/+#" else character for character in name) or "_"

@@ -1,0 +1,189 @@
+"""The status server over real sockets."""
+
+import asyncio
+import json
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from bgpd.telemetry.http import HttpOptions, HttpOptionsError, StatusServer
+from tests.telemetry.source import Source, peer
+
+
+@pytest.fixture
+def source() -> Source:
+    source = Source()
+    source.peer_list = [peer("rr1"), peer("tor1", "ACTIVE", last_reason="connection refused")]
+    return source
+
+
+@pytest.fixture
+async def server(source: Source) -> AsyncIterator[StatusServer]:
+    server = StatusServer(source, HttpOptions(), clock=lambda: 1010.0)
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def client(server: StatusServer) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(server.url) as session:
+        yield session
+
+
+async def test_probes(client: aiohttp.ClientSession, source: Source) -> None:
+    async with client.get("/healthz") as answer:
+        assert (answer.status, await answer.text()) == (200, "ok\n")
+    async with client.get("/readyz") as answer:
+        assert answer.status == 503
+        assert "tor1 (10.0.0.2, ACTIVE, connection refused)" in await answer.text()
+    source.started_at = 900.0
+    async with client.get("/readyz") as answer:
+        assert answer.status == 200
+    source.health = (False, "exabgp does not answer")
+    async with client.get("/healthz") as answer:
+        assert (answer.status, await answer.text()) == (503, "exabgp does not answer\n")
+
+
+async def test_status_peers_plan_metrics(client: aiohttp.ClientSession) -> None:
+    async with client.get("/api/v1/status") as answer:
+        status = await answer.json()
+    assert status["node"] == "node-a"
+    assert status["started_at"] == "1970-01-01T00:16:40.000Z"
+    assert status["peers"] == {"total": 2, "established": 1, "missing": ["tor1"], "flaps": 4}
+    assert status["datastore"]["reason"] == "nothing listens there"
+    assert (status["healthy"], status["ready"]) == (True, False)
+    async with client.get("/api/v1/peers") as answer:
+        peers = (await answer.json())["peers"]
+    assert [(found["name"], found["established"]) for found in peers] == [("rr1", True), ("tor1", False)]
+    assert peers[0]["families"][0]["accepted"] == 8
+    async with client.get("/api/v1/plan") as answer:
+        assert (await answer.json())["plan"] == {"node": "node-a"}
+    async with client.get("/metrics") as answer:
+        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        assert 'cairn_bgp_peer_up{peer="rr1"} 1.0' in await answer.text()
+
+
+async def test_routes_query(client: aiohttp.ClientSession, source: Source) -> None:
+    path = "/api/v1/routes?direction=in&prefix=10.0.0.0/8&longer=true&peer=rr1&offset=5&limit=99999"
+    async with client.get(path) as answer:
+        page = await answer.json()
+    assert (page["total"], page["offset"], page["limit"]) == (7, 5, 1000)
+    assert page["routes"][0]["prefix"] == "10.1.0.0/26"
+    query = source.queries[0]
+    assert (query.direction, query.prefix, query.longer, query.peer) == ("in", "10.0.0.0/8", True, "rr1")
+    for bad in ("direction=up", "limit=-1", "offset=x", "limit=١"):
+        async with client.get(f"/api/v1/routes?{bad}") as answer:
+            assert answer.status == 400
+            assert bad.partition("=")[0] in (await answer.json())["error"]
+    assert len(source.queries) == 1
+
+
+async def test_events_as_list_and_as_feed(client: aiohttp.ClientSession, source: Source) -> None:
+    source.ring.add(1.0, "session.up", "rr1 is up", peer="rr1")
+    async with client.get("/api/v1/events?after=0") as answer:
+        document = await answer.json()
+    assert [event["kind"] for event in document["events"]] == ["session.up"]
+    headers = {"Accept": "text/event-stream", "Last-Event-ID": "0"}
+    async with client.get("/api/v1/events", headers=headers) as feed:
+        assert await feed.content.readline() == b"id: 1\n"
+        assert json.loads((await feed.content.readline())[6:])["message"] == "rr1 is up"
+        await feed.content.readline()
+        source.ring.add(2.0, "session.down", "rr1 is down", peer="rr1")
+        assert await asyncio.wait_for(feed.content.readline(), 5) == b"id: 2\n"
+        await feed.content.readline()
+        await feed.content.readline()
+        for number in range(200):  # more than the ring keeps: the reader sees the gap in the ids
+            source.ring.add(3.0, "x", str(number))
+        assert await asyncio.wait_for(feed.content.readline(), 5) == b"id: 153\n"
+
+
+async def test_drain_is_the_only_post(client: aiohttp.ClientSession, source: Source) -> None:
+    async with client.post("/api/v1/drain") as answer:
+        assert (answer.status, (await answer.json())["mode"]) == (200, "draining")
+    assert source.drained == 1
+    async with client.get("/readyz") as answer:
+        assert (answer.status, await answer.text()) == (503, "draining\n")
+    for path in ("/api/v1/status", "/metrics", "/healthz"):
+        async with client.post(path) as answer:
+            assert answer.status == 405
+    async with client.get("/api/v1/drain") as answer:
+        assert answer.status == 405
+    async with client.get("/nothing") as answer:
+        assert answer.status == 404
+
+
+async def test_web_pages_of_others_are_refused(client: aiohttp.ClientSession, source: Source) -> None:
+    async with client.post("/api/v1/drain", headers={"Origin": "https://evil.example"}) as answer:
+        assert answer.status == 403
+    async with client.get("/api/v1/status", headers={"Host": "evil.example"}) as answer:
+        assert answer.status == 403
+    assert source.drained == 0
+
+
+async def test_a_token_guards_all_but_the_probes(source: Source) -> None:
+    server = StatusServer(source, HttpOptions(token="s3cret"))
+    await server.start()
+    try:
+        async with aiohttp.ClientSession(server.url) as client:
+            async with client.get("/healthz") as answer:
+                assert answer.status == 200
+            for given in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "s3cret"}):
+                for path in ("/api/v1/status", "/metrics"):
+                    async with client.get(path, headers=given) as answer:
+                        assert answer.status == 401
+            async with client.get("/metrics", headers={"Authorization": "Bearer s3cret"}) as answer:
+                assert answer.status == 200
+    finally:
+        await server.stop()
+    assert "s3cret" not in repr(HttpOptions(token="s3cret"))
+
+
+def test_opened_up_only_with_token_and_tls(source: Source) -> None:
+    for options in (
+        HttpOptions(address="0.0.0.0"),
+        HttpOptions(address="0.0.0.0", token="x"),
+        HttpOptions(address="::", certificate=Path("/x")),
+    ):
+        with pytest.raises(HttpOptionsError, match="token and a TLS certificate"):
+            StatusServer(source, options)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+            *("-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=cairn"),
+            *("-addext", "subjectAltName=IP:127.0.0.1"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return certificate, key
+
+
+async def test_tls(source: Source, certificate: tuple[Path, Path], tmp_path: Path) -> None:
+    server = StatusServer(source, HttpOptions("0.0.0.0", 0, "s3cret", *certificate))
+    await server.start()
+    try:
+        url = server.url.replace("0.0.0.0", "127.0.0.1")
+        assert url.startswith("https://")
+        context = ssl.create_default_context(cafile=certificate[0])
+        headers = {"Authorization": "Bearer s3cret"}
+        async with (
+            aiohttp.ClientSession(url, headers=headers) as client,
+            client.get("/api/v1/status", ssl=context) as answer,
+        ):
+            assert answer.status == 200
+    finally:
+        await server.stop()
+    broken = StatusServer(source, HttpOptions(certificate=tmp_path / "absent.pem", key=certificate[1]))
+    with pytest.raises(HttpOptionsError, match=r"absent\.pem"):
+        await broken.start()
+    await broken.stop()

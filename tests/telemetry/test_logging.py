@@ -1,0 +1,88 @@
+"""What a log line looks like, and what never stands in one."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from bgpd.telemetry.logging import configure_logging, level, set_level
+
+
+@pytest.fixture(autouse=True)
+def _restore() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, number = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(number)
+    structlog.reset_defaults()
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_json_off_a_terminal_for_us_and_for_libraries() -> None:
+    stream = io.StringIO()
+    configure_logging("info", stream=stream)
+    structlog.get_logger("agent").info("session up", peer="rr1", asn=64512)
+    logging.getLogger("some.library").warning("odd %s", "thing", extra={"size": 3})
+    ours, theirs = lines(stream)
+    assert (ours["event"], ours["peer"], ours["asn"], ours["level"]) == ("session up", "rr1", 64512, "info")
+    assert (theirs["event"], theirs["logger"], theirs["size"]) == ("odd thing", "some.library", 3)
+    assert ours["timestamp"].endswith("Z")
+
+
+def test_console_on_a_terminal() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    configure_logging("info", stream=stream)
+    structlog.get_logger("agent").info("session up", peer="rr1", password="hunter2")
+    assert "session up" in stream.getvalue()
+    assert not stream.getvalue().startswith("{")
+    assert "hunter2" not in stream.getvalue()
+
+
+def test_level_changes_at_run_time() -> None:
+    stream = io.StringIO()
+    configure_logging("warning", stream=stream)
+    log = structlog.get_logger("agent")
+    log.info("quiet")
+    set_level("debug")
+    assert level() == "debug"
+    log.debug("loud")
+    logging.getLogger("aiohttp.access").debug("loud too")
+    set_level("info")
+    logging.getLogger("aiohttp.access").info("chatter")
+    log.debug("quiet again")
+    assert [line["event"] for line in lines(stream)] == ["loud", "loud too"]
+    with pytest.raises(ValueError, match="say one of debug"):
+        set_level("noisy")
+
+
+def test_secrets_are_redacted_everywhere() -> None:
+    stream = io.StringIO()
+    configure_logging("info", stream=stream)
+    log = structlog.get_logger("agent")
+    log.info(
+        "peer configured",
+        md5_password="hunter2",
+        options={"token": "hunter2", "nested": [{"clientSecret": "hunter2"}], "port": 179},
+        url="mqtt://cairn:hunter2@broker",
+        Authorization="Bearer hunter2",
+    )
+    logging.getLogger("lib").error("connect failed: password=hunter2, Authorization: Bearer hunter2")
+    try:
+        raise ValueError("token=hunter2")
+    except ValueError:
+        log.exception("failed")
+    assert "hunter2" not in stream.getvalue()
+    assert lines(stream)[0]["options"]["port"] == 179
+    assert lines(stream)[0]["url"] == "mqtt://cairn:[redacted]@broker"
