@@ -1,0 +1,117 @@
+"""Resources in, plan out: the one pure function everything else in Cairn is built around.
+
+``plan_node`` reads nothing but its arguments. What all nodes share is derived once per snapshot (see
+``facts``), so planning a node again after one change costs that node's own routes and sessions.
+"""
+
+from hashlib import sha256
+from ipaddress import IPv4Address
+
+from bgpd.plan.facts import ClusterFacts, cluster_facts, cluster_spec, node_spec
+from bgpd.plan.model import Encapsulation, NodePlan, PlanError, PoolPlan, TunnelEnd
+from bgpd.plan.peerings import peerings_of
+from bgpd.plan.routes import is_learn_only, normal_priority, routes_of, unknown_communities
+from bgpd.resources.ip_pool import IPPool
+from bgpd.resources.node import Node
+from bgpd.resources.resource_set import ResourceSet
+from bgpd.resources.scalars import IPAddress, IPNetwork
+
+_DEFAULT_LOG_SEVERITY = "Info"
+
+
+def plan_node(resources: ResourceSet, node: str, statics: tuple[IPNetwork, ...] = ()) -> NodePlan:
+    """Plan one node. ``statics`` are prefixes its agent was configured to announce besides.
+
+    Raises ``PlanError`` when there is no such node or it has no address to speak BGP from.
+    """
+    declared = resources.nodes.get(node)
+    if declared is None:
+        raise PlanError(f"Node {node}", "is not declared; the agent of a node registers it when it starts")
+    if declared.ipv4 is None and declared.ipv6 is None:
+        raise PlanError(f"Node {node}", "has neither spec.bgp.ipv4Address nor ipv6Address; BGP needs one")
+    facts = cluster_facts(resources)
+    me = facts.nodes[node]
+    routes = routes_of(resources, declared, statics)
+    cluster, own = cluster_spec(resources), node_spec(resources, node)
+    max_prefixes = resources.cairn.spec.max_prefixes
+    peerings, remarks = peerings_of(resources, facts, me, routes.rules, max_prefixes)
+    unknown = unknown_communities(resources, node)
+    return NodePlan(
+        node=node,
+        asn=me.asn,
+        router_id=_router_id(declared),
+        ipv4=declared.ipv4,
+        ipv6=declared.ipv6,
+        listen_port=me.port,
+        listen_addresses=_listen_addresses(declared) if cluster.bind_mode == "NodeIP" else (),
+        cluster_id=me.cluster_id,
+        peerings=peerings,
+        originated=routes.originated,
+        rejected=routes.rejected,
+        blackholes=routes.blackholes,
+        workloads=routes.workloads,
+        pools=resources.derived(_pools, ("IPPool",)),
+        tunnel_ends=_tunnel_ends(resources, facts, node),
+        export_rules=routes.rules,
+        normal_priority=normal_priority(resources),
+        log_severity=own.log_severity_screen or cluster.log_severity_screen or _DEFAULT_LOG_SEVERITY,
+        ignored_interfaces=tuple(cluster.ignored_interfaces or ()),
+        learn_only=is_learn_only(declared),
+        max_prefixes=max_prefixes,
+        remarks=(*remarks, *(f"{place}: no community is named {name!r}" for place, name in unknown.items())),
+    )
+
+
+def _router_id(node: Node) -> IPv4Address:
+    """Give the BGP Identifier: the IPv4 address, or for a node without one 32 bits of its name's hash."""
+    if node.ipv4 is not None:
+        return node.ipv4.ip
+    return IPv4Address(int.from_bytes(sha256(node.name.encode()).digest()[:4], "big") or 1)
+
+
+def _listen_addresses(node: Node) -> tuple[IPAddress, ...]:
+    return tuple(interface.ip for interface in (node.ipv4, node.ipv6) if interface is not None)
+
+
+def _pools(resources: ResourceSet) -> tuple[PoolPlan, ...]:
+    return tuple(_pool(pool) for pool in resources.pools)
+
+
+def _pool(pool: IPPool) -> PoolPlan:
+    spec = pool.spec
+    encapsulation, mode = Encapsulation.NONE, "Never"
+    if (spec.vxlan_mode or "Never") != "Never":
+        encapsulation, mode = Encapsulation.VXLAN, str(spec.vxlan_mode)
+    elif (spec.ipip_mode or "Never") != "Never":
+        encapsulation, mode = Encapsulation.IPIP, str(spec.ipip_mode)
+    return PoolPlan(
+        pool.name, spec.cidr, encapsulation, mode == "CrossSubnet", pool.exports_bgp, bool(spec.nat_outgoing)
+    )
+
+
+def _tunnel_ends(resources: ResourceSet, facts: ClusterFacts, node: str) -> tuple[TunnelEnd, ...]:
+    """Give all other nodes' tunnel ends; none when no pool is encapsulated."""
+    if node not in facts.nodes:
+        return ()
+    ends = resources.derived(_all_tunnel_ends, ("Node", "IPPool"))
+    return tuple(end for end in ends if end.node != node)
+
+
+def _all_tunnel_ends(resources: ResourceSet) -> tuple[TunnelEnd, ...]:
+    pools = resources.derived(_pools, ("IPPool",))
+    used = {(pool.encapsulation, pool.cidr.version) for pool in pools}
+    ends: list[TunnelEnd] = []
+    for name, node in resources.nodes.items():
+        spec = node.spec
+        vxlan, vxlan6 = (Encapsulation.VXLAN, 4), (Encapsulation.VXLAN, 6)
+        if vxlan in used and node.ipv4 and spec.ipv4_vxlan_tunnel_addr:
+            mac = spec.vxlan_tunnel_mac_addr
+            ends.append(TunnelEnd(name, Encapsulation.VXLAN, node.ipv4.ip, spec.ipv4_vxlan_tunnel_addr, mac))
+        if vxlan6 in used and node.ipv6 and spec.ipv6_vxlan_tunnel_addr:
+            mac = spec.vxlan_tunnel_mac_addr_v6
+            ends.append(TunnelEnd(name, Encapsulation.VXLAN, node.ipv6.ip, spec.ipv6_vxlan_tunnel_addr, mac))
+        if (Encapsulation.IPIP, 4) in used and node.ipv4 and node.bgp.ipv4_ipip_tunnel_addr:
+            ends.append(
+                TunnelEnd(name, Encapsulation.IPIP, node.ipv4.ip, node.bgp.ipv4_ipip_tunnel_addr, None)
+            )
+    return tuple(ends)

@@ -1,0 +1,315 @@
+"""What may pass a session: BGPFilter rules and Calico's export rules as small typed values, and their
+evaluation.
+
+A policy is plain data. ``render`` writes it as BIRD's filter language; agents and reflectors evaluate it with
+``decide``. Both read the same value, so they cannot disagree.
+
+Order on export, as in Calico: the peering's BGPFilters (the first rule that matches decides, whatever
+follows); then pools with BGP export disabled are refused; the communities of prefixAdvertisements are added;
+the node's own blocks pass and nothing beneath them does; service and static routes pass; what lies in a pool
+passes; the rest is refused. On import: the BGPFilters, then everything passes.
+
+A route's *priority* is Calico's: a metric, lower is better. Between nodes of one AS it travels as LOCAL_PREF
+(2147483647 minus the priority), which every speaker understands. To another AS a priority that a rule has set
+explicitly travels as MULTI_EXIT_DISC; Calico has nothing there.
+"""
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from fnmatch import translate
+from ipaddress import IPv4Network
+from typing import NamedTuple
+
+from bgpd.resources.bgp_filter import BGPFilter, FilterRule
+from bgpd.resources.bgp_filter import Operation as DeclaredOperation
+from bgpd.resources.scalars import Community, IPNetwork
+
+LOCAL_PREF_OF_PRIORITY_ZERO = 2147483647
+
+
+def local_pref_of(priority: int) -> int:
+    """Give the LOCAL_PREF a priority travels as."""
+    return LOCAL_PREF_OF_PRIORITY_ZERO - priority
+
+
+def priority_of(local_pref: int | None, normal: int) -> int:
+    """Give the priority of a received route: ``normal`` when it came without LOCAL_PREF (from another AS)."""
+    return normal if local_pref is None else LOCAL_PREF_OF_PRIORITY_ZERO - local_pref
+
+
+class Operator(StrEnum):
+    """How a rule compares a route's prefix with its CIDR."""
+
+    EQUAL = "Equal"
+    NOT_EQUAL = "NotEqual"
+    IN = "In"
+    NOT_IN = "NotIn"
+
+
+class RouteFacts(NamedTuple):
+    """What a rule can look at.
+
+    ``remote``: learned from a BGP peer, not originated here. ``interface``: the outgoing one, if there is one
+    and it is known. ``communities``: standard (two numbers) and large (three). ``as_path``: the AS numbers of
+    the leading sequences, in order.
+    """
+
+    prefix: IPNetwork
+    priority: int
+    remote: bool = False
+    interface: str | None = None
+    communities: Collection[tuple[int, ...]] = ()
+    as_path: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether a route passes, why, and what is changed on its way.
+
+    ``communities`` are added; ``prepend`` stands in front of the AS_PATH in this order; ``priority`` is the
+    route's afterwards, ``priority_set`` whether a rule set it.
+    """
+
+    accept: bool
+    reason: str
+    priority: int
+    communities: tuple[Community, ...] = ()
+    prepend: tuple[int, ...] = ()
+    priority_set: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixMatch:
+    """A comparison of prefixes; the bounds on the length are inclusive, and never below the CIDR's own."""
+
+    network: IPNetwork
+    operator: Operator
+    low: int
+    high: int
+
+    def holds(self, prefix: IPNetwork) -> bool:
+        inside = (
+            prefix.version == self.network.version
+            and self.low <= prefix.prefixlen <= self.high
+            and int(prefix.network_address) & int(self.network.netmask) == int(self.network.network_address)
+        )
+        return inside if self.operator in (Operator.IN, Operator.EQUAL) else not inside
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One compiled rule; ``None`` and the empty path mean "whatever it is"."""
+
+    reason: str
+    accept: bool
+    prefix: PrefixMatch | None = None
+    remote_only: bool = False
+    interface: str | None = None
+    internal_peer: bool | None = None
+    community: Community | None = None
+    as_path: tuple[int, ...] = ()
+    priority: int | None = None
+    add_communities: tuple[Community, ...] = ()
+    prepend: tuple[int, ...] = ()
+    set_priority: int | None = None
+
+    def holds(self, route: RouteFacts, internal: bool) -> bool:
+        """Say whether the rule decides this route on a session of this kind."""
+        return (
+            (self.prefix is None or self.prefix.holds(route.prefix))
+            and (not self.remote_only or route.remote)
+            and (self.internal_peer is None or self.internal_peer == internal)
+            and (self.interface is None or interface_matches(self.interface, route.interface))
+            and (self.community is None or self.community.numbers in route.communities)
+            and route.as_path[: len(self.as_path)] == self.as_path
+            and (self.priority is None or self.priority == route.priority)
+        )
+
+    def applied(self, route: RouteFacts) -> Decision:
+        """Give the decision of this rule, which holds, on this route."""
+        if not self.accept:
+            return Decision(False, self.reason, route.priority)
+        priority = route.priority if self.set_priority is None else self.set_priority
+        return Decision(
+            True, self.reason, priority, self.add_communities, self.prepend, self.set_priority is not None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledFilter:
+    """The rules of one BGPFilter for one direction and family."""
+
+    name: str
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportPolicy:
+    """What is taken from a peer: the filters, then everything."""
+
+    filters: tuple[CompiledFilter, ...] = ()
+    internal: bool = True
+
+    def decide(self, route: RouteFacts) -> Decision:
+        for compiled in self.filters:
+            for rule in compiled.rules:
+                if rule.holds(route, self.internal):
+                    return rule.applied(route)
+        return Decision(True, "no filter decides: everything is taken", route.priority)
+
+
+class Covered(NamedTuple):
+    """A CIDR and the resource that declares something of it."""
+
+    network: IPNetwork
+    reason: str
+
+
+class Advertisement(NamedTuple):
+    """Communities for every route within a CIDR."""
+
+    network: IPNetwork
+    communities: tuple[Community, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRules:
+    """What a node lets out by Calico's rules, the same on all its sessions."""
+
+    disabled_pools: tuple[Covered, ...] = ()
+    advertisements: tuple[Advertisement, ...] = ()
+    blocks: tuple[Covered, ...] = ()
+    statics: tuple[Covered, ...] = ()
+    pools: tuple[Covered, ...] = ()
+    nothing: str | None = None
+    """Why this node announces nothing at all, if so."""
+
+    def decide(self, route: RouteFacts) -> Decision:
+        if self.nothing is not None:
+            return Decision(False, self.nothing, route.priority)
+        prefix = route.prefix
+        for network, reason in self.disabled_pools:
+            if within(prefix, network):
+                return Decision(False, reason, route.priority)
+        added: list[Community] = []
+        for network, communities, _ in self.advertisements:
+            if within(prefix, network):
+                added.extend(community for community in communities if community not in added)
+        for network, reason in self.blocks:
+            if prefix == network:
+                return Decision(True, reason, route.priority, tuple(added))
+            if within(prefix, network):
+                return Decision(
+                    False, f"inside this node's block {network}, which is announced whole", route.priority
+                )
+        for network, reason in (*self.statics, *self.pools):
+            if within(prefix, network):
+                return Decision(True, reason, route.priority, tuple(added))
+        return Decision(False, "in no IPPool, block or service CIDR", route.priority)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportPolicy:
+    """What is announced to a peer: its filters, then the node's rules."""
+
+    rules: ExportRules
+    filters: tuple[CompiledFilter, ...] = ()
+    internal: bool = True
+
+    def decide(self, route: RouteFacts) -> Decision:
+        if self.rules.nothing is None:
+            for compiled in self.filters:
+                for rule in compiled.rules:
+                    if rule.holds(route, self.internal):
+                        return rule.applied(route)
+        return self.rules.decide(route)
+
+
+def within(prefix: IPNetwork, network: IPNetwork) -> bool:
+    """Say whether ``prefix`` is ``network`` or lies inside it."""
+    return (
+        prefix.version == network.version
+        and prefix.prefixlen >= network.prefixlen
+        and int(prefix.network_address) & int(network.netmask) == int(network.network_address)
+    )
+
+
+def interface_matches(pattern: str, interface: str | None) -> bool:
+    """Say whether an interface's name matches a pattern with ``*`` and ``?``; an unknown interface never
+    does.
+    """
+    return interface is not None and re.fullmatch(translate(pattern), interface) is not None
+
+
+def compiled_filter(declared: BGPFilter, direction: str, version: int) -> CompiledFilter | None:
+    """Compile a BGPFilter's rules for a ``direction`` (import, export) and IP version; ``None`` without
+    rules.
+    """
+    rules: Iterable[FilterRule] | None = getattr(declared.spec, f"{direction}_v{version}")
+    if not rules:
+        return None
+    name = declared.metadata.name
+    return CompiledFilter(
+        name,
+        tuple(
+            _rule(rule, f"BGPFilter {name} {direction}V{version}[{index}]")
+            for index, rule in enumerate(rules)
+        ),
+    )
+
+
+def _rule(declared: FilterRule, reason: str) -> Rule:
+    communities, prepend, priority = _operations(declared.operations or ())
+    return Rule(
+        reason=f"{reason}: {declared.action}",
+        accept=declared.action == "Accept",
+        prefix=_prefix_match(declared),
+        remote_only=declared.source == "RemotePeers",
+        interface=declared.interface,
+        internal_peer=None if declared.peer_type is None else declared.peer_type == "iBGP",
+        community=declared.communities.values[0] if declared.communities else None,
+        as_path=tuple(declared.as_path_prefix or ()),
+        priority=declared.priority,
+        add_communities=communities,
+        prepend=prepend,
+        set_priority=priority,
+    )
+
+
+def _prefix_match(declared: FilterRule) -> PrefixMatch | None:
+    network = declared.cidr
+    if network is None or declared.match_operator is None:
+        return None
+    operator = Operator(declared.match_operator)
+    low: int = network.prefixlen
+    high: int = network.max_prefixlen
+    if declared.prefix_length is not None:
+        low = max(low, declared.prefix_length.min or 0)
+        high = high if declared.prefix_length.max is None else declared.prefix_length.max
+    if operator in (Operator.EQUAL, Operator.NOT_EQUAL):
+        high = min(high, network.prefixlen)
+    return PrefixMatch(network, operator, low, high)
+
+
+def _operations(
+    declared: Iterable[DeclaredOperation],
+) -> tuple[tuple[Community, ...], tuple[int, ...], int | None]:
+    communities: list[Community] = []
+    prepend: tuple[int, ...] = ()
+    priority: int | None = None
+    for operation in declared:
+        if operation.add_community is not None:
+            communities.append(operation.add_community.value)
+        elif operation.prepend_as_path is not None:
+            prepend = (*operation.prepend_as_path.prefix, *prepend)
+        elif operation.set_priority is not None:
+            priority = operation.set_priority.value
+    return tuple(communities), prepend, priority
+
+
+def is_host(prefix: IPNetwork) -> bool:
+    """Say whether a prefix is one address."""
+    return prefix.prefixlen == (32 if isinstance(prefix, IPv4Network) else 128)

@@ -1,0 +1,173 @@
+"""Policies in BIRD's filter language, the same text for BIRD 1.6 and 2.
+
+A priority is kept in ``bgp_local_pref`` (2147483647 minus the priority), which every BIRD knows on every
+route. Each BGPFilter becomes one function per direction and family that accepts, rejects, or returns
+undecided.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from bgpd.plan import NodePlan
+from bgpd.plan.model import Encapsulation, Origination
+from bgpd.plan.policy import CompiledFilter, Operator, PrefixMatch, Rule, local_pref_of
+from bgpd.render.quoting import quoted, readable, symbol
+from bgpd.resources.scalars import Community
+
+INDENT = "  "
+# Calico's VXLAN and IPIP devices, and Cairn's.
+TUNNEL_INTERFACES = ("*.cali", "*.calico", "tunl0", "cairn.*")
+
+
+def filter_symbol(compiled: CompiledFilter, direction: str, version: int) -> str:
+    """Give the name of the function for a BGFilter's rules."""
+    return symbol("bgpfilter", compiled.name, f"{direction}_v{version}")
+
+
+def filter_function(compiled: CompiledFilter, direction: str, version: int) -> Iterator[str]:
+    """Write a BGPFilter as a function of whether the peer is internal; it ends without a decision if no rule
+    holds.
+    """
+    yield f"# BGPFilter {readable(compiled.name)}: {direction}V{version}"
+    yield f"function {filter_symbol(compiled, direction, version)}(bool same_as)"
+    yield "{"
+    for rule in compiled.rules:
+        condition = " && ".join(_conditions(rule)) or "true"
+        yield f"{INDENT}# {readable(rule.reason)}"
+        yield f"{INDENT}if ({condition}) then {{ {' '.join(_actions(rule, direction))} }}"
+    yield "}"
+
+
+def prefix_condition(match: PrefixMatch) -> str:
+    """Write a comparison of ``net``."""
+    network = match.network
+    if match.operator in (Operator.EQUAL, Operator.NOT_EQUAL):
+        if match.low > match.high:
+            return "false" if match.operator is Operator.EQUAL else "true"
+        return f"net {'=' if match.operator is Operator.EQUAL else '!='} {network}"
+    holds = match.operator is Operator.IN
+    if match.low > match.high:
+        return "false" if holds else "true"
+    return f"net {'~' if holds else '!~'} [ {network}{{{match.low},{match.high}}} ]"
+
+
+def add_community(community: Community) -> str:
+    """Write the addition of a community."""
+    attribute = "bgp_large_community" if community.is_large else "bgp_community"
+    return f"{attribute}.add(({', '.join(map(str, community.numbers))}));"
+
+
+def export_function(plan: NodePlan, version: int) -> Iterator[str]:
+    """Write the node's own export rules: accept, reject, or undecided (which the caller rejects)."""
+    rules = plan.export_rules
+    yield "# What this node announces, after the filters of a session have had their say."
+    yield f"function cairn_export_v{version}(bool same_as)"
+    yield "{"
+    if rules.nothing is not None:
+        yield f"{INDENT}reject; # {readable(rules.nothing)}"
+    for network, reason in rules.disabled_pools:
+        if network.version == version:
+            yield f"{INDENT}if (net ~ {network}) then reject; # {readable(reason)}"
+    if any(
+        pool.encapsulation is not Encapsulation.NONE for pool in plan.pools if pool.cidr.version == version
+    ):
+        yield f"{INDENT}# Routes through a tunnel device are this node's way to others, not others' way to it."
+        tunnels = " || ".join(
+            f'(ifname ~ "{pattern}")' for pattern in ("*.cali", "*.calico", "tunl0", "cairn.*")
+        )
+        yield f"{INDENT}if (same_as && ({tunnels})) then reject;"
+    for network, communities, reason in rules.advertisements:
+        if network.version == version:
+            added = " ".join(map(add_community, communities))
+            yield f"{INDENT}if (net ~ {network}) then {{ {added} }} # {readable(reason)}"
+    for network, reason in rules.blocks:
+        if network.version == version:
+            yield f"{INDENT}if (net = {network}) then accept; # {readable(reason)}"
+            yield f"{INDENT}if (net ~ {network}) then reject; # announced whole"
+    for network, reason in (*rules.statics, *rules.pools):
+        if network.version == version:
+            yield f"{INDENT}if (net ~ {network}) then accept; # {readable(reason)}"
+    yield "}"
+
+
+def origin_function(plan: NodePlan, version: int) -> Iterator[str]:
+    """Write the attributes of this node's own routes."""
+    yield "# Attributes of routes that do not come from a BGP peer."
+    yield f"function cairn_origin_v{version}()"
+    yield "{"
+    yield f"{INDENT}if (source != RTS_BGP) then {{"
+    yield f"{INDENT * 2}bgp_local_pref = {local_pref_of(plan.priority(version))};"
+    for route in _dated(plan.originated, version):
+        yield f"{INDENT * 2}if (net = {route.prefix}) then bgp_med = {route.med}; # {readable(route.reason)}"
+    yield f"{INDENT}}}"
+    yield "}"
+
+
+def kernel_filter(plan: NodePlan, version: int, services: Iterable[str]) -> Iterator[str]:
+    """Write what goes into the kernel. ``services`` are the prefixes that are announced but lead nowhere
+    here.
+    """
+    own = plan.ipv4 if version == 4 else plan.ipv6
+    yield "# What packets follow: everything but service addresses and what another program routes."
+    yield f"filter cairn_kernel_v{version}"
+    yield "{"
+    for prefix in services:
+        yield f"{INDENT}if (source = RTS_STATIC && net = {prefix}) then reject; # announced only"
+    for pool in plan.pools:
+        if pool.cidr.version != version or pool.encapsulation is Encapsulation.NONE:
+            continue
+        name = readable(pool.name)
+        if pool.cross_subnet and own is not None:
+            yield (
+                f"{INDENT}if (source = RTS_BGP && net ~ {pool.cidr} && ! (bgp_next_hop ~ {own.network})) "
+                f"then reject; # IPPool {name}: a {pool.encapsulation} tunnel leads to other subnets"
+            )
+        else:
+            yield (
+                f"{INDENT}if (source = RTS_BGP && net ~ {pool.cidr}) "
+                f"then reject; # IPPool {name}: a {pool.encapsulation} tunnel leads there"
+            )
+    yield f"{INDENT}if (source = RTS_BGP) then {{"
+    yield f"{INDENT * 2}krt_metric = 1;"
+    yield f"{INDENT * 2}if (bgp_local_pref < {local_pref_of(1)}) then"
+    yield f"{INDENT * 3}krt_metric = {local_pref_of(0)} - bgp_local_pref;"
+    yield f"{INDENT}}}"
+    yield f"{INDENT}accept;"
+    yield "}"
+
+
+def _dated(routes: Iterable[Origination], version: int) -> Iterator[Origination]:
+    return (route for route in routes if route.med is not None and route.prefix.version == version)
+
+
+def _conditions(rule: Rule) -> Iterator[str]:
+    if rule.prefix is not None:
+        yield f"({prefix_condition(rule.prefix)})"
+    if rule.remote_only:
+        yield "(source = RTS_BGP)"
+    if rule.internal_peer is not None:
+        yield "same_as" if rule.internal_peer else "!same_as"
+    if rule.interface is not None:
+        pattern = quoted(rule.interface, rule.reason)
+        yield f'(ifname != "") && (ifname ~ {pattern})'
+    if rule.community is not None:
+        attribute = "bgp_large_community" if rule.community.is_large else "bgp_community"
+        yield f"(({', '.join(map(str, rule.community.numbers))}) ~ {attribute})"
+    if rule.as_path:
+        yield f"(bgp_path ~ [= {' '.join(map(str, rule.as_path))} * =])"
+    if rule.priority is not None:
+        yield f"(bgp_local_pref = {local_pref_of(rule.priority)})"
+
+
+def _actions(rule: Rule, direction: str) -> Iterator[str]:
+    if not rule.accept:
+        yield "reject;"
+        return
+    for community in rule.add_communities:
+        yield add_community(community)
+    for asn in reversed(rule.prepend):
+        yield f"bgp_path.prepend({asn});"
+    if rule.set_priority is not None:
+        yield f"bgp_local_pref = {local_pref_of(rule.set_priority)};"
+        if direction == "export":
+            yield f"if (!same_as) then bgp_med = {rule.set_priority};"
+    yield "accept;"
