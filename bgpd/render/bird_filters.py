@@ -70,10 +70,8 @@ def export_function(plan: NodePlan, version: int) -> Iterator[str]:
     if any(
         pool.encapsulation is not Encapsulation.NONE for pool in plan.pools if pool.cidr.version == version
     ):
-        yield f"{INDENT}# Routes through a tunnel device are this node's way to others, not others' way to it."
-        tunnels = " || ".join(
-            f'(ifname ~ "{pattern}")' for pattern in ("*.cali", "*.calico", "tunl0", "cairn.*")
-        )
+        yield f"{INDENT}# Routes through a tunnel are this node's way to others, not others' way to it."
+        tunnels = " || ".join(f'(ifname ~ "{pattern}")' for pattern in TUNNEL_INTERFACES)
         yield f"{INDENT}if (same_as && ({tunnels})) then reject;"
     for network, communities, reason in rules.advertisements:
         if network.version == version:

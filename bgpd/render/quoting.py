@@ -32,15 +32,16 @@ def quoted(text: str, place: str, limit: int = 253) -> str:
 
 
 def readable(text: str) -> str:
-    """Give ``text`` for a comment: one line of printable ASCII."""
+    """Give ``text`` for a comment: one line of printable ASCII, and no backslash (ExaBGP joins lines at one)."""
     return "".join(
-        character if character.isascii() and character.isprintable() else "?" for character in text[:200]
+        character if character.isascii() and character.isprintable() and character != "\\" else "?"
+        for character in text[:200]
     )
 
 
 def described(text: str) -> str:
     """Give ``text`` as a quoted string that is only for reading: what cannot stand in one is left out."""
-    return '"' + "".join(character for character in readable(text) if character not in "\"'\\") + '"'
+    return '"' + "".join(character for character in readable(text) if character not in "\"'") + '"'
 
 
 def symbol(*parts: str) -> str:

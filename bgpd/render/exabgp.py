@@ -1,0 +1,148 @@
+"""Planned sessions as an ExaBGP 5 configuration.
+
+ExaBGP is told only how to reach its peers; which routes to announce it hears from the agent, over the pipes
+of the one API process configured here. It is asked for raw packets both ways, keeps no Adj-RIB-In, and leaves
+End-of-RIB to the agent (``manual-eor``), so that after a restart nothing is flushed before it is announced
+again.
+
+Passwords are always written in base64 and said to be: ExaBGP otherwise *guesses*, and reads a password of
+hexadecimal digits as base64. Encoded so, no password can break out of its string either. A session whose
+password is not known is left out: better down than unprotected; ``unprotected`` names those.
+
+What ExaBGP cannot do is left out silently here and done by the agent: own keepalive times (a third of the
+hold time is sent), allowed own AS, next-hop modes and filters.
+"""
+
+import re
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv4Address
+
+from bgpd.plan import Peering, SecretRef
+from bgpd.render.errors import RenderError
+from bgpd.render.quoting import described
+from bgpd.resources.bgp_configuration import DEFAULT_LISTEN_PORT
+from bgpd.wire.nlri import Family
+
+PROCESS = "agent"
+MAX_PASSWORD = 80
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
+_FAMILY_NAMES: Mapping[int, str] = {1: "ipv4", 2: "ipv6"}
+
+
+def configuration(
+    peerings: Sequence[Peering],
+    *,
+    router_id: IPv4Address,
+    helper_command: str,
+    passwords: Mapping[SecretRef, str],
+    host_name: str = "",
+    listen_port: int = DEFAULT_LISTEN_PORT,
+    add_path: bool = False,
+) -> str:
+    """Write the configuration for one ExaBGP process with these sessions; the text ends in a newline.
+
+    ``helper_command`` is the API process's command line, ``host_name`` what the FQDN capability says,
+    ``listen_port`` where passive sessions are waited for. Raises ``RenderError`` for a command that ExaBGP's
+    syntax cannot express and for a password no kernel takes (more than 80 octets).
+    """
+    lines = [
+        "# Written by Cairn from the declared resources; edits are lost with the next change.",
+        f"process {PROCESS} {{",
+        f"  run {_command(helper_command)};",
+        "  encoder json;",
+        "}",
+        "",
+        "template {",
+        "  neighbor cairn {",
+        f"    router-id {router_id};",
+        "    manual-eor true;",
+        "    adj-rib-in false;",
+        "    adj-rib-out true;",
+        *(
+            [f"    host-name {host_name};"]
+            if _HOST_NAME.fullmatch(host_name) and ".." not in host_name
+            else []
+        ),
+        "    api {",
+        f"      processes [ {PROCESS} ];",
+        "      neighbor-changes;",
+        "      receive { packets; open; update; refresh; }",
+        "      send { packets; open; update; }",
+        "    }",
+        "  }",
+        "}",
+    ]
+    for peering in sorted(peerings, key=lambda peering: peering.name):
+        lines.append("")
+        if peering.password is not None and peering.password not in passwords:
+            lines.append(
+                f"# {peering.name} is left out: the password in secret {peering.password} is not known."
+            )
+            continue
+        lines.extend(_session(peering, passwords, listen_port, add_path))
+    return "\n".join(lines) + "\n"
+
+
+def unprotected(peerings: Sequence[Peering], passwords: Mapping[SecretRef, str]) -> list[Peering]:
+    """Give the sessions that are left out because their password is not among ``passwords``."""
+    return [
+        peering for peering in peerings if peering.password is not None and peering.password not in passwords
+    ]
+
+
+def _session(
+    peering: Peering, passwords: Mapping[SecretRef, str], listen_port: int, add_path: bool
+) -> Iterator[str]:
+    yield f"neighbor {peering.peer_address} {{"
+    yield "  inherit cairn;"
+    yield f"  description {described(f'{peering.name}: {peering.reason}')};"
+    yield f"  local-address {peering.local_address if peering.local_address is not None else 'auto'};"
+    yield f"  local-as {peering.local_asn};"
+    yield f"  peer-as {peering.peer_asn};"
+    yield f"  hold-time {peering.hold_time};"
+    # Without an address of its own a session cannot be waited for; both sides then connect, and one wins.
+    if peering.passive and peering.local_address is not None:
+        yield "  passive true;"
+        yield f"  listen {listen_port};"
+    else:
+        yield "  passive false;"
+        yield f"  connect {peering.peer_port};"
+    if peering.ttl_security is not None:
+        yield "  outgoing-ttl 255;"
+        yield f"  incoming-ttl {256 - peering.ttl_security};"
+    if peering.password is not None:
+        yield f'  md5-password "{_encoded(passwords[peering.password], peering)}";'
+        yield "  md5-base64 true;"
+    yield "  capability {"
+    yield f"    graceful-restart {peering.graceful_restart or 'disable'};"
+    yield "    route-refresh enable;"
+    yield "    asn4 enable;"
+    yield "    extended-message enable;"
+    if add_path:
+        yield "    add-path receive;"
+    yield "  }"
+    yield f"  family {{ {' '.join(f'{_family(family)};' for family in peering.families)} }}"
+    yield "}"
+
+
+def _family(family: Family) -> str:
+    return f"{_FAMILY_NAMES[family.afi]} unicast"
+
+
+def _encoded(password: str, peering: Peering) -> str:
+    octets = password.encode("utf-8", "surrogatepass")
+    if not 0 < len(octets) <= MAX_PASSWORD:
+        raise RenderError(
+            f"the password of {peering.name} (secret {peering.password})",
+            f"has not 1 to {MAX_PASSWORD} octets",
+        )
+    return b64encode(octets).decode("ascii")
+
+
+def _command(text: str) -> str:
+    if not text or not text.isprintable() or not text.isascii() or any(mark in text for mark in ";{}#\\[],"):
+        raise RenderError(
+            "the command of ExaBGP's API process", "has a character ExaBGP's syntax gives a meaning"
+        )
+    return text
