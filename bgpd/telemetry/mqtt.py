@@ -66,8 +66,12 @@ class MqttPublisher:
         self._unsubscribe: Callable[[], None] = lambda: None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
-        self.connected = False
+        self.client: aiomqtt.Client | None = None
         self.published = 0
+
+    @property
+    def connected(self) -> bool:
+        return self.client is not None
 
     @property
     def queued(self) -> int:
@@ -115,7 +119,7 @@ class MqttPublisher:
                     _log.warning(
                         "mqtt broker %s:%d not usable: %s", self._options.host, self._options.port, error
                     )
-            self.connected = False
+            self.client = None
             if self._clock() - began > self._options.retry_limit:
                 wait = self._options.retry_first
             if not self._stopping:
@@ -135,7 +139,7 @@ class MqttPublisher:
             timeout=options.timeout,
             keepalive=options.keepalive,
         ) as client:
-            self.connected = True
+            self.client = client
             _log.info("mqtt broker %s:%d connected", options.host, options.port)
             status_at = 0.0
             while True:

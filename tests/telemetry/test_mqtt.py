@@ -1,0 +1,257 @@
+"""The publisher against a real broker: absent, killed and back, frozen, refusing, with TLS and password."""
+
+import asyncio
+import gc
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+import pytest
+
+from bgpd.telemetry.mqtt import MqttOptions, MqttPublisher
+from tests.telemetry.broker import Broker, free_port
+from tests.telemetry.source import Source, peer
+
+pytestmark = pytest.mark.skipif(shutil.which("mosquitto") is None, reason="mosquitto is not installed")
+
+FAST: dict[str, Any] = {"retry_first": 0.05, "retry_limit": 0.2, "timeout": 1.0, "status_every": 0.5}
+TOPIC = "cairn/v1/agent/node-a"
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    broker = Broker(tmp_path, "allow_anonymous true", "persistence true", f"persistence_location {tmp_path}/")
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+def source() -> Source:
+    source = Source()
+    source.peer_list = [peer("rr1")]
+    return source
+
+
+@asynccontextmanager
+async def publishing(source: Source, options: MqttOptions) -> AsyncIterator[MqttPublisher]:
+    publisher = MqttPublisher(source, options)
+    publisher.start()
+    try:
+        yield publisher
+    finally:
+        await publisher.stop()
+
+
+class Listener:
+    """Everything published below a topic, as documents."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.statuses: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
+        self.retained: list[bool] = []
+
+    async def run(self, options: MqttOptions, ready: asyncio.Event) -> None:
+        async with aiomqtt.Client(
+            options.host, options.port, identifier=self.name, clean_session=False
+        ) as client:
+            await client.subscribe("cairn/#", qos=1)
+            ready.set()
+            async for message in client.messages:
+                assert isinstance(message.payload, bytes)
+                kept = self.statuses if str(message.topic).endswith("/status") else self.events
+                kept.append(json.loads(message.payload))
+                self.retained.append(message.retain)
+
+
+@asynccontextmanager
+async def listening(options: MqttOptions, name: str = "listener") -> AsyncIterator[Listener]:
+    listener, ready = Listener(name), asyncio.Event()
+    task = asyncio.create_task(listener.run(options, ready))
+    await asyncio.wait_for(ready.wait(), 5)
+    try:
+        yield listener
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in another process
+            await asyncio.sleep(0.01)
+
+
+async def test_status_is_retained_events_arrive_and_goodbye_is_said(broker: Broker, source: Source) -> None:
+    broker.start()
+    options = MqttOptions("127.0.0.1", broker.port, **FAST)
+    async with publishing(source, options) as publisher:
+        await until(lambda: publisher.connected)
+        async with listening(options) as listener:
+            await until(lambda: listener.statuses)
+            assert listener.statuses[0]["state"] == "online"
+            assert listener.statuses[0]["peers"]["established"] == 1
+            source.ring.add(5.0, "session.down", "rr1 is down", peer="rr1", reason="hold timer expired")
+            await until(lambda: listener.events)
+    event = listener.events[0]
+    assert (event["version"], event["kind"], event["peer"]) == (1, "session.down", "rr1")
+    assert event["data"] == {"reason": "hold timer expired"}
+    async with listening(options, "late") as late:
+        await until(lambda: late.statuses)
+    assert late.retained == [True]
+    assert (late.statuses[0]["state"], late.statuses[0]["reason"]) == ("offline", "stopped")
+
+
+async def test_the_broker_says_offline_when_we_vanish(broker: Broker, source: Source) -> None:
+    broker.start()
+    options = MqttOptions("127.0.0.1", broker.port, **FAST)
+    publisher = MqttPublisher(source, options)
+    publisher.start()
+    await until(lambda: publisher.connected)
+    async with listening(options) as listener:
+        await until(lambda: listener.statuses)
+        broker_side = [status["state"] for status in listener.statuses]
+        assert set(broker_side) == {"online"}
+        _cut(publisher)
+        await until(lambda: listener.statuses[-1]["state"] == "offline")
+        assert listener.statuses[-1]["reason"] == "lost"
+        await until(lambda: listener.statuses[-1]["state"] == "online")
+    await publisher.stop()
+
+
+def _cut(publisher: MqttPublisher) -> None:
+    """Close the socket below the client, as a crash does."""
+    assert publisher.client is not None
+    sock = publisher.client._client.socket()
+    assert sock is not None
+    with socket.socket(fileno=os.dup(sock.fileno())) as same:
+        same.shutdown(socket.SHUT_RDWR)
+
+
+async def test_broker_absent_then_there(broker: Broker, source: Source) -> None:
+    options = MqttOptions("127.0.0.1", broker.port, buffer=10, **FAST)
+    broker.start()
+    async with listening(options):
+        pass  # from now on the broker keeps for the listener what it misses
+    broker.stop()
+    async with publishing(source, options) as publisher:
+        for number in range(25):
+            source.ring.add(float(number), "session.down" if number % 2 else "session.up", str(number))
+        assert publisher.queued == 10
+        assert publisher.dropped == 15
+        broker.start()
+        async with listening(options) as listener:
+            await until(lambda: len(listener.events) >= 11)
+        summary, *rest = listener.events
+        assert summary["kind"] == "events.dropped"
+        assert summary["data"] == {"session.up": 8, "session.down": 7}
+        assert [event["message"] for event in rest] == [str(number) for number in range(15, 25)]
+        await until(lambda: publisher.queued == publisher.dropped == 0)
+
+
+async def test_broker_killed_and_back_loses_nothing(broker: Broker, source: Source) -> None:
+    broker.start()
+    options = MqttOptions("127.0.0.1", broker.port, **FAST)
+    async with publishing(source, options) as publisher:
+        await until(lambda: publisher.connected)
+        source.ring.add(1.0, "x", "before")
+        await until(lambda: publisher.published == 1)
+        broker.kill()
+        for number in range(20):
+            source.ring.add(2.0, "x", f"away {number}")
+        await until(lambda: not publisher.connected)
+        broker.start()
+        async with listening(options) as listener:
+            source.ring.add(3.0, "x", "after")
+            await until(lambda: publisher.queued == 0)
+            await until(lambda: any(event["message"] == "after" for event in listener.events))
+        assert publisher.dropped == 0
+        assert publisher.published == 22
+
+
+async def test_frozen_broker_neither_blocks_nor_grows(broker: Broker, source: Source) -> None:
+    broker.start()
+    options = MqttOptions("127.0.0.1", broker.port, buffer=100, **FAST)
+    async with publishing(source, options) as publisher:
+        await until(lambda: publisher.connected)
+        async with listening(options) as listener:
+            broker.signal(signal.SIGSTOP)
+            try:
+                for number in range(5000):
+                    source.ring.add(1.0, "x", str(number))
+                    if number % 500 == 0:
+                        await asyncio.sleep(0.05)
+                assert publisher.queued == 100
+                await until(lambda: not publisher.connected)
+            finally:
+                broker.signal(signal.SIGCONT)
+            await until(lambda: any(event["message"] == "4999" for event in listener.events))
+            await until(lambda: publisher.queued == publisher.dropped == 0)
+
+
+async def test_refusing_broker_then_the_right_password(tmp_path: Path, source: Source) -> None:
+    passwords = tmp_path / "passwords"
+    subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, "cairn", "s3cret"], check=True)  # noqa: ASYNC221
+    broker = Broker(tmp_path, "allow_anonymous false", f"password_file {passwords}")
+    broker.start()
+    try:
+        wrong = MqttOptions("127.0.0.1", broker.port, user="cairn", password="wrong", **FAST)
+        async with publishing(source, wrong) as publisher:
+            source.ring.add(1.0, "x", "x")
+            await asyncio.sleep(0.5)
+            assert (publisher.connected, publisher.queued) == (False, 1)
+        right = MqttOptions("127.0.0.1", broker.port, user="cairn", password="s3cret", **FAST)
+        async with publishing(source, right) as publisher:
+            source.ring.add(1.0, "x", "x")
+            await until(lambda: publisher.published == 1)
+    finally:
+        broker.kill()
+    assert "s3cret" not in repr(right)
+
+
+# paho leaves a socket whose TLS handshake failed to the garbage collector
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+async def test_tls(tmp_path: Path, source: Source) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(  # noqa: ASYNC221 - nothing else runs yet
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+            *("-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=broker"),
+            *("-addext", "subjectAltName=IP:127.0.0.1"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    broker = Broker(tmp_path, "allow_anonymous true", f"certfile {certificate}", f"keyfile {key}")
+    broker.start()
+    try:
+        stranger = MqttOptions("127.0.0.1", broker.port, tls=True, **FAST)
+        async with publishing(source, stranger) as publisher:
+            await asyncio.sleep(0.5)
+            assert not publisher.connected
+        gc.collect()
+        trusting = MqttOptions("127.0.0.1", broker.port, tls=True, ca=certificate, **FAST)
+        async with publishing(source, trusting) as publisher:
+            source.ring.add(1.0, "x", "x")
+            await until(lambda: publisher.published == 1)
+    finally:
+        broker.kill()
+
+
+async def test_stopping_without_a_broker_is_quick(source: Source) -> None:
+    publisher = MqttPublisher(source, MqttOptions("127.0.0.1", free_port(), **FAST))
+    publisher.start()
+    source.ring.add(1.0, "x", "x")
+    await asyncio.sleep(0.1)
+    async with asyncio.timeout(2):
+        await publisher.stop()
+    source.ring.add(1.0, "x", "y")
+    assert publisher.queued == 1
