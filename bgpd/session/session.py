@@ -83,6 +83,11 @@ _ERROR_INPUTS = {
 }
 
 
+def _one_line(text: str) -> str:
+    """`text` fit for a log: what is not printable is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _complaint(item: Input) -> Notification:
     """The NOTIFICATION of an input that brought none: an expired timer, or a stray one."""
     match item:
@@ -268,7 +273,7 @@ class Session:
         if wanted and notifications_are_graceful(self.config.capabilities, self.negotiated):
             notification = as_hard_reset(notification)
         words = subcode.name.lower().replace("_", " ")
-        reason = f"we ended it: {words}" + (f" ({communication})" if communication else "")
+        reason = f"we ended it: {words}" + (f" ({_one_line(communication)})" if communication else "")
         if subcode is CeaseSubcode.ADMINISTRATIVE_SHUTDOWN:
             self._step(Input.MANUAL_STOP, now, reason=reason, notification=notification)
         elif subcode is CeaseSubcode.CONNECTION_COLLISION_RESOLUTION:

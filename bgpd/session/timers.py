@@ -76,8 +76,9 @@ class SessionTimers:
         self.keepalive = now + (interval if interval == inf else max(1.0, interval * self.jitter()))
 
     def stop(self) -> None:
-        """Stop all three."""
+        """Stop all three for good, whatever is still reported received or sent."""
         self.hold = self.keepalive = self.send_hold = inf
+        self.hold_time = self.interval = self.send_hold_time = inf
 
     def next(self) -> float | None:
         """The nearest deadline; None when nothing runs."""

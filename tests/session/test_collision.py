@@ -50,7 +50,7 @@ KINDS = st.sampled_from(
 
 
 @given(kind=KINDS, restart=st.booleans(), data=st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_of_two_crossing_connections_exactly_one_lives_whatever_the_timing(
     kind: tuple[tuple[int, int], tuple[bytes, bytes]], restart: bool, data: st.DataObject
 ) -> None:
@@ -68,7 +68,7 @@ def test_of_two_crossing_connections_exactly_one_lives_whatever_the_timing(
 
 
 @given(kind=KINDS, restart=st.booleans(), data=st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_after_any_storm_of_failures_exactly_one_connection_lives(
     kind: tuple[tuple[int, int], tuple[bytes, bytes]], restart: bool, data: st.DataObject
 ) -> None:
