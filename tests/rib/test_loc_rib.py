@@ -1,0 +1,170 @@
+"""The Loc-RIB: the fast way and the careful way must agree, and nothing depends on history."""
+
+import itertools
+from ipaddress import ip_network
+
+from bgpd.rib.decision import Reason
+from bgpd.rib.loc_rib import LocRib
+from bgpd.rib.path import Source, SourceKind
+from bgpd.rib.reflection import Speaker, Target, export_to, long_lived_stale
+from bgpd.rib.update_group import UpdateGroup
+from bgpd.wire.attributes import AttributeSet, encode_attributes
+from bgpd.wire.iana import WellKnownCommunity
+from bgpd.wire.nlri import IPV4_UNICAST, nlri_of
+
+K, L = (nlri_of(ip_network(text)) for text in ("10.1.0.0/24", "10.2.0.0/24"))
+
+
+def attributes(local_pref: int = 100, communities: tuple[int, ...] = ()) -> AttributeSet:
+    return AttributeSet.of(
+        encode_attributes(next_hop=bytes((192, 0, 2, 9)), local_pref=local_pref, communities=communities)
+    )
+
+
+def source(n: int, kind: SourceKind = SourceKind.CLIENT) -> Source:
+    return Source(kind, f"192.0.2.{n}", bytes((10, 0, 0, n)), 65000)
+
+
+GOOD, BETTER = attributes(), attributes(200)
+A, B, C = source(1), source(2), source(3)
+
+
+def test_an_implicit_withdrawal_replaces_the_path() -> None:
+    rib = LocRib(IPV4_UNICAST)
+    rib.announce(A, GOOD, [K])
+    rib.announce(A, BETTER, [K])
+    assert [path.attributes for path in rib.candidates(K)] == [BETTER]
+
+
+def test_the_same_again_changes_nothing() -> None:
+    rib = LocRib(IPV4_UNICAST)
+    rib.announce(A, GOOD, [K, L])
+    rib.take_changes()
+    rib.announce(A, GOOD, [K, L])
+    assert not rib.take_changes()
+
+
+def test_rfc4456_8_an_ineligible_path_replaces_its_predecessor() -> None:
+    """A looped route withdraws what the same peer had sent, and stays visible with its reason."""
+    rib = LocRib(IPV4_UNICAST)
+    rib.announce(A, GOOD, [K])
+    rib.take_changes()
+    rib.announce(A, BETTER, [K], ineligible="loop")
+    changes = rib.take_changes()
+    assert changes.moved[K][1] is None
+    assert rib.explain(K)[0][1] is Reason.INELIGIBLE
+    rib.announce(A, GOOD, [K])
+    assert rib.take_changes().moved[K][1] is rib.best[K]
+
+
+def test_the_result_does_not_depend_on_the_order() -> None:
+    operations = [(A, GOOD), (B, BETTER), (C, GOOD), (A, BETTER)]
+    results = set()
+    for order in itertools.permutations(operations):
+        rib = LocRib(IPV4_UNICAST)
+        last = {}
+        for who, what in order:
+            rib.announce(who, what, [K])
+            last[who] = what
+        rib.take_changes()
+        if last[A] is BETTER:
+            results.add(rib.best[K].source)
+    assert results == {A}
+
+
+def test_announced_and_withdrawn_within_one_turn_leaves_no_trace() -> None:
+    """A's path; withdrawn; B's instead; withdrawn: A itself must be told to forget B's, if it heard of it."""
+    rib = LocRib(IPV4_UNICAST)
+    group = UpdateGroup(
+        rib, export_to(Target(SourceKind.CLIENT), Speaker(65000, bytes(4), bytes(4)), IPV4_UNICAST)
+    )
+    cursor = group.join(A)
+    rib.announce(A, GOOD, [K])
+    group.apply(rib.take_changes())
+    assert cursor.take(1000) == []
+    rib.withdraw(A, [K])
+    rib.announce(B, GOOD, [K], raw=K)
+    rib.withdraw(B, [K])
+    changes = rib.take_changes()
+    assert not changes.fresh
+    group.apply(changes)
+    assert cursor.take(1000) == []
+
+
+def test_dropping_a_source_leaves_the_others() -> None:
+    rib = LocRib(IPV4_UNICAST)
+    rib.announce(A, BETTER, [K, L])
+    rib.announce(B, GOOD, [K])
+    rib.take_changes()
+    rib.drop(A)
+    rib.take_changes()
+    assert {nlri: path.source for nlri, path in rib.best.items()} == {K: B}
+    assert not rib.received(A)
+    assert rib.candidates(L) == []
+
+
+def test_rfc4724_4_2_stale_paths_are_swept_unless_announced_again() -> None:
+    rib = LocRib(IPV4_UNICAST)
+    rib.announce(A, GOOD, [K, L])
+    rib.mark_stale(A)
+    rib.announce(A, GOOD, [K])
+    assert rib.sweep_stale(A) == 1
+    rib.take_changes()
+    assert list(rib.best) == [K]
+
+
+def test_rfc9494_4_3_long_lived_stale_is_least_preferred() -> None:
+    rib = LocRib(IPV4_UNICAST)
+    rib.announce(A, BETTER, [K])
+    rib.announce(B, GOOD, [K])
+    rib.take_changes()
+    rib.mark_stale(A)
+    rib.revise(A, long_lived_stale, stale_only=True)
+    rib.take_changes()
+    assert rib.best[K].source is B
+    stale = next(path for path in rib.candidates(K) if path.source is A)
+    assert stale.attributes.has_community(WellKnownCommunity.LLGR_STALE)
+    rib.announce(A, BETTER, [K])
+    rib.take_changes()
+    assert rib.best[K].source is A
+
+
+def test_rfc9494_4_2_no_llgr_is_dropped() -> None:
+    rib = LocRib(IPV4_UNICAST)
+    rib.announce(A, attributes(communities=(WellKnownCommunity.NO_LLGR,)), [K])
+    rib.mark_stale(A)
+    rib.revise(A, long_lived_stale, stale_only=True)
+    rib.take_changes()
+    assert not rib.best
+
+
+def test_rfc7911_2_paths_of_one_source_are_told_apart_by_identifier() -> None:
+    rib = LocRib(IPV4_UNICAST)
+    one, two = (n.to_bytes(4, "big") + K for n in (1, 2))
+    rib.announce(A, GOOD, [one], add_path=True)
+    rib.announce(A, BETTER, [two], add_path=True)
+    rib.take_changes()
+    assert len(rib.candidates(K)) == 2
+    assert rib.best[K].path_id == 2
+    rib.withdraw(A, [two], add_path=True)
+    rib.take_changes()
+    assert [path.path_id for path in rib.candidates(K)] == [1]
+
+
+def test_costs_choose_and_refuse() -> None:
+    """Unreachable next hops are not eligible; the nearer one wins (RFC 4271 9.1.2.1, 9.1.2.2 e)."""
+    near = AttributeSet.of(encode_attributes(next_hop=bytes((192, 0, 2, 1)), local_pref=100))
+    far = AttributeSet.of(encode_attributes(next_hop=bytes((192, 0, 2, 2)), local_pref=100))
+    costs: dict[bytes, int | None] = {near.next_hop: 1, far.next_hop: 5}
+    rib = LocRib(IPV4_UNICAST, costs.get)
+    rib.announce(A, far, [K])
+    rib.announce(B, near, [K])
+    rib.take_changes()
+    assert rib.best[K].source is B
+    costs[near.next_hop] = None
+    rib.reconsider()
+    rib.take_changes()
+    assert rib.best[K].source is A
+    costs[far.next_hop] = None
+    rib.reconsider([K])
+    assert rib.take_changes().moved[K][1] is None
