@@ -1,9 +1,16 @@
 """What the codec's tests build on: whole UPDATE bodies from readable parts, and decoders to feed them to."""
 
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
 from bgpd.wire.attributes import Interner
 from bgpd.wire.capabilities import Negotiated
+from bgpd.wire.errors import ProtocolError
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
 from bgpd.wire.update import Update, UpdateDecoder
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 ORIGIN = bytes.fromhex("40010100")
 AS_PATH = bytes.fromhex("40020602010000fde9")
@@ -59,6 +66,14 @@ def decoder(
         extended_next_hop=frozenset({IPV4_UNICAST}) if extended_next_hop else frozenset(),
     )
     return UpdateDecoder(negotiated, internal, Interner(asn4, internal, loopback))
+
+
+def outcome(decode: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | ProtocolError:
+    """What decoding gives, or the protocol error it raises; any other exception is a failure."""
+    try:
+        return decode(*args, **kwargs)
+    except ProtocolError as error:
+        return error
 
 
 def announced(update: Update) -> list[tuple[Family, bytes]]:
