@@ -68,7 +68,7 @@ class Listener(Protocol):
 
     def refused(self, routes: Refused) -> None: ...
 
-    def progressed(self, speaker: Speaker) -> None:
+    def progressed(self) -> None:
         """Something moved: `Outbox.settled` may have changed."""
 
 
@@ -107,9 +107,16 @@ class Speaker:
         self._cache: dict[str, list[str]] = {}
         self._lost = asyncio.Event()
         self._heard = 0.0
+        self._wanted_end = False
+        self._detached_at = asyncio.get_running_loop().time()
         self._peers_seen: asyncio.Future[dict[str, bool]] | None = None
         for peer in peers:
             self.outbox.peer(peer)
+
+    @property
+    def detached_for(self) -> float:
+        """Seconds since the pipes were last ours; 0 while they are."""
+        return 0.0 if self.attached else asyncio.get_running_loop().time() - self._detached_at
 
     @property
     def established(self) -> frozenset[str]:
@@ -131,6 +138,9 @@ class Speaker:
                 await self.process.stop()
             finally:
                 self._detach()
+            if self._wanted_end:
+                self._wanted_end = False
+                continue
             if loop.time() - begun > _LONGEST_WAIT:
                 wait = _SHORTEST_WAIT
             self.restarts += 1
@@ -206,6 +216,7 @@ class Speaker:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
+            self._detached_at = asyncio.get_running_loop().time()
         self.attached = False
         self.outbox.restarted()
         self._states.clear()
@@ -246,7 +257,7 @@ class Speaker:
             else:
                 self._text(event.line)
         self._pump()
-        self.listener.progressed(self)
+        self.listener.progressed()
 
     def _packet(self, packet: Packet, line: str) -> None:
         if packet.type == OPEN:
@@ -391,6 +402,19 @@ class Speaker:
                 self.process.remember()
                 return
         log.error("exabgp does not take its configuration and is restarted", process=self.name)
+        await self.process.stop()
+
+    async def replace(self, configuration: str, peers: Sequence[str]) -> None:
+        """Start ExaBGP anew with another configuration: for a process whose only peer changed."""
+        if configuration == self.configuration:
+            return
+        self.configuration, self.peers = configuration, frozenset(peers)
+        for address in set(self.outbox.peers) - self.peers:
+            self._down(address, "no longer configured")
+            self.outbox.drop_peer(address)
+        for address in peers:
+            self.outbox.peer(address)
+        self._wanted_end = True
         await self.process.stop()
 
     async def _sees(self, wanted: frozenset[str]) -> bool:

@@ -30,14 +30,15 @@ def truncate(address: bytes, length: int) -> bytes:
 
 
 class Resolver:
-    """Longest-prefix lookup of next hops. `cached` answers stay until `changed` or `learned_changed`."""
+    """Longest-prefix lookup of next hops. Answers are kept until `changed` or `learned_changed`."""
 
     def __init__(self, learned: Learned, *, default_route: bool = True) -> None:
         self._learned = learned
         self._default_route = default_route
         self._routes: dict[int, dict[bytes, RouteEntry]] = {socket.AF_INET: {}, socket.AF_INET6: {}}
         self._lengths: dict[int, tuple[int, ...]] = {socket.AF_INET: (), socket.AF_INET6: ()}
-        self._learned_lengths: dict[int, frozenset[int]] = {}
+        self._learned_lengths: dict[int, set[int]] = {socket.AF_INET: set(), socket.AF_INET6: set()}
+        self._covering: dict[int, set[bytes]] = {socket.AF_INET: set(), socket.AF_INET6: set()}
         self._links_up: frozenset[int] = frozenset()
         self._addresses: frozenset[bytes] = frozenset()
         self._cache: dict[bytes, tuple[Hop, ...]] = {}
@@ -59,28 +60,33 @@ class Resolver:
             self._lengths[family] = tuple(sorted({nlri[0] for nlri in table}, reverse=True))
         self._cache.clear()
 
-    def learned_changed(self, family: int, lengths: Iterable[int]) -> None:
-        """Learned routes that could carry a next hop changed; ``lengths`` are the prefix lengths in use."""
-        self._learned_lengths[family] = frozenset(lengths)
+    def learned_changed(self, family: int, nlri: bytes) -> bool:
+        """A learned route came, went or changed. True if a next hop looked up may lead by way of it."""
+        self._learned_lengths[family].add(nlri[0])
+        if nlri not in self._covering[family]:
+            return False
         self._cache.clear()
-
-    def cached(self) -> dict[bytes, tuple[Hop, ...]]:
-        """Every answer given since the last change."""
-        return dict(self._cache)
+        return True
 
     def resolve(self, address: bytes) -> tuple[Hop, ...]:
         """The hops towards a next hop (4 or 16 octets; of 32, the global half). Empty: unreachable."""
         found = self._cache.get(address)
         if found is None:
             found = self._cache[address] = self._resolve(address[:16], 0, frozenset())
+            self._cover(address[:16])
         return found
+
+    def _cover(self, address: bytes) -> None:
+        family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+        if truncate(address, len(address) * 8) not in self._covering[family]:
+            self._covering[family].update(truncate(address, length) for length in range(len(address) * 8 + 1))
 
     def _resolve(self, address: bytes, depth: int, visited: frozenset[bytes]) -> tuple[Hop, ...]:
         if address in self._addresses:
             return ()  # RFC 4271 5.1.3: a route to ourselves is no route
         family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
         own = self._routes[family]
-        learned = self._learned_lengths.get(family, frozenset())
+        learned = self._learned_lengths[family]
         for length in sorted({*self._lengths[family], *learned}, reverse=True):
             nlri = truncate(address, length)
             if (entry := own.get(nlri)) is not None:

@@ -1,0 +1,76 @@
+"""From the plan to what each peer shall be told, in ExaBGP's words. Pure.
+
+For every planned session the plan's export policy decides on every route this node originates; what passes
+is written as the attribute clause of an ``announce attributes … nlri …`` command. The next hop is this
+node: "self" where the session runs over the route's own family, the node's address otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address, IPv6Address
+
+from bgpd.plan.model import NodePlan, Origination, Peering
+from bgpd.plan.policy import Decision, RouteFacts, local_pref_of
+from bgpd.resources.scalars import Community
+
+
+def announcements(plan: NodePlan, peering: Peering) -> dict[str, str]:
+    """Prefix → attribute clause: everything this node shall announce to one peer."""
+    wanted: dict[str, str] = {}
+    for origination in plan.originated:
+        next_hop = _next_hop(plan, peering, origination.prefix.version)
+        if next_hop is None:
+            continue
+        decision = peering.export_policy.decide(_facts(origination))
+        if decision.accept:
+            wanted[str(origination.prefix)] = clause(peering, origination, decision, next_hop)
+    return wanted
+
+
+def _facts(origination: Origination) -> RouteFacts:
+    return RouteFacts(
+        prefix=origination.prefix,
+        priority=origination.priority,
+        interface=origination.interface,
+        communities=frozenset(community.numbers for community in origination.communities),
+    )
+
+
+def _next_hop(plan: NodePlan, peering: Peering, version: int) -> str | None:
+    if peering.peer_address.version == version:
+        return "self"
+    address: IPv4Address | IPv6Address | None = plan.address(version)
+    return None if address is None else str(address)
+
+
+def clause(peering: Peering, origination: Origination, decision: Decision, next_hop: str) -> str:
+    """The attributes of one route towards one peer.
+
+    An explicit priority travels as LOCAL_PREF within the AS and as MED out of it, where nothing else would
+    carry it.
+    """
+    words = [f"next-hop {next_hop}"]
+    med = origination.med
+    if peering.internal:
+        local_pref = local_pref_of(decision.priority) if decision.priority_set else origination.local_pref
+        if local_pref is not None:
+            words.append(f"local-preference {local_pref}")
+    elif decision.priority_set:
+        med = decision.priority
+    if med is not None:
+        words.append(f"med {med}")
+    if decision.prepend:
+        # A path given in full is sent as it is, so towards another AS our own number comes first.
+        path = decision.prepend if peering.internal else (peering.local_asn, *decision.prepend)
+        words.append(f"as-path [ {' '.join(map(str, path))} ]")
+    words += _communities((*origination.communities, *decision.communities))
+    return " ".join(words)
+
+
+def _communities(communities: Iterable[Community]) -> Iterator[str]:
+    unique = sorted({community.numbers for community in communities})
+    for name, size in (("community", 2), ("large-community", 3)):
+        texts = [":".join(map(str, numbers)) for numbers in unique if len(numbers) == size]
+        if texts:
+            yield f"{name} [ {' '.join(texts)} ]"

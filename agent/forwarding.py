@@ -1,0 +1,158 @@
+"""From routes to forwarding: what the kernel shall have, kept up to date change by change.
+
+Three kinds of routes meet here. The node's *own*: workloads behind their interfaces, and blackholes for its
+address blocks, so that an unassigned address does not follow the default route out again. The *learned*: the
+best paths of the Loc-RIB, their next hops resolved, several of them as ECMP. An own route stands before a
+learned one of the same prefix, except where the learned one carries a lower MED: that is how the newer of
+two owners of one address says so (see ``plan``).
+
+`Encapsulation` decides whether packets to a next hop travel in a tunnel.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Network, IPv6Network
+from typing import NamedTuple, Protocol
+
+from agent.kernel.fib import Fib
+from agent.kernel.route import BLACKHOLE, Hop, KernelRoute, unicast
+from agent.learned import Learned
+from bgpd.plan.model import NodePlan
+from bgpd.rib.loc_rib import Changes
+from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family, nlri_of
+
+AF = {IPV4_UNICAST: int(socket.AF_INET), IPV6_UNICAST: int(socket.AF_INET6)}
+FAMILY = {af: family for family, af in AF.items()}
+
+
+def family_of(prefix: IPv4Network | IPv6Network) -> Family:
+    return IPV4_UNICAST if prefix.version == 4 else IPV6_UNICAST
+
+
+class Own(NamedTuple):
+    """A route of this node itself. ``interface`` "" is a blackhole."""
+
+    interface: str
+    med: int | None = None
+
+
+class Encapsulation(Protocol):
+    """Where packets to a prefix by way of a next hop go, if they do not go straight."""
+
+    def hop(self, family: Family, nlri: bytes, next_hop: bytes) -> Hop | None: ...
+
+
+class Forwarding:
+    """Declares to `fib` what follows from `learned`, the plan and the node's links."""
+
+    def __init__(self, fib: Fib, learned: Learned, encapsulation: Encapsulation) -> None:
+        self.fib = fib
+        self.learned = learned
+        self.encapsulation = encapsulation
+        self._own: dict[tuple[Family, bytes], Own] = {}
+        self._waiting: set[tuple[Family, bytes]] = set()  # own routes whose interface is not there (yet)
+        self._routes: dict[tuple[bytes, ...], KernelRoute | None] = {}
+
+    # own routes
+
+    def own(self, plan: NodePlan) -> None:
+        """The node's own routes are now those of the plan."""
+        wanted: dict[tuple[Family, bytes], Own] = {}
+        for blackhole in plan.blackholes:
+            wanted[family_of(blackhole.prefix), nlri_of(blackhole.prefix)] = Own("")
+        for workload in plan.workloads:
+            key = (family_of(workload.prefix), nlri_of(workload.prefix))
+            wanted[key] = Own(workload.interface, workload.med)
+        changed = {key for key in wanted.keys() | self._own.keys() if wanted.get(key) != self._own.get(key)}
+        self._own = wanted
+        for family, nlri in changed:
+            self._declare(family, nlri)
+
+    # learned routes
+
+    def changed(self, changes: Mapping[Family, Changes]) -> None:
+        """The Loc-RIB changed."""
+        resolver = self.fib.resolver
+        moved = False
+        for family, change in changes.items():
+            for run in change.fresh:
+                for nlri in run.nlri:
+                    moved = resolver.learned_changed(AF[family], nlri) or moved
+                    self._declare(family, nlri)
+            for nlri in change.moved:
+                moved = resolver.learned_changed(AF[family], nlri) or moved
+                self._declare(family, nlri)
+        if moved:
+            self.resolved_anew()
+
+    def resolved_anew(self) -> None:
+        """Next hops may lead elsewhere, interfaces may have come or gone: everything is declared again."""
+        self._routes.clear()
+        for family, rib in self.learned.ribs.items():
+            rib.reconsider()
+            rib.take_changes()
+            for nlri in list(rib.prefixes()):
+                self._declare(family, nlri)
+        for family, nlri in self._own:
+            self._declare(family, nlri)
+
+    def hops_of(self, af: int, nlri: bytes) -> tuple[bytes, ...] | None:
+        """For the resolver: the next hops of a learned prefix, if it is one."""
+        family = FAMILY[af]
+        if (family, nlri) in self._own or nlri not in self.learned.ribs[family].best:
+            return None
+        return self.learned.next_hops(family, nlri)
+
+    # what follows
+
+    def _declare(self, family: Family, nlri: bytes) -> None:
+        own = self._own.get((family, nlri))
+        route: KernelRoute | None
+        if own is not None and not self._superseded(family, nlri, own):
+            route = BLACKHOLE if not own.interface else self.fib.workload(own.interface)
+            if route is None:
+                self._waiting.add((family, nlri))
+            else:
+                self._waiting.discard((family, nlri))
+        else:
+            self._waiting.discard((family, nlri))
+            route = self._learned_route(family, nlri)
+        self.fib.want(AF[family], nlri, route)
+
+    def _superseded(self, family: Family, nlri: bytes, own: Own) -> bool:
+        best = self.learned.ribs[family].best.get(nlri)
+        return (
+            best is not None
+            and bool(own.interface)
+            and own.med is not None
+            and best.attributes.med is not None
+            and best.attributes.med < own.med
+        )
+
+    def _learned_route(self, family: Family, nlri: bytes) -> KernelRoute | None:
+        if nlri not in self.learned.ribs[family].best:
+            return None
+        next_hops = self.learned.next_hops(family, nlri)
+        tunnelled = [self.encapsulation.hop(family, nlri, next_hop) for next_hop in next_hops]
+        if any(tunnelled):
+            return self._route(
+                hop
+                for next_hop, tunnel in zip(next_hops, tunnelled, strict=True)
+                for hop in ((tunnel,) if tunnel else self.fib.resolver.resolve(next_hop))
+            )
+        if next_hops not in self._routes:
+            self._routes[next_hops] = self._route(
+                hop for next_hop in next_hops for hop in self.fib.resolver.resolve(next_hop)
+            )
+        return self._routes[next_hops]
+
+    def _route(self, hops: Iterable[Hop]) -> KernelRoute | None:
+        found = tuple(hops)
+        return unicast(*found) if found else None
+
+    @property
+    def waiting(self) -> int:
+        """Workloads whose interface does not exist or is down."""
+        return len(self._waiting)

@@ -1,0 +1,384 @@
+"""What the peers have told this node, and what of it is kept when they fall silent. Sans-IO.
+
+UPDATEs arrive as the octets the peer sent and are decoded by our own codec; every accepted path of every
+peer is in the Loc-RIB of its family. ExaBGP drops all knowledge with a session, so the receiving side of
+graceful restart (RFC 4724 §4.2, RFC 8538) is here: routes of a peer that went away as it had promised to
+come back are stale, still used, and swept at its End-of-RIB or when its time is over.
+
+**Fail static.** When no session is left at all, nobody can say anything anew, and forgetting would turn a
+control-plane failure into an outage. All routes then stay without a time limit, except those *through* a
+lost peer itself, until a session returns or their next hop is known to be a dead node (`dead`). A node
+known dead loses its stale routes at once, sooner than any timer would take them.
+
+Left out: next hops (the resolver), the kernel, and which peers exist (the plan).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from bgpd.plan.model import Peering
+from bgpd.plan.policy import Decision, RouteFacts, local_pref_of, priority_of
+from bgpd.rib.loc_rib import Changes, LocRib
+from bgpd.rib.path import Cost, Path, Source, SourceKind
+from bgpd.wire.attributes import AttributeSet
+from bgpd.wire.capabilities import Negotiated
+from bgpd.wire.iana import AttributeCode, MessageType, RefreshSubtype, SegmentType
+from bgpd.wire.messages import Notification, Open, RouteRefresh, decode, negotiate
+from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family, prefix_of
+from bgpd.wire.update import Reach, UpdateDecoder
+
+FAMILIES = (IPV4_UNICAST, IPV6_UNICAST)
+_DEFAULT_ROUTE = b"\0"
+_QUIET = 5.0  # seconds after which a peer that sends no End-of-RIB is taken to have told everything
+_HARD_RESET = "(6,9)"
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What is refused whoever says it."""
+
+    bgp_identifier: bytes
+    cluster_id: bytes | None
+    max_routes: int
+    accept_default: bool
+    normal_priority: tuple[int, int] = (1024, 1024)
+
+
+@dataclass(slots=True, eq=False)
+class PeerIn:
+    """The receiving side of one planned session, over all its connections."""
+
+    peering: Peering
+    source: Source
+    up: bool = False
+    negotiated: Negotiated | None = None
+    decoder: UpdateDecoder | None = None
+    awaited: set[Family] = field(default_factory=set)  # whose End-of-RIB has not come in this session
+    ended: set[Family] = field(default_factory=set)
+    sync_by: float = 0.0  # when waiting for End-of-RIB ends
+    stale_until: float | None = None  # when stale routes go; None while none are, or none may
+    held: bool = False  # stale without a time limit: fail static
+    updates: int = 0
+    malformed: int = 0
+    last_notification: Notification | None = None
+    over_limit: bool = False
+
+    @property
+    def synced(self) -> bool:
+        return not self.awaited
+
+
+class Learned:
+    """All peers' routes. ``cost`` says of a next hop how far it is, or that it is unreachable."""
+
+    def __init__(self, bounds: Bounds, cost: Cost, sync_wait: float) -> None:
+        self.bounds = bounds
+        self.ribs = {family: LocRib(family, cost) for family in FAMILIES}
+        self.peers: dict[str, PeerIn] = {}
+        self.fail_static = False
+        self._sync_wait = sync_wait
+        self._dead: frozenset[bytes] = frozenset()
+
+    # which peers there are
+
+    def configure(self, peerings: Iterable[Peering]) -> list[str]:
+        """The sessions the plan wants now. A peer no longer wanted takes its routes along.
+
+        Returns the addresses of peers whose import policy changed: they must be asked to say it all again.
+        """
+        wanted = {str(peering.peer_address): peering for peering in peerings}
+        for address in self.peers.keys() - wanted.keys():
+            gone = self.peers.pop(address)
+            self._drop(gone)
+        again = []
+        for address, peering in wanted.items():
+            known = self.peers.get(address)
+            if known is None:
+                kind = SourceKind.NON_CLIENT if peering.internal else SourceKind.EXTERNAL
+                source = Source(kind, address, bytes(4), peering.peer_asn, peering.name)
+                self.peers[address] = PeerIn(peering, source)
+                continue
+            if known.peering.import_policy != peering.import_policy:
+                again.append(address)
+            known.peering = peering
+            known.source.kind = SourceKind.NON_CLIENT if peering.internal else SourceKind.EXTERNAL
+            known.source.asn = peering.peer_asn
+        return again
+
+    # sessions
+
+    def session_up(self, address: str, sent: bytes, received: bytes, adopted: bool, now: float) -> Negotiated:
+        """A session, with the bodies of both OPENs. Raises ProtocolError if they cannot be read.
+
+        ``adopted``: it was up before we looked, so everything is asked for again and stale until it comes.
+        """
+        local, remote = decode(MessageType.OPEN, sent), decode(MessageType.OPEN, received)
+        assert isinstance(local, Open)
+        assert isinstance(remote, Open)
+        peer = self.peers[address]
+        negotiated = negotiate(local, remote)
+        peer.up, peer.negotiated = True, negotiated
+        peer.decoder = UpdateDecoder(negotiated, negotiated.internal)
+        peer.source.bgp_identifier = remote.bgp_identifier
+        peer.source.asn = remote.asn
+        says_end = negotiated.enhanced_refresh if adopted else negotiated.graceful_restart is not None
+        peer.sync_by = now + (self._sync_wait if says_end else _QUIET)
+        peer.awaited = set(negotiated.families) & set(FAMILIES)
+        peer.ended = set()
+        if adopted:
+            for rib in self.ribs.values():
+                rib.mark_stale(peer.source)
+        else:
+            self._release_unforwarded(peer, negotiated)
+        peer.held = False
+        peer.stale_until = peer.sync_by
+        if self.fail_static:
+            self._resume(now)
+        return negotiated
+
+    def _release_unforwarded(self, peer: PeerIn, negotiated: Negotiated) -> None:
+        """RFC 4724 §4.2: a peer that lost its forwarding state cannot carry its own stale routes.
+
+        Routes by way of others (a reflector's) do not depend on it and wait for the End-of-RIB.
+        """
+        restart = negotiated.graceful_restart
+        forwarding = {family for family, kept in restart.families if kept} if restart else set()
+        for family, rib in self.ribs.items():
+            if family not in forwarding:
+                rib.revise(peer.source, self._unless_through(peer), stale_only=True)
+
+    def _unless_through(self, peer: PeerIn) -> _Filter:
+        return _Filter(frozenset((ip_address(peer.peering.peer_address).packed,)))
+
+    def session_down(self, address: str, reason: str, now: float) -> None:
+        """The session ended, in ExaBGP's words why; what is kept follows from what was negotiated."""
+        peer = self.peers.get(address)
+        if peer is None or not peer.up:
+            return
+        restart = peer.negotiated.graceful_restart if peer.negotiated else None
+        peer.up, peer.decoder, peer.awaited = False, None, set()
+        last = not any(other.up for other in self.peers.values())
+        if last:
+            self.fail_static = True
+        notified = "notification" in reason
+        graceful = (
+            restart is not None and _HARD_RESET not in reason and (restart.notification or not notified)
+        )
+        kept = {family for family, _ in restart.families} if restart is not None and graceful else set()
+        for family, rib in self.ribs.items():
+            if family in kept or last:
+                rib.mark_stale(peer.source)
+                if family not in kept:
+                    rib.revise(peer.source, self._unless_through(peer))
+            else:
+                rib.drop(peer.source)
+        peer.stale_until = now + (restart.restart_time if restart is not None and graceful else 0)
+        if self.fail_static:
+            for other in self.peers.values():
+                other.held = not other.up
+        self._bury()
+
+    def _resume(self, now: float) -> None:
+        """A session is back: those still away have their restart time, counted from now, to follow."""
+        self.fail_static = False
+        for peer in self.peers.values():
+            if peer.held:
+                peer.held = False
+                restart = peer.negotiated.graceful_restart if peer.negotiated else None
+                peer.stale_until = now + max(self._sync_wait, restart.restart_time if restart else 0)
+
+    def _drop(self, peer: PeerIn) -> None:
+        for rib in self.ribs.values():
+            rib.drop(peer.source)
+
+    def dead(self, addresses: Iterable[bytes]) -> None:
+        """Addresses of nodes known dead: what leads to them and has nobody alive to vouch for it goes."""
+        self._dead = frozenset(addresses)
+        self._bury()
+
+    def _bury(self) -> None:
+        if not self._dead:
+            return
+        for peer in self.peers.values():
+            if not peer.up:
+                for rib in self.ribs.values():
+                    rib.revise(peer.source, _Filter(self._dead), stale_only=True)
+
+    # messages
+
+    def message(self, address: str, type: int, body: bytes, now: float) -> None:
+        """One message of an established session. Raises ProtocolError where the session must end."""
+        peer = self.peers.get(address)
+        if peer is None or peer.decoder is None or peer.negotiated is None:
+            return
+        if type == MessageType.UPDATE:
+            self._update(peer, peer.decoder, body)
+        elif type == MessageType.ROUTE_REFRESH:
+            refresh = decode(type, body)
+            if isinstance(refresh, RouteRefresh) and refresh.family in self.ribs:
+                if refresh.subtype == RefreshSubtype.BEGIN:
+                    self.ribs[refresh.family].mark_stale(peer.source)
+                    peer.stale_until = now + self._sync_wait
+                elif refresh.subtype == RefreshSubtype.END:
+                    self._ended(peer, refresh.family)
+        elif type == MessageType.NOTIFICATION:
+            notification = decode(type, body)
+            if isinstance(notification, Notification):
+                peer.last_notification = notification
+
+    def _update(self, peer: PeerIn, decoder: UpdateDecoder, body: bytes) -> None:
+        update = decoder.decode(body)
+        assert peer.negotiated is not None
+        peer.updates += 1
+        peer.malformed += len(update.errors)
+        for unreach in update.unreach:
+            if (rib := self.ribs.get(unreach.family)) is not None:
+                add_path = unreach.family in peer.negotiated.add_path_receive
+                rib.withdraw(peer.source, unreach.nlri, add_path=add_path)
+        for reach in update.reach:
+            if reach.family in self.ribs:
+                self._reach(peer, reach, reach.family in peer.negotiated.add_path_receive)
+        if update.end_of_rib is not None and update.end_of_rib in self.ribs:
+            self._ended(peer, update.end_of_rib)
+
+    def _reach(self, peer: PeerIn, reach: Reach, add_path: bool) -> None:
+        rib = self.ribs[reach.family]
+        skip = 4 if add_path else 0
+        loop = self._loop(peer, reach.attributes)
+        groups: dict[tuple[AttributeSet, str | None], list[bytes]] = {}
+        limit = peer.peering.max_prefixes
+        for item in reach.nlri:
+            attributes, ineligible = reach.attributes, loop
+            nlri = item[skip:]
+            if ineligible is None and nlri == _DEFAULT_ROUTE and not self.bounds.accept_default:
+                ineligible = "a default route is not accepted (acceptDefault)"
+            if ineligible is None and peer.peering.import_policy.filters:
+                attributes, ineligible = self._filtered(peer, reach.family, nlri, attributes)
+            if ineligible is None and nlri not in rib.best:
+                ineligible = self._over(peer, rib, limit)
+            groups.setdefault((attributes, ineligible), []).append(item)
+        for (attributes, ineligible), items in groups.items():
+            rib.announce(peer.source, attributes, items, ineligible=ineligible, add_path=add_path)
+
+    def _over(self, peer: PeerIn, rib: LocRib, limit: int | None) -> str | None:
+        if limit is not None and len(rib.received(peer.source)) >= limit:
+            peer.over_limit = True
+            return f"more than {limit} prefixes from this peer (maxPrefixes)"
+        if sum(len(each.best) for each in self.ribs.values()) >= self.bounds.max_routes:
+            peer.over_limit = True
+            return f"more than {self.bounds.max_routes} routes altogether (maxRoutes)"
+        return None
+
+    def _loop(self, peer: PeerIn, attributes: AttributeSet) -> str | None:
+        """RFC 4271 §9.1.2 and RFC 4456 §8: a route that has been here already."""
+        if attributes.count_as(peer.peering.local_asn) > peer.peering.allowed_own_as:
+            return f"AS path contains our own AS {peer.peering.local_asn}"
+        if attributes.originator_id == self.bounds.bgp_identifier:
+            return "ORIGINATOR_ID is our own"
+        if self.bounds.cluster_id is not None and self.bounds.cluster_id in attributes.cluster_list:
+            return "CLUSTER_LIST contains our own cluster"
+        return None
+
+    def _filtered(
+        self, peer: PeerIn, family: Family, nlri: bytes, attributes: AttributeSet
+    ) -> tuple[AttributeSet, str | None]:
+        normal = self.bounds.normal_priority[0 if family == IPV4_UNICAST else 1]
+        facts = RouteFacts(
+            prefix=prefix_of(nlri, family),
+            priority=priority_of(attributes.local_pref, normal),
+            remote=True,
+            communities={
+                *((value >> 16, value & 0xFFFF) for value in attributes.communities),
+                *attributes.large_communities,
+            },
+            as_path=tuple(
+                asn
+                for kind, numbers in attributes.as_path
+                if kind == SegmentType.AS_SEQUENCE
+                for asn in numbers
+            ),
+        )
+        decision = peer.peering.import_policy.decide(facts)
+        if not decision.accept:
+            return attributes, decision.reason
+        return _changed(attributes, decision), None
+
+    def _ended(self, peer: PeerIn, family: Family) -> None:
+        assert peer.negotiated is not None
+        peer.awaited.discard(family)
+        peer.ended.add(family)
+        self.ribs[family].sweep_stale(peer.source, add_path=family in peer.negotiated.add_path_receive)
+
+    # time
+
+    def tick(self, now: float) -> None:
+        """Let go what has waited long enough."""
+        for peer in self.peers.values():
+            if peer.up and peer.awaited and now >= peer.sync_by:
+                peer.awaited.clear()
+            if peer.stale_until is not None and now >= peer.stale_until and not peer.held:
+                peer.stale_until = None
+                for rib in self.ribs.values():
+                    if peer.up:
+                        rib.sweep_stale(peer.source)
+                    else:
+                        rib.drop(peer.source)
+
+    def next_timer(self) -> float | None:
+        return min(self._times(), default=None)
+
+    def _times(self) -> Iterator[float]:
+        for peer in self.peers.values():
+            if peer.up and peer.awaited:
+                yield peer.sync_by
+            if peer.stale_until is not None and not peer.held:
+                yield peer.stale_until
+
+    # what follows
+
+    @property
+    def synced(self) -> bool:
+        """Every session that is up has told everything (or been given time enough)."""
+        return all(peer.synced for peer in self.peers.values() if peer.up)
+
+    def take_changes(self) -> dict[Family, Changes]:
+        return {family: rib.take_changes() for family, rib in self.ribs.items()}
+
+    def next_hops(self, family: Family, nlri: bytes) -> tuple[bytes, ...]:
+        """The next hops of a prefix: of all paths equally good (ECMP)."""
+        paths = self.ribs[family].multipath(nlri)
+        return tuple(sorted({path.attributes.next_hop for path in paths}))
+
+
+class _Filter:
+    """For `LocRib.revise`: takes out paths by way of certain next hops."""
+
+    def __init__(self, next_hops: frozenset[bytes]) -> None:
+        self._next_hops = next_hops
+
+    def __call__(self, path: Path) -> Path | None:
+        return None if path.attributes.next_hop[:16] in self._next_hops else path
+
+
+def _changed(attributes: AttributeSet, decision: Decision) -> AttributeSet:
+    """The attributes after the operations of the rule that accepted the route."""
+    changes: dict[int, bytes | None] = {}
+    if decision.priority_set:
+        changes[AttributeCode.LOCAL_PREF] = local_pref_of(decision.priority).to_bytes(4, "big")
+    standard = [community.numbers for community in decision.communities if not community.is_large]
+    large = [community.numbers for community in decision.communities if community.is_large]
+    if standard:
+        values = {*attributes.communities, *((high << 16) | low for high, low in standard)}
+        changes[AttributeCode.COMMUNITIES] = b"".join(value.to_bytes(4, "big") for value in sorted(values))
+    if large:
+        triples = sorted({*attributes.large_communities, *large})
+        changes[AttributeCode.LARGE_COMMUNITIES] = b"".join(
+            number.to_bytes(4, "big") for triple in triples for number in triple
+        )
+    if not changes:
+        return attributes
+    next_hop = b"" if attributes.present >> AttributeCode.NEXT_HOP & 1 else attributes.next_hop
+    return AttributeSet.of(attributes.rewritten(changes), next_hop)

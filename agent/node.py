@@ -1,0 +1,321 @@
+"""The node agent: declared state in, sessions and kernel routes out.
+
+One loop, four inputs: the datastore (→ plan → announcements, own routes, which sessions), the sessions
+(→ Loc-RIB → kernel), the kernel (→ next hops resolved anew), and the clock (→ what may be forgotten). Each
+input changes a declaration; what follows from it is the business of the part that holds the other side.
+
+Nothing that a former life left behind is removed before the picture is complete: the datastore has been
+read, and every session has told everything or been given `syncWait` seconds for it. Until then routes are
+only added and replaced. With no session at all it stays so: a node that cannot ask anyone keeps what it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from contextlib import aclosing
+from importlib.metadata import version
+
+import structlog
+
+from agent.config import AgentConfig
+from agent.exabgp.adj_rib_out import Refused
+from agent.forwarding import Forwarding
+from agent.kernel.fib import Fib
+from agent.kernel.message import Place
+from agent.learned import Bounds, Learned
+from agent.registration import register
+from agent.sessions import Sessions
+from agent.tunnels import NoTunnels
+from bgpd.datastore import Changes, Datastore, DatastoreError, Hold, Interests, Snapshot
+from bgpd.plan import NodePlan, PlanError, plan_node
+from bgpd.resources import Key, Resource, ResourceSet
+from bgpd.telemetry.status import EventRing, Severity
+from bgpd.wire.errors import ProtocolError
+
+KINDS = frozenset(
+    {
+        "BGPConfiguration", "BGPFilter", "BGPPeer", "BlockAffinity", "CairnConfiguration", "IPPool", "Node",
+        "NodeLease", "WorkloadEndpoint",
+    }
+)  # fmt: skip
+_LONGEST_TICK = 1.0
+
+log = structlog.get_logger("agent")
+
+
+class Agent:
+    """One node's agent. `run` until cancelled, then `leave` or `withdraw`."""
+
+    def __init__(self, config: AgentConfig, store: Datastore) -> None:
+        self.config = config
+        self.store = store
+        self.events = EventRing()
+        self.started_at = time.time()
+        self.version = version("cairn")
+        self.mode = "running"
+        self.plan: NodePlan | None = None
+        self.plan_error = "the datastore has not been read yet"
+        self.in_sync = False
+        self.since: dict[str, float] = {}
+        self.flaps: dict[str, int] = {}
+        self.reasons: dict[str, str] = {}
+        self.invalid: dict[str, str] = {}
+        kernel = config.kernel
+        self.fib = Fib(
+            Place(kernel.table, kernel.metric, kernel.protocol),
+            self._hops_of,
+            self._links_changed,
+            dry_run=kernel.dry_run,
+            default_route=kernel.resolve_by_default_route,
+            compare_every=kernel.compare_every,
+        )
+        self.learned = Learned(
+            Bounds(bytes(4), None, config.max_routes, config.accept_default), self._cost, config.sync_wait
+        )
+        self.tunnels = NoTunnels()
+        self.forwarding = Forwarding(self.fib, self.learned, self.tunnels)
+        self.sessions = Sessions(config, self)
+        self.resources = ResourceSet.of()
+        self._begun = 0.0
+        self._seen_alive: set[str] = set()
+        self._hold: Hold | None = None
+        self._dirty = False
+
+    # life
+
+    async def run(self) -> None:
+        """Serve until cancelled. Sessions, ExaBGP and routes are then still there."""
+        self._begun = self._now()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.fib.run(), name="kernel")
+            await self.fib.ready.wait()
+            tasks.create_task(self._follow_datastore(), name="datastore")
+            tasks.create_task(self._keep_time(), name="clock")
+            if self.config.register_node:
+                tasks.create_task(register(self.store, self.config), name="registration")
+            tasks.create_task(self._hold_lease(), name="lease")
+
+    async def leave(self) -> None:
+        """End, and leave everything in place for the next agent (an upgrade, a restart)."""
+        self.mode = "stopping"
+        await self.sessions.leave()
+        self.fib.close()
+        await self.store.close()
+
+    async def withdraw(self) -> None:
+        """End for good: routes withdrawn from the peers, sessions and ExaBGP ended, kernel routes removed."""
+        self.mode = "stopping"
+        await self.sessions.stop()
+        await self.fib.remove_all()
+        self.fib.close()
+        if self._hold is not None:
+            with contextlib.suppress(DatastoreError):
+                await self._hold.release()
+        await self.store.close()
+
+    async def drain(self) -> None:
+        """Withdraw what this node announces and stay up; the next agent announces again."""
+        if self.mode == "running":
+            self.mode = "draining"
+            self.sessions.withdrawing = True
+            self._event("agent.draining", "this node's routes are withdrawn", Severity.WARNING)
+            if self.plan is not None:
+                self.sessions.announce(self.plan)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _event(
+        self, kind: str, text: str, severity: Severity = Severity.INFO, peer: str | None = None
+    ) -> None:
+        self.events.add(time.time(), kind, text, severity=severity, peer=peer)
+
+    # the datastore
+
+    async def _follow_datastore(self) -> None:
+        interests = Interests(kinds=KINDS, node=self.config.node)
+        async with aclosing(self.store.watch(interests)) as updates:
+            async for update in updates:
+                for invalid in update.invalid:
+                    if invalid.reason is None:
+                        self.invalid.pop(invalid.place, None)
+                    else:
+                        self.invalid[invalid.place] = invalid.reason
+                        log.error("a resource cannot be read", place=invalid.place, reason=invalid.reason)
+                if isinstance(update, Snapshot):
+                    self.resources = ResourceSet.of(entry.resource for entry in update.entries)
+                else:
+                    self.resources = self.resources.with_changes(_changes(update))
+                self._look_for_the_dead()
+                self._replan()
+
+    async def _hold_lease(self) -> None:
+        while self._hold is None:
+            try:
+                self._hold = await self.store.hold(self.config.node, self.config.lease_ttl)
+            except DatastoreError as error:
+                log.warning("the liveness lease cannot be had yet", reason=str(error))
+                await asyncio.sleep(self.config.lease_ttl / 3)
+
+    def _replan(self) -> None:
+        try:
+            plan = plan_node(self.resources, self.config.node, self.config.static_routes)
+        except PlanError as error:
+            if self.plan_error != str(error):
+                log.error("no plan can be made; the last one stays", reason=str(error))
+                self._event("plan.failed", str(error), Severity.ERROR)
+            self.plan_error = str(error)
+            return
+        self.plan_error = ""
+        if plan == self.plan:
+            return
+        before, self.plan = self.plan, plan
+        for remark in plan.remarks:
+            if before is None or remark not in before.remarks:
+                log.warning("the plan has a remark", remark=remark)
+        if self.config.learn_only:
+            log.debug("learning only: nothing is announced")
+        self.learned.bounds = Bounds(
+            plan.router_id.packed,
+            plan.cluster_id.packed if plan.cluster_id is not None else None,
+            self.config.max_routes,
+            self.config.accept_default,
+            plan.normal_priority,
+        )
+        again = self.learned.configure(plan.peerings)
+        if before is None or before.peerings != plan.peerings:
+            self.sessions.configure(plan)
+        self.forwarding.own(plan)
+        self.sessions.announce(plan)
+        for address in again:
+            self._refresh(address)
+        self._routes_changed()
+
+    # the sessions (`Listener`)
+
+    def session_up(self, peer: str, sent: bytes, received: bytes, adopted: bool) -> Sequence[str]:
+        if peer not in self.learned.peers:
+            return ()
+        try:
+            negotiated = self.learned.session_up(peer, sent, received, adopted, self._now())
+        except ProtocolError as error:
+            log.error("an OPEN cannot be read", peer=peer, reason=str(error))
+            self.sessions.reset(peer)
+            return ()
+        self.since[peer] = time.time()
+        self.reasons.pop(peer, None)
+        log.info("session up", peer=peer, adopted=adopted)
+        self._event("session.up", f"session with {peer} is established", peer=self._name(peer))
+        families = [str(family).replace("-", " ") for family in sorted(negotiated.families)]
+        if adopted and negotiated.route_refresh:
+            self.sessions.refresh(peer, families)
+        self._look_for_the_dead()
+        self._dirty = True
+        return families
+
+    def session_down(self, peer: str, reason: str) -> None:
+        self.learned.session_down(peer, reason, self._now())
+        self.since[peer] = time.time()
+        self.flaps[peer] = self.flaps.get(peer, 0) + 1
+        self.reasons[peer] = reason
+        log.warning("session down", peer=peer, reason=reason, fail_static=self.learned.fail_static)
+        self._event(
+            "session.down", f"session with {peer} ended: {reason}", Severity.WARNING, self._name(peer)
+        )
+        if self.learned.fail_static:
+            self._event("agent.fail-static", "no session is left: all routes are kept", Severity.ERROR)
+        self._routes_changed()
+
+    def message_received(self, peer: str, type: int, body: bytes) -> None:
+        try:
+            self.learned.message(peer, type, body, self._now())
+        except ProtocolError as error:
+            log.error("a message cannot be read; the session is reset", peer=peer, reason=str(error))
+            self.sessions.reset(peer)
+        self._dirty = True
+
+    def refused(self, routes: Refused) -> None:
+        text = f"ExaBGP refused {len(routes.routes)} routes ({routes.routes[0]} …): {routes.attributes}"
+        self._event("exabgp.refused", text, Severity.ERROR)
+
+    def progressed(self) -> None:
+        if self._dirty:
+            self._routes_changed()
+
+    def _refresh(self, peer: str) -> None:
+        known = self.learned.peers.get(peer)
+        if known is not None and known.up and known.negotiated is not None and known.negotiated.route_refresh:
+            families = [str(family).replace("-", " ") for family in sorted(known.negotiated.families)]
+            self.sessions.refresh(peer, families)
+
+    def _name(self, peer: str) -> str | None:
+        known = self.learned.peers.get(peer)
+        return known.peering.name if known is not None else None
+
+    # the routes
+
+    def _cost(self, next_hop: bytes) -> int | None:
+        return 0 if self.fib.resolver.resolve(next_hop) else None
+
+    def _hops_of(self, af: int, nlri: bytes) -> tuple[bytes, ...] | None:
+        return self.forwarding.hops_of(af, nlri)
+
+    def _links_changed(self) -> None:
+        self.tunnels.links_changed(self.fib.links)
+        self.forwarding.resolved_anew()
+
+    def _routes_changed(self) -> None:
+        self._dirty = False
+        self.forwarding.changed(self.learned.take_changes())
+        self._consider_sync()
+
+    def _consider_sync(self) -> None:
+        """May what nobody wants be removed?"""
+        if self.in_sync or self.plan is None:
+            return
+        planned = self.learned.peers
+        grown = self._now() >= self._begun + self.config.sync_wait
+        up = [peer for peer in planned.values() if peer.up]
+        complete = self.learned.synced and (len(up) == len(planned) or (grown and bool(up)))
+        if complete:
+            self.in_sync = True
+            self.fib.allow_sweep(True)
+            log.info("in sync", routes=sum(len(rib.best) for rib in self.learned.ribs.values()))
+            self._event("agent.in-sync", "every session has told everything")
+
+    def _look_for_the_dead(self) -> None:
+        """Nodes that were alive and are not: their routes are not kept for them."""
+        if not self.store.health().current:
+            return  # nobody is declared dead on old news
+        alive = self.resources.live_nodes
+        self._seen_alive |= alive
+        dead = [
+            self.resources.nodes[name] for name in self._seen_alive - alive if name in self.resources.nodes
+        ]
+        self.learned.dead(
+            interface.ip.packed
+            for node in dead
+            for interface in (node.ipv4, node.ipv6)
+            if interface is not None
+        )
+        self._dirty = True
+        if self.plan is not None:
+            self._routes_changed()
+
+    # the clock
+
+    async def _keep_time(self) -> None:
+        while True:
+            next_timer = self.learned.next_timer()
+            now = self._now()
+            wait = _LONGEST_TICK if next_timer is None else min(_LONGEST_TICK, max(0.0, next_timer - now))
+            await asyncio.sleep(max(wait, 0.01))
+            self.learned.tick(self._now())
+            self._routes_changed()
+
+
+def _changes(update: Changes) -> dict[Key, Resource | None]:
+    return {change.key: change.entry.resource if change.entry else None for change in update.changes}

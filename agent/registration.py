@@ -1,0 +1,102 @@
+"""The node says who it is: its Node resource, made or corrected by its own agent.
+
+Addresses come from the agent's configuration; where that names none and there is no Node yet, from the
+interface that holds the default route, as Calico's "first found" does. What others declared of the node
+(labels, the reflector's cluster ID, fields this version does not know) is never touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from typing import Any
+
+import structlog
+from pyroute2 import AsyncIPRoute
+
+from agent.config import AgentConfig
+from bgpd.datastore import Conflict, Datastore, DatastoreError
+from bgpd.resources import ANNOTATIONS, CALICO_API_VERSION, Key, Node, to_document
+from bgpd.resources.cairn import LEARN_ONLY
+
+_SCOPE_GLOBAL = 0
+_RETRY = 5.0  # seconds
+
+log = structlog.get_logger("agent.registration")
+
+
+def registered(config: AgentConfig, known: Node | None, found: Mapping[int, str]) -> Node | None:
+    """The Node as it should be declared; None if it is so already. ``found``: addresses by IP version."""
+    document: dict[str, Any] = (
+        to_document(known)
+        if known is not None
+        else {
+            "apiVersion": CALICO_API_VERSION,
+            "kind": Node.KIND,
+            "metadata": {"name": config.node},
+            "spec": {},
+        }
+    )
+    bgp = document.setdefault("spec", {}).setdefault("bgp", {})
+    for field, configured, version in (
+        ("ipv4Address", config.ipv4, 4),
+        ("ipv6Address", config.ipv6, 6),
+    ):
+        address = str(configured) if configured is not None else bgp.get(field) or found.get(version)
+        if address:
+            bgp[field] = address
+    if config.asn is not None:
+        bgp["asNumber"] = config.asn
+    if config.learn_only:
+        metadata = document.setdefault("metadata", {})
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), ANNOTATIONS + LEARN_ONLY: "true"}
+    wanted = Node.model_validate(document, by_alias=True, by_name=False)
+    return None if wanted == known else wanted
+
+
+async def found_addresses() -> dict[int, str]:
+    """Per IP version the address, with its subnet's length, of the interface with the default route."""
+    found: dict[int, str] = {}
+    async with AsyncIPRoute() as route:
+        for version, family in ((4, 2), (6, 10)):
+            interface = None
+            async for entry in await route.get_default_routes(family=family):
+                interface = entry.get("oif")
+                break
+            if interface is None:
+                continue
+            async for address in await route.get_addr(family=family, index=interface):
+                if address["scope"] == _SCOPE_GLOBAL:
+                    text = f"{address.get('local') or address.get('address')}/{address['prefixlen']}"
+                    found[version] = str(_interface(text))
+                    break
+    return found
+
+
+def _interface(text: str) -> IPv4Interface | IPv6Interface:
+    return ip_interface(text)
+
+
+async def register(store: Datastore, config: AgentConfig) -> None:
+    """Bring the Node about, as often as that takes; returns once it is right."""
+    while True:
+        try:
+            known = await store.get(Key(Node.KIND, config.node))
+            node = known.resource if known is not None else None
+            assert node is None or isinstance(node, Node)
+            needed = (config.ipv4 or config.ipv6) is None
+            wanted = registered(config, node, await found_addresses() if needed and node is None else {})
+            if wanted is None:
+                return
+            if known is None:
+                await store.create(wanted)
+            else:
+                await store.update(wanted, known.revision)
+            log.info("node registered", node=config.node, ipv4=str(wanted.ipv4), ipv6=str(wanted.ipv6))
+            return
+        except Conflict:
+            continue
+        except DatastoreError as error:
+            log.warning("the node cannot be registered yet", reason=str(error))
+            await asyncio.sleep(_RETRY)

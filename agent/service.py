@@ -1,0 +1,156 @@
+"""The running agent: configuration in, telemetry, signals, an orderly end.
+
+SIGTERM and SIGINT end the agent and leave its ExaBGP processes, sessions and kernel routes as they are: a
+restart or an upgrade touches no packet. SIGUSR2 makes the end a real one: routes withdrawn, sessions closed,
+kernel routes removed (`cairn agent --withdraw` asks for the same from the start). SIGHUP reads the
+configuration anew; a bad one is refused whole and the old one stays in force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from agent.config import AgentConfig, ConfigError, load
+from agent.node import Agent
+from agent.status import AgentStatus
+from bgpd.datastore import open_datastore
+from bgpd.telemetry.http import HttpOptions, StatusServer
+from bgpd.telemetry.logging import set_level
+from bgpd.telemetry.mqtt import MqttOptions, MqttPublisher
+from bgpd.telemetry.systemd import SystemdNotifier
+
+log = structlog.get_logger("agent")
+
+
+class Service:
+    """An agent with its surroundings. ``path`` is what SIGHUP reads again, if there is one."""
+
+    def __init__(
+        self, config: AgentConfig, *, path: Path | None = None, environ: Mapping[str, str] = os.environ
+    ) -> None:
+        self.config = config
+        self._path = path
+        self._environ = environ
+        self._stopping = asyncio.Event()
+        self._reload: AgentConfig | None = None
+        self._withdraw = False
+        self.agent: Agent | None = None
+        self.http: StatusServer | None = None
+
+    def stop(self, *, withdraw: bool = False) -> None:
+        """End; with ``withdraw`` take everything this node announced and learned along."""
+        self._withdraw = self._withdraw or withdraw
+        self._stopping.set()
+
+    def reload(self) -> None:
+        """Read the configuration file again; keep the present one if it is bad."""
+        if self._path is None:
+            log.warning("there is no configuration file to read again")
+            return
+        try:
+            config = load(self._path)
+        except ConfigError as error:
+            log.error("the new configuration is refused; the old one stays", reason=str(error))
+            return
+        if config == self.config:
+            log.info("the configuration is unchanged")
+            return
+        self._reload = config
+        self._stopping.set()
+
+    async def run(self, *, signals: bool = True) -> None:
+        """Run until told to stop. A reload ends one agent and starts the next, which adopts everything."""
+        loop = asyncio.get_running_loop()
+        if signals:
+            loop.add_signal_handler(signal.SIGTERM, self.stop)
+            loop.add_signal_handler(signal.SIGINT, self.stop)
+            loop.add_signal_handler(signal.SIGUSR2, lambda: self.stop(withdraw=True))
+            loop.add_signal_handler(signal.SIGHUP, self.reload)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(100_000, 50, 100)  # routes are freed by reference counts; cycles arise per session
+        while True:
+            await self._one_agent()
+            if self._reload is None:
+                return
+            self.config, self._reload = self._reload, None
+            self._stopping.clear()
+
+    async def _one_agent(self) -> None:
+        config = self.config
+        with contextlib.suppress(ValueError, RuntimeError):
+            set_level(config.log_level)
+        agent = self.agent = Agent(config, open_datastore(config.datastore, self._environ))
+        source = AgentStatus(agent)
+        notifier = SystemdNotifier(self._environ)
+        watchdog = asyncio.create_task(notifier.feed_watchdog(source.healthy), name="watchdog")
+        mqtt = self._mqtt(source)
+        running = asyncio.create_task(agent.run(), name="agent")
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            self.http = self._http(source)
+            if self.http is not None:
+                await self.http.start()
+                log.info("status is served", url=self.http.url)
+            if mqtt is not None:
+                mqtt.start()
+            log.info("agent started", node=config.node, datastore=agent.store.location)
+            notifier.ready()
+            await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()
+        finally:
+            notifier.stopping()
+            for task in (watchdog, stopping, running):
+                task.cancel()
+            await asyncio.gather(watchdog, stopping, running, return_exceptions=True)
+            await (agent.withdraw() if self._withdraw else agent.leave())
+            if mqtt is not None:
+                await mqtt.stop()
+            if self.http is not None:
+                await self.http.stop()
+            log.info("agent stopped", node=config.node, withdrawn=self._withdraw)
+
+    def _http(self, source: AgentStatus) -> StatusServer | None:
+        options = self.config.http
+        if options is None:
+            return None
+        token = options.token.read_text().strip() if options.token else None
+        return StatusServer(
+            source, HttpOptions(str(options.address), options.port, token, options.certificate, options.key)
+        )
+
+    def _mqtt(self, source: AgentStatus) -> MqttPublisher | None:
+        options = self.config.mqtt
+        if options is None:
+            return None
+        password = options.password_file.read_text().strip() if options.password_file else None
+        broker = MqttOptions(
+            options.host,
+            options.port,
+            options.prefix,
+            options.username,
+            password,
+            tls=options.ca is not None,
+            ca=options.ca,
+        )
+        return MqttPublisher(source, broker)
+
+
+async def run(config: AgentConfig | Path) -> None:
+    """Run an agent until a signal ends it; a path is read, and read again on SIGHUP.
+
+    Raises ConfigError, `Misconfigured` or `HttpOptionsError` when it cannot start.
+    """
+    if isinstance(config, Path):
+        await Service(load(config), path=config).run()
+    else:
+        await Service(config).run()

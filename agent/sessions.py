@@ -1,0 +1,245 @@
+"""Which ExaBGP processes there are, and what each of their peers shall be told.
+
+A peering that was declared by itself has a process of its own: a stalled or reconfigured peer then disturbs
+nobody, and no reload is ever needed. The mesh, which may be a hundred sessions, shares one, as do sessions
+the other side opens (one process can listen at an address). Processes are known by their run directories;
+one that a former agent left and nobody wants any more is ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from agent.announcements import announcements
+from agent.config import AgentConfig
+from agent.exabgp.process import Process, run_line
+from agent.exabgp.speaker import Listener, Speaker
+from bgpd.plan.model import NodePlan, Peering, PeeringKind, SecretRef
+from bgpd.render import RenderError
+from bgpd.render.exabgp import configuration, unprotected
+
+SHARED = "mesh"
+log = structlog.get_logger("agent.sessions")
+
+
+@dataclass(slots=True)
+class _Running:
+    speaker: Speaker
+    task: asyncio.Task[None]
+    reconfiguring: asyncio.Task[None] | None = None
+
+
+def process_of(peering: Peering) -> str:
+    """The name of the ExaBGP process that carries a peering."""
+    if peering.kind is PeeringKind.MESH or peering.passive:
+        return SHARED
+    return "peer-" + re.sub(r"[^A-Za-z0-9_.-]", "_", peering.name)
+
+
+class Sessions:
+    """The speakers of this node."""
+
+    def __init__(self, config: AgentConfig, listener: Listener) -> None:
+        self._config = config
+        self._listener = listener
+        self._running: dict[str, _Running] = {}
+        self._by_peer: dict[str, Speaker] = {}
+        self._swept = False
+        self.problems: dict[str, str] = {}  # peering → why it has no session
+        self.withdrawing = False
+        self._ending: set[asyncio.Task[None]] = set()
+
+    # what shall be
+
+    def configure(self, plan: NodePlan) -> None:
+        """Processes and configurations as the plan wants them; peers that stay are not disturbed."""
+        groups: dict[str, list[Peering]] = {}
+        for peering in plan.peerings:
+            groups.setdefault(process_of(peering), []).append(peering)
+        self.problems = {}
+        wanted: dict[str, tuple[str, list[Peering]]] = {}
+        for name, peerings in groups.items():
+            passwords = self._passwords(peerings)
+            left_out = unprotected(peerings, passwords)
+            usable = [peering for peering in peerings if peering not in left_out]
+            directory = self._config.exabgp.run_directory / name
+            try:
+                text = configuration(
+                    usable,
+                    router_id=plan.router_id,
+                    helper_command=run_line(directory),
+                    passwords=passwords,
+                    host_name=plan.node,
+                    listen_port=plan.listen_port,
+                )
+            except RenderError as error:
+                self.problems |= {peering.name: str(error) for peering in usable}
+                continue
+            if usable:
+                wanted[name] = (text, usable)
+        for name in self._running.keys() - wanted.keys():
+            self._end(name)
+        for name, (text, peerings) in wanted.items():
+            self._ensure(name, text, peerings)
+        self._by_peer = {
+            str(peering.peer_address): self._running[name].speaker
+            for name, (_, peerings) in wanted.items()
+            for peering in peerings
+        }
+        for problem in self.problems.items():
+            log.error("a session cannot be set up", peering=problem[0], reason=problem[1])
+        if not self._swept:
+            self._swept = True
+            self._spawn(self._end_leftovers(frozenset(wanted)))
+
+    def _passwords(self, peerings: Sequence[Peering]) -> dict[SecretRef, str]:
+        """What can be read of the secrets these sessions need; the rest becomes a problem, named."""
+        passwords = {}
+        for peering in peerings:
+            if peering.password is not None:
+                path = self._config.secrets.directory / peering.password.name / peering.password.key
+                try:
+                    passwords[peering.password] = path.read_text().rstrip("\n")
+                except (OSError, UnicodeDecodeError) as error:
+                    self.problems[peering.name] = f"its password cannot be read: {error}"
+        return passwords
+
+    def _ensure(self, name: str, text: str, peerings: Sequence[Peering]) -> None:
+        addresses = [str(peering.peer_address) for peering in peerings]
+        running = self._running.get(name)
+        if running is None:
+            speaker = Speaker(self._config.exabgp.run_directory / name, text, addresses, self._listener)
+            self._running[name] = _Running(speaker, asyncio.create_task(speaker.run(), name=f"exabgp-{name}"))
+        elif running.speaker.configuration != text:
+            previous = running.reconfiguring
+            task = asyncio.create_task(self._reconfigure(name, running.speaker, text, addresses, previous))
+            running.reconfiguring = task
+
+    async def _reconfigure(
+        self,
+        name: str,
+        speaker: Speaker,
+        text: str,
+        addresses: list[str],
+        previous: asyncio.Task[None] | None,
+    ) -> None:
+        if previous is not None:
+            await asyncio.wait((previous,))
+        if name == SHARED:
+            await speaker.reconfigure(text, addresses)
+        else:
+            await speaker.replace(text, addresses)
+
+    def _end(self, name: str) -> None:
+        self._spawn(self._finish(self._running.pop(name)))
+
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def _finish(self, running: _Running) -> None:
+        """End a process for good, its routes withdrawn first: graceful restart would keep them alive."""
+        await self._withdraw(running.speaker)
+        for task in (running.task, running.reconfiguring):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        await running.speaker.stop()
+        (running.speaker.process.directory / "process.json").unlink(missing_ok=True)
+
+    async def _withdraw(self, speaker: Speaker) -> None:
+        for peer in speaker.outbox.peers.values():
+            for prefix in list(peer.wanted):
+                peer.want(prefix, None)
+        await speaker.settle(5.0)
+
+    async def _end_leftovers(self, wanted: frozenset[str]) -> None:
+        """Processes a former agent left running that the plan does not have."""
+        root = self._config.exabgp.run_directory
+        if not root.is_dir():
+            return
+        for directory in sorted(path for path in root.iterdir() if path.is_dir() and path.name not in wanted):
+            await end_leftover(directory)
+
+    # what shall be told
+
+    def announce(self, plan: NodePlan) -> None:
+        """Everything every peer shall have, as of this plan."""
+        for peering in plan.peerings:
+            address = str(peering.peer_address)
+            speaker = self._by_peer.get(address)
+            if speaker is None:
+                continue
+            routes: Mapping[str, str] = {}
+            if not self.withdrawing and not self._config.learn_only:
+                routes = announcements(plan, peering)
+            peer = speaker.outbox.peer(address)
+            for prefix in [prefix for prefix in peer.wanted if prefix not in routes]:
+                peer.want(prefix, None)
+            for prefix, attributes in routes.items():
+                peer.want(prefix, attributes)
+        for running in self._running.values():
+            running.speaker.push()
+
+    def refresh(self, address: str, families: Sequence[str]) -> None:
+        """Ask a peer to say everything again."""
+        speaker = self._by_peer.get(address)
+        if speaker is not None:
+            for family in families:
+                speaker.request(f"neighbor {address} announce route-refresh {family}")
+
+    def reset(self, address: str) -> None:
+        """End a session that cannot go on; ExaBGP begins it anew."""
+        speaker = self._by_peer.get(address)
+        if speaker is not None:
+            speaker.request(f"neighbor {address} teardown 4")
+
+    # the end
+
+    @property
+    def speakers(self) -> Mapping[str, Speaker]:
+        return {name: running.speaker for name, running in self._running.items()}
+
+    def speaker_of(self, address: str) -> Speaker | None:
+        return self._by_peer.get(address)
+
+    async def leave(self) -> None:
+        """The agent ends, ExaBGP and its sessions stay."""
+        for running in self._running.values():
+            for task in (running.task, running.reconfiguring):
+                if task is not None:
+                    task.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await task
+            running.speaker.release()
+        self._running.clear()
+        await self._settle_ending()
+
+    async def stop(self) -> None:
+        """The node leaves: everything withdrawn, then every ExaBGP ended."""
+        for name in list(self._running):
+            self._end(name)
+        await self._settle_ending()
+
+    async def _settle_ending(self) -> None:
+        if self._ending:
+            await asyncio.gather(*self._ending, return_exceptions=True)
+
+
+async def end_leftover(directory: Path) -> None:
+    """End the ExaBGP that a run directory tells of, if it lives."""
+    process = Process(directory)
+    if process.adopt():
+        log.info("an ExaBGP nobody wants any more is ended", process=directory.name, pid=process.pid)
+        await process.stop()
+    process.close()
+    (directory / "process.json").unlink(missing_ok=True)

@@ -1,0 +1,225 @@
+"""What the agent tells of itself (`bgpd.telemetry.status.StatusSource`), read from its parts when asked."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from agent.exabgp.speaker import Speaker
+from agent.forwarding import AF
+from agent.learned import FAMILIES, PeerIn
+from agent.node import Agent
+from bgpd.rib.path import Path
+from bgpd.telemetry.status import (
+    Direction,
+    EventRing,
+    FamilyStatus,
+    PeerStatus,
+    RoutePage,
+    RouteQuery,
+    RouteStatus,
+    Sample,
+    SampleKind,
+    ServiceStatus,
+    StoreHealth,
+)
+from bgpd.wire.iana import Origin, SegmentType
+from bgpd.wire.nlri import Family, prefix_of
+
+_ATTACH_TIME = 20.0  # seconds an ExaBGP may take to be attached before that is ill health
+
+
+class AgentStatus:
+    """The `StatusSource` of an agent."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    @property
+    def events(self) -> EventRing:
+        return self._agent.events
+
+    def service(self) -> ServiceStatus:
+        agent, plan = self._agent, self._agent.plan
+        return ServiceStatus(
+            service="agent",
+            node=agent.config.node,
+            version=agent.version,
+            started_at=agent.started_at,
+            asn=plan.asn if plan else None,
+            router_id=str(plan.router_id) if plan else "",
+            cluster_id=str(plan.cluster_id) if plan and plan.cluster_id else "",
+            mode=agent.mode,
+        )
+
+    def healthy(self) -> tuple[bool, str]:
+        agent = self._agent
+        if agent.plan is None:
+            return False, f"no plan: {agent.plan_error}"
+        lost = [
+            f"{name} ({speaker.last_error or 'starting'})"
+            for name, speaker in agent.sessions.speakers.items()
+            if not speaker.attached and speaker.detached_for > _ATTACH_TIME
+        ]
+        if lost:
+            return False, f"ExaBGP is not attached: {', '.join(lost)}"
+        return True, "healthy"
+
+    def peers(self) -> Sequence[PeerStatus]:
+        return [self._peer(address, peer) for address, peer in sorted(self._agent.learned.peers.items())]
+
+    def _peer(self, address: str, peer: PeerIn) -> PeerStatus:
+        agent, peering = self._agent, peer.peering
+        reason = agent.sessions.problems.get(peering.name) or agent.reasons.get(address, "")
+        speaker = agent.sessions.speaker_of(address)
+        return PeerStatus(
+            name=peering.name,
+            address=address,
+            port=peering.peer_port,
+            state="ESTABLISHED" if peer.up else "ACTIVE",
+            since=agent.since.get(address, agent.started_at),
+            asn=peering.peer_asn,
+            local_asn=peering.local_asn,
+            bgp_identifier=str(ip_address(peer.source.bgp_identifier)) if peer.up else "",
+            kind=str(peering.kind),
+            node=peering.peer_node,
+            description=peering.reason,
+            flaps=agent.flaps.get(address, 0),
+            last_reason=reason,
+            hold_time=peer.negotiated.hold_time if peer.up and peer.negotiated else 0,
+            restarting=not peer.up and peer.stale_until is not None,
+            families=tuple(self._family(address, peer, family, speaker) for family in peering.families),
+            messages_received={"update": peer.updates},
+        )
+
+    def _family(self, address: str, peer: PeerIn, family: Family, speaker: Speaker | None) -> FamilyStatus:
+        received = self._agent.learned.ribs[family].received(peer.source)
+        rejected = sum(path.ineligible is not None for path in received.values())
+        advertised = 0
+        if speaker is not None and peer.up:
+            wanted = speaker.outbox.peer(address).wanted
+            advertised = sum((":" in prefix) == (family.afi == 2) for prefix in wanted)
+        return FamilyStatus(
+            family=str(family),
+            received=len(received),
+            accepted=len(received) - rejected,
+            rejected=rejected,
+            advertised=advertised,
+            end_of_rib=family in peer.ended,
+        )
+
+    def routes(self, query: RouteQuery) -> RoutePage:
+        if query.direction is Direction.OUT:
+            found = list(self._advertised(query))
+        else:
+            found = list(self._known(query))
+        return RoutePage(len(found), tuple(found[query.offset : query.offset + query.limit]))
+
+    def _matches(self, query: RouteQuery, text: str) -> bool:
+        if query.prefix is None:
+            return True
+        wanted, network = ip_network(query.prefix, strict=False), ip_network(text)
+        if wanted == network:
+            return True
+        return query.longer and wanted.version == network.version and network.subnet_of(wanted)  # type: ignore[arg-type]  # versions are equal
+
+    def _advertised(self, query: RouteQuery) -> Iterator[RouteStatus]:
+        for address, peer in sorted(self._agent.learned.peers.items()):
+            speaker = self._agent.sessions.speaker_of(address)
+            if speaker is None or query.peer not in (None, peer.peering.name):
+                continue
+            for prefix, attributes in sorted(speaker.outbox.peer(address).wanted.items()):
+                family = "ipv6-unicast" if ":" in prefix else "ipv4-unicast"
+                if query.family in (None, family) and self._matches(query, prefix):
+                    next_hop = attributes.split()[1]
+                    yield RouteStatus(prefix, family, next_hop, peer.peering.name, reason=attributes)
+
+    def _known(self, query: RouteQuery) -> Iterator[RouteStatus]:
+        for family in FAMILIES:
+            if query.family not in (None, str(family)):
+                continue
+            rib = self._agent.learned.ribs[family]
+            for nlri in sorted(rib.prefixes()):
+                text = str(prefix_of(nlri, family))
+                if not self._matches(query, text):
+                    continue
+                for place, (path, reason) in enumerate(rib.explain(nlri)):
+                    if query.peer not in (None, path.source.name):
+                        continue
+                    best = place == 0 and path.ineligible is None
+                    yield self._route(text, family, path, best, reason.value)
+
+    def _route(self, prefix: str, family: Family, path: Path, best: bool, reason: str) -> RouteStatus:
+        attributes = path.attributes
+        next_hop = attributes.next_hop[:16]
+        return RouteStatus(
+            prefix=prefix,
+            family=str(family),
+            next_hop=socket.inet_ntop(AF[family] if len(next_hop) == 4 else socket.AF_INET6, next_hop),
+            peer=path.source.name,
+            best=best,
+            reason=reason,
+            ineligible=path.ineligible or "",
+            origin=Origin(attributes.origin).name.lower(),
+            as_path=" ".join(
+                " ".join(map(str, numbers))
+                if kind == SegmentType.AS_SEQUENCE
+                else "{" + ",".join(map(str, numbers)) + "}"
+                for kind, numbers in attributes.as_path
+            ),
+            local_pref=attributes.local_pref,
+            med=attributes.med,
+            communities=tuple(f"{value >> 16}:{value & 0xFFFF}" for value in attributes.communities),
+            large_communities=tuple(":".join(map(str, each)) for each in attributes.large_communities),
+            extended_communities=tuple(each.hex() for each in attributes.extended_communities),
+            originator_id=str(ip_address(attributes.originator_id)) if attributes.originator_id else "",
+            cluster_list=tuple(str(ip_address(each)) for each in attributes.cluster_list),
+        )
+
+    def plan(self) -> Mapping[str, object]:
+        return {} if self._agent.plan is None else _plain(asdict(self._agent.plan))
+
+    def samples(self) -> Sequence[Sample]:
+        agent, fib = self._agent, self._agent.fib
+        gauge = SampleKind.GAUGE
+        made = [
+            Sample("exabgp_restarts", "Times an ExaBGP process ended.", sum(
+                speaker.restarts for speaker in agent.sessions.speakers.values())),
+            Sample("kernel_writes", "Kernel routes written or removed.", fib.writes),
+            Sample("kernel_drift", "Routes found altered or removed by others.", fib.drift),
+            Sample("kernel_refused", "Wanted routes the kernel refuses.", len(fib.failures), gauge),
+            Sample("in_sync", "What is not wanted may be removed.", agent.in_sync, gauge),
+            Sample("fail_static", "No session is left, all is kept.", agent.learned.fail_static, gauge),
+            Sample("workloads_waiting", "Workloads without an interface.", agent.forwarding.waiting, gauge),
+        ]  # fmt: skip
+        for family, af in AF.items():
+            labels = (("family", str(family)),)
+            delta = fib.deltas[af]
+            made += [
+                Sample("kernel_routes", "Routes wanted in the kernel.", len(delta.desired), gauge, labels),
+                Sample("kernel_pending", "Routes not as wanted.", len(delta), gauge, labels),
+                Sample(
+                    "kernel_blocked", "Routes another program occupies.", len(delta.blocked), gauge, labels
+                ),
+            ]
+        return made
+
+    def datastore(self) -> StoreHealth | None:
+        return self._agent.store.health()
+
+    async def drain(self) -> None:
+        await self._agent.drain()
+
+
+def _plain(value: Any) -> Any:
+    """JSON-able: addresses and families as text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, Family):
+        return str(value)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(each) for each in value]
+    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
