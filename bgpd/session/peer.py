@@ -24,9 +24,11 @@ are equal, RFC 6286): the connection opened by the greater survives. Taken liter
 each side closes what the other keeps, because one of them already reached Established. These rules leave
 exactly one connection whatever the timing, and are the RFC's wherever it is unambiguous:
 
-* While a session is Established, a new connection is refused before we send OPEN on it, so that the other
-  side never counts on it. Exception: graceful restart was negotiated (RFC 4724 section 4.2), then it may be
-  the peer come anew; it is let in, and takes the old one's place once it is Established itself.
+* While a session is Established, a new connection is tracked and our OPEN held back, so that the other side
+  never counts on it. The peer's OPEN ends it; if the old session ends first (its end of file was only behind
+  the new connection in the queue), our OPEN goes out. Exception: graceful restart was negotiated (RFC 4724
+  section 4.2), then it may be the peer come anew; it is let in, and takes the old one's place once it is
+  Established itself.
 * Two connections that crossed (both sides sent OPEN on both) are decided by the identifiers, also if one of
   them was faster and is Established; but an Established session ends only when its successor is.
 * Of two opened by the same side the newer survives: the older was given up there.
@@ -240,15 +242,12 @@ class Peer:
     # Connections
 
     def accepted(self, now: float) -> Session | Notification:
-        """TCP accepted a connection of this peer: its session, OPEN sent; or the Cease to refuse it with."""
-        up = self._up
+        """TCP accepted a connection of this peer: its session; or the Cease to refuse it with, when Idle."""
         if self._lone is State.IDLE:
             self.counters.refused += 1
             return Notification(ErrorCode.CEASE, CeaseSubcode.CONNECTION_REJECTED)
-        if up is not None and not _may_come_anew(up):
-            self.counters.refused += 1
-            return Notification(*_COLLISION)
-        abandoned = [s for s in self._sessions if not s.initiated and s.state is State.OPENSENT]
+        unopened = (State.ACTIVE, State.OPENSENT)
+        abandoned = [s for s in self._sessions if not s.initiated and s.state in unopened]
         session = self._begin(False, now)
         for older in abandoned:  # the peer has only one attempt at a time: it gave this one up
             self._dump(older, now)
@@ -275,7 +274,11 @@ class Peer:
 
     def receive_data(self, session: Session, data: bytes, now: float) -> None:
         """Octets arrived on `session`."""
-        session.receive_data(data, now)
+        if session.state is State.ACTIVE and data and not session.closed:  # tracked: this must be its OPEN
+            session.turn_away(now)
+            self.counters.refused += 1
+        else:
+            session.receive_data(data, now)
         self._follow(session, now)
 
     def connection_lost(
@@ -310,9 +313,12 @@ class Peer:
             jitter=self._jitter,
             arbiter=self._must_go,
         )
+        self._sessions.append(session)
         if self._up is not None:
             self._late.add(session)
-        self._sessions.append(session)
+            if not _may_come_anew(self._up):
+                session.track(now)
+                return session
         session.connected(now)
         return session
 
@@ -407,6 +413,10 @@ class Peer:
         if session is self._up:
             self._up = None
             counters.established_since = None
+            for tracked in self._sessions:
+                if tracked.state is State.ACTIVE:
+                    self._late.discard(tracked)
+                    tracked.connected(now)
         if self._sessions:
             self._keep_trying(now)
             return

@@ -165,6 +165,22 @@ class Session:
         """TCP is up: send OPEN and wait for the peer's."""
         self._step(Input.TCP_CR_ACKED if self.initiated else Input.TCP_CONNECTION_CONFIRMED, now)
 
+    def track(self, now: float) -> None:
+        """TCP is up, but OPEN waits for `connected`: another session of the peer is Established.
+
+        If nothing comes of it, it ends when the time to wait for an OPEN is over.
+        """
+        self._timers.wait_for_open(now, self.config.open_hold_time)
+
+    def turn_away(self, now: float) -> None:
+        """End a tracked connection: the other one stays. OPEN was never sent on this one, so that the peer
+        cannot have chosen it.
+        """
+        notification = Notification(ErrorCode.CEASE, CeaseSubcode.CONNECTION_COLLISION_RESOLUTION)
+        self._step(Input.OPEN_COLLISION_DUMP, now, reason="another session is Established")
+        self._send(notification)
+        self.counters.sent.notifications += 1
+
     def connection_lost(self, now: float, reason: str = "the TCP connection is gone") -> None:
         """TCP is down, or could not be set up. Also the way to let go of a connection without a word."""
         if not self.closed:

@@ -23,6 +23,7 @@ from .speakers import (
     identifier,
     offer,
     peer_open,
+    sent,
 )
 
 HIGH, LOW = identifier("10.0.0.9"), identifier("1.0.0.1")
@@ -186,11 +187,50 @@ def established_peer(restart: bool) -> tuple[Peer, Session]:
     return peer, session
 
 
-def test_rfc4271_6_8_a_new_connection_beside_an_established_one_is_closed() -> None:
+def test_rfc4271_8_2_2_a_new_connection_beside_an_established_one_is_tracked_until_it_sends_an_open() -> None:
     peer, session = established_peer(restart=False)
-    assert peer.accepted(NOW) == Notification(6, 7)
+    new = peer.accepted(NOW)
+    assert isinstance(new, Session)
+    assert new.data_to_send() == b""
     assert peer.session is session
+    peer.receive_data(new, peer_open(), NOW)
+    assert new.closed
+    assert sent(new.data_to_send()) == [Notification(6, 7)]
+    assert peer.sessions == (session,)
     assert peer.counters.refused == 1
+    assert peer.flaps == 0
+
+
+def test_a_tracked_connection_takes_over_when_the_old_one_ends_first() -> None:
+    peer, session = established_peer(restart=False)
+    new = peer.accepted(NOW)
+    assert isinstance(new, Session)
+    peer.connection_lost(session, NOW)
+    assert [type(message).__name__ for message in sent(new.data_to_send())] == ["Open"]
+    peer.receive_data(new, peer_open() + KEEPALIVE, NOW)
+    assert peer.session is new
+    assert peer.counters.established == 2
+
+
+def test_a_tracked_connection_that_says_nothing_is_dropped_in_time() -> None:
+    peer, session = established_peer(restart=False)
+    new = peer.accepted(NOW)
+    assert isinstance(new, Session)
+    for second in range(0, 241, 60):
+        peer.receive_data(session, KEEPALIVE, NOW + second)
+        peer.handle_timer(NOW + second)
+    assert new.closed
+    assert peer.sessions == (session,)
+
+
+def test_a_tracked_connection_goes_down_with_a_disabled_peer() -> None:
+    peer, _ = established_peer(restart=False)
+    new = peer.accepted(NOW)
+    assert isinstance(new, Session)
+    peer.disable(NOW)
+    assert new.closed
+    assert peer.sessions == ()
+    assert peer.state is State.IDLE
 
 
 def test_rfc4724_4_2_a_new_connection_beside_an_established_one_is_the_peer_restarted() -> None:
@@ -235,13 +275,14 @@ def test_a_stranger_beside_an_established_session_does_not_end_it() -> None:
 
 
 def test_half_open_connections_do_not_pile_up() -> None:
-    peer, old = established_peer(restart=True)
-    for _ in range(100):
-        peer.accepted(NOW)
-    assert len(peer.sessions) == 2
+    for restart in (True, False):
+        peer, old = established_peer(restart)
+        for _ in range(100):
+            peer.accepted(NOW)
+        assert len(peer.sessions) == 2
+        assert old.state is State.ESTABLISHED
     peer = Peer(PeerConfig(config(passive=True)))
     peer.enable(NOW)
     for _ in range(100):
         peer.accepted(NOW)
     assert len(peer.sessions) == 1
-    assert old.state is State.ESTABLISHED
