@@ -7,6 +7,7 @@ directory under the system's temporary one.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -89,7 +90,11 @@ class Generator:
 
     def __init__(self, options: Sequence[str]) -> None:
         self._process = subprocess.Popen(
-            [str(build()), *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            [str(build()), *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
         )
         self._buffer = b""
 
@@ -113,11 +118,8 @@ class Generator:
         """Send one command and wait for its answer. Raises GeneratorError if none comes."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it died: its last words are read below
             self._process.stdin.write(text.encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise GeneratorError("the load generator is gone") from None
         descriptor = self._process.stdout.fileno()
         while b"\n" not in self._buffer:
             readable, _, _ = select.select([descriptor], [], [], timeout + GRACE)

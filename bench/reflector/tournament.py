@@ -2,8 +2,8 @@
 
 Repetition by repetition the contenders take turns (in rotating order, so that none always
 follows the same one), each on a fresh daemon with a fresh generator. A contender that
-fails a case is not asked again for it, nor for a harder one of the same kind; neither is
-one that took more than `TOO_SLOW` seconds for the easier.
+fails a case is not asked again for it. One that misses the first figure of a case, or takes
+more than `TOO_SLOW` seconds for it, is not given the harder ones of the same kind.
 """
 
 from __future__ import annotations
@@ -108,10 +108,11 @@ class Tournament:
         easier = next((c for c in self._cases if c.name == case.easier), None)
         if easier is None:
             return None
-        reason = self._failed.get((easier.name, contender.name))
+        first = self._figures[easier.figures[0].name]
+        reason = first.failures.get(contender.name)
         if reason is not None:
             return reason if reason.startswith("not tried") else f"not tried: {easier.name} failed"
-        seconds = self._figures[easier.figures[0].name].median(contender.name)
+        seconds = first.median(contender.name)
         if seconds is not None and seconds > TOO_SLOW:
             return f"not tried: {easier.name} took {seconds:.0f} s"
         return None
