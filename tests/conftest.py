@@ -42,3 +42,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(f"with CI=true nothing may be missing: {reason}", pytrace=False)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def corpora() -> Path:
+    """The folder of real and hostile BGP input, which is not part of the project."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "corpora"
+    folder = Path(os.environ.get("CAIRN_CORPORA") or beside)
+    if not (folder / "malformed.tsv").is_file():
+        pytest.skip(f"no corpora in {folder}; CAIRN_CORPORA can name the folder that holds malformed.tsv")
+    return folder

@@ -152,7 +152,7 @@ def next_hop_fault(value: bytes, loopback: bool) -> str | None:
             return f"the next hop {'.'.join(map(str, value))}"
         return None
     address = value[:16]
-    if address[0] == 0xFF or not any(address) or (address == _LOOPBACK6 and not loopback):
+    if address[0] == 0xFF or (address == _LOOPBACK6 and not loopback):
         return f"the next hop {address.hex(':', 2)}"
     return None
 

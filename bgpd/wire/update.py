@@ -189,12 +189,8 @@ class UpdateDecoder:
         gone = [self._cut(IPV4_UNICAST, withdrawn)]
         if verdict.mp_unreach is not None:
             gone.append(self._mp_unreach(verdict.mp_unreach))
-            if (
-                len(block) - len(verdict.mp_unreach) <= 4
-                and not withdrawn
-                and not field
-                and gone[1].items == []
-            ):
+            bare = len(verdict.mp_unreach) == 3 and len(block) <= 7 and not withdrawn and not field
+            if bare and gone[1].items is not None:
                 return Update(end_of_rib=gone[1].family, errors=verdict.faults)
         classic = self._cut(IPV4_UNICAST, field)
         multiprotocol, next_hop = _Nlri(IPV4_UNICAST, None), b""

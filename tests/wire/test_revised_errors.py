@@ -365,9 +365,9 @@ def test_rfc4271_6_3_loopback_next_hop_only_among_speakers_of_one_machine() -> N
     assert withdrawn(decoder(loopback=False).decode(body(block, PREFIX))) == [(IPV4_UNICAST, PREFIX)]
 
 
-@pytest.mark.parametrize("next_hop", [bytes(16), b"\xff\x02" + bytes(13) + b"\1"])
+@pytest.mark.parametrize("next_hop", [b"\xff\x02" + bytes(13) + b"\1", bytes(15) + b"\1"])
 def test_rfc4271_6_3_ipv6_next_hop_that_is_no_host(next_hop: bytes) -> None:
-    update = decoder().decode(body(mp_reach(next_hop=next_hop) + ORIGIN + AS_PATH))
+    update = decoder(loopback=False).decode(body(mp_reach(next_hop=next_hop) + ORIGIN + AS_PATH))
     assert withdrawn(update) == [(IPV6_UNICAST, PREFIX6)]
     assert announced(update) == []
 
