@@ -5,6 +5,7 @@ Every list is in a deterministic order, so equal declarations give equal plans a
 is a comparison of their values.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
@@ -204,7 +205,7 @@ class NodePlan:
     listen_port: int
     listen_addresses: tuple[IPAddress, ...]
     cluster_id: IPv4Address | None
-    peerings: tuple[Peering, ...]
+    peerings: Sequence[Peering]
     originated: tuple[Origination, ...]
     rejected: tuple[Rejection, ...]
     blackholes: tuple[Blackhole, ...]

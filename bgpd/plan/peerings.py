@@ -17,27 +17,30 @@ restart:
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from bgpd.plan.facts import ClusterFacts, NodeFacts, PeerUse, cluster_spec
-from bgpd.plan.model import MULTIHOP_TTL, NextHopMode, Peering, PeeringKind, SecretRef
+from bgpd.plan.mesh import FAMILIES, Mesh, Peerings, by_name, peering_name
+from bgpd.plan.model import DEFAULT_HOLD_TIME, MULTIHOP_TTL, NextHopMode, Peering, PeeringKind, SecretRef
 from bgpd.plan.policy import CompiledFilter, ExportPolicy, ExportRules, ImportPolicy, compiled_filter
 from bgpd.resources.base import Password
 from bgpd.resources.bgp_configuration import DEFAULT_LISTEN_PORT, DEFAULT_RESTART_TIME
 from bgpd.resources.bgp_filter import BGPFilter
-from bgpd.resources.bgp_peer import BGPPeer, BGPPeerSpec
+from bgpd.resources.bgp_peer import BGPPeer
 from bgpd.resources.resource_set import ResourceSet
 from bgpd.resources.scalars import IPAddress
-from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
 
-_FAMILIES: Mapping[int, tuple[Family, ...]] = {4: (IPV4_UNICAST,), 6: (IPV6_UNICAST,)}
-_PREFIX = {
-    PeeringKind.MESH: "Mesh",
-    PeeringKind.GLOBAL: "Global",
-    PeeringKind.NODE: "Node",
-    PeeringKind.REVERSE: "Node",
-}
+
+class _Terms(NamedTuple):
+    """What a BGPPeer alone says of its sessions."""
+
+    hold_time: int
+    keepalive_time: int | None
+    password: SecretRef | None
+    hops: int | None
+    restart_time: int
+    next_hop_mode: NextHopMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +51,15 @@ class _FilterSet:
 
 def peerings_of(
     resources: ResourceSet, facts: ClusterFacts, me: NodeFacts, rules: ExportRules, max_prefixes: int | None
-) -> tuple[tuple[Peering, ...], tuple[str, ...]]:
-    """Give a node's sessions in the order of their names, and remarks on those that cannot be."""
+) -> tuple[Peerings, tuple[str, ...]]:
+    """Give a node's sessions, and remarks on those that cannot be."""
     found: dict[tuple[IPAddress, int], Peering] = {}
     remarks: list[str] = []
     maker = _Maker(resources, facts, me, rules, max_prefixes, remarks)
     for peering in maker.explicit():
         found.setdefault((peering.peer_address, peering.peer_port), peering)
-    known = {address for address, _ in found}
-    mesh = [peering for peering in maker.mesh() if peering.peer_address not in known]
-    return tuple(sorted([*found.values(), *mesh], key=_name)), tuple(dict.fromkeys(remarks))
-
-
-def _name(peering: Peering) -> str:
-    return peering.name
+    mesh = maker.mesh(frozenset(address for address, _ in found))
+    return Peerings(tuple(sorted(found.values(), key=by_name)), mesh), tuple(dict.fromkeys(remarks))
 
 
 class _Maker:
@@ -93,46 +91,22 @@ class _Maker:
         for use in self._facts.reverse.get(self._me.name, ()):
             yield from self._of_use(use, PeeringKind.REVERSE)
 
-    def mesh(self) -> Iterator[Peering]:
+    def mesh(self, taken: frozenset[IPAddress]) -> Mesh | None:
         me = self._me
-        if me.cluster_id is not None:
-            return
+        if me.cluster_id is not None or not self._facts.mesh:
+            return None
         restart = self._spec.node_mesh_max_restart_time
-        password = self._secret(self._spec.node_mesh_password, "BGPConfiguration default: nodeMeshPassword")
-        policies = {
-            internal: (ImportPolicy((), internal), ExportPolicy(self._rules, (), internal))
-            for internal in (True, False)
-        }
-        graceful = round(DEFAULT_RESTART_TIME if restart is None else restart)
-        for version in (4, 6):
-            own = me.address(version)
-            if own is None:
-                continue
-            own_text = str(own)
-            for other in self._facts.mesh:
-                address = other.address(version)
-                if address is None or address == own:
-                    continue
-                imports, exports = policies[other.asn == me.asn]
-                text = str(address)
-                yield Peering(
-                    name=peering_name(PeeringKind.MESH, address, None),
-                    kind=PeeringKind.MESH,
-                    peer_address=address,
-                    peer_port=other.port,
-                    local_address=own,
-                    local_asn=me.asn,
-                    peer_asn=other.asn,
-                    families=_FAMILIES[version],
-                    import_policy=imports,
-                    export_policy=exports,
-                    reason=f"node-to-node mesh: {me.name} and {other.name} are no reflectors",
-                    passive=text > own_text,
-                    password=password,
-                    graceful_restart=graceful,
-                    peer_node=other.name,
-                    max_prefixes=self._max_prefixes,
-                )
+        return Mesh(
+            me=me,
+            members=self._facts.mesh,
+            taken=taken,
+            rules=self._rules,
+            password=self._secret(
+                self._spec.node_mesh_password, "BGPConfiguration default: nodeMeshPassword"
+            ),
+            restart_time=round(DEFAULT_RESTART_TIME if restart is None else restart),
+            max_prefixes=self._max_prefixes,
+        )
 
     def _of_use(self, use: PeerUse, kind: PeeringKind) -> Iterator[Peering]:
         spec = use.peer.spec
@@ -184,8 +158,8 @@ class _Maker:
         internal = local_asn == peer_asn
         filters = self._filters(peer, address.version)
         listening = port if explicit_port is not None or port != DEFAULT_LISTEN_PORT else None
-        yield replace(
-            _terms(spec, internal, reverse),
+        terms = self._terms(peer, internal)
+        yield Peering(
             name=peering_name(kind, address, listening),
             kind=kind,
             peer_address=address,
@@ -193,7 +167,7 @@ class _Maker:
             local_address=None if spec.source_address == "None" else own,
             local_asn=local_asn,
             peer_asn=peer_asn,
-            families=_FAMILIES[address.version],
+            families=FAMILIES[address.version],
             import_policy=ImportPolicy(filters.imports, internal),
             export_policy=ExportPolicy(self._rules, filters.exports, internal),
             reason=f"BGPPeer {peer.name}: {use.why}",
@@ -201,9 +175,33 @@ class _Maker:
             passive=other is not None
             and spec.reverse_peering != "Manual"
             and _waits(me, own, other, address),
-            password=self._secret(spec.password, f"BGPPeer {peer.name}: password"),
+            hold_time=terms.hold_time,
+            keepalive_time=terms.keepalive_time,
+            password=terms.password,
+            ttl_security=terms.hops,
+            multihop=terms.hops or MULTIHOP_TTL,
+            graceful_restart=terms.restart_time,
+            next_hop_mode=terms.next_hop_mode,
+            allowed_own_as=spec.num_allowed_local_as_numbers or 0,
+            reachable_by=None if reverse else spec.reachable_by,
             peer_node=other.name if other is not None else None,
             max_prefixes=self._max_prefixes,
+        )
+
+    def _terms(self, peer: BGPPeer, internal: bool) -> _Terms:
+        spec = peer.spec
+        mode = NextHopMode(spec.next_hop_mode or NextHopMode.AUTO)
+        if spec.keep_original_next_hop and not internal:
+            mode = NextHopMode.KEEP
+        keepalive = None if spec.keepalive_time is None else max(1, round(spec.keepalive_time))
+        restart = DEFAULT_RESTART_TIME if spec.max_restart_time is None else spec.max_restart_time
+        return _Terms(
+            hold_time=DEFAULT_HOLD_TIME if keepalive is None else 3 * keepalive,
+            keepalive_time=keepalive,
+            password=self._secret(spec.password, f"BGPPeer {peer.name}: password"),
+            hops=spec.ttl_security or None,
+            restart_time=round(restart),
+            next_hop_mode=mode,
         )
 
     def _is_client(self, internal: bool, other: NodeFacts | None) -> bool:
@@ -238,54 +236,12 @@ class _Maker:
 
 
 _NO_FILTERS = _FilterSet((), ())
-_BLANK = Peering(
-    name="",
-    kind=PeeringKind.NODE,
-    peer_address=IPv4Address(0),
-    peer_port=DEFAULT_LISTEN_PORT,
-    local_address=None,
-    local_asn=0,
-    peer_asn=0,
-    families=(),
-    import_policy=ImportPolicy(),
-    export_policy=ExportPolicy(ExportRules()),
-    reason="",
-)
-
-
-def peering_name(kind: PeeringKind, address: IPAddress, port: int | None) -> str:
-    """Give the name Calico gives to a session: ``Mesh_10_0_0_2``, ``Node_fd00__1_port_1790``."""
-    name = f"{_PREFIX[kind]}_{str(address).replace('.', '_').replace(':', '_')}"
-    return f"{name}_port_{port}" if port is not None else name
 
 
 def _waits(me: NodeFacts, own: IPAddress, other: NodeFacts, address: IPAddress) -> bool:
     if (me.cluster_id is None) != (other.cluster_id is None):
         return me.cluster_id is not None
     return str(address) > str(own)
-
-
-def _terms(spec: BGPPeerSpec, internal: bool, reverse: bool) -> Peering:
-    """Give a peering with everything the BGPPeer alone decides; the rest is put in its place by the
-    caller.
-    """
-    mode = NextHopMode(spec.next_hop_mode or NextHopMode.AUTO)
-    if spec.keep_original_next_hop and not internal:
-        mode = NextHopMode.KEEP
-    hops = spec.ttl_security or None
-    keepalive = None if spec.keepalive_time is None else max(1, round(spec.keepalive_time))
-    restart = DEFAULT_RESTART_TIME if spec.max_restart_time is None else spec.max_restart_time
-    return replace(
-        _BLANK,
-        hold_time=_BLANK.hold_time if keepalive is None else 3 * keepalive,
-        keepalive_time=keepalive,
-        ttl_security=hops,
-        multihop=hops or MULTIHOP_TTL,
-        graceful_restart=round(restart),
-        next_hop_mode=mode,
-        allowed_own_as=spec.num_allowed_local_as_numbers or 0,
-        reachable_by=None if reverse else spec.reachable_by,
-    )
 
 
 def _compiled_filters(resources: ResourceSet) -> Mapping[tuple[str, str, int], CompiledFilter]:

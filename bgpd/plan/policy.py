@@ -15,7 +15,7 @@ explicitly travels as MULTI_EXIT_DISC; Calico has nothing there.
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import translate
@@ -167,6 +167,53 @@ class Covered(NamedTuple):
     reason: str
 
 
+class Coverage:
+    """CIDRs with reasons, and which of them contains a prefix: one lookup per distinct length, however many
+    there are.
+
+    Immutable; equal when the same CIDRs stand in the same order.
+    """
+
+    __slots__ = ("_by_bits", "_lengths", "items")
+
+    def __init__(self, items: Iterable[Covered] = ()) -> None:
+        self.items = tuple(items)
+        self._by_bits = {
+            (item.network.version, item.network.prefixlen, int(item.network.network_address)): item
+            for item in reversed(self.items)
+        }
+        self._lengths = sorted({(version, length) for version, length, _ in self._by_bits}, reverse=True)
+
+    def find(self, prefix: IPNetwork) -> Covered | None:
+        """Give the longest of the CIDRs that ``prefix`` is or lies in."""
+        version, length, bits = prefix.version, prefix.prefixlen, int(prefix.network_address)
+        size = 32 if version == 4 else 128
+        for at_version, at_length in self._lengths:
+            if at_version == version and at_length <= length:
+                masked = bits >> (size - at_length) << (size - at_length)
+                if (found := self._by_bits.get((version, at_length, masked))) is not None:
+                    return found
+        return None
+
+    def __iter__(self) -> Iterator[Covered]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Coverage) and self.items == other.items)
+
+    def __hash__(self) -> int:
+        return hash(self.items)
+
+    def __repr__(self) -> str:
+        return f"Coverage({self.items!r})"
+
+
+_NOTHING_COVERED = Coverage()
+
+
 class Advertisement(NamedTuple):
     """Communities for every route within a CIDR."""
 
@@ -179,11 +226,11 @@ class Advertisement(NamedTuple):
 class ExportRules:
     """What a node lets out by Calico's rules, the same on all its sessions."""
 
-    disabled_pools: tuple[Covered, ...] = ()
+    disabled_pools: Coverage = _NOTHING_COVERED
     advertisements: tuple[Advertisement, ...] = ()
-    blocks: tuple[Covered, ...] = ()
-    statics: tuple[Covered, ...] = ()
-    pools: tuple[Covered, ...] = ()
+    blocks: Coverage = _NOTHING_COVERED
+    statics: Coverage = _NOTHING_COVERED
+    pools: Coverage = _NOTHING_COVERED
     nothing: str | None = None
     """Why this node announces nothing at all, if so."""
 
@@ -191,23 +238,19 @@ class ExportRules:
         if self.nothing is not None:
             return Decision(False, self.nothing, route.priority)
         prefix = route.prefix
-        for network, reason in self.disabled_pools:
-            if within(prefix, network):
-                return Decision(False, reason, route.priority)
+        if (disabled := self.disabled_pools.find(prefix)) is not None:
+            return Decision(False, disabled.reason, route.priority)
         added: list[Community] = []
         for network, communities, _ in self.advertisements:
             if within(prefix, network):
                 added.extend(community for community in communities if community not in added)
-        for network, reason in self.blocks:
-            if prefix == network:
-                return Decision(True, reason, route.priority, tuple(added))
-            if within(prefix, network):
-                return Decision(
-                    False, f"inside this node's block {network}, which is announced whole", route.priority
-                )
-        for network, reason in (*self.statics, *self.pools):
-            if within(prefix, network):
-                return Decision(True, reason, route.priority, tuple(added))
+        block = self.blocks.find(prefix)
+        if block is not None and block.network.prefixlen < prefix.prefixlen:
+            reason = f"inside this node's block {block.network}, which is announced whole"
+            return Decision(False, reason, route.priority)
+        passing = block or self.statics.find(prefix) or self.pools.find(prefix)
+        if passing is not None:
+            return Decision(True, passing.reason, route.priority, tuple(added))
         return Decision(False, "in no IPPool, block or service CIDR", route.priority)
 
 

@@ -29,12 +29,12 @@ from bgpd.plan.model import (
 )
 from bgpd.plan.policy import (
     Advertisement,
+    Coverage,
     Covered,
     ExportRules,
     RouteFacts,
     is_host,
     local_pref_of,
-    within,
 )
 from bgpd.resources.bgp_configuration import DEFAULT_ROUTE_PRIORITY, CidrBlock
 from bgpd.resources.cairn import LEARN_ONLY
@@ -87,7 +87,8 @@ def normal_priority(resources: ResourceSet) -> tuple[int, int]:
 def routes_of(resources: ResourceSet, node: Node, statics: tuple[IPNetwork, ...] = ()) -> NodeRoutes:
     """Give what a node announces and does not. ``statics`` are prefixes of the agent's own configuration."""
     blocks, rejected = _blocks(resources, node.name)
-    workloads, borrowed, lost = _workloads(resources, node.name, [block.prefix for block in blocks])
+    announced = Coverage(Covered(block.prefix, block.reason) for block in blocks)
+    workloads, borrowed, lost = _workloads(resources, node.name, announced)
     rejected.extend(lost)
     present = {route.prefix for route in workloads}
     for block in [block for block in blocks if is_host(block.prefix) and block.prefix not in present]:
@@ -102,8 +103,8 @@ def routes_of(resources: ResourceSet, node: Node, statics: tuple[IPNetwork, ...]
     rules = ExportRules(
         disabled_pools=disabled,
         advertisements=_advertisements(resources, node.name),
-        blocks=tuple(Covered(block.prefix, block.reason) for block in blocks),
-        statics=tuple(Covered(item.prefix, item.reason) for item in (*services, *static)),
+        blocks=Coverage(Covered(block.prefix, block.reason) for block in blocks),
+        statics=Coverage(Covered(item.prefix, item.reason) for item in (*services, *static)),
         pools=pools,
         nothing=f"Node {node.name} only learns (annotation cairn.dev/{LEARN_ONLY})"
         if is_learn_only(node)
@@ -170,7 +171,7 @@ def _block_refusal(resources: ResourceSet, affinity: BlockAffinity) -> str | Non
 
 
 def _workloads(
-    resources: ResourceSet, node: str, blocks: list[IPNetwork]
+    resources: ResourceSet, node: str, blocks: Coverage
 ) -> tuple[tuple[WorkloadRoute, ...], list[_Candidate], list[Rejection]]:
     routes: dict[IPNetwork, WorkloadRoute] = {}
     borrowed: list[_Candidate] = []
@@ -190,7 +191,7 @@ def _workloads(
             med = age_med(endpoint)
             if endpoint.spec.interface_name:
                 routes[prefix] = WorkloadRoute(prefix, endpoint.spec.interface_name, title, med)
-            if not any(within(prefix, block) for block in blocks):
+            if blocks.find(prefix) is None:
                 borrowed.append(
                     _Candidate(
                         prefix,
@@ -271,7 +272,7 @@ def _advertisements(resources: ResourceSet, node: str) -> tuple[Advertisement, .
     return tuple(found)
 
 
-def _pools(resources: ResourceSet) -> tuple[tuple[Covered, ...], tuple[Covered, ...]]:
+def _pools(resources: ResourceSet) -> tuple[Coverage, Coverage]:
     exported: list[Covered] = []
     disabled: list[Covered] = []
     for pool in resources.pools:
@@ -279,7 +280,7 @@ def _pools(resources: ResourceSet) -> tuple[tuple[Covered, ...], tuple[Covered, 
             exported.append(Covered(pool.spec.cidr, f"in IPPool {pool.name}"))
         else:
             disabled.append(Covered(pool.spec.cidr, f"IPPool {pool.name}: disableBGPExport"))
-    return tuple(exported), tuple(disabled)
+    return Coverage(exported), Coverage(disabled)
 
 
 def unknown_communities(resources: ResourceSet, node: str) -> Mapping[str, str]:

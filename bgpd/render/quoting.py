@@ -32,7 +32,7 @@ def quoted(text: str, place: str, limit: int = 253) -> str:
 
 
 def readable(text: str) -> str:
-    """Give ``text`` for a comment: one line of printable ASCII, and no backslash (ExaBGP joins lines at one)."""
+    """Give ``text`` for a comment: one line of printable ASCII, no backslash (ExaBGP joins lines there)."""
     return "".join(
         character if character.isascii() and character.isprintable() and character != "\\" else "?"
         for character in text[:200]
