@@ -398,7 +398,8 @@ class Peer:
         self._sessions.remove(session)
         self._late.discard(session)
         counters = self.counters
-        counters.last_error = closed.reason
+        if closed.established or self._up is None:  # a stranger's end says nothing of a peer that is up
+            counters.last_error = closed.reason
         lost_collision = _lost_collision(closed)
         if lost_collision:
             counters.collisions += 1

@@ -272,6 +272,7 @@ def test_a_stranger_beside_an_established_session_does_not_end_it() -> None:
         assert peer.session is old
         assert peer.sessions == (old,)
     assert peer.flaps == 0
+    assert peer.counters.last_error == ""
 
 
 def test_half_open_connections_do_not_pile_up() -> None:
