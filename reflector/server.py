@@ -239,6 +239,7 @@ class Server:
         sockets.prepare(sock)
         sockets.set_ttl(sock, security_hops=spec.ttl_security, multihop=spec.multihop, external=spec.external)
         answer = entry.peer.accepted(self._loop.time())
+        self.entries[address] = entry  # an entry without a connection had no right to stay; now it has one
         if isinstance(answer, Notification):
             self._refuse(sock, answer)
         else:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 _RESOURCES = "/calico/resources/v3/projectcalico.org"
-_CREATED = "2026-01-01T00:00:00Z"
+_CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 Entry = dict[str, str]  # etcd key → JSON text
 
 
@@ -24,8 +25,9 @@ def _resource(
     *,
     namespace: str = "",
     labels: Mapping[str, str] | None = None,
+    created: datetime = _CREATED,
 ) -> Entry:
-    metadata: dict[str, Any] = {"name": name, "creationTimestamp": _CREATED}
+    metadata: dict[str, Any] = {"name": name, "creationTimestamp": f"{created:%Y-%m-%dT%H:%M:%SZ}"}
     if namespace:
         metadata["namespace"] = namespace
     if labels:
@@ -78,8 +80,10 @@ def ip_pool(name: str, cidr: str, **spec: Any) -> Entry:
     return _resource("IPPool", "ippools", name, {**defaults, **spec})
 
 
-def workload_endpoint(node: str, pod: str, addresses: Sequence[str], interface: str) -> Entry:
-    """A pod's endpoint in namespace `default`; the name's dashes are doubled as Calico does it."""
+def workload_endpoint(
+    node: str, pod: str, addresses: Sequence[str], interface: str, created: datetime | None = None
+) -> Entry:
+    """A pod's endpoint in namespace `default`, created now; dashes in names are doubled as Calico does it."""
     name = "-".join(part.replace("-", "--") for part in (node, "k8s", pod, "eth0"))
     spec = {
         "orchestrator": "k8s",
@@ -92,7 +96,15 @@ def workload_endpoint(node: str, pod: str, addresses: Sequence[str], interface: 
         "profiles": ["kns.default"],
     }
     labels = {"projectcalico.org/namespace": "default", "projectcalico.org/orchestrator": "k8s"}
-    return _resource("WorkloadEndpoint", "workloadendpoints", name, spec, namespace="default", labels=labels)
+    return _resource(
+        "WorkloadEndpoint",
+        "workloadendpoints",
+        name,
+        spec,
+        namespace="default",
+        labels=labels,
+        created=created or datetime.now(UTC),
+    )
 
 
 def affinity(node: str, cidr: str, state: str = "confirmed") -> Entry:

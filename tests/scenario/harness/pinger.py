@@ -55,7 +55,7 @@ class Losses:
 
 
 class Pinger:
-    """Echoes from a host to an address, from now until `stop`."""
+    """Echoes from a host to an address, from now until `finish`."""
 
     def __init__(self, host: Host, target: str, interval: float = 0.01) -> None:
         self.target = target
@@ -63,10 +63,13 @@ class Pinger:
         argv = (sys.executable, "-I", "-S", __file__, target, str(interval), self._report)
         self._program = host.start(f"pinger-{target.replace(':', '_')}", *argv)
 
-    def stop(self) -> Losses:
-        """Send no more, wait for the last answers, and give the account."""
+    def finish(self) -> None:
+        """Send no more. The last answers may still come, for `LAST_CALL`."""
         assert self._program.returncode is None, f"the pinger ended by itself\n{self._program.tail()}"
-        self._program.signal(signal.SIGTERM)  # it goes on for `LAST_CALL`
+        self._program.signal(signal.SIGTERM)
+
+    def losses(self) -> Losses:
+        """Wait for the last answers and give the account; after `finish`."""
         ended_with = self._program.wait(30.0)
         assert ended_with == 0, f"the pinger failed\n{self._program.tail()}"
         report = json.loads(self._report.read_text())
@@ -77,6 +80,11 @@ class Pinger:
             duplicates=report["duplicates"],
             interval=report["interval"],
         )
+
+    def stop(self) -> Losses:
+        """`finish`, then `losses`."""
+        self.finish()
+        return self.losses()
 
 
 def _checksum(data: bytes) -> int:

@@ -25,6 +25,7 @@ class Program:
     ) -> None:
         self.name = name
         self.log = log
+        self._told_to_go = False
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 namespace.argv(*argv),
@@ -46,8 +47,14 @@ class Program:
         """None while it runs."""
         return self._process.poll()
 
+    @property
+    def died(self) -> bool:
+        """Whether it ended although nobody told it to."""
+        return not self._told_to_go and self._process.poll() is not None
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to this process alone."""
+        self._told_to_go |= number in (signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGQUIT)
         self._process.send_signal(number)
 
     def wait(self, timeout: float) -> int:
@@ -56,12 +63,12 @@ class Program:
 
     def kill(self) -> None:
         """SIGKILL, as a crash: no goodbye, and what it had started lives on."""
-        self._process.kill()
+        self.signal(signal.SIGKILL)
         self._process.wait()
 
     def stop(self, timeout: float = 15.0) -> int:
         """SIGTERM and wait; the exit code. What does not go in time is killed, and the test fails."""
-        self._process.terminate()
+        self.signal(signal.SIGTERM)
         try:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:

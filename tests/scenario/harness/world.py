@@ -145,7 +145,10 @@ class World:
         self.lab.link(a.namespace, a_interface, b.namespace, b_interface)
 
     def wait_until(self, what: str, condition: Callable[[], object], timeout: float = 60.0) -> None:
-        """Return as soon as the condition holds; fail with everything one wants to know if it never does."""
+        """Return as soon as the condition holds; fail with everything one wants to know if it never does.
+
+        A program that has died is a failure at once: nothing that is waited for will come of it.
+        """
         deadline = time.monotonic() + timeout
         last: object = None
         while True:
@@ -155,6 +158,8 @@ class World:
                     return
             except NOT_YET as error:
                 last = error
+            if dead := [program.name for program in self.programs if program.died]:
+                raise AssertionError(f"{', '.join(dead)} died; so not {what}\n{self.dump()}")
             if time.monotonic() > deadline:
                 raise AssertionError(f"after {timeout:g} s: not {what}; last seen: {last!r}\n{self.dump()}")
             time.sleep(0.05)
