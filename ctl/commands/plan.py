@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
+from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated
 
 import typer
@@ -51,9 +52,11 @@ def document(value: object) -> object:
         return {camel(name): document(item) for name, item in named.items()}
     if isinstance(value, Mapping):
         return {str(key): document(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, frozenset, set)):
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Iterable) and not isinstance(value, (IPv4Network, IPv6Network)):
         return [document(item) for item in value]
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+    return str(value)
 
 
 def camel(name: str) -> str:

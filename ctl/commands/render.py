@@ -1,16 +1,29 @@
-"""`cairn render`: a node's plan as the configuration of another BGP speaker, on standard output."""
+"""`cairn render`: a node's plan as the configuration of another BGP speaker, on standard output.
 
+Passwords are read from files, `DIRECTORY/<secret>/<key>`, as the agent does; without the directory every
+session that has one is left to what the renderer does with an unknown password, and a warning names it.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bgpd import render
+from bgpd.plan import NodePlan, Peering, SecretRef
+from bgpd.render import BirdOptions, RenderError, bird_files
+from bgpd.render.exabgp import configuration
 from ctl import options, state
 from ctl.commands.plan import planned
+from ctl.exits import ExitCode, Failure
 
 app = typer.Typer(no_args_is_help=True)
 NodeName = Annotated[str, typer.Option("--node", help="Name of the node.", show_default=False)]
+SecretsDirectory = Annotated[
+    Path | None, typer.Option("--secrets", help="Directory of passwords: <secret>/<key>.", show_default=False)
+]
 
 
 class BirdVersion(StrEnum):
@@ -20,17 +33,85 @@ class BirdVersion(StrEnum):
     TWO = "2"
 
 
+class BirdFamily(StrEnum):
+    """BIRD 1 has a daemon, and a file, for each."""
+
+    FOUR = "4"
+    SIX = "6"
+
+
+class BirdRole(StrEnum):
+    """What the machine does: a reflector announces nothing of its own and leaves the kernel alone."""
+
+    NODE = "node"
+    REFLECTOR = "reflector"
+
+
 @app.command(epilog="Example: cairn render bird --node node-1 > /etc/bird/bird.conf")
 def bird(
     node: NodeName,
-    version: Annotated[BirdVersion, typer.Option("--version", help="Of BIRD: 1 is 1.6.")] = BirdVersion.TWO,
+    version: Annotated[BirdVersion, typer.Option("--version", help="Of BIRD; 1 is 1.6.")] = BirdVersion.TWO,
+    family: Annotated[
+        BirdFamily, typer.Option("--family", help="For BIRD 1: bird.conf (4) or bird6.conf (6).")
+    ] = BirdFamily.FOUR,
+    role: Annotated[BirdRole, typer.Option("--role", help="What the machine is.")] = BirdRole.NODE,
+    secrets: SecretsDirectory = None,
     datastore: options.Datastore = None,
 ) -> None:
     """A complete, commented bird.conf."""
-    print(render.bird(planned(state.declared(datastore), node), int(version)), end="")
+    plan = planned(state.declared(datastore), node)
+    passwords = read_passwords(plan.peerings, secrets)
+    bird_options = BirdOptions(reflector=role is BirdRole.REFLECTOR)
+    name = "bird6.conf" if version is BirdVersion.ONE and family is BirdFamily.SIX else "bird.conf"
+    _print(lambda: bird_files(plan, int(version), passwords, bird_options)[name])
 
 
 @app.command(epilog="Example: cairn render exabgp --node node-1")
-def exabgp(node: NodeName, datastore: options.Datastore = None) -> None:
-    """The ExaBGP configuration that the agent would run."""
-    print(render.exabgp(planned(state.declared(datastore), node)), end="")
+def exabgp(
+    node: NodeName,
+    helper: Annotated[
+        str, typer.Option("--helper", help="The command of ExaBGP's API process.")
+    ] = "/usr/bin/env python3 -I -S handover.py /run/cairn/exabgp/socket",
+    secrets: SecretsDirectory = None,
+    datastore: options.Datastore = None,
+) -> None:
+    """The ExaBGP configuration that the agent runs for this node."""
+    plan: NodePlan = planned(state.declared(datastore), node)
+    passwords = read_passwords(plan.peerings, secrets)
+    _print(
+        lambda: configuration(
+            plan.peerings,
+            router_id=plan.router_id,
+            helper_command=helper,
+            passwords=passwords,
+            host_name=plan.node,
+            listen_port=plan.listen_port,
+        )
+    )
+
+
+def read_passwords(peerings: Iterable[Peering], directory: Path | None) -> Mapping[SecretRef, str]:
+    """The passwords that can be read; a warning on standard error for each session without its own."""
+    passwords: dict[SecretRef, str] = {}
+    for peering in peerings:
+        if peering.password is None or peering.password in passwords:
+            continue
+        where = (directory or Path()) / peering.password.name / peering.password.key
+        try:
+            if directory is None:
+                raise FileNotFoundError(None, "no --secrets directory was given")
+            passwords[peering.password] = where.read_text().strip()
+        except OSError as error:
+            sys.stderr.write(
+                f"cairn: the session with {peering.peer_address} stays down: "
+                f"secret {peering.password}: {error.strerror}\n"
+            )
+    return passwords
+
+
+def _print(render: Callable[[], str]) -> None:
+    try:
+        text = render()
+    except RenderError as error:
+        raise Failure(ExitCode.INVALID, str(error)) from error
+    print(text, end="")

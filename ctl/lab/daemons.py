@@ -12,6 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ctl.lab.netns import MARK
+
+MEMBER_MARK = "CAIRN_LAB_MEMBER"  # in the environment of a process and its children: which member they are
+
 
 class DaemonError(Exception):
     """A process of the lab ended by itself; the text has its last words."""
@@ -44,7 +48,7 @@ class Daemons:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=dict(self.environment),
+                env={**self.environment, MEMBER_MARK: name},
                 cwd=self.directory,
                 start_new_session=True,
             )
@@ -68,22 +72,21 @@ class Daemons:
             os.killpg(daemon.process.pid, signal.SIGKILL)
         await daemon.process.wait()
 
-    async def stop_all(self, grace: float = 5.0) -> None:
-        """SIGTERM to all; whoever is not gone after `grace` seconds is killed."""
-        ending = list(self.running.values())
-        for daemon in ending:
-            daemon.ending = True
-            with contextlib.suppress(ProcessLookupError):
-                daemon.process.terminate()
-        waiting = [asyncio.ensure_future(daemon.process.wait()) for daemon in ending]
-        if waiting:
-            await asyncio.wait(waiting, timeout=grace)
-        for daemon in ending:
-            if daemon.process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(daemon.process.pid, signal.SIGKILL)
-        await asyncio.gather(*waiting)
-        self.running.clear()
+    async def bury(self) -> None:
+        """Kill what is left, and wait for everything to be gone."""
+        for name in list(self.running):
+            await self.kill(name)
+
+
+def processes_of(lab: str, member: str) -> list[int]:
+    """The pids of a member's processes, in whatever session they are."""
+    marks = {f"{MARK}={lab}".encode(), f"{MEMBER_MARK}={member}".encode()}
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal() and marks <= set((entry / "environ").read_bytes().split(b"\0")):
+                found.append(int(entry.name))
+    return found
 
 
 def ending_of(code: int) -> str:

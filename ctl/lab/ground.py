@@ -6,10 +6,14 @@ routes) says so.
 """
 
 import asyncio
+import contextlib
+import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Protocol
 
+from ctl.lab.daemons import processes_of
 from ctl.lab.layout import Layout, Member, Role
 from ctl.lab.netns import Lab, Namespace
 from ctl.lab.script import Workload
@@ -84,7 +88,10 @@ class LoopbackGround:
         """A workload without root is its declaration."""
 
     def power_off(self, member: Member) -> None:
-        """The runner kills the processes it started on the member; there is nothing else."""
+        """Kill the member's processes, and those that they have started."""
+        for pid in processes_of(self._lab.name, member.name):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def power_on(self, member: Member) -> None:
         """There is no machine to give back."""

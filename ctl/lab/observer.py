@@ -20,6 +20,7 @@ from ctl.lab.netns import Namespace
 from ctl.lab.script import Blackhole, Cluster, Local, Via, routes_at
 
 Routes = Mapping[IPv4Network, str]
+Tell = Callable[[str, Routes, Routes], None]  # of a member: its routes before, and now
 
 
 def expected(cluster: Cluster, layout: Layout, at: Member) -> Routes:
@@ -82,7 +83,8 @@ class Observer(Protocol):
 class _Watching:
     """What both observers share: a task for each member, and what they saw."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
         self.seen: dict[str, Routes] = {}
         self.since: dict[str, float] = {}
         self.changed = asyncio.Event()
@@ -92,7 +94,9 @@ class _Watching:
         self._tasks[member.name] = asyncio.ensure_future(_to_the_end(work))
 
     def _saw(self, member: str, routes: Routes, at: float) -> None:
-        if self.seen.get(member) != routes:
+        before = self.seen.get(member, {})
+        if member not in self.seen or before != routes:
+            self._tell(member, before, routes)
             self.seen[member] = routes
             self.since[member] = at
             self.changed.set()
@@ -119,8 +123,10 @@ async def _to_the_end(work: Awaitable[None]) -> None:
 class KernelObserver(_Watching):
     """Sees the kernel routes of namespaces."""
 
-    def __init__(self, namespace_of: Callable[[str], Namespace], environment: Mapping[str, str]) -> None:
-        super().__init__()
+    def __init__(
+        self, tell: Tell, namespace_of: Callable[[str], Namespace], environment: Mapping[str, str]
+    ) -> None:
+        super().__init__(tell)
         self._namespace_of = namespace_of
         self._environment = environment
 
@@ -159,8 +165,10 @@ class KernelObserver(_Watching):
 class AgentObserver(_Watching):
     """Sees the routes that agents would write, by asking them again and again."""
 
-    def __init__(self, ask: Callable[[Member], Awaitable[Routes | None]], every: float = 0.1) -> None:
-        super().__init__()
+    def __init__(
+        self, tell: Tell, ask: Callable[[Member], Awaitable[Routes | None]], every: float = 0.1
+    ) -> None:
+        super().__init__(tell)
         self._ask = ask
         self._every = every
 

@@ -1,0 +1,115 @@
+"""The status interfaces of running agents and reflectors, as a client sees them (shapes:
+`telemetry.documents`).
+
+A location is `http://host:port` or `https://host:port`; without any, the two services' usual local ports
+are asked. A token for interfaces that want one comes from CAIRN_TOKEN, so that it does not show in a
+process list.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from ctl.exits import ExitCode, Failure, usage
+
+AGENT = "http://127.0.0.1:9178"
+REFLECTOR = "http://127.0.0.1:9179"
+LOCAL = (AGENT, REFLECTOR)
+_TIMEOUT = aiohttp.ClientTimeout(total=10.0, connect=3.0)
+Document = Mapping[str, Any]
+AddressInfo = tuple[Any, Any, int, str, Any]
+
+
+class Unreachable(Exception):  # noqa: N818  # a finding about a service as much as an error
+    """A service gave no answer, or one that is none; the text says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one service said, or why it did not."""
+
+    location: str
+    document: Document | None
+    failure: str = ""
+
+
+class Service:
+    """One service's interface. Use as an asynchronous context manager."""
+
+    def __init__(
+        self,
+        location: str,
+        token: str | None = None,
+        socket_factory: Callable[[AddressInfo], socket.socket] | None = None,
+    ) -> None:
+        if urlsplit(location).scheme not in ("http", "https"):
+            raise usage(f"{location!r} is no status interface", "write http://HOST:PORT or https://HOST:PORT")
+        self.location = location.rstrip("/")
+        self._token = token
+        self._socket_factory = socket_factory
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> "Service":
+        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        connector = aiohttp.TCPConnector(socket_factory=self._socket_factory)
+        self._session = aiohttp.ClientSession(headers=headers, timeout=_TIMEOUT, connector=connector)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(self, what: str, **query: str) -> Document:
+        """GET /api/v1/<what>. Raises Unreachable."""
+        assert self._session is not None, "use `async with`"
+        try:
+            async with self._session.get(f"{self.location}/api/v1/{what}", params=query) as response:
+                document = await response.json()
+                status = response.status
+        except aiohttp.ClientConnectorError as error:
+            raise Unreachable(
+                f"nothing answers at {self.location} ({error.os_error.strerror or error})"
+            ) from error
+        except (aiohttp.ClientError, TimeoutError, ssl.SSLError, ValueError) as error:
+            raise Unreachable(
+                f"no usable answer from {self.location}: {str(error) or type(error).__name__}"
+            ) from error
+        if status != 200 or not isinstance(document, Mapping):
+            said = document.get("error", "") if isinstance(document, Mapping) else ""
+            raise Unreachable(f"{self.location} answered {status}: {said}")
+        return document
+
+
+async def ask_all(locations: Sequence[str], token: str | None, what: str, **query: str) -> list[Answer]:
+    """Ask several services the same at once; one that does not answer is an answer with its failure."""
+
+    async def ask(location: str) -> Answer:
+        try:
+            async with Service(location, token) as service:
+                return Answer(location, await service.get(what, **query))
+        except Unreachable as error:
+            return Answer(location, None, str(error))
+
+    return list(await asyncio.gather(*map(ask, locations)))
+
+
+def answered(answers: Sequence[Answer], named: bool) -> tuple[list[Answer], list[Answer]]:
+    """Those that answered and those that failed. Of the usual local two, one that is not there is no failure.
+
+    Raises a failure with exit code 3 if nobody answered.
+    """
+    good = [answer for answer in answers if answer.document is not None]
+    bad = [answer for answer in answers if answer.document is None]
+    if not good:
+        raise Failure(
+            ExitCode.UNREACHABLE,
+            "no service answered: " + "; ".join(answer.failure for answer in bad),
+            remedy="start it, or give --api with the address of its status interface",
+        )
+    return good, bad if named else []

@@ -1,0 +1,75 @@
+"""The command itself: what it lists, what it loads, how it fails."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from ctl.main import COMMANDS, wanted_command
+from tests.ctl.cairn import ROOT, cairn, clean_environment
+
+
+def test_help_lists_every_command_and_loads_no_heavy_room() -> None:
+    code = (
+        "import sys\nfrom ctl.main import main\nsys.argv = ['cairn', '--help']\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "heavy = {'grpc', 'etcd3', 'aiohttp', 'pyroute2', 'exabgp', 'bgpd', 'agent', 'reflector'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=clean_environment(),
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    for row in COMMANDS:
+        assert re.search(rf"\b{row.name}\b", done.stdout)
+
+
+@pytest.mark.parametrize("row", COMMANDS, ids=lambda row: row.name)
+def test_every_command_has_help_with_an_example(row: object) -> None:
+    assert hasattr(row, "name")
+    done = cairn(row.name, "--help")
+    assert done.code == 0, done.err
+    assert f"Example: cairn {row.name}" in " ".join(done.out.split())
+
+
+def test_the_word_that_names_the_command_is_found() -> None:
+    assert wanted_command(["get", "nodes"], completing=False) == "get"
+    assert wanted_command(["--version"], completing=False) == ""
+    assert wanted_command(["-h", "lab"], completing=False) == "lab"
+    assert wanted_command([], completing=True) is None
+
+
+def test_wrong_usage_is_exit_2() -> None:
+    assert cairn("no-such-command").code == 2
+    assert cairn("get").code == 2
+    assert cairn("get", "nodes").code == 2  # no datastore is named
+    unknown = cairn("get", "bgpper", "--datastore", "/tmp")
+    assert unknown.code == 2
+    assert "did you mean BGPPeer?" in unknown.err
+
+
+def test_version() -> None:
+    done = cairn("--version")
+    assert (done.code, done.err) == (0, "")
+    assert re.fullmatch(r"cairn \d+\.\d+\.\d+\n", done.out)
+
+
+def test_shell_completion_knows_every_command() -> None:
+    done = cairn(
+        environment={"_CAIRN_COMPLETE": "complete_bash", "COMP_WORDS": "cairn re", "COMP_CWORD": "1"}
+    )
+    assert set(done.out.split()) >= {"render", "reflector"}
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m ctl --help | true"],
+        capture_output=True, text=True, check=False, env=clean_environment(), cwd=ROOT,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr

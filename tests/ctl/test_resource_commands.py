@@ -1,0 +1,218 @@
+"""validate, apply, diff, get, delete, plan, explain, render: as processes, on a real directory store."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.ctl.cairn import cairn
+
+CLUSTER = """\
+apiVersion: projectcalico.org/v3
+kind: Node
+metadata: {name: node-1}
+spec: {bgp: {ipv4Address: 10.0.0.1/24}}
+---
+apiVersion: projectcalico.org/v3
+kind: Node
+metadata: {name: node-2}
+spec: {bgp: {ipv4Address: 10.0.0.2/24}}
+---
+apiVersion: projectcalico.org/v3
+kind: BlockAffinity
+metadata: {name: node-1-10-77-1-0-26}
+spec: {node: node-1, cidr: 10.77.1.0/26, state: confirmed}
+---
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: lab}
+spec: {cidr: 10.77.0.0/16, ipipMode: Never, vxlanMode: Never}
+"""
+PEER = """\
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata: {name: tor}
+spec: {peerIP: 10.0.0.254, asNumber: %d}
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    place = tmp_path / "store"
+    place.mkdir()
+    return place
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_apply_creates_then_keeps_then_changes(store: Path, tmp_path: Path) -> None:
+    cluster = write(tmp_path / "cluster.yaml", CLUSTER)
+    first = cairn("apply", "-f", cluster, "--datastore", store)
+    assert first.code == 0, first.err
+    assert "+ Node node-1" in first.out
+    assert "+ announces 10.77.1.0/26" in first.out
+    assert "applied: 4 created" in first.out
+
+    again = cairn("apply", "-f", cluster, "--datastore", store)
+    assert again.code == 0, again.err
+    assert "applied" not in again.out
+    assert "no session and no route changes on any node" in again.out
+
+    applied = cairn("apply", "-f", "-", "--datastore", store, stdin=PEER % 65001)
+    assert applied.code == 0, applied.err
+    changed = cairn("apply", "-f", "-", "--datastore", store, "-o", "json", stdin=PEER % 65002)
+    assert changed.code == 0, changed.err
+    assert changed.json["resources"][0]["action"] == "change"
+    assert changed.json["resources"][0]["fields"] == ["spec.asNumber: 65001 → 65002"]
+    assert [node["sessionsChange"][0]["bounces"] for node in changed.json["nodes"]] == [True, True]
+    assert changed.json["sessionsDropped"] == 2
+    assert cairn("get", "bgpp", "tor", "-o", "json", "--datastore", store).json["spec"]["asNumber"] == 65002
+
+
+def test_identity_is_given_once_and_kept(store: Path) -> None:
+    cairn("apply", "-f", "-", "--datastore", store, stdin=PEER % 65001)
+    created = cairn("get", "bgppeer", "tor", "-o", "json", "--datastore", store).json["metadata"]
+    cairn("apply", "-f", "-", "--datastore", store, stdin=PEER % 65002)
+    changed = cairn("get", "bgppeer", "tor", "-o", "json", "--datastore", store).json["metadata"]
+    assert len(created["uid"]) == 36
+    assert created["creationTimestamp"].endswith("Z")
+    assert (changed["uid"], changed["creationTimestamp"]) == (created["uid"], created["creationTimestamp"])
+
+
+def test_dry_run_and_diff_write_nothing(store: Path) -> None:
+    dry = cairn("apply", "--dry-run", "-f", "-", "--datastore", store, stdin=PEER % 65001)
+    assert dry.code == 0, dry.err
+    assert "+ BGPPeer tor" in dry.out
+    diff = cairn("diff", "-f", "-", "--datastore", store, stdin=PEER % 65001)
+    assert (diff.code, "+ BGPPeer tor" in diff.out) == (1, True)
+    assert cairn("get", "bgpp", "-o", "json", "--datastore", store).json["items"] == []
+    cairn("apply", "-f", "-", "--datastore", store, stdin=PEER % 65001)
+    same = cairn("diff", "-q", "-f", "-", "--datastore", store, stdin=PEER % 65001)
+    assert (same.code, same.out) == (0, "")
+
+
+def test_what_get_prints_apply_takes_again(store: Path, tmp_path: Path) -> None:
+    cairn("apply", "-f", write(tmp_path / "c.yaml", CLUSTER), "--datastore", store)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for form in ("yaml", "json"):
+        printed = cairn("get", "all", "-o", form, "--datastore", store)
+        applied = cairn("apply", "-f", "-", "--datastore", copy, stdin=printed.out)
+        assert applied.code == 0, applied.err
+    before, after = (
+        cairn("get", "all", "-o", "json", "--datastore", place).json["items"] for place in (store, copy)
+    )
+    assert [(item["kind"], item["spec"]) for item in before] == [
+        (item["kind"], item["spec"]) for item in after
+    ]
+
+
+def test_get_shows_calicoctls_columns(store: Path, tmp_path: Path) -> None:
+    cairn("apply", "-f", write(tmp_path / "c.yaml", CLUSTER), "--datastore", store)
+    cairn("apply", "-f", "-", "--datastore", store, stdin=PEER % 65001)
+    assert cairn("get", "bgppeers", environment={"CAIRN_DATASTORE": str(store)}).out.splitlines() == [
+        "NAME   PEERIP       NODE   ASN",
+        "tor    10.0.0.254          65001",
+    ]
+    assert [line.split()[0] for line in cairn("get", "no", "--datastore", store).out.splitlines()] == [
+        "NAME",
+        "node-1",
+        "node-2",
+    ]
+    missing = cairn("get", "node", "node-9", "--datastore", store)
+    assert (missing.code, "no Node called node-9" in missing.err) == (1, True)
+
+
+def test_delete_is_all_or_nothing(store: Path, tmp_path: Path) -> None:
+    cluster = write(tmp_path / "c.yaml", CLUSTER)
+    cairn("apply", "-f", cluster, "--datastore", store)
+    refused = cairn("delete", "node", "node-1", "node-9", "--datastore", store)
+    assert (refused.code, "nothing was deleted" in refused.err) == (1, True)
+    assert cairn("get", "node", "node-1", "--datastore", store).code == 0
+    affinity = cairn("delete", "affinity", "node-1/10.77.1.0/26", "--datastore", store)
+    assert affinity.code == 0, affinity.err
+    assert "- withdraws 10.77.1.0/26" in affinity.out
+    some = cairn("delete", "--skip-not-exists", "node", "node-1", "node-9", "--datastore", store)
+    assert some.code == 0, some.err
+    rest = cairn("delete", "--skip-not-exists", "-f", cluster, "--datastore", store)
+    assert rest.code == 0, rest.err
+    assert cairn("get", "all", "-o", "json", "--datastore", store).json["items"] == []
+    assert cairn("delete", "--datastore", store).code == 2
+    assert cairn("delete", "node", "x", "-f", cluster, "--datastore", store).code == 2
+
+
+def test_every_fault_of_every_file_is_told_and_nothing_is_done(store: Path, tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    write(files / "good.yaml", PEER % 65001)
+    write(files / "bad.yaml", (PEER % 65001).replace("peerIP", "peerIp"))
+    write(files / "worse.yml", "kind: BGPPeeer\n")
+    for verb in ("validate", "apply", "diff"):
+        words = [verb, "-f", str(files)] + ([] if verb == "validate" else ["--datastore", str(store)])
+        done = cairn(*words)
+        assert done.code == 4, (verb, done)
+        assert f"{files / 'bad.yaml'}:4" in done.err
+        assert "did you mean peerIP?" in done.err
+        assert f"{files / 'worse.yml'}:1" in done.err
+    assert cairn("get", "all", "-o", "json", "--datastore", store).json["items"] == []
+
+
+def test_the_same_resource_in_two_files_is_refused(tmp_path: Path) -> None:
+    one, two = write(tmp_path / "1.yaml", PEER % 65001), write(tmp_path / "2.yaml", PEER % 65002)
+    done = cairn("validate", "-f", one, "-f", two)
+    assert (done.code, f"also in {one}" in done.err) == (4, True)
+
+
+def test_files_that_cannot_be_read_are_wrong_usage(tmp_path: Path) -> None:
+    assert cairn("validate").code == 2
+    assert cairn("validate", "-f", tmp_path / "none.yaml").code == 2
+    (tmp_path / "empty").mkdir()
+    assert cairn("validate", "-f", tmp_path / "empty").code == 2
+    latin = tmp_path / "latin.yaml"
+    latin.write_bytes(b"kind: \xe9\n")
+    assert cairn("validate", "-f", latin).code == 4
+
+
+def test_a_store_that_is_not_there_is_exit_3() -> None:
+    for location in ("etcd://127.0.0.1:1", "/no/such/directory"):
+        done = cairn("get", "nodes", "--datastore", location)
+        assert done.code == 3, done
+        assert location.removeprefix("etcd://") in done.err
+
+
+def test_plan_gives_peerings_and_routes_with_reasons(store: Path, tmp_path: Path) -> None:
+    cairn("apply", "-f", write(tmp_path / "c.yaml", CLUSTER), "--datastore", store)
+    plan = cairn("plan", "node-1", "-o", "json", "--datastore", store).json
+    assert [peering["peerAddress"] for peering in plan["peerings"]] == ["10.0.0.2"]
+    assert [route["prefix"] for route in plan["originated"]] == ["10.77.1.0/26"]
+    assert all(item["reason"] for item in plan["peerings"] + plan["originated"])
+    assert plan == yaml.safe_load(cairn("plan", "node-1", "-o", "yaml", "--datastore", store).out)
+    table = cairn("plan", "node-1", "--datastore", store).out
+    assert "10.0.0.2" in table
+    assert "10.77.1.0/26" in table
+    unknown = cairn("plan", "node-9", "--datastore", store)
+    assert (unknown.code, "node-1, node-2" in unknown.err) == (4, True)
+
+
+def test_explain_finds_the_origin_of_an_address(store: Path, tmp_path: Path) -> None:
+    cairn("apply", "-f", write(tmp_path / "c.yaml", CLUSTER), "--datastore", store)
+    found = cairn("explain", "10.77.1.5", "-o", "json", "--datastore", store)
+    assert found.code == 0, found.err
+    assert {(f["node"], f["prefix"], f["finding"]) for f in found.json["findings"]} >= {
+        ("node-1", "10.77.1.0/26", "originates it (block)"),
+        ("node-1", "10.77.1.0/26", "announces it to node-2"),
+    }
+    assert cairn("explain", "10.99.0.0/16", "--datastore", store).code == 1
+    assert cairn("explain", "10.99.0.0/99", "--datastore", store).code == 2
+
+
+def test_render_prints_a_complete_configuration(store: Path, tmp_path: Path) -> None:
+    cairn("apply", "-f", write(tmp_path / "c.yaml", CLUSTER), "--datastore", store)
+    for words in (("bird",), ("bird", "--version", "1"), ("exabgp",)):
+        done = cairn("render", *words, "--node", "node-1", "--datastore", store)
+        assert done.code == 0, done.err
+        assert "10.0.0.2" in done.out
+    assert cairn("render", "bird", "--node", "node-9", "--datastore", store).code == 4
