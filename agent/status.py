@@ -220,6 +220,8 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, Family):
         return str(value)
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return _plain(value._asdict())
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_plain(each) for each in value]
     return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
