@@ -40,6 +40,7 @@ _TRANSIENT = frozenset(
         grpc.StatusCode.UNKNOWN,
     }
 )
+_TLS_WORDS = ("ssl", "handshake", "tls", "tsi_", "certificate", "peer name", "verification")
 _TOKEN_TROUBLE = ("invalid auth token", "revision of auth store is old", "user name is empty")
 
 
@@ -260,9 +261,7 @@ def _explain(endpoint: Endpoint, options: EtcdOptions, error: grpc.aio.AioRpcErr
         return Compacted(f"{place}: {details}")
     if "too many operations" in lower:
         return TooLarge(f"{place}: more operations in one transaction than it allows (--max-txn-ops)")
-    if options.tls is not None and any(
-        text in lower for text in ("ssl", "handshake", "tls", "certificate", "peer name")
-    ):
+    if options.tls is not None and any(text in lower for text in _TLS_WORDS):
         return Denied(f"{place}: {_tls_remedy(options.tls, lower)} ({details})")
     if "authentication failed" in lower:
         return Denied(f"{place}: it does not accept the password of user {options.user!r}")
@@ -287,6 +286,9 @@ def _tls_remedy(tls: Tls, details: str) -> str:
         return "its certificate is for another name; use a name or address the certificate lists"
     if "wrong_version_number" in details or "wrong version" in details:
         return "it does not speak TLS; say etcd:// or http:// if plaintext is meant"
+    # A server that wants another client certificate than ours says so only after the TLS 1.3 handshake.
+    if "unwrap failed" in details:
+        return "it does not accept our client certificate; check ETCD_CERT_FILE and ETCD_KEY_FILE"
     if "certificate" in details and ("required" in details or "bad" in details or "unknown" in details):
         return "it does not accept our client certificate; check ETCD_CERT_FILE and ETCD_KEY_FILE"
     return "no TLS connection could be made; check ETCD_CA_CERT_FILE, ETCD_CERT_FILE and ETCD_KEY_FILE"

@@ -333,6 +333,11 @@ class _Stream:
             raise self._unavailable("takes no more requests") from None
         except asyncio.InvalidStateError:
             pass  # it has ended already, and reading tells how
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.INTERNAL:
+                raise
+            # gRPC's own words for "ended meanwhile"; how it ended cannot be learnt any more
+            raise ListAgainError(f"etcd at {self._connection.endpoint} ended the watch") from error
 
     async def read(self, until: float) -> Any | None:
         """The next response; None when `until` (loop time) has come. The stream's end raises."""

@@ -1,0 +1,171 @@
+"""A real etcd on free ports, controlled by its process id, and ways to come between it and its clients."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from bgpd.datastore.etcd_options import Endpoint, EtcdOptions, Timing
+
+FAST = Timing(
+    request=1.0,
+    silence=1.0,
+    keepalive=10.0,
+    backoff_first=0.02,
+    backoff_limit=0.2,
+    compare_every=600.0,
+    settle=0.1,
+)
+
+needs_etcd = [
+    pytest.mark.etcd,
+    pytest.mark.skipif(shutil.which("etcd") is None, reason="etcd is not installed"),
+]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Etcd:
+    """One member. `kill` is SIGKILL; `start` again continues with the same data."""
+
+    def __init__(self, directory: Path, *settings: str, scheme: str = "http") -> None:
+        self.port = free_port()
+        self._peer_port = free_port()
+        self._directory = directory
+        self._settings = settings
+        self._scheme = scheme
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint("127.0.0.1", self.port)
+
+    def options(self, timing: Timing = FAST) -> EtcdOptions:
+        return EtcdOptions((self.endpoint,), timing=timing)
+
+    def start(self, *, wait: bool = True) -> None:
+        client = f"{self._scheme}://127.0.0.1:{self.port}"
+        peer = f"http://127.0.0.1:{self._peer_port}"
+        self._process = subprocess.Popen(
+            [
+                *("etcd", "--data-dir", str(self._directory), "--name", "one", "--logger", "zap"),
+                *("--listen-client-urls", client, "--advertise-client-urls", client),
+                *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+                *("--initial-cluster", f"one={peer}", "--log-level", "error", "--unsafe-no-fsync"),
+                *("--heartbeat-interval", "20", "--election-timeout", "200"),
+                *self._settings,
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 20
+        while wait and time.monotonic() < deadline:
+            if self.control("get", "ready", check=False).returncode == 0:
+                return
+            time.sleep(0.05)
+        if wait:
+            raise TimeoutError("etcd did not start")
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def wipe(self) -> None:
+        """Lose all data; to be called while it is not running."""
+        shutil.rmtree(self._directory)
+
+    def control(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run etcdctl."""
+        return subprocess.run(
+            ["etcdctl", "--endpoints", f"http://127.0.0.1:{self.port}", "--command-timeout", "3s", *words],
+            env={**os.environ, "ETCDCTL_API": "3"},
+            capture_output=True,
+            text=True,
+            check=check,
+        )
+
+    def put(self, key: str, value: str) -> None:
+        self.control("put", "--", key, value)
+
+    def delete(self, *words: str) -> None:
+        self.control("del", *words)
+
+    def compact(self) -> None:
+        """Forget everything but the present."""
+        text = self.control("endpoint", "status", "-w", "json").stdout
+        revision = text.partition('"revision":')[2].partition(",")[0]
+        self.control("compact", revision)
+
+
+class Relay:
+    """Forwards TCP to a port until told to stop; then it is a black hole: connected, silent, and for ever."""
+
+    def __init__(self, target: int) -> None:
+        self.port = 0
+        self.accepted = 0
+        self._target = target
+        self._open = asyncio.Event()
+        self._open.set()
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def swallow(self) -> None:
+        self._open.clear()
+
+    def forward(self) -> None:
+        self._open.set()
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            back, forth = await asyncio.open_connection("127.0.0.1", self._target)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._pump(reader, forth))
+                    group.create_task(self._pump(back, writer))
+            finally:
+                forth.close()
+        except (OSError, ExceptionGroup, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+            self._tasks.discard(task)
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            await self._open.wait()
+            writer.write(data)
+            await writer.drain()
+        raise ConnectionResetError

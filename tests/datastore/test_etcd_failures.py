@@ -1,0 +1,230 @@
+"""What may befall a watch, done to a real etcd. Afterwards the view equals etcd: nothing lost or invented.
+
+`Follower` complains about anything told twice or deleted without having been there.
+"""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bgpd.datastore import Datastore, Denied, Interests, Unavailable
+from bgpd.datastore.etcd_options import Endpoint, EtcdOptions, Tls
+from bgpd.datastore.etcd_store import EtcdStore
+from tests.datastore.etcd_server import FAST, Etcd, Relay, free_port, needs_etcd
+from tests.datastore.follower import following, node, until
+
+pytestmark = needs_etcd
+
+NODES = "/calico/resources/v3/projectcalico.org/nodes/"
+
+
+@pytest.fixture
+def etcd(tmp_path: Path) -> Iterator[Etcd]:
+    etcd = Etcd(tmp_path / "data")
+    etcd.start()
+    yield etcd
+    etcd.kill()
+
+
+@asynccontextmanager
+async def opened(options: EtcdOptions) -> AsyncIterator[EtcdStore]:
+    store = EtcdStore(options)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def value(name: str) -> str:
+    return f'{{"kind":"Node","apiVersion":"projectcalico.org/v3","metadata":{{"name":"{name}"}},"spec":{{}}}}'
+
+
+async def change_all(etcd: Etcd) -> None:
+    """From {a, b, c} to {a (changed), c, d}, seen by etcd alone."""
+    await asyncio.to_thread(etcd.put, f"{NODES}a", value("a"))
+    await asyncio.to_thread(etcd.delete, f"{NODES}b")
+    await asyncio.to_thread(etcd.put, f"{NODES}d", value("d"))
+
+
+async def fill(store: Datastore) -> None:
+    for name in ("a", "b", "c"):
+        await store.create(node(name))
+
+
+async def test_killed_and_restarted(etcd: Etcd) -> None:
+    async with opened(etcd.options()) as store:
+        await fill(store)
+        async with following(store) as follower:
+            etcd.kill()
+            await until(lambda: not store.health().current)
+            assert store.health().reason.startswith(f"etcd at {etcd.endpoint}: ")
+            with pytest.raises(Unavailable):
+                await store.list()
+            await asyncio.to_thread(etcd.start)
+            await change_all(etcd)
+            await follower.until("a", "c", "d")
+            await follower.until_equal(store)
+            await until(lambda: store.health().current)
+            assert store.health().resyncs == 0  # resumed, not listed again
+
+
+async def test_killed_and_compacted_before_we_are_back(etcd: Etcd) -> None:
+    relay = Relay(etcd.port)
+    await relay.start()
+    timing = replace(FAST, backoff_first=0.5, backoff_limit=0.5)
+    async with opened(replace(etcd.options(timing), endpoints=(Endpoint("127.0.0.1", relay.port),))) as store:
+        await fill(store)
+        async with following(store) as follower:
+            relay.swallow()
+            await change_all(etcd)
+            await asyncio.to_thread(etcd.compact)
+            await until(lambda: not store.health().current)
+            relay.forward()
+            await follower.until("a", "c", "d")
+            await until(lambda: store.health().current)
+            await follower.until_equal(store)
+            assert store.health().resyncs >= 1
+    await relay.stop()
+
+
+async def test_frozen_for_a_while(etcd: Etcd) -> None:
+    async with opened(etcd.options()) as store:
+        await fill(store)
+        async with following(store) as follower:
+            etcd.signal(signal.SIGSTOP)
+            await until(lambda: not store.health().current)
+            await until(lambda: store.health().reconnects >= 2)
+            etcd.signal(signal.SIGCONT)
+            await change_all(etcd)
+            await follower.until("a", "c", "d")
+            await follower.until_equal(store)
+
+
+async def test_black_hole(etcd: Etcd) -> None:
+    relay = Relay(etcd.port)
+    await relay.start()
+    async with opened(replace(etcd.options(), endpoints=(Endpoint("127.0.0.1", relay.port),))) as store:
+        await fill(store)
+        async with following(store) as follower:
+            relay.swallow()
+            await change_all(etcd)
+            await until(lambda: not store.health().current)
+            with pytest.raises(Unavailable):
+                await store.get(node("a").key)
+            relay.forward()
+            await follower.until("a", "c", "d")
+            await follower.until_equal(store)
+    await relay.stop()
+
+
+async def test_black_hole_with_another_endpoint(etcd: Etcd) -> None:
+    relay = Relay(etcd.port)
+    await relay.start()
+    endpoints = (Endpoint("127.0.0.1", relay.port), Endpoint("127.0.0.1", free_port()), etcd.endpoint)
+    async with opened(replace(etcd.options(), endpoints=endpoints)) as store:
+        await fill(store)
+        async with following(store) as follower:
+            relay.swallow()
+            await change_all(etcd)
+            await follower.until("a", "c", "d")
+            await follower.until_equal(store)
+            assert store.health().endpoint == str(etcd.endpoint)
+    await relay.stop()
+
+
+async def test_first_endpoint_is_down_from_the_start(etcd: Etcd) -> None:
+    endpoints = (Endpoint("127.0.0.1", free_port()), etcd.endpoint)
+    async with opened(replace(etcd.options(), endpoints=endpoints)) as store:
+        await fill(store)
+        assert len((await store.list()).entries) == 3
+
+
+async def test_wiped(etcd: Etcd) -> None:
+    async with opened(etcd.options()) as store:
+        await fill(store)
+        async with following(store) as follower:
+            etcd.kill()
+            await until(lambda: not store.health().current)
+            etcd.wipe()
+            await asyncio.to_thread(etcd.start)
+            await asyncio.to_thread(etcd.put, f"{NODES}a", value("a"))
+            await follower.until("a")
+            await follower.until_equal(store)
+            await asyncio.to_thread(etcd.put, f"{NODES}z", value("z"))
+            await follower.until("a", "z")
+
+
+async def test_watching_starts_before_etcd_does(tmp_path: Path) -> None:
+    etcd = Etcd(tmp_path / "data")
+    async with opened(etcd.options()) as store:
+        with pytest.raises(Unavailable, match="nothing listens there"):
+            await store.list()
+        starting = asyncio.create_task(asyncio.to_thread(etcd.start))
+        try:
+            async with following(store) as follower:
+                await starting
+                await store.create(node("a"))
+                await follower.until("a")
+        finally:
+            await starting
+            etcd.kill()
+
+
+async def test_a_silent_watch_is_kept_while_etcd_answers(etcd: Etcd) -> None:
+    async with opened(etcd.options(replace(FAST, silence=0.2))) as store, following(store):
+        await asyncio.sleep(1.5)
+        assert store.health().current
+        assert store.health().reconnects == 0
+
+
+async def test_comparison_repairs_what_the_watch_lost(etcd: Etcd) -> None:
+    async with opened(etcd.options(replace(FAST, compare_every=0.2, settle=0.05))) as store:
+        await fill(store)
+        async with following(store, Interests(kinds=frozenset({"Node"}))) as follower:
+            watch = store._watches[0]
+            await until(lambda: store.health().current)
+            for watched in watch._watched:
+                watched.next += 3  # as if three revisions had been delivered that never were
+            await change_all(etcd)
+            await follower.until("a", "c", "d")
+            await until(lambda: store.health().repairs >= 1)
+            await follower.until_equal(store)
+
+
+async def test_lost_lease_is_taken_again(etcd: Etcd) -> None:
+    async with opened(etcd.options()) as store, following(store) as follower:
+        hold = await store.hold("n1", ttl=1.0)
+        await follower.until("n1", kind="NodeLease")
+        lease = await asyncio.to_thread(lambda: etcd.control("lease", "list").stdout.split()[-1])
+        await asyncio.to_thread(etcd.control, "lease", "revoke", lease)
+        await follower.until(kind="NodeLease")
+        await follower.until("n1", kind="NodeLease")
+        await until(lambda: hold.held)
+        await hold.release()
+        await follower.until(kind="NodeLease")
+
+
+async def test_liveness_ends_with_its_holder(etcd: Etcd) -> None:
+    async with opened(etcd.options()) as watcher, following(watcher) as follower:
+        async with opened(etcd.options()) as holder:
+            await holder.hold("n1", ttl=1.0)
+            await follower.until("n1", kind="NodeLease")
+            await asyncio.sleep(1.5)
+            assert [key.name for key in follower.view] == ["n1"]
+        await follower.until(kind="NodeLease")
+
+
+async def test_credentials_for_a_cluster_without_users_do_no_harm(etcd: Etcd) -> None:
+    async with opened(replace(etcd.options(), user="root", password="x")) as store:
+        await store.create(node("a"))
+
+
+async def test_tls_to_a_plaintext_server_is_explained(etcd: Etcd) -> None:
+    async with opened(replace(etcd.options(), tls=Tls())) as store:
+        with pytest.raises(Denied, match="does not speak TLS"):
+            await store.list()
