@@ -30,8 +30,7 @@ Without readers there is no log: it is not `based`, nothing is kept, and the fir
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from bgpd.rib.path import Source
 
@@ -43,15 +42,14 @@ SLACK_BATCHES = 256  # a joiner that would walk through more small batches than 
 BATCH_OCTETS = 1 << 17  # a base is cut into batches of about this size
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Whole messages about some prefixes.
+class Segment(NamedTuple):
+    """Whole messages about some prefixes, given as any number of lists.
 
     Goes to every peer except `skip`; or, when `only` is given, to that peer alone.
     """
 
     data: bytes
-    nlri: Sequence[bytes]
+    touched: Sequence[Sequence[bytes]]
     skip: Source | None = None
     only: Source | None = None
 
@@ -74,15 +72,13 @@ class Batch:
         parts: list[bytes] = []
         own, addressed, touched = self.own, self.addressed, self.touched
         offset = 0
-        for segment in segments:
-            touched.append(segment.nlri)
-            data = segment.data
-            if segment.only is not None:
-                addressed[segment.only] = addressed.get(segment.only, b"") + data
+        for data, prefixes, source, only in segments:
+            touched += prefixes
+            if only is not None:
+                addressed[only] = addressed.get(only, b"") + data
                 continue
             parts.append(data)
             end = offset + len(data)
-            source = segment.skip
             if source is not None:
                 ranges = own.get(source)
                 if ranges is None:
@@ -249,8 +245,7 @@ class ExportLog:
         for batch in {c.batch for c in stalled}:
             walker = batch
             while walker.following is not None:
-                for nlri in walker.touched:
-                    touched.update(nlri)
+                touched.update(*walker.touched)
                 walker = walker.following
         if touched:
             start, _, _ = self._chain(self._catch_up(touched), tail)

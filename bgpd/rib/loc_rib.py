@@ -60,12 +60,22 @@ class AdjRibIn:
     (RFC 4724 4.2, RFC 7313 4).
     """
 
-    __slots__ = ("last", "paths", "stale")
+    __slots__ = ("_paths", "backlog", "last", "stale")
 
     def __init__(self) -> None:
-        self.paths: dict[bytes, Path] = {}
+        self._paths: dict[bytes, Path] = {}
+        self.backlog: list[tuple[Path, list[bytes]]] = []
         self.stale: dict[bytes, Path] | None = None
         self.last: Path | None = None
+
+    @property
+    def paths(self) -> dict[bytes, Path]:
+        """Item to path. Filled in when first asked for: during a full table nobody asks."""
+        if self.backlog:
+            for path, items in self.backlog:
+                self._paths.update(dict.fromkeys(items, path))
+            self.backlog = []
+        return self._paths
 
 
 class LocRib:
@@ -121,9 +131,8 @@ class LocRib:
             and (not self._candidates or self._candidates.keys().isdisjoint(items))
             and (not self._before or self._before.keys().isdisjoint(items))
         ):
-            news = dict.fromkeys(items, path)
-            known.update(news)
-            adj.paths.update(news)
+            known.update(dict.fromkeys(items, path))
+            adj.backlog.append((path, items))
             fresh = self._fresh
             last = fresh[-1] if fresh else None
             if last is not None and last.path is path and raw and 0 < len(last.raw) < MERGED_OCTETS:

@@ -11,13 +11,16 @@ they occur does it decode anything.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bgpd.rib.path import DEFAULT_LOCAL_PREF, Path, SourceKind
-from bgpd.wire.attributes import AttributeSet, for_old_speaker, rewrite
+from bgpd.wire.attributes import NEXT_HOP_BIT, AttributeSet, for_old_speaker, rewrite
 from bgpd.wire.iana import AttributeCode, SegmentType, WellKnownCommunity
 from bgpd.wire.nlri import IPV4_UNICAST, Family
 
 _COMMUNITIES_BIT = 1 << AttributeCode.COMMUNITIES
+_REFLECTION_BITS = 1 << AttributeCode.ORIGINATOR_ID | 1 << AttributeCode.CLUSTER_LIST
+_WELL_KNOWN = b"\xff\xff\xff"  # how NO_EXPORT, NO_ADVERTISE and NO_EXPORT_SUBCONFED begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +47,11 @@ class Target:
     long_lived: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Advert:
-    """A path as it is sent: path attributes without MP_REACH_NLRI, and the next hop."""
+class Advert(NamedTuple):
+    """A path as it is sent: path attributes without MP_REACH_NLRI, and the next hop.
+
+    `next_hop` is empty where NEXT_HOP is among the attributes.
+    """
 
     attributes: bytes
     next_hop: bytes
@@ -140,14 +145,22 @@ def export_to(target: Target, speaker: Speaker, family: Family) -> Export:
 
     def export(path: Path) -> Advert | None:
         attributes, source = path.attributes, path.source
-        if attributes.present & _COMMUNITIES_BIT and _forbidden(attributes, target):
+        received = attributes.raw
+        if (
+            _WELL_KNOWN in received
+            and attributes.present & _COMMUNITIES_BIT
+            and _forbidden(attributes, target)
+        ):
             return None
         if path.long_lived_stale and not target.long_lived:
             return None
         kind = source.kind
         if kind is SourceKind.CLIENT or (kind is SourceKind.NON_CLIENT and client):
             if internal:
-                raw = attributes.reflected(source.bgp_identifier, cluster_id)
+                if attributes.present & _REFLECTION_BITS:
+                    raw = attributes.reflected(source.bgp_identifier, cluster_id)
+                else:
+                    raw = b"%b\x80\x09\x04%b\x80\x0a\x04%b" % (received, source.bgp_identifier, cluster_id)
             else:
                 raw = _external(path, target)
         elif kind is SourceKind.NON_CLIENT:
@@ -157,9 +170,9 @@ def export_to(target: Target, speaker: Speaker, family: Family) -> Export:
         elif attributes.local_pref is None:
             raw = attributes.rewritten({AttributeCode.LOCAL_PREF: local_pref})
         else:
-            raw = attributes.raw
+            raw = received
         if plain:
-            return Advert(raw, attributes.next_hop)
+            return Advert(raw, b"" if attributes.present & NEXT_HOP_BIT else attributes.next_hop)
         return _adapted(raw, attributes.next_hop, target, family)
 
     return export

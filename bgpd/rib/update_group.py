@@ -15,12 +15,15 @@ from bgpd.rib.export_log import Cursor, ExportLog, Segment
 from bgpd.rib.loc_rib import Changes, LocRib, Run
 from bgpd.rib.path import Path, Source
 from bgpd.rib.reflection import Advert, Export
+from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.messages import HEADER_LENGTH, MARKER
 from bgpd.wire.nlri import IPV4_UNICAST
 from bgpd.wire.update import UnsendableError, encode_updates, encode_withdrawals
 
 MESSAGE_OCTETS = 4096  # RFC 4271 4.1
 _FIXED_OCTETS = HEADER_LENGTH + 4
+# Header and empty withdrawn routes of an UPDATE, by the length of the message.
+_HEADS = [MARKER + size.to_bytes(2, "big") + b"\x02\0\0" for size in range(MESSAGE_OCTETS + 1)]
 
 ExportOfPrefix: TypeAlias = Callable[[bytes, Path], Advert | None]
 
@@ -47,7 +50,6 @@ class UpdateGroup:
         self.export_prefix = export_prefix
         self.max_length = max_length
         self.log = ExportLog(self._snapshot, self._catch_up)
-        self._classic = self.family == IPV4_UNICAST
 
     def join(self, source: Source) -> Cursor:
         """Take in a peer that has nothing yet. Changes taken from the Loc-RIB must have been applied."""
@@ -62,8 +64,8 @@ class UpdateGroup:
         if not self.log.based:
             return
         segments: list[Segment] = []
-        for run in changes.fresh:
-            segments += self._fresh(run)
+        if changes.fresh:
+            segments += self._fresh(changes.fresh)
         superseded = False
         if changes.moved:
             before = len(segments)
@@ -74,7 +76,7 @@ class UpdateGroup:
 
     # From paths to segments
 
-    def _announce(self, path: Path, nlri: list[bytes], raw: bytes = b"") -> Iterator[Segment]:
+    def _announce(self, path: Path, nlri: list[bytes]) -> Iterator[Segment]:
         """Segments that tell everybody but its source of `path`."""
         if self.export_prefix is not None:
             by_advert: dict[Advert, list[bytes]] = {}
@@ -86,42 +88,68 @@ class UpdateGroup:
                 yield self._segment(advert, prefixes, path.source)
             return
         advert = self.export(path)
-        if advert is None:
-            return
-        attributes = advert.attributes
-        size = _FIXED_OCTETS + len(attributes) + len(raw)
-        if raw and self._classic and size <= self.max_length and len(advert.next_hop) == 4:
-            # What came as one IPv4 field goes out as one: nothing is encoded but the header.
-            length = len(attributes)
-            yield Segment(
-                b"%b%c%c\x02\0\0%c%c%b%b"
-                % (MARKER, size >> 8, size & 255, length >> 8, length & 255, attributes, raw),
-                nlri,
-                path.source,
-            )
-        else:
+        if advert is not None:
             yield self._segment(advert, nlri, path.source)
 
     def _segment(self, advert: Advert, nlri: list[bytes], skip: Source) -> Segment:
+        return Segment(b"".join(self._messages(advert, nlri)), (nlri,), skip)
+
+    def _messages(self, advert: Advert, nlri: list[bytes]) -> list[bytes]:
         """What does not fit into a message is withdrawn instead (RFC 8654 4)."""
+        attributes, next_hop = advert
         try:
-            messages = encode_updates(self.family, advert.attributes, advert.next_hop, nlri, self.max_length)
+            return encode_updates(
+                self.family,
+                attributes,
+                next_hop or AttributeSet.of(attributes).next_hop,
+                nlri,
+                self.max_length,
+            )
         except UnsendableError:
-            messages = encode_withdrawals(self.family, nlri, self.max_length)
-        return Segment(b"".join(messages), nlri, skip)
+            return encode_withdrawals(self.family, nlri, self.max_length)
 
     def _withdrawal(
         self, nlri: Sequence[bytes], skip: Source | None = None, only: Source | None = None
     ) -> Segment:
-        return Segment(b"".join(encode_withdrawals(self.family, nlri, self.max_length)), nlri, skip, only)
+        data = b"".join(encode_withdrawals(self.family, nlri, self.max_length))
+        return Segment(data, (nlri,), skip, only)
 
     def _advert(self, nlri: bytes, path: Path | None) -> Advert | None:
         if path is None:
             return None
         return self.export(path) if self.export_prefix is None else self.export_prefix(nlri, path)
 
-    def _fresh(self, run: Run) -> Iterable[Segment]:
-        return self._announce(run.path, run.nlri, run.raw)
+    def _fresh(self, runs: list[Run]) -> Iterator[Segment]:
+        """Runs of one source after another make one segment.
+
+        The hot path of a full table: what came as one IPv4 field goes out as one, and nothing but the
+        header is encoded.
+        """
+        if self.export_prefix is not None:
+            for run in runs:
+                yield from self._announce(run.path, run.nlri)
+            return
+        export, classic = self.export, self.family == IPV4_UNICAST
+        parts: list[bytes] = []
+        touched: list[list[bytes]] = []
+        current = runs[0].path.source
+        for run in runs:
+            path, nlri, raw = run.path, run.nlri, run.raw
+            if path.source is not current:
+                yield Segment(b"".join(parts), touched, current)
+                parts, touched, current = [], [], path.source
+            advert = export(path)
+            if advert is None:
+                continue
+            attributes, next_hop = advert
+            length = len(attributes)
+            size = _FIXED_OCTETS + length + len(raw)
+            if raw and classic and size <= MESSAGE_OCTETS and not next_hop:
+                parts += (_HEADS[size], length.to_bytes(2, "big"), attributes, raw)
+            else:
+                parts += self._messages(advert, nlri)
+            touched.append(nlri)
+        yield Segment(b"".join(parts), touched, current)
 
     def _moved(self, moved: dict[bytes, tuple[Path | None, Path | None]]) -> Iterator[Segment]:
         announced: dict[tuple[Advert, Source], list[bytes]] = {}
@@ -210,8 +238,9 @@ class AddPathGroup(UpdateGroup):
                     break
         return tuple(wanted)
 
-    def _fresh(self, run: Run) -> Iterable[Segment]:
-        return self._told_anew(run.nlri)
+    def _fresh(self, runs: list[Run]) -> Iterator[Segment]:
+        for run in runs:
+            yield from self._told_anew(run.nlri)
 
     def _moved(self, moved: dict[bytes, tuple[Path | None, Path | None]]) -> Iterator[Segment]:
         yield from self._told_anew(moved)

@@ -20,23 +20,23 @@ class Store:
 
     def snapshot(self) -> Iterator[Segment]:
         for key, (value, skip) in sorted(self.state.items(), key=lambda item: item[1][1].address):
-            yield Segment(b"%b=%b;" % (key, value), [key], skip)
+            yield Segment(b"%b=%b;" % (key, value), ([key],), skip)
 
     def catch_up(self, touched: set[bytes]) -> Iterator[Segment]:
         for key in touched:
             if key in self.state:
                 value, skip = self.state[key]
-                yield Segment(b"%b=%b;" % (key, value), [key], skip)
-                yield Segment(b"%b=;" % key, [key], only=skip)
+                yield Segment(b"%b=%b;" % (key, value), ([key],), skip)
+                yield Segment(b"%b=;" % key, ([key],), only=skip)
             else:
-                yield Segment(b"%b=;" % key, [key])
+                yield Segment(b"%b=;" % key, ([key],))
 
     def put(self, key: bytes, value: bytes, by: Source) -> None:
         before = self.state.get(key)
         self.state[key] = value, by
-        segments = [Segment(b"%b=%b;" % (key, value), [key], by)]
+        segments = [Segment(b"%b=%b;" % (key, value), ([key],), by)]
         if before is not None and before[1] is not by:
-            segments.append(Segment(b"%b=;" % key, [key], only=by))
+            segments.append(Segment(b"%b=;" % key, ([key],), only=by))
         self.log.append(segments, before is not None)
 
     def expected(self, reader: Source) -> dict[bytes, bytes]:
@@ -70,9 +70,10 @@ def test_a_peer_is_not_sent_its_own() -> None:
     store, one, two = Store(), source(1), source(2)
     cursor = store.log.join(one)
     store.log.append(
-        [Segment(b"a;", [b"a"], two), Segment(b"b;", [b"b"], one), Segment(b"c;", [b"c"], two)], False
+        [Segment(b"a;", ([b"a"],), two), Segment(b"b;", ([b"b"],), one), Segment(b"c;", ([b"c"],), two)],
+        False,
     )
-    store.log.append([Segment(b"d;", [b"d"], one)], False)
+    store.log.append([Segment(b"d;", ([b"d"],), one)], False)
     assert b"".join(cursor.take(1000)) == b"a;c;"
     assert not cursor.behind
 
@@ -80,7 +81,7 @@ def test_a_peer_is_not_sent_its_own() -> None:
 def test_an_addressed_segment_reaches_one_peer_after_all_others() -> None:
     store, one, two = Store(), source(1), source(2)
     first, second = store.log.join(one), store.log.join(two)
-    store.log.append([Segment(b"only;", [b"k"], only=one), Segment(b"all;", [b"k"])], True)
+    store.log.append([Segment(b"only;", ([b"k"],), only=one), Segment(b"all;", ([b"k"],))], True)
     assert b"".join(first.take(1000)) == b"all;only;"
     assert b"".join(second.take(1000)) == b"all;"
 
