@@ -51,6 +51,11 @@ class Answer:
             return f"{data['foreign']} foreign prefixes, {data['altered']} altered attributes"
         if data.get("inexact"):
             return f"{data['inexact']} clients inexact: {data['missing']} missing, {data['surplus']} too many"
+        if "differing" in data and not data.get("late"):
+            return (
+                f"receivers hold {data['held']} of {data['prefixes']} prefixes, "
+                f"{data['differing']} of them other routes than the first"
+            )
         return f"> {self.seconds:.0f} s ({data['established']} up, {data['exact']} of {data['due']} exact)"
 
 
