@@ -74,7 +74,8 @@ def interop() -> Iterator[Interop]:
                 "routerId": "10.255.255.254",
                 "clusterId": "10.255.255.254",
                 "listen": {"address": "10.1.0.1"},
-                "clients": [{"prefix": "10.1.0.0/24"}],
+                # FRR, left by a peer that restarts, waits for it to connect until its restart time is over.
+                "clients": [{"prefix": "10.1.0.0/24", "gracefulRestartTime": 5}],
                 "http": {"port": Reflector.port},
             },
         )
