@@ -35,7 +35,9 @@ exactly one connection whatever the timing, and are the RFC's wherever it is una
 
 Idle hold grows whenever the last connection of a peer ends in Idle, whatever ended it (RFC 4271 spares some
 ends; a peer that answers every OPEN with "unsupported version" would then be tried without pause). The loser
-of a collision is not the last one and counts for nothing.
+of a collision is not the last one and counts for nothing. A peer that refuses us (Cease 6/5 or 6/7) is in
+idle hold itself or has another connection: that is no flap, and we listen and retry by ConnectRetryTimer;
+were we to go Idle too, two peers could refuse each other in turn for ever.
 """
 
 from dataclasses import dataclass
@@ -79,6 +81,17 @@ class SessionEvent(NamedTuple):
 PeerEvent = ConnectRequested | ConnectCancelled | SessionEvent
 
 _COLLISION = (ErrorCode.CEASE, CeaseSubcode.CONNECTION_COLLISION_RESOLUTION)
+
+
+_REJECTED = (ErrorCode.CEASE, CeaseSubcode.CONNECTION_REJECTED)
+
+
+def _is_not_now(closed: Closed) -> bool:
+    """The peer refused the connection for a reason of its own: idle hold, or it has another one."""
+    last = closed.received
+    return (
+        last is not None and not closed.established and (last.code, last.subcode) in (_REJECTED, _COLLISION)
+    )
 
 
 def _lost_collision(closed: Closed) -> bool:
@@ -422,13 +435,14 @@ class Peer:
             self._keep_trying(now)
             return
         if session.state is State.IDLE:
-            if self._idle_hold is None:
+            not_now = _is_not_now(closed) and self._idle_hold is None
+            if not not_now and self._idle_hold is None:
                 self._flaps += 1
             self._cancel_attempt()
             self._timers.stop()
             self._lone = State.IDLE
             if self.enabled:
-                self._feed(Input.AUTOMATIC_START_DAMPED, now)
+                self._feed(Input.AUTOMATIC_START_PASSIVE if not_now else Input.AUTOMATIC_START_DAMPED, now)
         else:
             self._keep_trying(now)
 

@@ -184,12 +184,20 @@ def test_a_peer_that_refuses_every_open_is_not_tried_without_pause() -> None:
     assert found.next_timer() == NOW + 1
 
 
-def test_a_peer_that_answers_every_connection_with_collision_is_not_tried_without_pause() -> None:
-    found = peer(tolerated_flaps=0)
+@pytest.mark.parametrize(
+    "subcode", [CeaseSubcode.CONNECTION_REJECTED, CeaseSubcode.CONNECTION_COLLISION_RESOLUTION]
+)
+def test_a_peer_that_refuses_us_for_now_finds_us_listening_and_is_tried_again_later(
+    subcode: CeaseSubcode,
+) -> None:
+    found = peer(tolerated_flaps=0, connect_retry_time=5)
     session = found.connected(requested(found), NOW)
     assert session is not None
-    found.receive_data(session, encode(Notification(6, 7)), NOW)
-    assert at(found) is State.IDLE
+    found.receive_data(session, encode(Notification(6, subcode)), NOW)
+    assert at(found) is State.ACTIVE
+    assert found.next_timer() == NOW + 5
+    assert found.flaps == 0
+    assert isinstance(found.accepted(NOW), Session)
 
 
 def test_an_idle_hold_is_jittered() -> None:
