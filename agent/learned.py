@@ -33,6 +33,7 @@ from bgpd.wire.update import Reach, UpdateDecoder
 FAMILIES = (IPV4_UNICAST, IPV6_UNICAST)
 _DEFAULT_ROUTE = b"\0"
 _QUIET = 5.0  # seconds after which a peer that sends no End-of-RIB is taken to have told everything
+_REFRESHED = 10.0  # seconds a route refresh may take; a peer with nothing to say may not answer at all
 _HARD_RESET = "(6,9)"
 
 
@@ -125,7 +126,8 @@ class Learned:
         peer.source.bgp_identifier = remote.bgp_identifier
         peer.source.asn = remote.asn
         says_end = negotiated.enhanced_refresh if adopted else negotiated.graceful_restart is not None
-        peer.sync_by = now + (self._sync_wait if says_end else _QUIET)
+        patience = min(self._sync_wait, _REFRESHED) if adopted else self._sync_wait
+        peer.sync_by = now + (patience if says_end else min(patience, _QUIET))
         peer.awaited = set(negotiated.families) & set(FAMILIES)
         peer.ended = set()
         if adopted:

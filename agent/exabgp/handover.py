@@ -5,7 +5,8 @@ the process stops reading. The agent must be free to crash, restart and be upgra
 process. This program is: small, standard library only (it is run with ``-I -S``), and long-lived. It
 listens on a unix socket; the agent that connects is sent both descriptors (SCM_RIGHTS) and from then on
 owns the pipes without an extra hop. When the agent's end of the socket closes, this program reads
-ExaBGP's events again and drops them, so that ExaBGP never blocks, until the next agent connects.
+ExaBGP's events again and drops them, so that ExaBGP never blocks, until the next agent connects. (It waits a
+moment for the first, so that the agent that started ExaBGP hears it from its first word.)
 
 Dropping is safe for routes (the next agent asks every peer for a route refresh) but not for the two
 OPEN messages of a session, which are sent once. Those, and the last state of each peer, are remembered
@@ -25,7 +26,9 @@ import re
 import select
 import socket
 import sys
+import time
 
+FIRST_WAIT = 3.0  # seconds; what ExaBGP says meanwhile fits into the pipe
 PIPE_SIZE = 1 << 20  # octets; what F_SETPIPE_SZ grants everyone
 GREETING = b"cairn-handover 1\n"
 _EVENTS, _COMMANDS = 0, 1
@@ -61,6 +64,8 @@ class Handover:
         os.chmod(path, 0o600)  # noqa: PTH101
         self.listener.listen(4)
         self.agent: socket.socket | None = None
+        self.begun = time.monotonic()
+        self.awaited = True  # no agent has come yet
         self.kept: dict[bytes, bytes] = {}
         self.tail = b""  # of ExaBGP's events, after the last newline
         self.told = b""  # of the agent's own lines
@@ -73,13 +78,20 @@ class Handover:
     def run(self) -> None:
         while True:
             poll = select.poll()
+            timeout = None
             if self.agent is None:
-                poll.register(_EVENTS, select.POLLIN)
+                # The agent that started ExaBGP is about to come: it shall miss nothing.
+                waited = time.monotonic() - self.begun
+                if self.awaited and waited < FIRST_WAIT:
+                    timeout = (FIRST_WAIT - waited) * 1000
+                else:
+                    poll.register(_EVENTS, select.POLLIN)
+                poll.register(_COMMANDS, 0)
                 poll.register(self.listener, select.POLLIN)
             else:
                 poll.register(self.agent, select.POLLIN)
                 poll.register(_COMMANDS, 0)  # POLLERR: ExaBGP, the reader, is gone
-            for descriptor, event in poll.poll():
+            for descriptor, event in poll.poll(timeout):
                 if descriptor == _COMMANDS and event & (select.POLLERR | select.POLLNVAL):
                     return
                 if descriptor == _EVENTS:
@@ -113,6 +125,7 @@ class Handover:
             return
         self.tail = self.told = b""
         self.agent = agent
+        self.awaited = False
 
     def listen_to_agent(self) -> None:
         assert self.agent is not None

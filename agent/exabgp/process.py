@@ -20,7 +20,6 @@ import os
 import pwd
 import shlex
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -57,7 +56,6 @@ class Process:
         self.digest = ""
         self._environment = environment or {}
         self._pidfd = -1
-        self._child: subprocess.Popen[bytes] | None = None
         self.ended = asyncio.Event()
 
     @property
@@ -101,7 +99,7 @@ class Process:
         with contextlib.suppress(FileNotFoundError):
             self.socket.unlink()
         log = self.directory / "exabgp.log"
-        mode = "wb" if log.exists() and log.stat().st_size > _LOG_LIMIT else "ab"
+        anew = log.exists() and log.stat().st_size > _LOG_LIMIT
         # The settings that make ExaBGP ours: no pipes of its command line, acknowledgements, and an end
         # when the API process is lost for good rather than peers stopped one by one.
         environment = {key: value for key, value in os.environ.items() if not key.startswith("exabgp")} | {
@@ -116,17 +114,19 @@ class Process:
             "exabgp.log.short": "true",
             **self._environment,
         }
-        with log.open(mode) as output:
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", "exabgp", "server", str(self.directory / "exabgp.conf")],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=environment,
-                cwd="/",
-                start_new_session=True,
-            )
-        self._watch(self._child.pid)
+        flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if anew else os.O_APPEND)
+        pid = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-m", "exabgp", "server", str(self.directory / "exabgp.conf")],
+            environment,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o600),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsid=True,
+        )
+        self._watch(pid)
         self.remember()
 
     def _watch(self, pid: int) -> None:
@@ -142,9 +142,8 @@ class Process:
 
     def _gone(self) -> None:
         self.close()
-        if self._child is not None:
-            self._child.wait()
-            self._child = None
+        with contextlib.suppress(ChildProcessError):  # another agent's child
+            os.waitpid(self.pid, 0)
         self.ended.set()
 
     def send(self, number: signal.Signals) -> None:

@@ -96,13 +96,15 @@ class Speaker:
         self.process = Process(directory, environment)
         self.outbox = Outbox(window, limit)
         self.restarts = 0
+        self.attachments = 0  # to the present process
         self.attached = False
         self.last_error = ""
         self._channel: Channel | None = None
         self._marked = False
         self._learning = False
         self._states: dict[str, bool] = {}
-        self._reported: set[str] = set()  # peers the listener believes up
+        self._reported: dict[str, Sequence[str]] = {}  # peers the listener believes up, and their families
+        self._witnessed: set[str] = set()  # peers that came up while we were still learning
         self._opens: dict[tuple[str, bool], str] = {}  # (peer, sent) → the line
         self._cache: dict[str, list[str]] = {}
         self._lost = asyncio.Event()
@@ -150,6 +152,7 @@ class Speaker:
 
     async def _live(self) -> None:
         """One process from adoption or start to its end."""
+        self.attachments = 0
         if not self.process.running:
             adopted = self.process.adopt()
             if adopted and self.process.digest != self.process.digest_of(self.configuration):
@@ -169,6 +172,8 @@ class Speaker:
             try:
                 await asyncio.wait((attaching, ending), return_when=asyncio.FIRST_COMPLETED)
                 if not attaching.done():
+                    if self.attachments:
+                        return
                     raise ExaBGPError("exabgp ended at once")
                 self._attached(channel, attaching.result())
                 await self._watch(ending)
@@ -192,6 +197,7 @@ class Speaker:
             lost.cancel()
 
     def _attached(self, channel: Channel, kept: list[str]) -> None:
+        self.attachments += 1
         self._channel = channel
         self.attached = True
         self._heard = asyncio.get_running_loop().time()
@@ -220,6 +226,7 @@ class Speaker:
         self.attached = False
         self.outbox.restarted()
         self._states.clear()
+        self._witnessed.clear()
         if not self.process.running:
             self._opens.clear()
             for peer in sorted(self._reported):
@@ -281,10 +288,12 @@ class Speaker:
             self._opens.pop((change.peer, True), None)
             self._opens.pop((change.peer, False), None)
             self._down(change.peer, change.reason)
-        elif not self._learning:
+        else:
+            if change.peer in self._reported:
+                self._down(change.peer, "reconnected unseen")
+            if self._learning:
+                self._witnessed.add(change.peer)
             self._up(change.peer, adopted=False)
-        elif change.peer in self._reported:
-            self._down(change.peer, "reconnected unseen")
 
     def _up(self, peer: str, adopted: bool) -> None:
         opens = [parse(self._opens.get((peer, sent), "")) for sent in (True, False)]
@@ -295,13 +304,15 @@ class Speaker:
             self.outbox.request(f"neighbor {peer} teardown {_ADMINISTRATIVE_RESET}")
             return
         families = self.listener.session_up(peer, sent.body, received.body, adopted)
-        self._reported.add(peer)
-        self.outbox.session_up(peer, families)
+        self._reported[peer] = families
+        if not self._learning:
+            self.outbox.session_up(peer, families)
 
     def _down(self, peer: str, reason: str) -> None:
         self.outbox.session_down(peer)
+        self._witnessed.discard(peer)
         if peer in self._reported:
-            self._reported.discard(peer)
+            del self._reported[peer]
             self.listener.session_down(peer, reason)
 
     def _answered(self, done: bool) -> None:
@@ -323,8 +334,11 @@ class Speaker:
         if command is not None and command.text == _SHOW_PEERS and self._learning:
             self._learning = False
             for peer, up in list(self._states.items()):
-                if up and peer in self.peers:
+                if up and peer in self._witnessed and peer in self._reported:
+                    self.outbox.session_up(peer, self._reported[peer])
+                elif up and peer in self.peers:
                     self._up(peer, adopted=True)
+            self._witnessed.clear()
             for peer in sorted(self._reported):
                 if not self._states.get(peer):
                     self._down(peer, "went down unseen")

@@ -31,13 +31,21 @@ def nlri(text: str) -> bytes:
 
 def test_a_single_gateway() -> None:
     route = unicast(Hop(bytes((10, 0, 0, 2)), 3))
-    data = pack(message.RTM_NEWROUTE, message.NLM_F_CREATE, 7, socket.AF_INET, nlri("10.1.0.0/26"), PLACE, route)
+    data = pack(
+        message.RTM_NEWROUTE, message.NLM_F_CREATE, 7, socket.AF_INET, nlri("10.1.0.0/26"), PLACE, route
+    )
     decoded = oracle(data)
     assert decoded["header"]["length"] == len(data)
     assert decoded["header"]["sequence_number"] == 7
     assert decoded["header"]["flags"] == message.NLM_F_REQUEST | message.NLM_F_CREATE
     assert (decoded["dst_len"], decoded["proto"], decoded["type"], decoded["scope"]) == (26, 81, 1, 0)
-    for name, value in (("dst", "10.1.0.0"), ("gateway", "10.0.0.2"), ("oif", 3), ("priority", 1024), ("table", 254)):
+    for name, value in (
+        ("dst", "10.1.0.0"),
+        ("gateway", "10.0.0.2"),
+        ("oif", 3),
+        ("priority", 1024),
+        ("table", 254),
+    ):
         assert decoded.get(name) == value
 
 

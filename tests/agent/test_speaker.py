@@ -1,0 +1,317 @@
+"""A real ExaBGP, fed at full speed, against what a real BIRD has in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Address, ip_address
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from agent.exabgp.adj_rib_out import Refused
+from agent.exabgp.process import run_line
+from agent.exabgp.speaker import Speaker
+from bgpd.plan.model import Peering, PeeringKind
+from bgpd.plan.policy import ExportPolicy, ExportRules, ImportPolicy
+from bgpd.render.exabgp import configuration
+from bgpd.wire.iana import MessageType
+from bgpd.wire.messages import decode
+from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST
+from tests.agent.ground import (
+    Bird,
+    eventually,
+    exabgp_pid,
+    free_port,
+    kill_api_process,
+    kill_exabgp,
+    needs_bird,
+    python,
+    short_directory,
+)
+
+pytestmark = needs_bird
+ASN = 65000
+FAMILIES = ("ipv4 unicast", "ipv6 unicast")
+
+
+def addresses() -> tuple[str, str]:
+    """Two loopback addresses that no other test run uses."""
+    block = f"127.{100 + os.getpid() // 250 % 100}.{os.getpid() % 250}"
+    return f"{block}.1", f"{block}.2"
+
+
+def bird_configuration(local: str, peer: str, port: int, *, routes: int = 1) -> str:
+    static = "\n".join(f"route 172.16.{n // 256}.{n % 256}/32 blackhole;" for n in range(routes))
+    return f"""
+router id {local};
+log stderr all;
+protocol device {{}}
+protocol static {{ ipv4; {static} }}
+protocol bgp agent {{
+  local {local} port {port} as {ASN};
+  neighbor {peer} as {ASN};
+  multihop; passive on; graceful restart on; graceful restart time 60; enable extended messages on;
+  ipv4 {{ import all; export where source = RTS_STATIC; next hop self; }};
+  ipv6 {{ import all; export none; }};
+}}
+"""
+
+
+def peering(local: str, peer: str, port: int) -> Peering:
+    return Peering(
+        name="bird", kind=PeeringKind.GLOBAL, peer_address=ip_address(peer), peer_port=port,
+        local_address=ip_address(local), local_asn=ASN, peer_asn=ASN, families=(IPV4_UNICAST, IPV6_UNICAST),
+        import_policy=ImportPolicy(), export_policy=ExportPolicy(ExportRules()), reason="a test",
+        graceful_restart=60,
+    )  # fmt: skip
+
+
+class Recorder:
+    """The owner of a speaker, that only writes down."""
+
+    def __init__(self) -> None:
+        self.up: dict[str, bool] = {}
+        self.ups: list[bool] = []
+        self.downs: list[str] = []
+        self.messages: list[tuple[int, bytes]] = []
+        self.refusals: list[Refused] = []
+
+    def session_up(self, peer: str, sent: bytes, received: bytes, adopted: bool) -> Sequence[str]:
+        decode(MessageType.OPEN, sent)
+        decode(MessageType.OPEN, received)
+        self.up[peer] = True
+        self.ups.append(adopted)
+        return FAMILIES
+
+    def session_down(self, peer: str, reason: str) -> None:
+        self.up[peer] = False
+        self.downs.append(reason)
+
+    def message_received(self, peer: str, type: int, body: bytes) -> None:
+        self.messages.append((type, body))
+
+    def refused(self, routes: Refused) -> None:
+        self.refusals.append(routes)
+
+    def progressed(self) -> None: ...
+
+
+class Bench:
+    """BIRD on one side, the directory of an ExaBGP on the other."""
+
+    def __init__(self, directory: Path) -> None:
+        self.local, self.peer = addresses()
+        self.port = free_port()
+        self.run = directory / "run" / "peer"
+        self.bird = Bird(directory, bird_configuration(self.peer, self.local, self.port))
+
+    def text(self) -> str:
+        return configuration(
+            [peering(self.local, self.peer, self.port)],
+            router_id=IPv4Address("10.255.0.1"),
+            helper_command=run_line(self.run),
+            passwords={},
+        )
+
+    @asynccontextmanager
+    async def speaker(self, *, stop: bool = True) -> AsyncIterator[tuple[Speaker, Recorder]]:
+        recorder = Recorder()
+        speaker = Speaker(self.run, self.text(), [self.peer], recorder)
+        task = asyncio.create_task(speaker.run())
+        try:
+            yield speaker, recorder
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            if stop:
+                await speaker.stop()
+            else:
+                speaker.release()
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    with short_directory() as directory:
+        made = Bench(directory)
+        made.bird.start()
+        try:
+            yield made
+        finally:
+            made.bird.stop(signal.SIGKILL)
+            kill_exabgp(made.run)
+
+
+def is_up(recorder: Recorder, address: str) -> Callable[[], bool]:
+    return lambda: recorder.up.get(address, False)
+
+
+def declared(speaker: Speaker, address: str) -> dict[str, int | None]:
+    """What BIRD must have, by our own declarations."""
+    found: dict[str, int | None] = {}
+    for prefix, attributes in speaker.outbox.peer(address).wanted.items():
+        words = attributes.split()
+        found[prefix] = int(words[words.index("med") + 1]) if "med" in words else None
+    return found
+
+
+def random_change(speaker: Speaker, address: str, random: Random) -> None:
+    n = random.randrange(400)
+    prefix = f"10.0.{n // 256}.{n % 256}/32" if n < 300 else f"2001:db8:{n:x}::/64"
+    med = random.choice((None, 0, 4, 9))
+    next_hop = "self" if n < 300 else "2001:db8::1"
+    attributes = None if med is None else f"next-hop {next_hop} med {med}"
+    speaker.outbox.peer(address).want(prefix, attributes)
+
+
+async def test_twenty_thousand_random_changes_at_full_speed_leave_exactly_the_declared_routes(
+    bench: Bench,
+) -> None:
+    random = Random(20)
+    async with bench.speaker() as (speaker, recorder):
+        await eventually(is_up(recorder, bench.peer))
+        for operation in range(20_000):
+            random_change(speaker, bench.peer, random)
+            speaker.push()
+            if operation % 20 == 0:
+                await asyncio.sleep(0)
+        assert await speaker.settle(60)
+        assert not recorder.refusals
+        assert not recorder.downs
+        await eventually(lambda: bench.bird.routes() == declared(speaker, bench.peer), 10)
+
+
+async def test_changes_while_the_session_flaps_end_exact(bench: Bench) -> None:
+    random = Random(7)
+    async with bench.speaker() as (speaker, recorder):
+        await eventually(is_up(recorder, bench.peer))
+        for round_ in range(6):
+            for _ in range(300):
+                random_change(speaker, bench.peer, random)
+                speaker.push()
+                await asyncio.sleep(0)
+            before = len(recorder.downs)
+            bench.bird.ask("restart agent")
+            await eventually(lambda before=before: len(recorder.downs) > before)  # type: ignore[misc]
+            for _ in range(300):
+                random_change(speaker, bench.peer, random)
+                speaker.push()
+            await eventually(is_up(recorder, bench.peer))
+            assert round_ < 6
+        assert await speaker.settle(60)
+        await eventually(lambda: bench.bird.routes() == declared(speaker, bench.peer), 10)
+
+
+async def test_received_updates_arrive_as_the_peer_sent_them(bench: Bench) -> None:
+    async with bench.speaker() as (_, recorder):
+        await eventually(lambda: sum(type == MessageType.UPDATE for type, _ in recorder.messages) >= 3)
+        bodies = [body for type, body in recorder.messages if type == MessageType.UPDATE]
+        assert any(body.endswith(bytes((32, 172, 16, 0, 0))) for body in bodies)
+        assert bytes(4) in bodies  # End-of-RIB
+
+
+async def test_the_next_agent_adopts_exabgp_and_its_session(bench: Bench) -> None:
+    async with bench.speaker(stop=False) as (speaker, recorder):
+        for n in range(50):
+            speaker.outbox.peer(bench.peer).want(f"10.1.0.{n}/32", f"next-hop self med {n}")
+        await eventually(is_up(recorder, bench.peer))
+        assert await speaker.settle(30)
+    pid, since = exabgp_pid(bench.run), bench.bird.established_since()
+    async with bench.speaker() as (speaker, recorder):
+        for n in range(25, 75):
+            speaker.outbox.peer(bench.peer).want(f"10.1.0.{n}/32", f"next-hop self med {n * 2}")
+        await eventually(is_up(recorder, bench.peer))
+        assert recorder.ups == [True]
+        assert await speaker.settle(30)
+        await eventually(lambda: bench.bird.routes() == declared(speaker, bench.peer), 10)
+        assert exabgp_pid(bench.run) == pid
+        assert bench.bird.established_since() == since
+
+
+DYING_AGENT = """
+import asyncio, os, sys
+from pathlib import Path
+from tests.agent.test_speaker import Recorder, Speaker
+async def main():
+    run, text, peer = Path(sys.argv[1]), sys.stdin.read(), sys.argv[2]
+    recorder = Recorder()
+    speaker = Speaker(run, text, [peer], recorder)
+    task = asyncio.create_task(speaker.run())
+    while not recorder.up.get(peer):
+        await asyncio.sleep(0.01)
+    n = 0
+    while True:
+        n += 1
+        speaker.outbox.peer(peer).want(f"10.2.{n // 200 % 200}.{n % 200}/32", f"next-hop self med {n % 5}")
+        speaker.push()
+        print(n, flush=True)
+        await asyncio.sleep(0)
+asyncio.run(main())
+"""
+
+
+async def test_an_agent_killed_in_full_flow_is_replaced_without_the_session_noticing(bench: Bench) -> None:
+    with python(DYING_AGENT, str(bench.run), bench.peer, feed=bench.text()) as dying:
+        await eventually(lambda: len(bench.bird.routes()) > 200)
+        dying.kill()
+    pid, since = exabgp_pid(bench.run), bench.bird.established_since()
+    async with bench.speaker() as (speaker, recorder):
+        speaker.outbox.peer(bench.peer).want("10.3.0.0/24", "next-hop self")
+        await eventually(is_up(recorder, bench.peer))
+        assert recorder.ups == [True]
+        assert await speaker.settle(30)
+        await eventually(lambda: bench.bird.routes() == {"10.3.0.0/24": None}, 10)
+        assert not recorder.refusals
+        assert exabgp_pid(bench.run) == pid
+        assert bench.bird.established_since() == since
+
+
+async def test_a_killed_exabgp_is_restarted_and_graceful_restart_keeps_the_routes(bench: Bench) -> None:
+    async with bench.speaker() as (speaker, recorder):
+        for n in range(100):
+            speaker.outbox.peer(bench.peer).want(f"10.1.0.{n}/32", f"next-hop self med {n % 3}")
+        await eventually(is_up(recorder, bench.peer))
+        assert await speaker.settle(30)
+        expected = declared(speaker, bench.peer)
+        await eventually(lambda: bench.bird.routes() == expected)
+        kill_exabgp(bench.run)
+        await eventually(lambda: not recorder.up[bench.peer])
+        while not recorder.up[bench.peer]:
+            assert bench.bird.routes() == expected  # stale, but there
+            await asyncio.sleep(0.05)
+        speaker.outbox.peer(bench.peer).want("10.1.0.0/32", None)
+        assert await speaker.settle(30)
+        await eventually(lambda: bench.bird.routes() == declared(speaker, bench.peer))
+        assert speaker.restarts == 1
+
+
+async def test_a_dead_api_process_is_replaced_and_nothing_is_lost(bench: Bench) -> None:
+    async with bench.speaker() as (speaker, recorder):
+        speaker.outbox.peer(bench.peer).want("10.1.0.0/24", "next-hop self med 1")
+        await eventually(is_up(recorder, bench.peer))
+        assert await speaker.settle(30)
+        pid = exabgp_pid(bench.run)
+        kill_api_process(bench.run)
+        speaker.outbox.peer(bench.peer).want("10.1.0.0/24", "next-hop self med 2")
+        speaker.outbox.peer(bench.peer).want("10.1.1.0/24", "next-hop self")
+        await eventually(lambda: len(recorder.ups) == 2)
+        assert await speaker.settle(30)
+        await eventually(lambda: bench.bird.routes() == {"10.1.0.0/24": 2, "10.1.1.0/24": None})
+        assert exabgp_pid(bench.run) == pid
+        assert not recorder.downs
+
+
+async def test_a_refused_route_is_reported_and_the_others_arrive(bench: Bench) -> None:
+    async with bench.speaker() as (speaker, recorder):
+        speaker.outbox.peer(bench.peer).want("10.1.0.0/24", "next-hop nowhere")
+        speaker.outbox.peer(bench.peer).want("10.1.1.0/24", "next-hop self")
+        await eventually(is_up(recorder, bench.peer))
+        await eventually(lambda: bool(recorder.refusals))
+        assert await speaker.settle(30)
+        await eventually(lambda: bench.bird.routes() == {"10.1.1.0/24": None})
