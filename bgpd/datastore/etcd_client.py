@@ -291,7 +291,10 @@ def _tls_remedy(tls: Tls, details: str) -> str:
         return "it does not accept our client certificate; check ETCD_CERT_FILE and ETCD_KEY_FILE"
     if "certificate" in details and ("required" in details or "bad" in details or "unknown" in details):
         return "it does not accept our client certificate; check ETCD_CERT_FILE and ETCD_KEY_FILE"
-    return "no TLS connection could be made; check ETCD_CA_CERT_FILE, ETCD_CERT_FILE and ETCD_KEY_FILE"
+    return (
+        "no TLS connection could be made; check ETCD_CERT_FILE and ETCD_KEY_FILE, and whether it does speak TLS "
+        "(if not, say etcd:// or http://)"
+    )
 
 
 def _read(path: Path, name: str) -> bytes:

@@ -106,6 +106,7 @@ class EtcdWatch:
                 if not listed:
                     batch = self._adopt(await list_layout(self._client, self._layout), first=not first)
                     listed = first = True
+                    self.report.reason = "listed, not watching yet"
                     resumed = False
                     if batch.first or batch.items:
                         yield batch

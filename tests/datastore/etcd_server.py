@@ -123,6 +123,8 @@ class Relay:
         self._target = target
         self._open = asyncio.Event()
         self._open.set()
+        self._answers = asyncio.Event()
+        self._answers.set()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -132,9 +134,14 @@ class Relay:
 
     def swallow(self) -> None:
         self._open.clear()
+        self._answers.clear()
+
+    def swallow_answers(self) -> None:
+        self._answers.clear()
 
     def forward(self) -> None:
         self._open.set()
+        self._answers.set()
 
     async def stop(self) -> None:
         assert self._server is not None
@@ -153,8 +160,8 @@ class Relay:
             back, forth = await asyncio.open_connection("127.0.0.1", self._target)
             try:
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._pump(reader, forth))
-                    group.create_task(self._pump(back, writer))
+                    group.create_task(self._pump(reader, forth, self._open))
+                    group.create_task(self._pump(back, writer, self._answers))
             finally:
                 forth.close()
         except (OSError, ExceptionGroup, asyncio.CancelledError):
@@ -163,9 +170,11 @@ class Relay:
             writer.close()
             self._tasks.discard(task)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, open: asyncio.Event
+    ) -> None:
         while data := await reader.read(65536):
-            await self._open.wait()
+            await open.wait()
             writer.write(data)
             await writer.drain()
         raise ConnectionResetError

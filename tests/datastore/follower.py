@@ -39,7 +39,7 @@ class Follower:
                 if self.view.pop(change.key, None) is None:
                     self.complaints.append(f"{change.key} deleted, but it was not there")
             else:
-                if before is not None and before.revision == change.entry.revision:
+                if before == change.entry:
                     self.complaints.append(f"{change.key} told twice")
                 self.view[change.key] = change.entry
 

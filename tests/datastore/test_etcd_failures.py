@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bgpd.datastore import Datastore, Denied, Interests, Unavailable
+from bgpd.datastore import Conflict, Datastore, Denied, Interests, Unavailable, etcd_watch
 from bgpd.datastore.etcd_options import Endpoint, EtcdOptions, Tls
 from bgpd.datastore.etcd_store import EtcdStore
+from bgpd.datastore.etcd_watch import EtcdWatch
 from tests.datastore.etcd_server import FAST, Etcd, Relay, free_port, needs_etcd
 from tests.datastore.follower import following, node, until
 
@@ -60,6 +62,7 @@ async def test_killed_and_restarted(etcd: Etcd) -> None:
     async with opened(etcd.options()) as store:
         await fill(store)
         async with following(store) as follower:
+            await until(lambda: store.health().current)
             etcd.kill()
             await until(lambda: not store.health().current)
             assert store.health().reason.startswith(f"etcd at {etcd.endpoint}: ")
@@ -80,6 +83,7 @@ async def test_killed_and_compacted_before_we_are_back(etcd: Etcd) -> None:
     async with opened(replace(etcd.options(timing), endpoints=(Endpoint("127.0.0.1", relay.port),))) as store:
         await fill(store)
         async with following(store) as follower:
+            await until(lambda: store.health().current)
             relay.swallow()
             await change_all(etcd)
             await asyncio.to_thread(etcd.compact)
@@ -96,6 +100,7 @@ async def test_frozen_for_a_while(etcd: Etcd) -> None:
     async with opened(etcd.options()) as store:
         await fill(store)
         async with following(store) as follower:
+            await until(lambda: store.health().current)
             etcd.signal(signal.SIGSTOP)
             await until(lambda: not store.health().current)
             await until(lambda: store.health().reconnects >= 2)
@@ -111,6 +116,7 @@ async def test_black_hole(etcd: Etcd) -> None:
     async with opened(replace(etcd.options(), endpoints=(Endpoint("127.0.0.1", relay.port),))) as store:
         await fill(store)
         async with following(store) as follower:
+            await until(lambda: store.health().current)
             relay.swallow()
             await change_all(etcd)
             await until(lambda: not store.health().current)
@@ -129,6 +135,7 @@ async def test_black_hole_with_another_endpoint(etcd: Etcd) -> None:
     async with opened(replace(etcd.options(), endpoints=endpoints)) as store:
         await fill(store)
         async with following(store) as follower:
+            await until(lambda: store.health().current)
             relay.swallow()
             await change_all(etcd)
             await follower.until("a", "c", "d")
@@ -148,6 +155,7 @@ async def test_wiped(etcd: Etcd) -> None:
     async with opened(etcd.options()) as store:
         await fill(store)
         async with following(store) as follower:
+            await until(lambda: store.health().current)
             etcd.kill()
             await until(lambda: not store.health().current)
             etcd.wipe()
@@ -226,5 +234,89 @@ async def test_credentials_for_a_cluster_without_users_do_no_harm(etcd: Etcd) ->
 
 async def test_tls_to_a_plaintext_server_is_explained(etcd: Etcd) -> None:
     async with opened(replace(etcd.options(), tls=Tls())) as store:
-        with pytest.raises(Denied, match="does not speak TLS"):
+        with pytest.raises(Denied, match="speak TLS"):
             await store.list()
+
+
+def endpoint(namespace: str, name: str) -> str:
+    return f"/calico/resources/v3/projectcalico.org/workloadendpoints/{namespace}/{name}"
+
+
+async def test_an_agent_is_not_sent_other_nodes_endpoints(
+    etcd: Etcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received: list[bytes] = []
+    apply = EtcdWatch._apply
+
+    def spy(self: EtcdWatch, watched: Any, events: Any) -> Any:
+        received.extend(event.kv.key for event in events)
+        return apply(self, watched, events)
+
+    monkeypatch.setattr(EtcdWatch, "_apply", spy)
+    ours = Interests(kinds=frozenset({"WorkloadEndpoint"}), node="a")
+    body = '{"spec":{"node":"%s","orchestrator":"k8s","pod":"p","endpoint":"e","interfaceName":"cali1"}}'
+    await asyncio.to_thread(etcd.put, endpoint("old", "b-k8s-p-e"), body % "b")
+    async with opened(etcd.options()) as store, following(store, ours) as follower:
+        await until(lambda: store.health().current)
+        for name, other in (("b-k8s-q-e", "b"), ("b-k8s-r-e", "b"), ("a--b-k8s-p-e", "a-b")):
+            await asyncio.to_thread(etcd.put, endpoint("old", name), body % other)
+        await asyncio.to_thread(etcd.put, endpoint("new", "b-k8s-p-e"), body % "b")
+        await asyncio.to_thread(etcd.put, endpoint("new", "a-k8s-p-e"), body % "a")
+        await follower.until("a-k8s-p-e", kind="WorkloadEndpoint")
+        await asyncio.to_thread(etcd.put, endpoint("new", "b-k8s-q-e"), body % "b")
+        await asyncio.to_thread(etcd.delete, endpoint("new", "a-k8s-p-e"))
+        await follower.until(kind="WorkloadEndpoint")
+    sent = [key.decode().rpartition("workloadendpoints/")[2] for key in received]
+    # Of other nodes only the one endpoint that revealed a namespace; what a split repeats is not told twice.
+    assert sent[0] == "new/b-k8s-p-e"
+    assert set(sent[1:]) == {"new/a-k8s-p-e"}
+
+
+async def test_more_namespaces_than_are_watched_one_by_one(
+    etcd: Etcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(etcd_watch, "SPREAD_LIMIT", 3)
+    ours = Interests(kinds=frozenset({"WorkloadEndpoint"}), node="a")
+    body = '{"spec":{"node":"%s","orchestrator":"k8s","pod":"p","endpoint":"e","interfaceName":"cali1"}}'
+    async with opened(etcd.options()) as store, following(store, ours) as follower:
+        for number in range(6):
+            await asyncio.to_thread(etcd.put, endpoint(f"n{number}", "a-k8s-p-e"), body % "a")
+            await asyncio.to_thread(etcd.put, endpoint(f"n{number}", "b-k8s-p-e"), body % "b")
+        await follower.until(*["a-k8s-p-e"] * 6, kind="WorkloadEndpoint")
+        assert store.health().resyncs == 1
+        await asyncio.to_thread(etcd.delete, "--prefix", endpoint("n3", ""))
+        await follower.until(*["a-k8s-p-e"] * 5, kind="WorkloadEndpoint")
+        await follower.until_equal(store, ours)
+
+
+async def test_values_that_are_no_resources(etcd: Etcd) -> None:
+    await asyncio.to_thread(etcd.put, f"{NODES}bad", "{")
+    await asyncio.to_thread(etcd.put, "/calico/resources/v3/projectcalico.org/profiles/x", "{")
+    async with opened(etcd.options()) as store, following(store) as follower:
+        assert [invalid.place for invalid in follower.invalid] == [f"{NODES}bad"]
+        await store.create(node("a", "10.0.0.1/24"))
+        await follower.until("a")
+        await asyncio.to_thread(etcd.put, f"{NODES}a", '{"spec":{"bgp":{"ipv4Address":"nonsense"}}}')
+        await until(lambda: len(follower.invalid) == 2)
+        assert follower.view[node("a").key].resource == node("a", "10.0.0.1/24")  # the last good one
+        await asyncio.to_thread(etcd.put, f"{NODES}a", value("a"))
+        await asyncio.to_thread(etcd.delete, f"{NODES}bad")
+        await until(lambda: len(follower.invalid) == 4)
+        assert [invalid.reason for invalid in follower.invalid[2:]] == [None, None]
+        await follower.until("a")
+
+
+async def test_lost_answer_to_a_write_is_no_conflict(etcd: Etcd) -> None:
+    """The transaction was carried out, its answer swallowed; the repeated one must not report a Conflict."""
+    relay = Relay(etcd.port)
+    await relay.start()
+    endpoints = (Endpoint("127.0.0.1", relay.port), etcd.endpoint)
+    async with opened(replace(etcd.options(), endpoints=endpoints)) as store:
+        await store.list()
+        relay.swallow_answers()
+        created = await store.create(node("a"))
+        assert (await store.get(node("a").key)) is not None
+        assert created.resource == node("a")
+        with pytest.raises(Conflict):
+            await store.create(node("a"))
+    await relay.stop()

@@ -1,0 +1,238 @@
+"""What people and processes do to a directory of files."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from bgpd.datastore import Conflict, DatastoreError, Unavailable
+from bgpd.datastore.directory import DirectoryStore
+from bgpd.datastore.directory_tree import DirectoryTree
+from bgpd.datastore.store import Create, Update, Write
+from bgpd.resources import Key
+from tests.datastore.follower import following, node, until
+
+NODE = (
+    "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {{name: {}}}\n"
+    "spec: {{bgp: {{ipv4Address: {}}}}}\n"
+)
+
+
+def text(name: str, address: str = "10.0.0.1/24") -> str:
+    return NODE.format(name, address)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[DirectoryStore]:
+    store = DirectoryStore(tmp_path, poll=0.02)
+    yield store
+    await store.close()
+
+
+async def test_files_of_all_shapes_in_order(store: DirectoryStore, tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "deep" / "er" / "z.yml").write_text(text("z"))
+    (tmp_path / "many.yaml").write_text(f"# two\n{text('c')}---\n{text('b')}")
+    document = {"apiVersion": "projectcalico.org/v3", "kind": "Node", "metadata": {"name": "a"}}
+    (tmp_path / "one.json").write_text(json.dumps(document))
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "x.yaml").write_text("{")
+    (tmp_path / ".many.yaml.swp").write_text("{")
+    (tmp_path / "notes.txt").write_text("{")
+    snapshot = await store.list()
+    assert [entry.key.name for entry in snapshot.entries] == ["a", "b", "c", "z"]
+    assert snapshot.invalid == ()
+
+
+async def test_broken_file_keeps_the_last_good_content(store: DirectoryStore, tmp_path: Path) -> None:
+    path = tmp_path / "nodes.yaml"
+    path.write_text(text("a") + "---\n" + text("b"))
+    async with following(store) as follower:
+        path.write_text(text("a", "10.0.0.7/24") + "---\n" + text("b") + "  bgp: }\n")
+        await until(lambda: follower.invalid)
+        assert follower.invalid[0].place == "nodes.yaml"
+        assert "nodes.yaml:" in (follower.invalid[0].reason or "")
+        assert sorted(key.name for key in follower.view) == ["a", "b"]
+        assert follower.updates[0].changes == ()
+        with pytest.raises(DatastoreError, match="has to be repaired first"):
+            await store.delete(Key("Node", "a"))
+        path.write_text(text("a", "10.0.0.7/24"))
+        await follower.until("a")
+        assert follower.invalid[-1].reason is None
+    broken_at_first = DirectoryStore(tmp_path)
+    path.write_text("kind: Nod\n")
+    snapshot = await broken_at_first.list()
+    assert snapshot.entries == ()
+    assert "Nod" in (snapshot.invalid[0].reason or "")
+
+
+async def test_duplicates_are_reported_and_the_first_wins(store: DirectoryStore, tmp_path: Path) -> None:
+    (tmp_path / "1.yaml").write_text(text("a", "10.0.0.1/24"))
+    (tmp_path / "2.yaml").write_text(text("a", "10.0.0.2/24"))
+    snapshot = await store.list()
+    assert len(snapshot.entries) == 1
+    assert [invalid.place for invalid in snapshot.invalid] == ["2.yaml"]
+    assert "already given by 1.yaml" in (snapshot.invalid[0].reason or "")
+
+
+async def test_editors_and_checkouts_do_not_flap(store: DirectoryStore, tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text("a"))
+    async with following(store) as follower:
+        for number in range(20):  # as `git checkout`, `vi`, and `>` do it, caught in the act by a fast poll
+            new = text("a", f"10.0.{number}.1/24")
+            match number % 3:
+                case 0:
+                    path.unlink()
+                    path.write_text(new)
+                case 1:
+                    path.rename(tmp_path / "a.yaml~")
+                    path.write_text(new)
+                case _:
+                    with path.open("w") as file:
+                        file.flush()
+                        file.write(new)
+            await follower.until("a")
+            expected = node("a", f"10.0.{number}.1/24")
+            await until(lambda wanted=expected: follower.view[Key("Node", "a")].resource == wanted)  # type: ignore[misc]  # a lambda's default has no type
+        assert all(change.entry for update in follower.updates for change in update.changes)
+        path.unlink()
+        await follower.until()
+
+
+async def test_a_change_within_one_tick_and_of_one_size_is_seen(
+    store: DirectoryStore, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text("a", "10.0.0.1/24"))
+    async with following(store) as follower:
+        times = path.stat()
+        path.write_text(text("a", "10.0.0.2/24"))
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        await until(lambda: follower.view[Key("Node", "a")].resource == node("a", "10.0.0.2/24"))
+
+
+async def test_edits_leave_other_documents_alone(store: DirectoryStore, tmp_path: Path) -> None:
+    path = tmp_path / "nodes.yaml"
+    path.write_text(f"# first\n{text('a')}---\n# second, by hand\n{text('b')}---\n# third\n{text('c')}")
+    entry = await store.get(Key("Node", "b"))
+    assert entry is not None
+    await store.update(node("b", "10.0.0.9/24"), entry.revision)
+    written = path.read_text()
+    assert f"# first\n{text('a')}" in written
+    assert f"# third\n{text('c')}" in written
+    assert "10.0.0.9/24" in written
+    await store.delete(Key("Node", "a"))
+    await store.delete(Key("Node", "b"))
+    assert path.read_text().strip() == f"# third\n{text('c')}".strip()
+    await store.delete(Key("Node", "c"))
+    assert not path.exists()
+
+
+async def test_json_stays_json(store: DirectoryStore, tmp_path: Path) -> None:
+    document = {"apiVersion": "projectcalico.org/v3", "kind": "Node", "metadata": {"name": "a"}}
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(document))
+    (entry,) = (await store.list()).entries
+    await store.update(node("a", "10.0.0.9/24"), entry.revision)
+    assert json.loads(path.read_text())["spec"]["bgp"]["ipv4Address"] == "10.0.0.9/24"
+
+
+async def test_missing_directory(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "absent", poll=0.02)
+    with pytest.raises(Unavailable, match="absent"):
+        await store.list()
+    assert not store.health().current
+    await store.create(node("a"))
+    assert store.health().current
+    assert len((await store.list()).entries) == 1
+    await store.close()
+
+
+CONTENDER = """
+import asyncio, sys
+from pathlib import Path
+from bgpd.datastore import Conflict
+from bgpd.datastore.directory import DirectoryStore
+from bgpd.resources import Key
+from tests.datastore.follower import node
+
+async def main():
+    store, won = DirectoryStore(Path(sys.argv[1])), 0
+    for attempt in range(400):
+        entry = await store.get(Key("Node", "counter"))
+        count = int(str(entry.resource.ipv4.ip).rsplit(".", 1)[1])
+        try:
+            await store.update(node("counter", f"10.0.0.{count + 1}/24"), entry.revision)
+            won += 1
+        except Conflict:
+            continue
+        if won == 20:
+            print(won)
+            return
+
+asyncio.run(main())
+"""
+
+
+async def test_compare_and_swap_across_processes(store: DirectoryStore, tmp_path: Path) -> None:
+    await store.create(node("counter", "10.0.0.0/24"))
+    root = Path(__file__).parents[2]
+    contenders = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", CONTENDER, str(tmp_path), cwd=root, stdout=subprocess.PIPE
+        )
+        for _ in range(3)
+    ]
+    answers = [await contender.communicate() for contender in contenders]
+    assert [answer.strip() for answer, _ in answers] == [b"20"] * 3
+    entry = await store.get(Key("Node", "counter"))
+    assert entry is not None
+    assert entry.resource == node("counter", "10.0.0.60/24")
+
+
+@pytest.mark.parametrize("done", [0, 1, 2])
+def test_a_commit_cut_short_by_a_crash_is_finished_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: int
+) -> None:
+    tree = DirectoryTree(tmp_path)
+    before = tree.commit([Create(node("a"))]).entries[Key("Node", "a")]
+    crashed = DirectoryTree(tmp_path)
+    renames = 0
+    rename = Path.rename
+
+    def failing(self: Path, target: Path) -> Path:
+        nonlocal renames
+        if self.name.startswith("new-"):
+            renames += 1
+            if renames > done:
+                raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    writes: list[Write] = [
+        Update(node("a", "10.0.0.2/24"), before.revision),
+        Create(node("b")),
+        Create(node("c")),
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        crashed.commit(writes)
+    monkeypatch.undo()
+    entries = DirectoryTree(tmp_path).look().entries
+    assert [key.name for key in entries] == ["a", "b", "c"]
+    assert entries[Key("Node", "a")].resource == node("a", "10.0.0.2/24")
+    assert not (tmp_path / ".cairn" / "journal").exists()
+
+
+def test_a_conflict_writes_nothing(tmp_path: Path) -> None:
+    tree = DirectoryTree(tmp_path)
+    tree.commit([Create(node("a"))])
+    before = sorted(str(path) for path in tmp_path.rglob("*.yaml"))
+    with pytest.raises(Conflict):
+        tree.commit([Create(node("b")), Create(node("a"))])
+    assert sorted(str(path) for path in tmp_path.rglob("*.yaml")) == before
