@@ -243,7 +243,7 @@ def test_etcd_and_the_broker_answer(world: World) -> None:
         **calico.affinity("node1", "fd00:244::/122"),
         **calico.workload_endpoint("node-1", "web", ["10.244.1.5", "fd00:244::5"], "cali0"),
     }
-    assert "/calico/ipam/v2/host/node1/ipv6/block/fd00-244---122" in wanted
+    assert "/calico/ipam/v2/host/node1/ipv6/block/fd00:244::-122" in wanted
     assert any(key.endswith("/default/node--1-k8s-web-eth0") for key in wanted)
     etcd.put(wanted)
     assert etcd.read("/calico/") == wanted

@@ -132,4 +132,4 @@ def block(node: str, cidr: str, allocated: Sequence[str] = ()) -> Entry:
 
 
 def _in_key(cidr: str) -> str:
-    return cidr.replace(":", "-").replace("/", "-")
+    return cidr.replace("/", "-")

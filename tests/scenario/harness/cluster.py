@@ -34,6 +34,8 @@ from tests.scenario.harness.topology import (
 from tests.scenario.harness.workload import Workload
 from tests.scenario.harness.world import Host, KernelRoute, World
 
+CLUSTER_ID = "244.0.0.1"
+STANDALONE = ("rr1", "rr2")
 POOLS = ("10.244.", "fd00:244:")
 Hops = frozenset[tuple[str, str]]
 Table = dict[str, tuple[str, Hops]]  # destination → (type, next hops)
@@ -95,7 +97,7 @@ class Cluster:
                 name,
                 f"{address(name, 4)}/24",
                 f"{address(name, 6)}/64",
-                cluster_id="244.0.0.1" if name in REFLECTORS else "",
+                cluster_id=CLUSTER_ID if name in REFLECTORS else "",
                 labels=labels | ({"route-reflector": "true"} if name in REFLECTORS else {}),
             )
         self.etcd.transaction(entries)
@@ -105,14 +107,17 @@ class Cluster:
                 self.declared.blocks[cidr] = name
 
     def _reflector_file(self, name: str) -> dict[str, Any]:
-        return {
-            "datastore": self.etcd.datastore,
-            "node": name,
-            "listen": [{"address": "0.0.0.0"}, {"address": "::"}],
-            "http": {"port": Reflector.port},
-            "mqtt": {"host": self.broker.address},
-            "runDirectory": str(self.hosts[name].directory / "run"),
-        }
+        """rr1 learns its clients from the datastore, rr2 takes everybody of the racks from its own file."""
+        common = {"listen": [{"address": "0.0.0.0"}, {"address": "::"}]}
+        if name in STANDALONE:
+            racks = (f"10.{rack}.0.0/24" for rack in (1, 2)), (f"fd10:{rack}::/64" for rack in (1, 2))
+            return common | {
+                "asn": ASN,
+                "routerId": address(name, 4),
+                "clusterId": CLUSTER_ID,
+                "clients": [{"prefix": prefix} for prefixes in racks for prefix in prefixes],
+            }
+        return common | {"datastore": self.etcd.datastore, "node": name}
 
     def _agent_file(self, name: str) -> dict[str, Any]:
         return {
@@ -234,22 +239,17 @@ class Cluster:
                 )
 
     def expect_sessions(self, timeout: float = 90.0) -> None:
-        """Wait until the routers and both reflectors see all their peers established."""
+        """Wait until routers and nodes see all their peers established."""
         for rack, router in ((1, self.frr), (2, self.bird)):
             other = 3 - rack
             names = [name for name in NODES if RACK[name] == rack]
             wanted = {address(name, version): True for name in names for version in (4, 6)}
             wanted |= {f"10.9.0.{other}": True, f"fd10:9::{other}": True}
             self.world.wait_equal(f"sessions of tor{rack}", router.sessions, wanted, timeout)
-        for reflector in self.reflectors.values():
-            self.world.wait_until(
-                f"all nodes clients of {reflector.host.name}", partial(_serves_all, reflector), timeout
-            )
-
-
-def _serves_all(reflector: Reflector) -> bool:
-    sessions = reflector.sessions()
-    return all(sessions.get(address(name, version)) for name in NODES for version in (4, 6))
+        for name, agent in self.agents.items():
+            peers = [address(reflector, version) for reflector in REFLECTORS for version in (4, 6)]
+            peers += [gateway(RACK[name], version) for version in (4, 6)]
+            self.world.wait_equal(f"sessions of {name}", agent.sessions, dict.fromkeys(peers, True), timeout)
 
 
 def _workload_routes(router: Frr | Bird, version: int) -> dict[str, frozenset[str]]:
