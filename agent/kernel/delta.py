@@ -97,15 +97,14 @@ class Delta(Generic[K, V]):
 
     def pending(self) -> Iterator[Put[K, V] | Drop[K, V]]:
         """What to write. Removals come first: a route must not wait for a place another gives up."""
-        puts: list[Put[K, V]] = []
+        if self.sweeping:
+            for key in self._dirty:
+                if key not in self._desired:
+                    yield Drop(key, self._actual[key])
         for key in self._dirty:
-            value, present = self._desired.get(key), self._actual.get(key)
-            if value is not None:
-                if key not in self._foreign or present is not None:
-                    puts.append(Put(key, value, present))
-            elif present is not None and self.sweeping:
-                yield Drop(key, present)
-        yield from puts
+            value = self._desired.get(key)
+            if value is not None and (key not in self._foreign or key in self._actual):
+                yield Put(key, value, self._actual.get(key))
 
     def done(self, change: Put[K, V] | Drop[K, V]) -> None:
         """The kernel accepted it."""

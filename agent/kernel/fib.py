@@ -96,7 +96,7 @@ class Fib:
 
     @property
     def settled(self) -> bool:
-        return self.ready.is_set() and not self._look and not any(self._pending())
+        return self.ready.is_set() and not self._look and next(self._pending(), None) is None
 
     # life
 

@@ -1,0 +1,270 @@
+"""Kernel routes in a namespace of their own: written, repaired, swept; others' left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from pyroute2 import netns
+
+from agent.kernel.fib import Fib
+from agent.kernel.message import Place
+from agent.kernel.route import BLACKHOLE, Hop, KernelRoute, unicast, workload
+from tests.agent.ground import eventually, namespace, needs_root, sh
+
+pytestmark = [needs_root, pytest.mark.scenario]
+PLACE = Place(254, 1024, 84)
+V4, V6 = int(socket.AF_INET), int(socket.AF_INET6)
+
+
+@pytest.fixture
+def ground() -> Iterator[str]:
+    """A namespace with two links to nowhere, in which this thread is for the test's time."""
+    with namespace("fib") as name:
+        for n in (0, 1):
+            sh(f"ip -n {name} link add e{n} type veth peer name p{n}")
+            sh(f"ip -n {name} link set e{n} up && ip -n {name} link set p{n} up")
+            sh(f"ip -n {name} addr add 10.0.{n}.1/24 dev e{n}")
+            sh(f"ip -n {name} -6 addr add 2001:db8:{n}::1/64 dev e{n} nodad")
+        netns.pushns(name)
+        try:
+            yield name
+        finally:
+            netns.popns()
+
+
+def nlri(text: str) -> bytes:
+    network = ip_network(text)
+    return bytes((network.prefixlen,)) + network.network_address.packed[: network.prefixlen + 7 >> 3]
+
+
+def routes(name: str, what: str = "proto 84", family: str = "-4") -> dict[str, dict[str, Any]]:
+    listed = json.loads(sh(f"ip -n {name} -j {family} route show {what}") or "[]")
+    return {route["dst"]: route for route in listed}
+
+
+class Owner:
+    """A running `Fib` and how often next hops had to be resolved anew."""
+
+    def __init__(self, place: Place, dry_run: bool) -> None:
+        self.changes = 0
+        self.fib = Fib(place, lambda family, nlri: None, self.changed, dry_run=dry_run, compare_every=3600)
+
+    def changed(self) -> None:
+        self.changes += 1
+
+    def via(self, gateway: str) -> KernelRoute:
+        hops = self.fib.resolver.resolve(socket.inet_pton(V6 if ":" in gateway else V4, gateway))
+        assert hops
+        return unicast(*hops)
+
+    async def settled(self) -> None:
+        await eventually(lambda: self.fib.settled)
+
+
+@asynccontextmanager
+async def running(place: Place = PLACE, *, dry_run: bool = False) -> AsyncIterator[Owner]:
+    owner = Owner(place, dry_run)
+    task = asyncio.create_task(owner.fib.run())
+    try:
+        await owner.fib.ready.wait()
+        yield owner
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        owner.fib.close()
+
+
+async def test_every_kind_of_route_is_written_replaced_and_removed(ground: str) -> None:
+    async with running() as owner:
+        fib = owner.fib
+        fib.allow_sweep(True)
+        e0, e1 = fib.links.indexes["e0"], fib.links.indexes["e1"]
+        fib.want(V4, nlri("10.77.0.0/26"), owner.via("10.0.0.2"))
+        fib.want(V4, nlri("10.77.1.0/26"), unicast(*owner.via("10.0.0.2").hops, *owner.via("10.0.1.2").hops))
+        fib.want(V4, nlri("10.77.2.0/26"), BLACKHOLE)
+        fib.want(V4, nlri("10.77.2.7/32"), workload(e1))
+        fib.want(V4, nlri("10.77.3.0/26"), unicast(Hop(bytes((192, 0, 2, 1)), e0, onlink=True)))
+        fib.want(V6, nlri("2001:db8:77::/64"), owner.via("2001:db8:0::2"))
+        fib.want(V6, nlri("2001:db8:78::/64"), BLACKHOLE)
+        ecmp = (*owner.via("2001:db8:0::2").hops, *owner.via("2001:db8:1::2").hops)
+        fib.want(V6, nlri("2001:db8:79::/64"), unicast(*ecmp))
+        await owner.settled()
+        found = routes(ground)
+        assert found["10.77.0.0/26"]["gateway"] == "10.0.0.2"
+        assert {hop["gateway"] for hop in found["10.77.1.0/26"]["nexthops"]} == {"10.0.0.2", "10.0.1.2"}
+        assert found["10.77.2.0/26"]["type"] == "blackhole"
+        assert (found["10.77.2.7"]["dev"], found["10.77.2.7"]["scope"]) == ("e1", "link")
+        assert found["10.77.3.0/26"]["flags"] == ["onlink"]
+        found = routes(ground, family="-6")
+        assert found["2001:db8:77::/64"]["gateway"] == "2001:db8::2"
+        assert found["2001:db8:78::/64"]["type"] == "blackhole"
+        assert len(found["2001:db8:79::/64"]["nexthops"]) == 2
+        fib.want(V4, nlri("10.77.1.0/26"), BLACKHOLE)
+        fib.want(V4, nlri("10.77.2.0/26"), owner.via("10.0.1.9"))
+        fib.want(V6, nlri("2001:db8:78::/64"), unicast(*ecmp))
+        fib.want(V6, nlri("2001:db8:79::/64"), BLACKHOLE)
+        fib.want(V6, nlri("2001:db8:77::/64"), None)
+        fib.want(V4, nlri("10.77.2.7/32"), None)
+        await owner.settled()
+        found = routes(ground)
+        assert found["10.77.1.0/26"]["type"] == "blackhole"
+        assert found["10.77.2.0/26"]["gateway"] == "10.0.1.9"
+        assert "10.77.2.7" not in found
+        found = routes(ground, family="-6")
+        assert len(found["2001:db8:78::/64"]["nexthops"]) == 2
+        assert found["2001:db8:79::/64"]["type"] == "blackhole"
+        assert "2001:db8:77::/64" not in found
+        assert fib.drift == 0
+        assert not fib.failures
+
+
+async def test_a_replacement_is_never_a_deletion(ground: str) -> None:
+    async with running() as owner:
+        owner.fib.want(V4, nlri("10.77.0.0/26"), owner.via("10.0.0.2"))
+        await owner.settled()
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as monitor:
+            monitor.bind((0, 0x40))
+            monitor.setblocking(False)
+            owner.fib.want(V4, nlri("10.77.0.0/26"), owner.via("10.0.1.2"))
+            await owner.settled()
+            kinds = []
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    kinds.append(int.from_bytes(monitor.recv(65536)[4:6], "little"))
+        assert kinds == [24]  # one RTM_NEWROUTE and no RTM_DELROUTE
+
+
+async def test_what_others_delete_or_alter_is_put_right(ground: str) -> None:
+    async with running() as owner:
+        for n in range(3):
+            owner.fib.want(V4, nlri(f"10.77.{n}.0/24"), owner.via("10.0.0.2"))
+        owner.fib.want(V6, nlri("2001:db8:77::/64"), owner.via("2001:db8:0::2"))
+        await owner.settled()
+        sh(f"ip -n {ground} route del 10.77.0.0/24")
+        sh(f"ip -n {ground} route change 10.77.1.0/24 via 10.0.1.7 metric 1024 proto 84")
+        sh(f"ip -n {ground} -6 route del 2001:db8:77::/64")
+        await eventually(lambda: owner.fib.drift == 3)
+        await owner.settled()
+        assert {route["gateway"] for route in routes(ground).values()} == {"10.0.0.2"}
+        assert len(routes(ground)) == 3
+        assert "2001:db8:77::/64" in routes(ground, family="-6")
+
+
+async def test_foreign_routes_are_never_overwritten_nor_removed(ground: str) -> None:
+    sh(f"ip -n {ground} route add 10.77.0.0/24 via 10.0.0.9 metric 1024 proto static")
+    sh(f"ip -n {ground} route add 10.77.1.0/24 via 10.0.0.9 proto bird")
+    async with running() as owner:
+        owner.fib.allow_sweep(True)
+        owner.fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.0.0.2"))
+        owner.fib.want(V4, nlri("10.77.1.0/24"), owner.via("10.0.0.2"))
+        await owner.settled()
+        assert routes(ground, "10.77.0.0/24")["10.77.0.0/24"]["protocol"] == "static"
+        assert owner.fib.deltas[V4].blocked == {nlri("10.77.0.0/24")}
+        both = json.loads(sh(f"ip -n {ground} -j route show 10.77.1.0/24"))
+        assert {route["protocol"] for route in both} == {"bird", "84"}
+        owner.fib.want(V4, nlri("10.77.0.0/24"), None)
+        owner.fib.want(V4, nlri("10.77.1.0/24"), None)
+        await owner.settled()
+        assert len(routes(ground, "10.77.1.0/24 proto bird")) == 1
+        owner.fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.0.0.2"))
+        sh(f"ip -n {ground} route del 10.77.0.0/24 proto static")
+        await eventually(lambda: "10.77.0.0/24" in routes(ground))
+
+
+async def test_a_former_life_is_swept_only_when_allowed(ground: str) -> None:
+    for n in range(4):
+        sh(f"ip -n {ground} route add 10.77.{n}.0/24 via 10.0.0.9 metric 1024 proto 84")
+    async with running() as owner:
+        owner.fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.0.0.9"))
+        owner.fib.want(V4, nlri("10.77.1.0/24"), owner.via("10.0.0.2"))
+        await owner.settled()
+        assert len(routes(ground)) == 4
+        assert routes(ground)["10.77.1.0/24"]["gateway"] == "10.0.0.2"
+        owner.fib.allow_sweep(True)
+        await eventually(lambda: set(routes(ground)) == {"10.77.0.0/24", "10.77.1.0/24"})
+
+
+async def test_links_going_down_and_up_are_followed(ground: str) -> None:
+    async with running() as owner:
+        fib = owner.fib
+        before = owner.changes
+        fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.0.0.2"))
+        await owner.settled()
+        sh(f"ip -n {ground} link set e0 down")
+        await eventually(lambda: not fib.resolver.resolve(bytes((10, 0, 0, 2))))
+        assert owner.changes > before
+        fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.0.1.2"))
+        await eventually(lambda: routes(ground).get("10.77.0.0/24", {}).get("gateway") == "10.0.1.2")
+        sh(f"ip -n {ground} link set e0 up")
+        await eventually(lambda: bool(fib.resolver.resolve(bytes((10, 0, 0, 2)))))
+
+
+async def test_a_refused_route_is_reported_and_the_rest_of_its_batch_stands(ground: str) -> None:
+    async with running() as owner:
+        for n in range(20):
+            owner.fib.want(V4, nlri(f"10.77.{n}.0/24"), owner.via("10.0.0.2"))
+        owner.fib.want(
+            V4, nlri("10.78.0.0/24"), unicast(Hop(bytes((192, 0, 2, 1)), owner.fib.links.indexes["e0"]))
+        )
+        await eventually(lambda: len(routes(ground)) == 20)
+        await eventually(lambda: owner.fib.failures == {(V4, nlri("10.78.0.0/24")): "Network is unreachable"})
+        sh(f"ip -n {ground} addr add 192.0.2.9/24 dev e0")
+        await eventually(lambda: "10.78.0.0/24" in routes(ground))
+        assert not owner.fib.failures
+
+
+async def test_another_table_and_metric(ground: str) -> None:
+    async with running(Place(5077, 7, 84)) as owner:
+        owner.fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.0.0.2"))
+        await owner.settled()
+        assert routes(ground, "table 5077")["10.77.0.0/24"]["metric"] == 7
+        assert not routes(ground)
+
+
+async def test_a_dry_run_writes_nothing_and_tells_what_it_would(ground: str) -> None:
+    async with running(dry_run=True) as owner:
+        owner.fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.0.0.2"))
+        await owner.settled()
+        assert not routes(ground)
+        [(family, key, route)] = list(owner.fib.wanted())
+        assert (family, key) == (V4, nlri("10.77.0.0/24"))
+        assert route == owner.via("10.0.0.2")
+
+
+async def test_all_of_ours_and_nothing_else_is_removed_at_the_end(ground: str) -> None:
+    sh(f"ip -n {ground} route add 10.78.0.0/24 via 10.0.0.9 proto static")
+    async with running() as owner:
+        for n in range(600):
+            owner.fib.want(V4, nlri(f"10.77.{n // 256}.{n % 256}/32"), owner.via("10.0.0.2"))
+        await owner.settled()
+        assert len(routes(ground)) == 600
+    owner = Owner(PLACE, False)
+    await owner.fib.remove_all()
+    owner.fib.close()
+    assert not routes(ground)
+    assert "10.78.0.0/24" in routes(ground, "proto static")
+
+
+async def test_a_hundred_thousand_routes_and_a_new_next_hop_for_all(ground: str) -> None:
+    async with running() as owner:
+        started = time.monotonic()
+        for gateway in ("10.0.0.2", "10.0.1.2"):
+            route = owner.via(gateway)
+            for n in range(100_000):
+                owner.fib.want(V4, bytes((32, 11, n >> 16, n >> 8 & 255, n & 255)), route)
+            await owner.settled()
+            print(f"100,000 routes via {gateway}: {time.monotonic() - started:.2f} s")
+            started = time.monotonic()
+        assert owner.fib.deltas[V4].actual.keys() == owner.fib.deltas[V4].desired.keys()
+        assert int(sh(f"ip -n {ground} route show proto 84 via 10.0.1.2 | wc -l")) == 100_000
+        assert owner.fib.drift == 0

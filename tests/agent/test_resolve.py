@@ -1,0 +1,136 @@
+"""Next hops resolved through the node's routes and through learned ones."""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import ip_address, ip_network
+
+from agent.kernel.message import RouteEntry
+from agent.kernel.resolve import Resolver, truncate
+from agent.kernel.route import BLACKHOLE, Hop, KernelRoute, unicast
+
+
+def packed(text: str) -> bytes:
+    return ip_address(text).packed
+
+
+def entry(prefix: str, route: KernelRoute, metric: int = 0) -> RouteEntry:
+    network = ip_network(prefix)
+    family = socket.AF_INET if network.version == 4 else socket.AF_INET6
+    nlri = truncate(network.network_address.packed, network.prefixlen)
+    return RouteEntry(family, nlri, 254, metric, 2, route)
+
+
+def link(index: int) -> KernelRoute:
+    return unicast(Hop(b"", index))
+
+
+def via(gateway: str, index: int) -> KernelRoute:
+    return unicast(Hop(packed(gateway), index))
+
+
+class Routes:
+    """Learned routes by prefix."""
+
+    def __init__(self, **_: str) -> None:
+        self.known: dict[bytes, tuple[bytes, ...]] = {}
+
+    def add(self, prefix: str, *next_hops: str) -> bytes:
+        network = ip_network(prefix)
+        nlri = truncate(network.network_address.packed, network.prefixlen)
+        self.known[nlri] = tuple(packed(each) for each in next_hops)
+        return nlri
+
+    def __call__(self, family: int, nlri: bytes) -> tuple[bytes, ...] | None:
+        return self.known.get(nlri)
+
+
+def resolver(
+    *entries: RouteEntry, up: tuple[int, ...] = (1, 2), default_route: bool = True
+) -> tuple[Resolver, Routes]:
+    learned = Routes()
+    made = Resolver(learned, default_route=default_route)
+    made.changed(entries, up, (packed("10.0.0.1"),))
+    return made, learned
+
+
+def test_on_the_link_the_next_hop_is_the_gateway() -> None:
+    made, _ = resolver(entry("10.0.0.0/24", link(1)))
+    assert made.resolve(packed("10.0.0.2")) == (Hop(packed("10.0.0.2"), 1),)
+
+
+def test_behind_a_router_the_router_is_the_gateway_and_the_longest_prefix_decides() -> None:
+    made, _ = resolver(
+        entry("0.0.0.0/0", via("10.0.0.254", 1)),
+        entry("10.0.0.0/24", link(1)),
+        entry("10.1.0.0/16", via("10.0.0.253", 1)),
+    )
+    assert made.resolve(packed("10.1.2.3")) == (Hop(packed("10.0.0.253"), 1),)
+    assert made.resolve(packed("192.0.2.1")) == (Hop(packed("10.0.0.254"), 1),)
+
+
+def test_the_default_route_can_be_forbidden() -> None:
+    made, _ = resolver(entry("0.0.0.0/0", via("10.0.0.254", 1)), default_route=False)
+    assert made.resolve(packed("192.0.2.1")) == ()
+
+
+def test_links_that_are_down_do_not_carry_and_the_next_shorter_prefix_does() -> None:
+    made, _ = resolver(entry("0.0.0.0/0", via("10.9.0.254", 2)), entry("10.0.0.0/24", link(1)), up=(2,))
+    assert made.resolve(packed("10.0.0.2")) == (Hop(packed("10.9.0.254"), 2),)
+
+
+def test_a_multipath_route_gives_every_usable_hop() -> None:
+    route = unicast(Hop(packed("10.0.0.253"), 1), Hop(packed("10.9.0.253"), 2), Hop(packed("10.8.0.1"), 3))
+    made, _ = resolver(entry("10.1.0.0/16", route))
+    assert made.resolve(packed("10.1.0.1")) == (Hop(packed("10.0.0.253"), 1), Hop(packed("10.9.0.253"), 2))
+
+
+def test_the_lower_metric_is_the_route() -> None:
+    made, _ = resolver(
+        entry("10.1.0.0/16", via("10.0.0.9", 1), metric=20),
+        entry("10.1.0.0/16", via("10.0.0.8", 1), metric=10),
+    )
+    assert made.resolve(packed("10.1.0.1")) == (Hop(packed("10.0.0.8"), 1),)
+
+
+def test_a_blackhole_is_an_answer() -> None:
+    made, _ = resolver(entry("0.0.0.0/0", via("10.0.0.254", 1)), entry("10.1.0.0/16", BLACKHOLE))
+    assert made.resolve(packed("10.1.0.1")) == ()
+
+
+def test_our_own_address_is_no_next_hop_rfc4271_5_1_3() -> None:
+    made, _ = resolver(entry("10.0.0.0/24", link(1)))
+    assert made.resolve(packed("10.0.0.1")) == ()
+
+
+def test_a_learned_route_carries_a_next_hop_of_another_rack() -> None:
+    made, learned = resolver(entry("10.0.0.0/24", link(1)))
+    nlri = learned.add("10.1.0.0/24", "10.0.0.253", "10.0.0.252")
+    assert made.resolve(packed("10.1.0.5")) == ()
+    assert made.learned_changed(socket.AF_INET, nlri)
+    assert made.resolve(packed("10.1.0.5")) == (Hop(packed("10.0.0.252"), 1), Hop(packed("10.0.0.253"), 1))
+
+
+def test_learned_routes_that_lead_through_each_other_end_nowhere() -> None:
+    made, learned = resolver()
+    for nlri in (learned.add("10.1.0.0/24", "10.2.0.1"), learned.add("10.2.0.0/24", "10.1.0.1")):
+        made.learned_changed(socket.AF_INET, nlri)
+    assert made.resolve(packed("10.1.0.5")) == ()
+
+
+def test_a_learned_route_is_not_resolved_through_itself() -> None:
+    made, learned = resolver(entry("0.0.0.0/0", via("10.0.0.254", 1)))
+    made.learned_changed(socket.AF_INET, learned.add("10.1.0.0/24", "10.1.0.5"))
+    assert made.resolve(packed("10.1.0.5")) == (Hop(packed("10.0.0.254"), 1),)
+
+
+def test_a_learned_route_that_covers_no_next_hop_changes_nothing() -> None:
+    made, learned = resolver(entry("10.0.0.0/24", link(1)))
+    made.resolve(packed("10.0.0.2"))
+    assert not made.learned_changed(socket.AF_INET, learned.add("10.77.0.0/26", "10.0.0.2"))
+
+
+def test_ipv6_and_the_global_half_of_a_next_hop_of_32_octets() -> None:
+    made, _ = resolver(entry("2001:db8::/64", link(2)))
+    both = packed("2001:db8::2") + packed("fe80::2")
+    assert made.resolve(both) == (Hop(packed("2001:db8::2"), 2),)
