@@ -14,7 +14,7 @@ Left out: labelled, VPN, flow and every other NLRI that is not a plain prefix.
 
 import re
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Final, NamedTuple
 
 from .errors import ProtocolError
@@ -49,10 +49,12 @@ class Family(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> "Family":
         """Read what `str()` writes for a family of plain prefixes; ValueError names the choices."""
-        for family in _MARTIANS:
+        for family in _PREFIX_FAMILIES:
             if str(family) == text:
                 return family
-        raise ValueError(f"unknown address family {text!r}; known are {', '.join(map(str, _MARTIANS))}")
+        raise ValueError(
+            f"unknown address family {text!r}; known are {', '.join(map(str, _PREFIX_FAMILIES))}"
+        )
 
     @property
     def bits(self) -> int:
@@ -69,22 +71,12 @@ IPV6_UNICAST: Final = Family(2, 1)
 IPV4_MULTICAST: Final = Family(1, 2)
 IPV6_MULTICAST: Final = Family(2, 2)
 
-# Blocks that never name a reachable unicast destination. A prefix inside one is ignored (RFC 4271 §6.3,
-# "semantically incorrect"); one that merely covers such a block, like 0.0.0.0/0, is good.
-_MARTIANS: Final[dict[Family, tuple[str, ...]]] = {
-    IPV4_UNICAST: ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3"),
-    IPV6_UNICAST: ("::/127", "::ffff:0:0/96", "fe80::/10", "ff00::/8"),
-    IPV4_MULTICAST: ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3"),
-    IPV6_MULTICAST: ("::/127", "::ffff:0:0/96", "fe80::/10", "ff00::/8"),
-}
-_MARTIAN_NETWORKS: Final = {
-    family: tuple(ip_network(block) for block in blocks) for family, blocks in _MARTIANS.items()
-}
+_PREFIX_FAMILIES: Final = (IPV4_UNICAST, IPV6_UNICAST, IPV4_MULTICAST, IPV6_MULTICAST)
 
 
 def is_prefix_family(family: Family) -> bool:
     """Whether this module can cut the family's NLRI."""
-    return family in _MARTIANS
+    return family in _PREFIX_FAMILIES
 
 
 def _pattern(family: Family, first: str, common: Sequence[int], add_path: bool) -> "re.Pattern[bytes]":
@@ -112,7 +104,7 @@ _FINDERS: Final[dict[tuple[Family, bool], Callable[[bytes], list[bytes]]]] = {
         (24, 32, 22, 23, 16, 26) if family.afi == Afi.IPV4 else (64, 48, 128, 122, 32),
         add_path,
     ).findall
-    for family in _MARTIANS
+    for family in _PREFIX_FAMILIES
     for add_path in (False, True)
 }
 
@@ -181,9 +173,24 @@ def prefix_of(nlri: bytes, family: Family) -> IPv4Network | IPv6Network:
 
 
 def is_martian(nlri: bytes, family: Family) -> bool:
-    """Whether a prefix (canonical, no path identifier) lies within a block that is never routed."""
-    network = prefix_of(nlri, family)
-    return any(
-        network.prefixlen >= block.prefixlen and network.network_address in block
-        for block in _MARTIAN_NETWORKS[family]
-    )
+    """Whether a prefix (canonical, no path identifier) lies within a block that never names a reachable
+    destination.
+
+    Such a prefix is ignored (RFC 4271 §6.3, "semantically incorrect"). One that merely covers such a block,
+    like 0.0.0.0/0, is good. IPv4: 0/8, 127/8, 224/3. IPv6: ::/127, ::ffff:0:0/96, fe80::/10, ff00::/8.
+    """
+    length = nlri[0]
+    if length < 3:
+        return False
+    first = nlri[1]
+    if family.afi == Afi.IPV4:
+        return first >= 224 or (length >= 8 and first in (0, 127))
+    if first == 0:
+        return (length >= 96 and nlri[1:13] == _MAPPED) or (
+            length >= 127 and nlri[1:16] == _ZEROS and nlri[16] < 2
+        )
+    return (first == 0xFF and length >= 8) or (first == 0xFE and length >= 10 and nlri[2] & 0xC0 == 0x80)
+
+
+_MAPPED: Final = bytes(10) + b"\xff\xff"
+_ZEROS: Final = bytes(15)

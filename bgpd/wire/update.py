@@ -124,6 +124,8 @@ class UpdateDecoder:
                         Update, ((_new(Reach, (IPV4_UNICAST, attributes, nlri, field)),), (), None, ())
                     )
                 return self._classic(attributes, body[2:at], field)
+        elif at > 2 and not block and end == total and self._ipv4:
+            return Update(unreach=_only(Unreach(IPV4_UNICAST, self._routable(IPV4_UNICAST, body[2:at]))))
         elif at == 2 and end == total and self._asn4 and len(block) > 1:
             update = self._multiprotocol(block)
             if update is not None:
@@ -140,8 +142,8 @@ class UpdateDecoder:
         """IPv4 routes with faultless attributes, where NLRI need a closer look or something is withdrawn
         too.
         """
-        nlri = self._routable(IPV4_UNICAST, split(field, IPV4_UNICAST, self._ipv4_add_path))
-        gone = self._routable(IPV4_UNICAST, split(withdrawn, IPV4_UNICAST, self._ipv4_add_path))
+        nlri = self._routable(IPV4_UNICAST, field)
+        gone = self._routable(IPV4_UNICAST, withdrawn)
         return self._sorted(
             [Reach(IPV4_UNICAST, attributes, nlri, b"".join(nlri))], [Unreach(IPV4_UNICAST, gone)], errors
         )
@@ -245,11 +247,16 @@ class UpdateDecoder:
         """The routable items of a field; ProtocolError 3/10 where it cannot be cut."""
         if family not in self._families:
             return _Nlri(family, None)
-        return _Nlri(family, self._routable(family, split(field, family, family in self._add_path)))
+        return _Nlri(family, self._routable(family, field))
 
-    def _routable(self, family: Family, items: list[bytes]) -> list[bytes]:
-        head = 4 if family in self._add_path else 0
-        return [item for item in items if not is_martian(item[head:], family)]
+    def _routable(self, family: Family, field: bytes) -> list[bytes]:
+        """The canonical items of a field, without martians."""
+        add_path = family in self._add_path
+        items = finder(family, add_path)(field)
+        if b"".join(items) == field:
+            return items
+        head = 4 if add_path else 0
+        return [item for item in split(field, family, add_path) if not is_martian(item[head:], family)]
 
     def _cut_optional(self, family: Family, field: bytes) -> _Nlri:
         """`_cut` for NLRI inside an attribute, whose errors are the attribute's (RFC 4760 §7): 3/9."""
@@ -283,6 +290,10 @@ class UpdateDecoder:
         if family.afi == 2:
             return (16, 32)
         return (4, 16, 32) if family in self._extended_next_hop else (4,)
+
+
+def _only(unreach: Unreach) -> tuple[Unreach, ...]:
+    return (unreach,) if unreach.nlri else ()
 
 
 def _find_mp_reach(block: bytes) -> tuple[int, int, int] | None:

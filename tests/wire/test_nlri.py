@@ -129,6 +129,27 @@ def test_rfc4271_6_3_semantically_incorrect_prefixes(prefix: str, martian: bool)
     assert is_martian(nlri_of(network), family) is martian
 
 
+BLOCKS = {
+    IPV4_UNICAST: ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3"],
+    IPV6_UNICAST: ["::/127", "::ffff:0:0/96", "fe80::/10", "ff00::/8"],
+}
+
+
+@given(st.data(), FAMILIES)
+def test_rfc4271_6_3_martians_are_what_lies_within_the_blocks(data: st.DataObject, family: Family) -> None:
+    blocks = [ip_network(block) for block in BLOCKS[family]]
+    near = data.draw(st.sampled_from(blocks))
+    length = data.draw(st.integers(max(0, near.prefixlen - 2), family.bits))
+    spare = family.bits - max(length, near.prefixlen)
+    address = int(near.network_address) + (
+        data.draw(st.integers(0, 2 ** (family.bits - near.prefixlen) - 1)) >> spare << spare
+    )
+    address = address >> family.bits - length << family.bits - length
+    prefix = IPv4Network((address, length)) if family.afi == 1 else IPv6Network((address, length))
+    within = any(length >= block.prefixlen and prefix.network_address in block for block in blocks)
+    assert is_martian(nlri_of(prefix), family) is within
+
+
 def test_family_names() -> None:
     assert str(IPV4_UNICAST) == "ipv4-unicast"
     assert str(IPV6_UNICAST) == "ipv6-unicast"

@@ -136,7 +136,10 @@ def test_rfc7606_3_g_multiprotocol_attribute_twice_resets(attributes: bytes) -> 
 
 def test_rfc7606_3_g_first_of_duplicates_is_kept() -> None:
     first, second = attribute(0x80, 4, bytes((0, 0, 0, 10))), attribute(0x80, 4, bytes((0, 0, 0, 20)))
-    assert_kept(MANDATORY + first + second, 4, bytes((0, 0, 0, 10)))
+    update = decoder().decode(body(MANDATORY + first + second, PREFIX))
+    assert announced(update) == [(IPV4_UNICAST, PREFIX)]
+    assert list(update.errors) == []
+    assert update.reach[0].attributes.raw == MANDATORY + first
 
 
 def test_rfc7606_3_g_a_malformed_duplicate_is_not_looked_at() -> None:

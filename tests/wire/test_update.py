@@ -155,6 +155,8 @@ def test_rfc4724_2_end_of_rib_forms() -> None:
         body(ORIGIN + AS_PATH),
         body(mp_unreach(b"", Family(1, 133))),
         body(mp_unreach(b"\x08\xff")),
+        body(mp_unreach(b"\0")),
+        body(withdrawn=b"\x08\xe0"),
     ],
 )
 def test_rfc4724_2_what_is_no_end_of_rib(data: bytes) -> None:
@@ -163,6 +165,11 @@ def test_rfc4724_2_what_is_no_end_of_rib(data: bytes) -> None:
 
 def test_rfc4724_2_end_of_rib_of_a_family_not_negotiated_is_ignored() -> None:
     assert decoder(families=(IPV6_UNICAST,)).decode(body()).end_of_rib is None
+
+
+def test_rfc4760_4_default_route_withdrawn() -> None:
+    assert withdrawn(decoder().decode(body(mp_unreach(b"\0")))) == [(IPV6_UNICAST, b"\0")]
+    assert withdrawn(decoder().decode(body(withdrawn=b"\0"))) == [(IPV4_UNICAST, b"\0")]
 
 
 def test_rfc4271_4_3_same_prefix_withdrawn_and_announced_is_announced() -> None:
