@@ -162,6 +162,8 @@ class ReflectorConfig(Model):
     peers: tuple[PeerConfig, ...] = ()
     datastore: str | None = None
     node: str | None = None
+    secrets: Path = Path("/etc/cairn/secrets")
+    without_policy: Literal["reject", "accept"] = "accept"
     name: str | None = None
     http: Http | None = None
     mqtt: Mqtt | None = None

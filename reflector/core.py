@@ -8,15 +8,27 @@ RFC 4456 (reflection), RFC 4724 and RFC 8538 (graceful restart, as helper and as
 RFC 9494 (long-lived), RFC 2918 and RFC 7313 (refresh), RFC 7911 (add-path), RFC 8212 (no policy).
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+from bgpd.plan.policy import CompiledFilter
+from bgpd.plan.route_policy import changed, decide, facts_of
 from bgpd.rib.export_log import Buffer, Cursor
-from bgpd.rib.loc_rib import LocRib
+from bgpd.rib.loc_rib import PATH_ID_OCTETS, LocRib
 from bgpd.rib.path import Path, Source, SourceKind
-from bgpd.rib.reflection import Speaker, Target, export_to, ineligibility, long_lived_stale
-from bgpd.rib.update_group import AddPathGroup, UpdateGroup
+from bgpd.rib.reflection import (
+    Advert,
+    Export,
+    Speaker,
+    Target,
+    export_to,
+    ineligibility,
+    last_resort,
+    long_lived_stale,
+)
+from bgpd.rib.update_group import AddPathGroup, ExportOfPrefix, UpdateGroup
 from bgpd.session.events import Established
+from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.capabilities import Negotiated
 from bgpd.wire.iana import RefreshSubtype
 from bgpd.wire.messages import RouteRefresh, encode
@@ -39,6 +51,13 @@ class MemberOptions:
     accepts: bool = True  # RFC 8212: False for an external peer without an import policy
     tells: bool = True  # RFC 8212: the same for export
     long_lived_stale_time: int = 0
+    import_filters: tuple[CompiledFilter, ...] = ()
+    export_filters: tuple[CompiledFilter, ...] = ()
+
+    @property
+    def internal(self) -> bool:
+        """Whether the peer is of our own AS."""
+        return self.kind is not SourceKind.EXTERNAL
 
 
 @dataclass(slots=True)
@@ -66,6 +85,7 @@ class Member:
     negotiated: Negotiated | None = None
     readings: dict[Family, Reading] = field(default_factory=dict)
     awaiting_eor: set[Family] = field(default_factory=set)
+    heard_eor: set[Family] = field(default_factory=set)
     stale_until: dict[Family, float] = field(default_factory=dict)
     long_lived_until: dict[Family, float] = field(default_factory=dict)
     control: bytearray = field(default_factory=bytearray)
@@ -105,6 +125,7 @@ class GroupKey:
     target: Target
     add_path_limit: int
     max_length: int
+    filters: tuple[CompiledFilter, ...] = ()
 
 
 class Reflector:
@@ -118,6 +139,8 @@ class Reflector:
         self.groups: dict[GroupKey, UpdateGroup] = {}
         self.deferred_until: float | None = started + deferral if deferral > 0 else None
         self.expected: set[str] = set()
+        self.normal_priority = 1024
+        self.draining = False
         self.changes = 0
 
     # Sessions
@@ -171,6 +194,7 @@ class Reflector:
         self._stop_reading(member)
         member.negotiated = None
         member.awaiting_eor.clear()
+        member.heard_eor.clear()
         restart = negotiated.graceful_restart if negotiated is not None else None
         long_lived = {family: seconds for family, _, seconds in negotiated.long_lived} if negotiated else {}
         for family, rib in self.ribs.items():
@@ -230,6 +254,9 @@ class Reflector:
                 if rib is None:
                     continue
                 reason = ineligibility(attributes, speaker, options.allowed_own_as)
+                if options.import_filters:
+                    self._announce_filtered(member, family, attributes, nlri, reason)
+                    continue
                 if not options.accepts:
                     reason = reason or "no import policy for an external peer (RFC 8212)"
                 rib.announce(
@@ -238,8 +265,30 @@ class Reflector:
             if update.end_of_rib is not None:
                 self._end_of_rib(member, update.end_of_rib)
 
+    def _announce_filtered(
+        self, member: Member, family: Family, attributes: AttributeSet, items: list[bytes], reason: str | None
+    ) -> None:
+        """Take in paths through the import filters of a session, prefix by prefix."""
+        add_path = self._adds_paths(member.negotiated, family)
+        skip = PATH_ID_OCTETS if add_path else 0
+        options = member.options
+        sorted_out: dict[tuple[AttributeSet, str | None], list[bytes]] = {}
+        for item in items:
+            accepted, why = attributes, reason
+            facts = facts_of(item[skip:], family, attributes, self.normal_priority)
+            decision = decide(options.import_filters, facts, options.internal)
+            if decision is not None and decision.accept:
+                accepted = changed(attributes, decision)
+            elif decision is not None:
+                why = why or f"rejected on import: {decision.reason}"
+            sorted_out.setdefault((accepted, why), []).append(item)
+        rib = self.ribs[family]
+        for (accepted, why), some in sorted_out.items():
+            rib.announce(member.source, accepted, some, ineligible=why, add_path=add_path)
+
     def _end_of_rib(self, member: Member, family: Family) -> None:
         member.awaiting_eor.discard(family)
+        member.heard_eor.add(family)
         if family in member.stale_until or family in member.long_lived_until:
             self._sweep(member, family)
 
@@ -317,16 +366,62 @@ class Reflector:
             next_hop=member.own_next_hop(family),
             long_lived=bool(negotiated.long_lived),
         )
-        key = GroupKey(family, target, adds_paths, 65535 if negotiated.extended_message else 4096)
+        filters = options.export_filters
+        key = GroupKey(family, target, adds_paths, 65535 if negotiated.extended_message else 4096, filters)
         group = self.groups.get(key)
         if group is None:
             export = export_to(target, self.speaker, family)
+            by_prefix = self._filtering(filters, options.internal, export, family) if filters else None
+            rib = self.ribs[family]
             if adds_paths:
-                group = AddPathGroup(self.ribs[family], export, limit=adds_paths, max_length=key.max_length)
+                group = AddPathGroup(
+                    rib, export, limit=adds_paths, export_prefix=by_prefix, max_length=key.max_length
+                )
             else:
-                group = UpdateGroup(self.ribs[family], export, max_length=key.max_length)
+                group = UpdateGroup(rib, export, export_prefix=by_prefix, max_length=key.max_length)
+            if self.draining:
+                self._drain(group)
             self.groups[key] = group
         return group
+
+    def _filtering(
+        self, filters: tuple[CompiledFilter, ...], internal: bool, export: Export, family: Family
+    ) -> ExportOfPrefix:
+        """Export through the filters of a session: they see the path as learned, then it is exported."""
+
+        def export_prefix(nlri: bytes, path: Path) -> Advert | None:
+            facts = facts_of(nlri, family, path.attributes, self.normal_priority)
+            decision = decide(filters, facts, internal)
+            if decision is not None and not decision.accept:
+                return None
+            if decision is not None:
+                attributes = changed(path.attributes, decision)
+                path = Path(path.source, attributes, None, path.path_id, path.long_lived_stale)
+            return self._drained(export(path))
+
+        return export_prefix
+
+    def _drained(self, advert: Advert | None) -> Advert | None:
+        """While draining, every path is told as the last resort (RFC 8326)."""
+        if advert is None or not self.draining:
+            return advert
+        return Advert(last_resort(advert.attributes), advert.next_hop)
+
+    def drain(self) -> None:
+        """Tell everybody everything again, as the last resort, so that traffic moves away (RFC 8326)."""
+        if self.draining:
+            return
+        self.flush()
+        self.draining = True
+        for group in self.groups.values():
+            self._drain(group)
+        for member in self.members.values():
+            for reading in member.readings.values():
+                reading.refresh_due = True
+
+    def _drain(self, group: UpdateGroup) -> None:
+        export = group.export
+        group.replace_export(lambda path: self._drained(export(path)))
 
     def flush(self) -> bool:
         """Decide, and append to the logs what changed; whether anything did."""
@@ -372,13 +467,16 @@ class Reflector:
 
     # What can be asked
 
-    def advertised(self, member: Member, family: Family) -> Mapping[bytes, Sequence[Path]]:
-        """What a member is told when it has read everything."""
-        reading = member.readings.get(family)
+    def told(self, member: Member, family: Family, nlri: bytes) -> Path | None:
+        """The path of a prefix that a member has when it has read everything, None if it has none."""
+        reading, path = member.readings.get(family), self.ribs[family].best.get(nlri)
+        if reading is None or path is None or path.source is member.source:
+            return None
+        return path if reading.group.advert(nlri, path) is not None else None
+
+    def advertised_count(self, member: Member, family: Family) -> int:
+        """How many prefixes a member has when it has read everything; an upper bound where filters choose."""
+        reading, rib = member.readings.get(family), self.ribs[family]
         if reading is None:
-            return {}
-        return {
-            nlri: [path]
-            for nlri, path in self.ribs[family].best.items()
-            if path.source is not member.source and reading.group.export(path) is not None
-        }
+            return 0
+        return len(rib) - rib.best_count(member.source)

@@ -173,6 +173,11 @@ class Server:
             entry.peer.disable(now, communication)
             self._follow(entry)
 
+    def drain(self) -> None:
+        """Move traffic away before stopping: everything is told again as the last resort (RFC 8326)."""
+        self.reflector.drain()
+        self._schedule_flush()
+
     # Peers
 
     def _spec_for(self, address: str) -> PeerSpec | None:

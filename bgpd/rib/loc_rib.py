@@ -342,6 +342,23 @@ class LocRib:
         adj = self._adj.get(source)
         return {} if adj is None else adj.paths
 
+    def best_count(self, source: Source) -> int:
+        """How many of the best paths are of `source`."""
+        adj = self._adj.get(source)
+        if adj is None:
+            return 0
+        if not self._candidates:
+            return len(adj.paths)
+        best = self.best.values()
+        return sum(path.source is source for path in best) if len(adj.paths) else 0
+
+    def refused(self, source: Source) -> int:
+        """How many items of `source` are ineligible."""
+        adj = self._adj.get(source)
+        if adj is None or not self._candidates:  # an ineligible path is always on a list of candidates
+            return 0
+        return sum(path.ineligible is not None for path in adj.paths.values())
+
     def stale_count(self, source: Source) -> int:
         """How many items of `source` are stale."""
         adj = self._adj.get(source)

@@ -92,6 +92,18 @@ def long_lived_stale(path: Path) -> Path | None:
     return Path(path.source, marked, path.ineligible, path.path_id, long_lived_stale=True)
 
 
+def last_resort(raw: bytes) -> bytes:
+    """A block marked GRACEFUL_SHUTDOWN, with the lowest LOCAL_PREF where there is one (RFC 8326 4)."""
+    attributes = AttributeSet.of(raw)
+    communities = dict.fromkeys((*attributes.communities, WellKnownCommunity.GRACEFUL_SHUTDOWN))
+    changes: dict[int, bytes | None] = {
+        AttributeCode.COMMUNITIES: b"".join(int(c).to_bytes(4, "big") for c in communities)
+    }
+    if attributes.local_pref is not None:
+        changes[AttributeCode.LOCAL_PREF] = bytes(4)
+    return rewrite(raw, changes)
+
+
 def _forbidden(attributes: AttributeSet, target: Target) -> bool:
     """Whether a well-known community keeps the path from this peer (RFC 1997)."""
     for community in attributes.communities:

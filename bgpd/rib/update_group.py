@@ -51,6 +51,12 @@ class UpdateGroup:
         self.max_length = max_length
         self.log = ExportLog(self._snapshot, self._catch_up)
 
+    def replace_export(self, export: Export) -> None:
+        """From now on tell paths differently; readers that start again get everything in the new way."""
+        self.export = export
+        if self.log.based:
+            self.log.rebase()
+
     def join(self, source: Source) -> Cursor:
         """Take in a peer that has nothing yet. Changes taken from the Loc-RIB must have been applied."""
         return self.log.join(source)
@@ -114,7 +120,8 @@ class UpdateGroup:
         data = b"".join(encode_withdrawals(self.family, nlri, self.max_length))
         return Segment(data, (nlri,), skip, only)
 
-    def _advert(self, nlri: bytes, path: Path | None) -> Advert | None:
+    def advert(self, nlri: bytes, path: Path | None) -> Advert | None:
+        """What a path of a prefix looks like to this group, or None."""
         if path is None:
             return None
         return self.export(path) if self.export_prefix is None else self.export_prefix(nlri, path)
@@ -158,7 +165,7 @@ class UpdateGroup:
         for nlri, (old, new) in moved.items():
             if old is new:
                 continue
-            was, now = self._advert(nlri, old), self._advert(nlri, new)
+            was, now = self.advert(nlri, old), self.advert(nlri, new)
             if now is not None and new is not None:
                 if was is not None and old is not None:
                     if old.source is not new.source:
@@ -189,7 +196,7 @@ class UpdateGroup:
         gone: list[bytes] = []
         for nlri in touched:
             path = self.loc_rib.best.get(nlri)
-            if path is None or self._advert(nlri, path) is None:
+            if path is None or self.advert(nlri, path) is None:
                 gone.append(nlri)
             else:
                 announced.setdefault(path, []).append(nlri)
@@ -231,7 +238,7 @@ class AddPathGroup(UpdateGroup):
     def _wanted(self, nlri: bytes) -> tuple[tuple[bytes, Path, Advert], ...]:
         wanted = []
         for path in self.loc_rib.ordered(nlri):
-            advert = self._advert(nlri, path)
+            advert = self.advert(nlri, path)
             if advert is not None:
                 wanted.append((self._identifier(path), path, advert))
                 if len(wanted) == self.limit:

@@ -10,6 +10,7 @@ from typing import Any
 
 from bgpd.telemetry.readiness import readiness
 from bgpd.telemetry.status import Event, PeerStatus, RoutePage, RouteStatus, StatusSource, StoreHealth
+from bgpd.wire.nlri import Family
 
 SCHEMA_VERSION = 1
 
@@ -18,6 +19,19 @@ Document = dict[str, Any]
 
 def rfc3339(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses' `asdict` as JSON-able values: addresses, families and enums as text, tuples by name."""
+    if isinstance(value, dict):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, Family):
+        return str(value)
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return plain(value._asdict())
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(each) for each in value]
+    return value if isinstance(value, str | int | float | bool) or value is None else str(value)
 
 
 def status_document(source: StatusSource, now: float) -> Document:

@@ -1,0 +1,96 @@
+"""The reflector as the datastore declares it: the plan of its own node, as a `ReflectorSpec`.
+
+A reflector is a Node resource with a `routeReflectorClusterID`; its clients and other peers are that
+node's peerings. Passwords are read from files, `<directory>/<secret>/<key>`, when a spec is made; a
+peer whose password cannot be read is left out and said loudly, never left unprotected.
+"""
+
+from collections.abc import Callable
+from ipaddress import ip_network
+
+from bgpd.plan.model import NextHopMode, NodePlan, Peering, SecretRef
+from bgpd.rib.path import SourceKind
+from bgpd.rib.reflection import Speaker
+from bgpd.session.config import SessionConfig
+from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST
+from reflector.config import Limits, Listen, ReflectorConfig
+from reflector.core import MemberOptions
+from reflector.spec import PeerSpec, ReflectorSpec, capabilities
+
+ReadSecret = Callable[[SecretRef], str | None]
+FAMILIES = frozenset({IPV4_UNICAST, IPV6_UNICAST})
+
+
+def spec_of(
+    plan: NodePlan, config: ReflectorConfig, read_secret: ReadSecret
+) -> tuple[ReflectorSpec, list[str]]:
+    """The spec, and what an operator must know: each entry names a peer that had to be left out, and why."""
+    speaker = Speaker(plan.asn, plan.router_id.packed, (plan.cluster_id or plan.router_id).packed)
+    peers: list[PeerSpec] = []
+    problems: list[str] = []
+    for peering in plan.peerings:
+        password = None
+        if peering.password is not None:
+            password = read_secret(peering.password)
+            if not password:
+                problems.append(
+                    f"{peering.name}: its password {peering.password} cannot be read; the session stays down"
+                )
+                continue
+        peers.append(_peer(plan, peering, config.limits, password, config.without_policy == "accept"))
+    return ReflectorSpec(speaker, _listen(plan, config), tuple(peers), config.limits), problems
+
+
+def _listen(plan: NodePlan, config: ReflectorConfig) -> tuple[Listen, ...]:
+    """Where the file says, if it says; else as the BGPConfiguration has it."""
+    if "listen" in config.model_fields_set:
+        return config.listeners
+    addresses = plan.listen_addresses or (Listen().address,)
+    return tuple(Listen(address=address, port=plan.listen_port) for address in addresses)
+
+
+def _peer(
+    plan: NodePlan, peering: Peering, limits: Limits, password: str | None, open_policy: bool
+) -> PeerSpec:
+    kind = SourceKind.EXTERNAL
+    if peering.internal:
+        kind = SourceKind.CLIENT if peering.rr_client else SourceKind.NON_CLIENT
+    session = SessionConfig(
+        local_asn=peering.local_asn,
+        bgp_identifier=plan.router_id.packed,
+        # Both families over either address: a node's IPv6 routes need no second session.
+        capabilities=capabilities(FAMILIES, peering.local_asn, restart_time=peering.graceful_restart),
+        peer_asn=peering.peer_asn,
+        hold_time=peering.hold_time,
+        keepalive_time=peering.keepalive_time,
+        send_hold_time=limits.send_hold_time,
+        open_hold_time=limits.open_timeout,
+        passive=peering.passive,
+    )
+    imports, exports = peering.import_policy.filters, peering.export_policy.filters
+    own = peering.next_hop_mode is NextHopMode.SELF
+    member = MemberOptions(
+        kind=kind,
+        allowed_own_as=peering.allowed_own_as,
+        local_asn=None if peering.local_asn == plan.asn else peering.local_asn,
+        own_next_hop=own or (kind is SourceKind.EXTERNAL and peering.next_hop_mode is NextHopMode.AUTO),
+        # RFC 8212: Calico's model has no policy object to ask for, so the file says whether one is required.
+        accepts=kind is not SourceKind.EXTERNAL or open_policy or bool(imports),
+        tells=kind is not SourceKind.EXTERNAL or open_policy or bool(exports),
+        import_filters=imports,
+        export_filters=exports,
+    )
+    return PeerSpec(
+        name=peering.name,
+        network=ip_network(peering.peer_address),
+        session=session,
+        member=member,
+        port=peering.peer_port,
+        local_address=peering.local_address,
+        password=password,
+        ttl_security=peering.ttl_security,
+        multihop=peering.multihop,
+        max_prefixes=peering.max_prefixes,
+        kind=str(peering.kind),
+        description=peering.reason,
+    )

@@ -1,0 +1,227 @@
+"""What the reflector tells of itself (`StatusSource`), read from its parts when asked."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from ipaddress import ip_address, ip_network
+
+from bgpd.rib.loc_rib import LocRib
+from bgpd.session.counters import MessageCounters
+from bgpd.telemetry.route_status import route_status
+from bgpd.telemetry.status import (
+    Direction,
+    EventRing,
+    FamilyStatus,
+    PeerStatus,
+    RoutePage,
+    RouteQuery,
+    RouteStatus,
+    Sample,
+    SampleKind,
+    ServiceStatus,
+    StoreHealth,
+)
+from bgpd.wire.nlri import Family, nlri_of, prefix_of
+from reflector.core import Member
+from reflector.server import Entry, Server
+
+
+class ReflectorStatus:
+    """The `StatusSource` of a reflector."""
+
+    def __init__(
+        self,
+        server: Server,
+        name: str,
+        version: str,
+        *,
+        started_at: float,
+        store: Callable[[], StoreHealth | None],
+        plan: Callable[[], Mapping[str, object]],
+        problems: Callable[[], Sequence[str]],
+    ) -> None:
+        self._server = server
+        self._name = name
+        self._version = version
+        self._started_at = started_at
+        self._store = store
+        self._plan = plan
+        self._problems = problems
+
+    @property
+    def events(self) -> EventRing:
+        return self._server.events
+
+    def service(self) -> ServiceStatus:
+        server = self._server
+        speaker = server.spec.speaker
+        draining = "draining" if server.reflector.draining else "running"
+        return ServiceStatus(
+            service="reflector",
+            node=self._name,
+            version=self._version,
+            started_at=self._started_at,
+            asn=speaker.asn,
+            router_id=str(ip_address(speaker.bgp_identifier)),
+            cluster_id=str(ip_address(speaker.cluster_id)),
+            mode="stopping" if server.stopping else draining,
+        )
+
+    def healthy(self) -> tuple[bool, str]:
+        if not self._server.ports:
+            return False, "not listening"
+        problems = self._problems()
+        return (False, "; ".join(problems)) if problems else (True, "healthy")
+
+    def peers(self) -> Sequence[PeerStatus]:
+        return [self._peer(entry) for _, entry in sorted(self._server.entries.items())]
+
+    def _peer(self, entry: Entry) -> PeerStatus:
+        spec, peer, member = entry.spec, entry.peer, self._server.reflector.members.get(entry.name)
+        session = peer.session
+        opened = session.peer_open if session is not None else None
+        up = session is not None and member is not None
+        source = member.source if member is not None else None
+        counters = peer.counters
+        return PeerStatus(
+            name=spec.name if spec.single else entry.address,
+            address=entry.address,
+            port=spec.port,
+            state=peer.state.name,
+            since=entry.since,
+            asn=source.asn if source is not None else spec.session.peer_asn,
+            local_asn=spec.session.local_asn,
+            bgp_identifier=str(ip_address(opened.bgp_identifier)) if opened is not None else "",
+            kind=spec.kind,
+            description=spec.description,
+            flaps=counters.closed,
+            last_reason="" if up else counters.last_error,
+            hold_time=member.negotiated.hold_time if member is not None and member.negotiated else 0,
+            lag=member.lag if member is not None else 0,
+            restarting=member is not None and not member.established,
+            expected=spec.single,
+            families=tuple(self._families(member)) if member is not None else (),
+            messages_received=_counts(counters.messages.received),
+            messages_sent=_counts(counters.messages.sent),
+        )
+
+    def _families(self, member: Member) -> Iterator[FamilyStatus]:
+        reflector = self._server.reflector
+        for family, rib in reflector.ribs.items():
+            negotiated = member.negotiated
+            received = rib.received(member.source)
+            if not received and (negotiated is None or family not in negotiated.families):
+                continue
+            rejected = rib.refused(member.source)
+            yield FamilyStatus(
+                family=str(family),
+                received=len(received),
+                accepted=len(received) - rejected,
+                rejected=rejected,
+                advertised=reflector.advertised_count(member, family),
+                end_of_rib=family in member.heard_eor,
+            )
+
+    # Routes
+
+    def routes(self, query: RouteQuery) -> RoutePage:
+        total, window = 0, range(query.offset, query.offset + query.limit)
+        chosen: list[RouteStatus] = []
+        for family, rib in self._server.reflector.ribs.items():
+            if query.family not in (None, str(family)):
+                continue
+            if query.prefix is None and query.peer is None and query.direction is Direction.BEST:
+                # The whole table: only the page asked for is looked at.
+                every = list(rib.prefixes())
+                start = max(0, window.start - total)
+                wanted = sorted(every)[start : start + max(0, query.limit - len(chosen))]
+                chosen += [route for nlri in wanted for route in self._candidates(nlri, family, rib, query)]
+                total += len(every)
+                continue
+            for nlri in self._prefixes(query, family, rib):
+                for route in self._of(nlri, family, rib, query):
+                    if total in window:
+                        chosen.append(route)
+                    total += 1
+        return RoutePage(total, tuple(chosen))
+
+    @staticmethod
+    def _prefixes(query: RouteQuery, family: Family, rib: LocRib) -> Iterator[bytes]:
+        if query.prefix is None:
+            yield from rib.prefixes()
+            return
+        wanted = ip_network(query.prefix, strict=False)
+        if (wanted.version == 4) != (family.afi == 1):
+            return
+        if not query.longer:
+            nlri = nlri_of(wanted)
+            if rib.candidates(nlri):
+                yield nlri
+            return
+        for nlri in rib.prefixes():
+            prefix = prefix_of(nlri, family)
+            deep = prefix.prefixlen >= wanted.prefixlen
+            if deep and prefix.supernet(new_prefix=wanted.prefixlen) == wanted:
+                yield nlri
+
+    def _of(self, nlri: bytes, family: Family, rib: LocRib, query: RouteQuery) -> Iterator[RouteStatus]:
+        if query.direction is not Direction.OUT:
+            yield from self._candidates(nlri, family, rib, query)
+            return
+        text = str(prefix_of(nlri, family))
+        for entry, link in self._server.live():
+            member = link.member
+            name = entry.spec.name if entry.spec.single else entry.address
+            if member is None or query.peer not in (None, name, entry.address):
+                continue
+            path = self._server.reflector.told(member, family, nlri)
+            if path is not None:
+                yield route_status(text, family, path, best=True, reason=f"told to {name}")
+
+    def _candidates(
+        self, nlri: bytes, family: Family, rib: LocRib, query: RouteQuery
+    ) -> Iterator[RouteStatus]:
+        text = str(prefix_of(nlri, family))
+        for place, (path, reason) in enumerate(rib.explain(nlri)):
+            if query.peer in (None, path.source.name, path.source.address):
+                best = place == 0 and path.ineligible is None
+                yield route_status(text, family, path, best=best, reason=reason.value)
+
+    # The rest
+
+    def plan(self) -> Mapping[str, object]:
+        return self._plan()
+
+    def samples(self) -> Sequence[Sample]:
+        server, reflector, gauge = self._server, self._server.reflector, SampleKind.GAUGE
+        logs = [group.log for group in reflector.groups.values()]
+        lag = max((member.lag for member in reflector.members.values()), default=0)
+        samples = [
+            Sample("strangers", "Connections of undeclared peers.", server.strangers),
+            Sample("update_groups", "Update groups with readers.", sum(log.based for log in logs), gauge),
+            Sample(
+                "export_log_octets", "Octets of encoded UPDATEs held.", sum(log.live for log in logs), gauge
+            ),
+            Sample("max_lag_octets", "Octets the slowest client is behind.", lag, gauge),
+        ]
+        for family, rib in reflector.ribs.items():
+            labels = (("family", str(family)),)
+            samples.append(Sample("best_routes", "Prefixes with a best path.", len(rib), gauge, labels))
+            samples.append(
+                Sample("decisions", "Turns in which the Loc-RIB changed.", rib.version, labels=labels)
+            )
+        return samples
+
+    def datastore(self) -> StoreHealth | None:
+        return self._store()
+
+    async def drain(self) -> None:
+        self._server.drain()
+
+
+def _counts(counters: MessageCounters) -> Mapping[str, int]:
+    return {
+        "open": counters.opens,
+        "update": counters.updates,
+        "notification": counters.notifications,
+        "keepalive": counters.keepalives,
+        "route_refresh": counters.route_refreshes,
+    }
