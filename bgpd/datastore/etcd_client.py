@@ -292,8 +292,8 @@ def _tls_remedy(tls: Tls, details: str) -> str:
     if "certificate" in details and ("required" in details or "bad" in details or "unknown" in details):
         return "it does not accept our client certificate; check ETCD_CERT_FILE and ETCD_KEY_FILE"
     return (
-        "no TLS connection could be made; check ETCD_CERT_FILE and ETCD_KEY_FILE, and whether it does speak TLS "
-        "(if not, say etcd:// or http://)"
+        "no TLS connection could be made; check ETCD_CERT_FILE and ETCD_KEY_FILE, and whether it does "
+        "speak TLS (if not, say etcd:// or http://)"
     )
 
 
