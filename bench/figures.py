@@ -3,8 +3,8 @@
 A `Figure` is one row of the report: one quantity (lower is better), the values each
 contender reached in its repetitions, and why a contender has none. The ratio of a row
 is Cairn's median over the best rival's median of the same run. Nothing is averaged
-over rows, and a contender that failed once has no median: a figure is only as good as
-its worst run's correctness.
+over rows. Cairn has no median where it failed once; a rival keeps that of the repetitions
+it did right, marked in the table, so that no ratio is won by a rival's bad day.
 
 A bar may be set against another than the best: memory is allowed "the second best" or a
 multiple of one named daemon; and a few are absolute (`limit`), because rivals cannot do
@@ -29,7 +29,7 @@ class Figure:
 
     `unit` is "s", "ms", "MB" or "µs"; `bar` and `hope` are ratios to the reference (None: reported
     only), `limit` is a bar in the unit itself. `against` names the reference: "best", "second" or a
-    rival. `values` holds one number per repetition, `failures` the reason of the first failure.
+    rival. `values` holds one number per repetition done right, `failures` the reason of each of the others.
     """
 
     name: str
@@ -40,18 +40,20 @@ class Figure:
     limit: float | None = None
     against: str = "best"
     values: dict[str, list[float]] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, contender: str, value: float) -> None:
         self.values.setdefault(contender, []).append(value)
 
     def fail(self, contender: str, reason: str) -> None:
-        self.failures.setdefault(contender, reason)
+        self.failures.setdefault(contender, []).append(reason)
 
     def median(self, contender: str) -> float | None:
-        """The median of the repetitions; None for a contender that failed or never ran."""
+        """The median of the repetitions; None without one, and for Cairn if any failed."""
         values = self.values.get(contender)
-        return median(values) if values and contender not in self.failures else None
+        if not values or (contender == SUBJECT and contender in self.failures):
+            return None
+        return median(values)
 
     def rivals(self) -> dict[str, float]:
         """Every rival's median, best first."""
@@ -102,7 +104,7 @@ class Figure:
             "against": self.against,
             "medians": {name: _short(self.median(name)) for name in self.values},
             "values": {name: [_short(v) for v in values] for name, values in self.values.items()},
-            "failures": dict(self.failures),
+            "failures": {name: list(reasons) for name, reasons in self.failures.items()},
             "reference": self.reference(),
             "ratio": _short(self.ratio()),
             "met": self.met(),
@@ -121,7 +123,7 @@ class Figure:
             limit=data["limit"],
             against=data["against"],
             values={name: list(values) for name, values in data["values"].items()},
-            failures=dict(data["failures"]),
+            failures={name: list(reasons) for name, reasons in data["failures"].items()},
         )
 
 
@@ -152,14 +154,20 @@ def _magnitude(value: float) -> int:
 
 
 def to_text(figures: Iterable[Figure], contenders: Mapping[str, str]) -> str:
-    """A table in plain text: a row per figure, a column per contender (name → title)."""
+    """A table in plain text: a row per figure, a column per contender (name → title).
+
+    "!" marks a median of which other repetitions failed.
+    """
     heads = ["work", "unit", *contenders.values(), "ratio", "bar", ""]
     rows = [heads]
     for figure in figures:
         cells = [figure.title, figure.unit]
         for name in contenders:
             value = figure.median(name)
-            cells.append(format_value(value) if value is not None else _excuse(figure, name))
+            if value is None:
+                cells.append(_excuse(figure, name))
+            else:
+                cells.append(format_value(value) + ("!" if name in figure.failures else ""))
         verdict = {True: "met", False: "MISSED", None: ""}[figure.met()]
         rows.append([*cells, format_value(figure.ratio()), figure.bar_text(), verdict])
     widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
@@ -173,10 +181,10 @@ def to_text(figures: Iterable[Figure], contenders: Mapping[str, str]) -> str:
 
 
 def _excuse(figure: Figure, name: str) -> str:
-    reason = figure.failures.get(name)
-    if reason is None:
+    reasons = figure.failures.get(name)
+    if not reasons:
         return NOTHING
-    reason = reason.partition(" (")[0]
+    reason = reasons[0].partition(" (")[0]
     return reason if len(reason) <= 14 else "failed"
 
 

@@ -2,8 +2,8 @@
 
 Repetition by repetition the contenders take turns (in rotating order, so that none always
 follows the same one), each on a fresh daemon with a fresh generator. A contender that
-fails a case is not asked again for it. One that misses the first figure of a case, or takes
-more than `TOO_SLOW` seconds for it, is not given the harder ones of the same kind.
+misses the first figure of a case is not asked again for it, nor for the harder ones of the
+same kind; neither for these if it took more than `TOO_SLOW` seconds.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Tournament:
         self._figures: dict[str, Figure] = {
             figure.name: copy.deepcopy(figure) for case in cases for figure in case.figures
         }
-        self._failed: dict[tuple[str, str], str] = {}  # (case, contender) -> reason
+        self._failed: set[tuple[str, str]] = set()  # (figure, contender)
 
     def figures(self) -> list[Figure]:
         return list(self._figures.values())
@@ -72,7 +72,7 @@ class Tournament:
                     self._turn(case, self._contenders[(place + repetition) % len(self._contenders)])
 
     def _turn(self, case: Case, contender: Contender) -> None:
-        if (case.name, contender.name) in self._failed:
+        if (case.figures[0].name, contender.name) in self._failed:
             return
         reason = contender.missing() or self._beyond(case, contender)
         series: list[tuple[str, float]] = []
@@ -83,10 +83,10 @@ class Tournament:
             self._figures[name].add(contender.name, value)
         said = ", ".join(f"{name} {value:.4g} {self._figures[name].unit}" for name, value in series)
         if reason is not None:
-            self._failed[case.name, contender.name] = reason
             recorded = {name for name, _ in series}
             for figure in case.figures:
                 if figure.name not in recorded:
+                    self._failed.add((figure.name, contender.name))
                     self._figures[figure.name].fail(contender.name, reason)
             said = f"{said}; {reason}".lstrip("; ")
         say(f"{case.name}: {contender.title}: {said}")
@@ -109,9 +109,9 @@ class Tournament:
         if easier is None:
             return None
         first = self._figures[easier.figures[0].name]
-        reason = first.failures.get(contender.name)
-        if reason is not None:
-            return reason if reason.startswith("not tried") else f"not tried: {easier.name} failed"
+        reasons = first.failures.get(contender.name)
+        if reasons:
+            return reasons[0] if reasons[0].startswith("not tried") else f"not tried: {easier.name} failed"
         seconds = first.median(contender.name)
         if seconds is not None and seconds > TOO_SLOW:
             return f"not tried: {easier.name} took {seconds:.0f} s"

@@ -26,13 +26,23 @@ def test_ratio_is_cairns_median_over_the_best_rivals() -> None:
     assert made.ratio("bird") == pytest.approx(0.1)
 
 
-def test_a_rival_that_failed_once_has_no_median_and_is_no_reference() -> None:
+def test_a_rival_keeps_what_it_did_right_and_cairn_does_not() -> None:
     made = figure()
     made.fail("frr", "3 clients inexact: 4 missing, 0 too many")
-    made.fail("frr", "a later reason")
-    assert made.median("frr") is None
-    assert made.failures["frr"].startswith("3 clients")
-    assert made.reference() == "bird"
+    assert made.median("frr") == 0.5
+    assert made.reference() == "frr"
+    assert "0.500!" in to_text([made], {"frr": "FRR"})
+    made.fail("cairn", "lost 1 sessions")
+    assert made.median("cairn") is None
+    assert made.ratio() is None
+
+
+def test_a_rival_that_never_succeeded_is_no_reference() -> None:
+    made = figure()
+    made.fail("gobgp", "> 60 s")
+    made.fail("gobgp", "> 60 s")
+    assert made.median("gobgp") is None
+    assert "gobgp" not in made.rivals()
 
 
 def test_no_ratio_without_cairn_or_without_rivals() -> None:

@@ -61,9 +61,9 @@ def test_a_failure_is_not_repeated_and_bars_the_harder_case() -> None:
     run.run()
     assert [pair for pair in run.tried if pair[1] == "x"] == [("a", "x")]
     figures = {figure.name: figure for figure in run.figures()}
-    assert figures["a-more"].failures == {"x": "lost 3"}
-    assert figures["b"].failures == {"x": "not tried: a failed"}
-    assert figures["c"].failures == {"x": "not tried: a failed"}
+    assert figures["a-more"].failures == {"x": ["lost 3"]}
+    assert figures["b"].failures == {"x": ["not tried: a failed"]}
+    assert figures["c"].failures == {"x": ["not tried: a failed"]}
     assert figures["c"].median("y") == 1.0
 
 
@@ -72,14 +72,14 @@ def test_a_late_failure_keeps_what_was_done_and_bars_nothing() -> None:
     run.run()
     figures = {figure.name: figure for figure in run.figures()}
     assert figures["a"].median("x") == 5.0
-    assert figures["a-more"].failures == {"x": "late: lost 3"}
+    assert figures["a-more"].failures == {"x": ["late: lost 3", "late: lost 3"]}
     assert figures["b"].median("x") == 1.0
 
 
 def test_one_too_slow_is_spared_the_harder_case() -> None:
     run = Scripted({("a", "x"): module.TOO_SLOW + 1}, [case("a"), case("b", "a")], [contender("x")], 1)
     run.run()
-    assert run.figures()[2].failures == {"x": "not tried: a took 11 s"}
+    assert run.figures()[2].failures == {"x": ["not tried: a took 11 s"]}
 
 
 def test_one_not_installed_is_reported_not_run() -> None:
@@ -87,7 +87,7 @@ def test_one_not_installed_is_reported_not_run() -> None:
     run = Scripted({}, [case("a")], [absent], 1)
     run.run()
     assert run.tried == []
-    assert run.figures()[0].failures == {"x": "/nowhere/x is not installed"}
+    assert run.figures()[0].failures == {"x": ["/nowhere/x is not installed"]}
 
 
 @pytest.mark.parametrize("cases", [standard(), quick(), scale()], ids=["standard", "quick", "scale"])

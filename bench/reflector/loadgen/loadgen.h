@@ -46,7 +46,7 @@ struct speaker {
     uint32_t partial_length;
     uint8_t *out; /* bytes not yet written */
     size_t out_length, out_done, out_room;
-    uint64_t exact_at, established_at, retry_at, last_sent, last_received; /* ns, monotonic */
+    uint64_t exact_at, established_at, retry_at, keepalive_at, last_received; /* ns, monotonic */
     uint32_t keepalive; /* seconds; 0 = none */
 };
 

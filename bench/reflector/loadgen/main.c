@@ -127,7 +127,7 @@ static void turn(int timeout_ms)
     uint64_t now = now_ns();
     if (now >= upkeep_at) {
         upkeep();
-        upkeep_at = now + 1000000000ull;
+        upkeep_at = now + 20000000ull;
     }
 }
 

@@ -4,7 +4,8 @@
  * Every speaker connects from its own loopback address, so the device under
  * test sees as many peers as there are speakers.  Capabilities: IPv4 unicast,
  * route refresh, 4-octet AS numbers; no graceful restart, so that a dropped
- * session's routes must go.  Hold time 90 s, honoured both ways.
+ * session's routes must go.  Hold time 90 s, honoured both ways; the speakers'
+ * KEEPALIVEs are spread over time, as those of independent nodes are.
  */
 #define _GNU_SOURCE
 #include "loadgen.h"
@@ -104,7 +105,6 @@ void speaker_flush(struct speaker *s)
             break;
         }
         s->out_done += (size_t)n;
-        s->last_sent = now_ns();
     }
     bool waiting = s->out_done < s->out_length;
     if (waiting != s->writable)
@@ -195,6 +195,7 @@ static void receive_keepalive(struct speaker *s)
         return;
     set_state(s, ESTABLISHED);
     s->established_at = s->last_received;
+    s->keepalive_at = s->last_received + (uint64_t)((double)(s->index * 2654435761u) / 4294967296.0 * s->keepalive * 1e9);
     if (s->announcing) {
         routes_queue(s);
         speaker_flush(s);
@@ -328,7 +329,8 @@ void upkeep(void)
                 G.totals.hold_expired++;
                 if (s->fd >= 0)
                     disconnect(s, "hold timer expired");
-            } else if (now - s->last_sent > s->keepalive * second) {
+            } else if (now >= s->keepalive_at) {
+                s->keepalive_at = now + s->keepalive * second;
                 queue_message(s, MESSAGE_KEEPALIVE, NULL, 0);
                 speaker_flush(s);
             }
