@@ -31,6 +31,7 @@ _WORDS: Mapping[str, bool | None] = {
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
 }  # fmt: skip
 _MAX_DEPTH = 64
+_MOST_VALUES_PER_CHARACTER = 10
 _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -73,74 +74,97 @@ def dump_documents(resources: list[Resource]) -> str:
 
 
 def _documents(text: str, source: str) -> Iterator[tuple[Any, dict[Place, int]]]:
-    is_json = text.lstrip()[:1] in ("{", "[")
-    if is_json:  # JSON allows tabs between tokens and YAML does not; inside a JSON string none can stand
-        text = text.replace("\t", " ")
-    try:
-        roots = list(yaml.compose_all(text, Loader=_LOADER))
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        problem = f"{error.context or ''} {error.problem or ''}".strip()
-        raise ResourceError(
-            f"{source}:{mark.line + 1 if mark else 1}", f"not readable as YAML: {problem}"
-        ) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ResourceError(source, f"not readable as YAML: {error}") from None
+    """Give each document (each item of a list) as plain values, with the line of every place in it."""
     whole: Any = None
-    if is_json and len(roots) == 1:
+    if text.lstrip()[:1] in ("{", "["):
+        # JSON allows tabs between tokens and YAML does not; inside a JSON string none can stand.
+        text = text.replace("\t", " ")
         try:
             whole = json.loads(text)
         except (ValueError, RecursionError):
             whole = None
+    try:
+        roots = list(yaml.compose_all(text, Loader=_LOADER))
+    except yaml.MarkedYAMLError as error:
+        if whole is not None:  # YAML lacks some of JSON's escapes; only the lines are lost
+            for item in _items_of(whole):
+                yield item, {}
+            return
+        mark = error.problem_mark or error.context_mark
+        problem = f"{error.context or ''} {error.problem or ''}".strip()
+        place = f"{source}:{mark.line + 1 if mark else 1}"
+        raise ResourceError(place, f"not readable as YAML: {problem}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ResourceError(source, f"not readable as YAML: {error}") from None
+    reader = _Reader(source, limit=_MOST_VALUES_PER_CHARACTER * len(text) + 100)
     for root in roots:
-        lines: dict[Place, int] = {}
-        data = _plain(root, (), lines, source)
-        if data is None:
-            continue
-        data = whole if whole is not None else data
-        for place in _list_items(data):
-            item = data
-            for part in place:
-                item = item[part]
-            yield (
-                item,
-                {inner[len(place) :]: line for inner, line in lines.items() if inner[: len(place)] == place},
-            )
+        for index, node in enumerate(_item_nodes(root)):
+            lines: dict[Place, int] = {}
+            data = reader.plain(node, (), lines)
+            if whole is not None and len(roots) == 1:
+                data = _items_of(whole)[index]
+            if data is not None:
+                yield data, lines
 
 
-def _list_items(data: Any) -> list[Place]:
+def _items_of(data: Any) -> list[Any]:
     if isinstance(data, list):
-        return [(index,) for index in range(len(data))]
+        return data
     if (
         isinstance(data, dict)
         and str(data.get("kind", "")).endswith("List")
         and isinstance(data.get("items"), list)
     ):
-        return [("items", index) for index in range(len(data["items"]))]
-    return [()]
+        return list(data["items"])
+    return [data]
 
 
-def _plain(node: yaml.Node, place: Place, lines: dict[Place, int], source: str) -> Any:
-    """Turn a YAML node into plain values, noting the line of each."""
-    line = node.start_mark.line + 1
-    lines[place] = line
-    if len(place) > _MAX_DEPTH:
-        raise ResourceError(f"{source}:{line}", f"nested deeper than {_MAX_DEPTH} levels")
-    if isinstance(node, yaml.ScalarNode):
-        return str(node.value) if node.style else _scalar(node.value)
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, (*place, index), lines, source) for index, item in enumerate(node.value)]
-    mapping: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        key_line = key_node.start_mark.line + 1
-        if not isinstance(key_node, yaml.ScalarNode):
-            raise ResourceError(f"{source}:{key_line}", "a field's name must be plain text")
-        name = str(key_node.value)
-        if name in mapping:
-            raise ResourceError(f"{source}:{key_line}", f"{name} is given twice", "keep one")
-        mapping[name] = _plain(value_node, (*place, name), lines, source)
-        lines[(*place, name)] = key_line
-    return mapping
+def _item_nodes(root: yaml.Node) -> list[yaml.Node]:
+    """Give the nodes of ``_items_of`` what ``root`` stands for."""
+    if isinstance(root, yaml.SequenceNode):
+        return list(root.value)
+    if isinstance(root, yaml.MappingNode):
+        fields = {str(name.value): value for name, value in root.value if isinstance(name, yaml.ScalarNode)}
+        kind, items = fields.get("kind"), fields.get("items")
+        is_list = isinstance(kind, yaml.ScalarNode) and str(kind.value).endswith("List")
+        if is_list and isinstance(items, yaml.SequenceNode):
+            return list(items.value)
+    return [root]
+
+
+class _Reader:
+    """Turns YAML nodes into plain values, noting the line of each; ``limit`` bounds what aliases multiply."""
+
+    def __init__(self, source: str, limit: int) -> None:
+        self._source = source
+        self._left = limit
+
+    def plain(self, node: yaml.Node, place: Place, lines: dict[Place, int]) -> Any:
+        line = node.start_mark.line + 1
+        lines.setdefault(place, line)
+        self._left -= 1
+        if len(place) > _MAX_DEPTH or self._left < 0:
+            what = (
+                f"nested deeper than {_MAX_DEPTH} levels"
+                if self._left >= 0
+                else "aliases multiply beyond reason"
+            )
+            raise ResourceError(f"{self._source}:{line}", what)
+        if isinstance(node, yaml.ScalarNode):
+            return str(node.value) if node.style else _scalar(node.value)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.plain(item, (*place, index), lines) for index, item in enumerate(node.value)]
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key_line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise ResourceError(f"{self._source}:{key_line}", "a field's name must be plain text")
+            name = str(key_node.value)
+            if name in mapping:
+                raise ResourceError(f"{self._source}:{key_line}", f"{name} is given twice", "keep one")
+            lines[(*place, name)] = key_line
+            mapping[name] = self.plain(value_node, (*place, name), lines)
+        return mapping
 
 
 def _scalar(text: str) -> Any:

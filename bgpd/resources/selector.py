@@ -30,6 +30,9 @@ _TOKEN = re.compile(
 _LABEL = re.compile(r"[A-Za-z0-9_./-]+")
 
 
+_MAX_DEPTH = 100
+
+
 class SelectorError(ValueError):
     """A selector that does not parse; ``position`` counts characters from 0."""
 
@@ -83,6 +86,7 @@ class _Parser:
         self._text = text
         self._tokens = list(_tokens(text))
         self._index = 0
+        self._depth = 0
 
     def parse(self) -> _Test:
         if self._next.kind == "end":
@@ -123,11 +127,17 @@ class _Parser:
         return tests[0] if len(tests) == 1 else lambda labels: all(test(labels) for test in tests)
 
     def _term(self) -> _Test:
+        if self._depth >= _MAX_DEPTH:
+            raise self._error(f"at most {_MAX_DEPTH} levels of '(' and '!'")
         if self._accept("!"):
+            self._depth += 1
             negated = self._term()
+            self._depth -= 1
             return lambda labels: not negated(labels)
         if self._accept("("):
+            self._depth += 1
             test = self._any_of()
+            self._depth -= 1
             if not self._accept(")"):
                 raise self._error("')'")
             return test

@@ -1,0 +1,266 @@
+"""Files are read strictly: every fault with its line, and what was probably meant."""
+
+import json
+from contextlib import suppress
+from textwrap import dedent
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bgpd.resources import (
+    BGPConfiguration,
+    BGPPeer,
+    Key,
+    Node,
+    ResourceError,
+    documents_schema,
+    dump_documents,
+    json_schema,
+    load_documents,
+)
+from tests.resources.test_codec import STORED
+
+PEER = """\
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata:
+  name: tor
+spec:
+  peerIP: 192.0.2.1
+  asNumber: 65001
+"""
+
+
+def refused(text: str) -> str:
+    with pytest.raises(ResourceError) as caught:
+        load_documents(dedent(text), "f.yaml")
+    return str(caught.value)
+
+
+def test_several_documents_and_lists_are_read() -> None:
+    text = (
+        PEER
+        + "---\n---\n"
+        + dedent("""\
+        apiVersion: projectcalico.org/v3
+        kind: NodeList
+        items:
+        - apiVersion: projectcalico.org/v3
+          kind: Node
+          metadata: {name: n1}
+        - {apiVersion: projectcalico.org/v3, kind: Node, metadata: {name: n2}}
+        """)
+    )
+    assert [str(item.key) for item in load_documents(text, "f")] == ["BGPPeer tor", "Node n1", "Node n2"]
+
+
+def test_json_is_read_too_also_with_tabs() -> None:
+    value = {
+        "apiVersion": "projectcalico.org/v3",
+        "kind": "Node",
+        "metadata": {"name": "n1", "labels": {"é": "😀"}},
+    }
+    for text in (json.dumps(value), json.dumps(value, indent="\t"), json.dumps([value])):
+        (node,) = load_documents(text, "f.json")
+        assert node.labels == {"é": "😀"}
+
+
+def test_an_unknown_field_is_refused_with_line_and_nearest_name() -> None:
+    assert refused(PEER + "  keepAliveTime: 5s\n") == (
+        "f.yaml:8: BGPPeer tor: spec.keepAliveTime: unknown field keepAliveTime; did you mean keepaliveTime?"
+    )
+
+
+def test_an_unknown_kind_is_refused_with_line_and_nearest_name() -> None:
+    assert refused(PEER + "---\n" + PEER.replace("BGPPeer", "BgpPeers")) == (
+        "f.yaml:10: unknown kind 'BgpPeers'; did you mean BGPPeer?"
+    )
+
+
+def test_all_faults_of_a_file_come_at_once() -> None:
+    faults = refused(
+        """\
+        apiVersion: projectcalico.org/v3
+        kind: BGPPeer
+        metadata:
+          name: tor
+        spec:
+          peerIP: 192.0.2.300
+          asNumber: 0
+          filters:
+          - ok
+          - not"ok
+        ---
+        apiVersion: v3
+        kind: Node
+        """
+    ).splitlines()
+    assert [line.split(" ")[0] for line in faults] == ["f.yaml:6:", "f.yaml:7:", "f.yaml:10:", "f.yaml:12:"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("{}", "nobody to peer with"),
+        ("{peerIP: 192.0.2.1, peerSelector: all()}", "exclude each other"),
+        ("{peerIP: 192.0.2.1, node: a, nodeSelector: all()}", "exclude each other"),
+        ("{peerSelector: all(), asNumber: 5}", "leave it out"),
+        ("{peerSelector: rack = 'a'}", "position 6"),
+        ("{peerIP: '192.0.2.1:0'}", "port"),
+        ("{peerIP: '192.0.2.1:99999'}", "port"),
+        ("{peerIP: 'fe80::1%eth0'}", "zone"),
+        ("{peerIP: 192.0.2.1, ttlSecurity: 256}", "255"),
+        ("{peerIP: 192.0.2.1, maxRestartTime: 2h}", "4095"),
+        ("{peerIP: 192.0.2.1, keepaliveTime: 0s}", "keepalive"),
+        ("{peerIP: 192.0.2.1, nextHopMode: Maybe}", "'Auto', 'Self' or 'Keep'"),
+        ("{peerIP: 192.0.2.1, nextHopMode: Self, keepOriginalNextHop: true}", "exclude each other"),
+        ("{peerIP: 192.0.2.1, reachableBy: 'fd00::1'}", "same family"),
+        ("{peerSelector: all(), reachableBy: 192.0.2.9}", "needs peerIP"),
+        ("{peerIP: 192.0.2.1, asNumber: 4294967296}", "AS number"),
+        ("{peerIP: 192.0.2.1, asNumber: 1.10}", "asdot"),
+        ("{peerIP: 192.0.2.1, password: {secretKeyRef: {name: a}}}", "is required"),
+        ("{peerIP: 192.0.2.1, numAllowedLocalASNumbers: -1}", "0"),
+    ],
+)
+def test_a_bgp_peers_rules_are_kept(spec: str, words: str) -> None:
+    text = f"apiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata: {{name: p}}\nspec: {spec}\n"
+    assert words in refused(text)
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ("{action: Maybe}", "'Accept' or 'Reject'"),
+        ("{}", "is required"),
+        ("{action: Accept, cidr: 10.0.0.0/8}", "go together"),
+        ("{action: Accept, matchOperator: In}", "go together"),
+        ("{action: Accept, prefixLength: {min: 8}}", "needs a cidr"),
+        ("{action: Accept, cidr: 10.0.0.1/8, matchOperator: In}", "did you mean 10.0.0.0/8"),
+        ("{action: Accept, cidr: 'fd00::/8', matchOperator: In}", "IPv6 CIDR in an IPv4 rule"),
+        (
+            "{action: Accept, cidr: 10.0.0.0/8, matchOperator: In, prefixLength: {min: 24, max: 16}}",
+            "greater",
+        ),
+        ("{action: Accept, cidr: 10.0.0.0/8, matchOperator: In, prefixLength: {max: 33}}", "32"),
+        ("{action: Reject, operations: [{setPriority: {value: 1}}]}", "not changed"),
+        ("{action: Accept, operations: []}", "at least 1"),
+        ("{action: Accept, operations: [{}]}", "exactly one"),
+        ("{action: Accept, operations: [{setPriority: {value: 0}}]}", "1"),
+        ("{action: Accept, operations: [{addCommunity: {value: '65536:1'}}]}", "65535"),
+        ("{action: Accept, communities: {values: ['1:1', '1:2']}}", "at most 1"),
+        ("{action: Accept, interface: 'a b'}", "interface"),
+    ],
+)
+def test_a_filter_rules_rules_are_kept(rule: str, words: str) -> None:
+    text = (
+        "apiVersion: projectcalico.org/v3\nkind: BGPFilter\nmetadata: {name: f}\n"
+        f"spec:\n  exportV4:\n  - {rule}\n"
+    )
+    assert words in refused(text)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "spec", "words"),
+    [
+        ("BGPConfiguration", "node.a", "{asNumber: 5}", "default"),
+        ("BGPConfiguration", "default", "{listenPort: 0}", "1"),
+        ("BGPConfiguration", "default", "{nodeToNodeMeshEnabled: false, nodeMeshMaxRestartTime: 9s}", "mesh"),
+        ("BGPConfiguration", "default", "{communities: [{name: a, value: '1:2:3:4'}]}", "community"),
+        ("BGPConfiguration", "default", "{logSeverityScreen: loud}", "'Info'"),
+        ("IPPool", "p", "{cidr: 10.0.0.0/16, blockSize: 33}", "20 to 32"),
+        ("IPPool", "p", "{cidr: 10.0.0.0/27, blockSize: 26}", "fit"),
+        ("IPPool", "p", "{cidr: 10.0.0.0/16, vxlanMode: Always, ipipMode: Always}", "exclude"),
+        ("IPPool", "p", "{cidr: 'fd00::/64', ipipMode: Always}", "IPv4"),
+        ("IPPool", "p", "{}", "is required"),
+        ("Node", "n", "{bgp: {routeReflectorClusterID: 'fd00::1'}}", "cluster ID"),
+        ("Node", "n", "{bgp: {ipv4Address: 300.0.0.1}}", "address"),
+        ("Node", "'a/b'", "{}", "name"),
+    ],
+)
+def test_each_kinds_ranges_and_exclusions_are_kept(kind: str, name: str, spec: str, words: str) -> None:
+    text = f"apiVersion: projectcalico.org/v3\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+    assert words in refused(text)
+
+
+def test_a_community_needs_no_quotes_and_a_word_is_a_word() -> None:
+    """PyYAML alone reads 65000:10 as a number to the base of 60, and `on` as true."""
+    text = dedent("""\
+        apiVersion: projectcalico.org/v3
+        kind: BGPConfiguration
+        metadata: {name: default, labels: {power: on, day: 2026-01-01, big: 0123}}
+        spec: {communities: [{name: a, value: 65000:10}]}
+        """)
+    (found,) = load_documents(text.replace("0123", "'0123'"), "f")
+    assert isinstance(found, BGPConfiguration)
+    assert str((found.spec.communities or [])[0].value) == "65000:10"
+    assert found.labels == {"power": "on", "day": "2026-01-01", "big": "0123"}
+
+
+def test_a_field_given_twice_is_refused() -> None:
+    assert refused(PEER + "  peerIP: 192.0.2.2\n") == "f.yaml:8: peerIP is given twice; keep one"
+
+
+def test_a_resource_given_twice_is_refused() -> None:
+    assert "f.yaml:9: BGPPeer tor was already given on line 1" in refused(PEER + "---\n" + PEER)
+
+
+def test_what_is_no_yaml_is_refused_with_its_line() -> None:
+    assert refused("a: b\nc: [1\n").startswith("f.yaml:")
+
+
+def test_an_alias_bomb_is_refused() -> None:
+    bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
+    for letter, former in zip("bcdefghij", "abcdefghi", strict=True):
+        bomb += f"{letter}: &{letter} [{','.join([f'*{former}'] * 10)}]\n"
+    assert "f.yaml" in refused(bomb)
+
+
+def test_an_endpoints_name_is_made_of_its_parts_or_must_agree_with_them() -> None:
+    text = dedent("""\
+        apiVersion: projectcalico.org/v3
+        kind: WorkloadEndpoint
+        metadata: {namespace: prod}
+        spec: {node: n-1, orchestrator: k8s, pod: p, endpoint: eth0, ipNetworks: [10.0.0.1]}
+        """)
+    (endpoint,) = load_documents(text, "f")
+    assert endpoint.key == Key("WorkloadEndpoint", "n--1-k8s-p-eth0", "prod")
+    assert "write n--1-k8s-p-eth0" in refused(text.replace("{namespace", "{name: other, namespace"))
+
+
+def test_a_name_is_required() -> None:
+    assert "metadata.name is required" in refused("apiVersion: projectcalico.org/v3\nkind: Node\n")
+
+
+def test_what_is_written_is_read_back() -> None:
+    resources = load_documents(PEER, "f")
+    text = dump_documents(resources)
+    assert load_documents(text, "f") == resources
+    assert isinstance(resources[0], BGPPeer)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    with suppress(ResourceError):
+        load_documents(text, "f")
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=30))
+def test_any_label_survives_a_file(text: str) -> None:
+    node = Node(metadata={"name": "n1", "labels": {"a": text}})
+    (back,) = load_documents(dump_documents([node]), "f")
+    assert back.labels == {"a": text}
+
+
+@pytest.mark.parametrize("kind", ["BGPPeer", "BGPFilter", "Node", "BGPConfiguration", "CairnConfiguration"])
+def test_a_schema_names_the_fields_as_they_are_written(kind: str) -> None:
+    text = json.dumps(json_schema(kind))
+    key = next(key for key in STORED if key.kind == kind)
+    for name in STORED[key]["spec"]:
+        assert f'"{name}"' in text
+    assert json_schema(kind)["properties"]["kind"] == {"const": kind}
+
+
+def test_one_schema_covers_all_documents() -> None:
+    schema = documents_schema()
+    assert {key.kind for key in STORED} == {item["$ref"].removeprefix("#/$defs/") for item in schema["oneOf"]}
