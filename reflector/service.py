@@ -82,7 +82,7 @@ class Service:
         self.http: StatusServer | None = None
 
     async def run(self) -> None:
-        """Run until told to stop; raises ConfigError, SocketError or HttpOptionsError when it cannot start."""
+        """Run until told to stop; raises ConfigError, SocketError or HttpOptionsError at the start only."""
         loop = asyncio.get_running_loop()
         raise_descriptor_limit()
         set_level(self._config.log_level)
@@ -175,10 +175,7 @@ class Service:
                     resources = ResourceSet.of(entry.resource for entry in news.entries)
                 elif isinstance(news, Changes):
                     resources = resources.with_changes(
-                        {
-                            change.key: change.entry.resource if change.entry else None
-                            for change in news.changes
-                        }
+                        {c.key: c.entry.resource if c.entry else None for c in news.changes}
                     )
                 for invalid in news.invalid:
                     log.error("a resource cannot be read; its last good version counts", reason=str(invalid))
