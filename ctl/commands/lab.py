@@ -103,6 +103,8 @@ async def _told(run: LabRun, sink: Sink, hold: bool, why_loopback: str) -> int:
     try:
         return await work
     except asyncio.CancelledError:
+        if run.held:  # to be interrupted is how a held lab ends well
+            return ExitCode.OK
         return 128 + received[0] if received else ExitCode.DIFFERS
     except (LabError, NetnsError) as error:
         sink.event(event("lab.failed", str(error)))
@@ -131,14 +133,13 @@ async def _whole(run: LabRun, sink: Sink, hold: bool, why_loopback: str) -> int:
 
 
 async def _held(run: LabRun, sink: Sink) -> None:
-    sink.event(
-        event(
-            "lab.held", f"running until Ctrl-C; declared state: cairn get all --datastore {run.recipes.store}"
-        )
-    )
+    run.held = True
+    look = f"cairn get all --datastore {run.recipes.store}"
+    sink.event(event("lab.held", f"running until Ctrl-C; declared state: {look}"))
     for member in run.layout:
-        argv = " ".join(run.ground.argv(member, "cairn", "peers", "--api", run.recipes.status_url(member)))
-        sink.event(event("lab.held", f"look at {member.name}: {argv}", member=member.name))
+        url = run.recipes.status_url(member)
+        look = " ".join(run.ground.argv(member, "cairn", "peers", "--api", url))
+        sink.event(event("lab.held", f"{member.name}: {look}", member=member.name, url=url))
     await asyncio.Event().wait()
 
 

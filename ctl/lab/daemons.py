@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,7 +36,7 @@ class Daemons:
     """All processes the lab has started and not yet buried. Logs go to `directory`."""
 
     directory: Path
-    environment: Mapping[str, str]
+    environment: Callable[[], Mapping[str, str]]
     running: dict[str, Daemon] = field(default_factory=dict)
 
     async def start(self, name: str, argv: Sequence[str]) -> Daemon:
@@ -48,7 +48,7 @@ class Daemons:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**self.environment, MEMBER_MARK: name},
+                env={**self.environment(), MEMBER_MARK: name},
                 cwd=self.directory,
                 start_new_session=True,
             )
@@ -63,6 +63,10 @@ class Daemons:
                 raise DaemonError(
                     f"{daemon.name} ended by itself ({ending_of(code)})\n{last_words(daemon.log)}"
                 )
+
+    def expect_end(self, name: str) -> None:
+        """A process is about to be killed by somebody else: its end is no surprise."""
+        self.running[name].ending = True
 
     async def kill(self, name: str) -> None:
         """SIGKILL a process and all of its session, and wait for its end."""

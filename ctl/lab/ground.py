@@ -143,7 +143,7 @@ class NamespaceGround:
 
     def environment(self) -> dict[str, str]:
         """Ours, and the lab's mark."""
-        return self._lab.hosts[self._router.name].environment()
+        return Namespace(self._lab.name, self._router.name).environment()
 
     def wire(self, workload: Workload) -> None:
         """Make the workload's namespace and wire it up as a container is: one address, one gateway."""
@@ -183,8 +183,3 @@ class NamespaceGround:
     def remove(self) -> None:
         """Kill everything in the lab's namespaces and delete them."""
         self._lab.remove()
-
-
-def ground_for(layout: Layout) -> LoopbackGround | NamespaceGround:
-    """The ground a layout wants."""
-    return NamespaceGround(layout) if layout.of(Role.ROUTER) else LoopbackGround()

@@ -124,7 +124,10 @@ class KernelObserver(_Watching):
     """Sees the kernel routes of namespaces."""
 
     def __init__(
-        self, tell: Tell, namespace_of: Callable[[str], Namespace], environment: Mapping[str, str]
+        self,
+        tell: Tell,
+        namespace_of: Callable[[str], Namespace],
+        environment: Callable[[], Mapping[str, str]],
     ) -> None:
         super().__init__(tell)
         self._namespace_of = namespace_of
@@ -158,7 +161,7 @@ class KernelObserver(_Watching):
 
     async def _run(self, *argv: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=dict(self._environment)
+            *argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=dict(self._environment())
         )
 
 
@@ -166,7 +169,7 @@ class AgentObserver(_Watching):
     """Sees the routes that agents would write, by asking them again and again."""
 
     def __init__(
-        self, tell: Tell, ask: Callable[[Member], Awaitable[Routes | None]], every: float = 0.1
+        self, tell: Tell, ask: Callable[[Member], Awaitable[Routes | None]], every: float = 0.05
     ) -> None:
         super().__init__(tell)
         self._ask = ask

@@ -1,26 +1,26 @@
 """Runs a lab: makes the ground, starts real services, plays the script, waits for the truth, leaves no trace.
 
-Every step is measured the same way: the clock starts when the changed resources are written to the
-datastore (for a killed node: when its power goes), and stops for each member when its routes are exactly
-those the script demands. On namespaces the step is done once pings from workload to workload get through as
-well.
+Every step is measured the same way: the clock starts when the changed resources are about to be written to
+the datastore (for a killed node: when its power goes), and stops for each member when its routes are
+exactly those the script demands. On namespaces the step is done once pings from workload to workload get
+through as well.
 """
 
 import asyncio
 import contextlib
+import re
 import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from bgpd.datastore import Create, Datastore, DatastoreError, Delete, Update, Write, open_datastore
-from bgpd.resources import Key, Resource
+from bgpd.datastore import Datastore, DatastoreError, open_datastore
 from ctl.lab import declared, netns
-from ctl.lab.daemons import DaemonError, Daemons
+from ctl.lab.daemons import DaemonError, Daemons, last_words
 from ctl.lab.ground import LoopbackGround, NamespaceGround
 from ctl.lab.layout import Layout, Member, Mode, Role
 from ctl.lab.observer import AgentObserver, KernelObserver, Routes, unmet
@@ -38,11 +38,17 @@ from ctl.lab.script import (
     Step,
     Workload,
 )
+from ctl.lab.sessions import SessionWatch
+from ctl.lab.store import Declarations
 from ctl.services import Service, Unreachable
 
 PATIENCE = 45.0  # seconds that a step may take to reach the last member
 START_PATIENCE = 60.0
 PING_EVERY = 0.1
+PAINT_EVERY = 0.2
+
+
+_LAB = re.compile(r"lab[a-z0-9]*-\d+-\d+")
 
 
 class LabError(Exception):
@@ -72,113 +78,120 @@ class StepResult:
         return max(self.reached, key=lambda name: self.reached[name], default="")
 
 
-@dataclass(slots=True)
-class Sessions:
-    """What a member's service says about its sessions."""
-
-    established: int = 0
-    total: int = 0
-    up: frozenset[str] = frozenset()
-
-
-@dataclass(slots=True)
 class LabRun:
-    """One lab from beginning to end. `prepared` is the context in which `play` may be called."""
+    """One lab from beginning to end: `async with run.prepared():`, and within it `play` step after step.
 
-    layout: Layout
-    ports: Ports
-    etcd: str | None  # the program; None for the directory store
-    sink: Sink
-    log_level: str = "info"
-    results: list[StepResult] = field(default_factory=list)
-    cluster: Cluster = field(init=False)
-    sessions: dict[str, Sessions] = field(default_factory=dict)
-    ground: LoopbackGround | NamespaceGround = field(init=False)
-    directory: Path = field(init=False)
-    recipes: Recipes = field(init=False)
-    daemons: Daemons = field(init=False)
-    store: Datastore = field(init=False)
-    observer: KernelObserver | AgentObserver = field(init=False)
-    written: dict[Key, Resource] = field(default_factory=dict)
+    `etcd` is the program to keep the declared state in; None keeps it in a directory.
+    """
+
+    def __init__(
+        self, layout: Layout, ports: Ports, etcd: str | None, sink: Sink, log_level: str = "info"
+    ) -> None:
+        self.layout = layout
+        self.sink = sink
+        self.results: list[StepResult] = []
+        self.held = False  # the story is over and the cluster is kept for exploration
+        self.cluster = Cluster.of(layout)
+        self.ground = NamespaceGround(layout) if layout.mode is Mode.NAMESPACES else LoopbackGround()
+        self.directory = Path(tempfile.gettempdir()) / f"cairn-{self.ground.name}"
+        self._etcd = etcd
+        self._etcd_address = IPv4Address("127.0.0.1")
+        if layout.mode is Mode.NAMESPACES:
+            self._etcd_address = layout.of(Role.ROUTER)[0].address
+        self._resources = self.directory / "resources"
+        store = str(self._resources)
+        if etcd is not None:
+            store = f"etcd://{self._etcd_address}:{ports.etcd}"
+        self.recipes = Recipes(layout, ports, self.directory, store, log_level)
+        self.sessions = SessionWatch(layout, self._service, self._is_alive, self._tell_session)
+        self.observer: KernelObserver | AgentObserver = (
+            KernelObserver(self._tell_routes, self.ground.namespace, self.ground.environment)
+            if isinstance(self.ground, NamespaceGround)
+            else AgentObserver(self._tell_routes, self._routes_of_agent)
+        )
+        self._daemons = Daemons(self.directory, self.ground.environment)
+        self._store: Datastore | None = None
+        self._declarations: Declarations | None = None
 
     @asynccontextmanager
     async def prepared(self) -> AsyncIterator[None]:
         """Make everything and start everything; afterwards take everything away, whatever happened."""
-        self.cluster = Cluster.of(self.layout)
-        self.ground = (
-            NamespaceGround(self.layout) if self.layout.mode is Mode.NAMESPACES else LoopbackGround()
-        )
-        self.directory = Path(tempfile.gettempdir()) / f"cairn-{self.ground.name}"
         self.directory.mkdir(mode=0o700)
-        helpers: list[asyncio.Task[None]] = []
+        following: list[asyncio.Task[None]] = []
         try:
+            following.append(asyncio.create_task(self._paint()))
             await self._start()
-            helpers += [asyncio.create_task(self._follow_sessions()), asyncio.create_task(self._paint())]
+            following.append(asyncio.create_task(self.sessions.follow()))
             yield
         finally:
-            for task in helpers:
+            for task in following:
                 task.cancel()
-            await asyncio.gather(*helpers, return_exceptions=True)
+            await asyncio.gather(*following, return_exceptions=True)
             await self._end()
 
     async def _start(self) -> None:
-        routers_first = sorted(self.layout, key=lambda member: member.role is not Role.ROUTER)
-        for member in routers_first:
-            self.ground.make(member)
-        self.daemons = Daemons(self.directory, self.ground.environment())
-        if isinstance(self.ground, NamespaceGround):
-            self.observer = KernelObserver(
-                self._tell_routes, self.ground.namespace, self.ground.environment()
-            )
+        what = f"{len(self.layout.of(Role.NODE))} nodes, {len(self.layout.of(Role.REFLECTOR))} reflector(s)"
+        self._say("lab.begun", f"{what}, on {self.layout.mode}; declared state in {self.recipes.store}")
+        for member in sorted(self.layout, key=lambda member: member.role is not Role.ROUTER):
+            await asyncio.to_thread(self.ground.make, member)
+        if self._etcd is None:
+            self._resources.mkdir()
         else:
-            self.observer = AgentObserver(self._tell_routes, self._routes_of_agent)
-        self.recipes = Recipes(
-            self.layout, self.ports, self.directory, await self._make_store(), self.log_level
-        )
-        self.store = open_datastore(self.recipes.store, {})
-        await self._declare(declared.of_cluster(self.layout, self.ports.bgp))
+            if isinstance(self.ground, NamespaceGround):  # from here on, this process talks to etcd itself
+                enter(self.ground.namespace(self.layout.of(Role.ROUTER)[0].name).name)
+            await self._daemons.start("etcd", self.recipes.etcd(self._etcd, self._etcd_address))
+        self._store = open_datastore(self.recipes.store, {})
+        self._declarations = Declarations(self._store)
+        async with asyncio.timeout(START_PATIENCE):
+            await self._declarations.begin(
+                declared.of_cluster(self.layout, self.recipes.ports.bgp), self._check
+            )
         for member in self.layout:
             await self._start_service(member)
         await self._wait_for_sessions()
 
-    async def _make_store(self) -> str:
-        """Make the datastore; where it is."""
-        if self.etcd is None:
-            place = self.directory / "resources"
-            place.mkdir()
-            return str(place)
-        address = IPv4Address("127.0.0.1")
-        argv_of = list[str]
-        if isinstance(self.ground, NamespaceGround):
-            router = self.layout.of(Role.ROUTER)[0]
-            address = router.address
-            enter(self.ground.namespace(router.name).name)  # from here on, this process talks to etcd itself
-        recipes = Recipes(self.layout, self.ports, self.directory, "", self.log_level)
-        await self.daemons.start("etcd", argv_of(recipes.etcd(self.etcd, address)))
-        location = f"etcd://{address}:{self.ports.etcd}"
-        self._say("store.started", f"etcd started at {location}")
-        return location
-
     async def _start_service(self, member: Member) -> None:
-        await self.daemons.start(member.name, self.ground.argv(member, *self.recipes.service(member)))
+        await self._daemons.start(member.name, self.ground.argv(member, *self.recipes.service(member)))
         if member.role is not Role.REFLECTOR:
             self.observer.watch(member)
 
+    async def _wait_for_sessions(self) -> None:
+        wanted = len(self.layout.of(Role.REFLECTOR))
+        deadline = time.monotonic() + START_PATIENCE
+        while True:
+            await self.sessions.ask()
+            missing = [m.name for m in self.layout.learners if len(self.sessions.of(m).up) < wanted]
+            if not missing:
+                break
+            if time.monotonic() > deadline:
+                logs = "\n".join(last_words(self.directory / f"{name}.log") for name in missing[:2])
+                raise LabError(
+                    f"no session with every reflector in {START_PATIENCE:.0f} s: {', '.join(missing)}\n{logs}"
+                )
+            self._check()
+            await asyncio.sleep(PING_EVERY)
+        self._say(
+            "lab.ready",
+            f"{len(self.layout.learners)} agents have their sessions with {wanted} reflector(s)",
+            members=[member.name for member in self.layout],
+            mode=self.layout.mode,
+            store=self.recipes.store,
+        )
+
     async def _end(self) -> None:
-        if hasattr(self, "observer"):
-            await self.observer.close()
-        if hasattr(self, "store"):
+        await self.observer.close()
+        if self._store is not None:
             with contextlib.suppress(DatastoreError):
-                await self.store.close()
+                await self._store.close()
         await asyncio.to_thread(self.ground.remove)
-        if hasattr(self, "daemons"):
-            await self.daemons.bury()
+        await self._daemons.bury()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     # What happens
 
     async def play(self, step: Step) -> StepResult:
         """Carry out a step and wait until it has reached everyone; the result also says if it did not."""
+        assert self._declarations is not None, "use `async with prepared()`"
         self._say("step.begun", step.title, step=step.title)
         for change in step.changes:
             await self._prepare(change)
@@ -189,21 +202,19 @@ class LabRun:
         for change in step.changes:
             await self._carry_out(change)
         if self.cluster.workloads != before.workloads:
-            await self._declare(declared.of_workloads(self.cluster))
+            await self._declarations.workloads(declared.of_workloads(self.cluster))
         result = await self._until_reached(step, begun)
         self.results.append(result)
-        self._tell(result)
+        self._tell_result(result)
         return result
 
     async def _prepare(self, change: Change) -> None:
-        """Make what has to be there before the datastore says so."""
-        if isinstance(change, AddWorkload):
-            await self._to_thread_wire(self.cluster.after(change).workloads[change.name])
-        elif isinstance(change, MoveWorkload):
+        """Make what has to be there before the datastore says so: workloads where they will be."""
+        if isinstance(change, AddWorkload | MoveWorkload):
             await asyncio.to_thread(self.ground.unwire, change.name)
-            await self._to_thread_wire(self.cluster.after(change).workloads[change.name])
+            await self._wire(self.cluster.after(change).workloads[change.name])
 
-    async def _to_thread_wire(self, workload: Workload) -> None:
+    async def _wire(self, workload: Workload) -> None:
         await asyncio.to_thread(self.ground.wire, workload)
 
     async def _carry_out(self, change: Change) -> None:
@@ -218,75 +229,49 @@ class LabRun:
                 pass  # the declaration is all that is left to do
 
     async def _power_off(self, member: Member) -> None:
-        self.daemons.running[member.name].ending = True
+        self._daemons.expect_end(member.name)
         self.observer.forget(member)
         for workload in self.cluster.on(member.name):
             self.ground.unwire(workload.name)
         self.ground.power_off(member)
-        await self.daemons.kill(member.name)
+        await self._daemons.kill(member.name)
+        self.sessions.forget(member)
 
     async def _power_on(self, member: Member) -> None:
         await asyncio.to_thread(self.ground.power_on, member)
         for workload in self.cluster.on(member.name):
-            await self._to_thread_wire(workload)
+            await self._wire(workload)
         await self._start_service(member)
-
-    async def _declare(self, wanted: list[Resource]) -> None:
-        """Make the datastore hold these workloads' resources in one transaction, beside the cluster's own."""
-        kinds = {"WorkloadEndpoint", "BlockAffinity"} if self.written else None
-        async with asyncio.timeout(START_PATIENCE):
-            while True:
-                try:
-                    present = {entry.key: entry for entry in (await self.store.list()).entries}
-                    break
-                except DatastoreError:
-                    self.daemons.check()
-                    await asyncio.sleep(0.1)
-        fresh = {resource.key: resource for resource in wanted}
-        writes: list[Write] = [
-            Create(resource) if key not in present else Update(resource, present[key].revision)
-            for key, resource in fresh.items()
-            if key not in present or self.written.get(key) != resource
-        ]
-        if kinds is not None:
-            writes += [
-                Delete(key, entry.revision)
-                for key, entry in present.items()
-                if key.kind in kinds and key not in fresh
-            ]
-        await self.store.commit(writes, atomic=len(writes) <= 100)
-        self.written = fresh if kinds is None else {**self.written, **fresh}
 
     # What is seen
 
     async def _until_reached(self, step: Step, begun: float) -> StepResult:
         reached: dict[str, float] = {}
         pinged: float | None = None
-        deadline = begun + PATIENCE
         while True:
             self.observer.changed.clear()
             waiting = unmet(self.observer, self.cluster, self.layout)
-            for member in self.layout.learners:
-                if member.name in waiting:
-                    reached.pop(member.name, None)
-                elif self._is_alive(member) and member.name not in reached:
-                    at = max(0.0, self.observer.since.get(member.name, begun) - begun)
-                    reached[member.name] = at
-                    self._say(
-                        "route.reached",
-                        f"{member.name} has it after {at:.3f} s",
-                        member=member.name,
-                        seconds=round(at, 4),
-                    )
-            if not waiting and self.ground.real_kernel and pinged is None:
+            self._note_reached(reached, waiting, begun)
+            if not waiting and self.ground.real_kernel:
                 pinged = await self._ping_all(begun)
             if not waiting and (pinged is not None or not self.ground.real_kernel):
                 return StepResult(step, reached, pinged)
-            if time.monotonic() > deadline:
-                return StepResult(step, reached, pinged, self._what_is_missing(waiting))
+            if time.monotonic() > begun + PATIENCE:
+                return StepResult(step, reached, pinged, _missing(waiting))
             self._check()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.observer.changed.wait(), PING_EVERY if not waiting else 0.5)
+                await asyncio.wait_for(self.observer.changed.wait(), PING_EVERY)
+
+    def _note_reached(self, reached: dict[str, float], waiting: dict[str, list[str]], begun: float) -> None:
+        """Enter the members that are there by now; one that fell behind again is struck out."""
+        for member in self.layout.learners:
+            if member.name in waiting:
+                reached.pop(member.name, None)
+            elif self._is_alive(member) and member.name not in reached:
+                seconds = max(0.0, self.observer.since.get(member.name, begun) - begun)
+                reached[member.name] = seconds
+                text = f"{member.name} is as it should be after {seconds:.3f} s"
+                self._say("member.reached", text, member=member.name, seconds=round(seconds, 4))
 
     async def _ping_all(self, begun: float) -> float | None:
         """Ping from every running workload to the next, and from the router to each; seconds, or None."""
@@ -297,66 +282,6 @@ class LabRun:
         pairs += [(router.name, target) for router in self.layout.of(Role.ROUTER) for target in running]
         answers = await asyncio.gather(*(self.ground.ping(source, target) for source, target in pairs))
         return time.monotonic() - begun if all(answers) else None
-
-    def _what_is_missing(self, waiting: dict[str, list[str]]) -> str:
-        if not waiting:
-            return "routes are right, but not every ping gets through"
-        return "; ".join(f"{name}: {', '.join(found[:3])}" for name, found in waiting.items())
-
-    async def _wait_for_sessions(self) -> None:
-        wanted = len(self.layout.of(Role.REFLECTOR))
-        deadline = time.monotonic() + START_PATIENCE
-        while True:
-            await self._ask_sessions()
-            missing = [
-                member.name
-                for member in self.layout.learners
-                if self.sessions.get(member.name, Sessions()).established < wanted
-            ]
-            if not missing:
-                break
-            if time.monotonic() > deadline:
-                logs = "\n".join(self._log_of(name) for name in missing[:2])
-                raise LabError(
-                    f"no session with every reflector in {START_PATIENCE:.0f} s: {', '.join(missing)}\n{logs}"
-                )
-            self._check()
-            await asyncio.sleep(0.1)
-        self._say(
-            "lab.ready",
-            f"{len(self.layout.learners)} members have their sessions with {wanted} reflector(s)",
-            members=[member.name for member in self.layout],
-            mode=self.layout.mode,
-            store=self.recipes.store,
-        )
-
-    def _log_of(self, name: str) -> str:
-        log = self.directory / f"{name}.log"
-        return f"last words of {name}:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-10:])
-
-    async def _follow_sessions(self) -> None:
-        while True:
-            await asyncio.sleep(0.5)
-            await self._ask_sessions()
-
-    async def _ask_sessions(self) -> None:
-        await asyncio.gather(*(self._ask_member(member) for member in self.layout if self._is_alive(member)))
-
-    async def _ask_member(self, member: Member) -> None:
-        try:
-            async with self._service(member) as service:
-                peers = (await service.get("peers"))["peers"]
-        except (Unreachable, OSError):
-            return
-        up = frozenset(peer["name"] for peer in peers if peer["established"])
-        before = self.sessions.get(member.name, Sessions()).up
-        self.sessions[member.name] = Sessions(len(up), len(peers), up)
-        for name in sorted(up - before):
-            self._say("session.up", f"{member.name}: session with {name} up", member=member.name, peer=name)
-        for name in sorted(before - up):
-            self._say(
-                "session.down", f"{member.name}: session with {name} down", member=member.name, peer=name
-            )
 
     def _service(self, member: Member) -> Service:
         factory = None
@@ -380,39 +305,37 @@ class LabRun:
         workloads = {route["prefix"]: f"dev {route['interface']}" for route in plan.get("workloads", ())}
         return {IPv4Network(prefix): words for prefix, words in (learned | own | workloads).items()}
 
-    async def _paint(self) -> None:
-        while True:
-            waiting = unmet(self.observer, self.cluster, self.layout)
-            self.sink.picture([self._pictured(member, waiting) for member in self.layout])
-            await asyncio.sleep(0.2)
-
-    def _pictured(self, member: Member, waiting: dict[str, list[str]]) -> MemberPicture:
-        sessions = self.sessions.get(member.name, Sessions())
-        routes = [
-            f"{prefix} {route}" for prefix, route in sorted(self.observer.seen.get(member.name, {}).items())
-        ]
-        return MemberPicture(
-            member.name,
-            member.role,
-            str(member.address),
-            self._is_alive(member),
-            f"{sessions.established}/{sessions.total}",
-            routes,
-            member.name not in waiting,
-        )
-
     def _is_alive(self, member: Member) -> bool:
         return member.role is not Role.NODE or member.name in self.cluster.alive
 
     def _check(self) -> None:
         try:
-            self.daemons.check()
+            self._daemons.check()
         except DaemonError as error:
             raise LabError(str(error)) from error
 
     # What is told
 
-    def _tell(self, result: StepResult) -> None:
+    async def _paint(self) -> None:
+        while True:
+            waiting = unmet(self.observer, self.cluster, self.layout)
+            self.sink.picture([self._pictured(member, waiting) for member in self.layout])
+            await asyncio.sleep(PAINT_EVERY)
+
+    def _pictured(self, member: Member, waiting: dict[str, list[str]]) -> MemberPicture:
+        sessions = self.sessions.of(member)
+        seen = sorted(self.observer.seen.get(member.name, {}).items())
+        return MemberPicture(
+            member.name,
+            member.role,
+            str(member.address),
+            self._is_alive(member),
+            f"{len(sessions.up)}/{sessions.total}",
+            [f"{prefix} {route}" for prefix, route in seen],
+            member.name not in waiting,
+        )
+
+    def _tell_result(self, result: StepResult) -> None:
         data: dict[str, Value] = {
             "step": result.step.title,
             "seconds": round(result.seconds, 4),
@@ -420,16 +343,14 @@ class LabRun:
             "reached": {name: round(seconds, 4) for name, seconds in result.reached.items()},
             "pinged": None if result.pinged is None else round(result.pinged, 4),
         }
+        title = result.step.title
         if result.failure:
             self._say(
-                "step.failed",
-                f"{result.step.title}: not everywhere: {result.failure}",
-                **data,
-                failure=result.failure,
+                "step.failed", f"{title}: not everywhere: {result.failure}", **data, failure=result.failure
             )
             return
         pings = "" if result.pinged is None else f", pings get through after {result.pinged:.2f} s"
-        self._say("step.done", f"{result.step.title}: everywhere after {result.seconds:.3f} s{pings}", **data)
+        self._say("step.done", f"{title}: everywhere after {result.seconds:.3f} s{pings}", **data)
 
     def _tell_routes(self, member: str, before: Routes, now: Routes) -> None:
         """One event for each route of a member that came, went or changed."""
@@ -437,14 +358,21 @@ class LabRun:
         for prefix in sorted({*before, *now}):
             if before.get(prefix) == now.get(prefix):
                 continue
-            if prefix in now:
-                text = f"{member} {verb} {prefix} {now[prefix]}"
-            else:
-                text = f"{member} {'has' if self.ground.real_kernel else 'would have'} no route to {prefix}"
+            text = f"{member} {verb} {prefix} {now[prefix]}" if prefix in now else f"{member} drops {prefix}"
             self._say("route.changed", text, member=member, prefix=str(prefix), route=now.get(prefix))
+
+    def _tell_session(self, member: str, peer: str, up: bool) -> None:
+        word = "up" if up else "down"
+        self._say(f"session.{word}", f"{member}: session with {peer} {word}", member=member, peer=peer)
 
     def _say(self, kind: str, text: str, **data: Value) -> None:
         self.sink.event(event(kind, text, **data))
+
+
+def _missing(waiting: dict[str, list[str]]) -> str:
+    if not waiting:
+        return "routes are right, but not every ping gets through"
+    return "; ".join(f"{name}: {', '.join(found[:3])}" for name, found in waiting.items())
 
 
 def sweep() -> list[str]:
@@ -452,7 +380,7 @@ def sweep() -> list[str]:
     swept = set(netns.clean_abandoned())
     for place in Path(tempfile.gettempdir()).glob("cairn-lab*-*-*"):
         name = place.name.removeprefix("cairn-")
-        if place.is_dir() and name.count("-") == 2 and not netns.owner_alive(name):
+        if place.is_dir() and _LAB.fullmatch(name) and not netns.owner_alive(name):
             shutil.rmtree(place, ignore_errors=True)
             swept.add(name)
     return sorted(swept)

@@ -155,7 +155,7 @@ def test_every_fault_of_every_file_is_told_and_nothing_is_done(store: Path, tmp_
         done = cairn(*words)
         assert done.code == 4, (verb, done)
         assert f"{files / 'bad.yaml'}:4" in done.err
-        assert "did you mean peerIP?" in done.err
+        assert "peerIp" in done.err
         assert f"{files / 'worse.yml'}:1" in done.err
     assert cairn("get", "all", "-o", "json", "--datastore", store).json["items"] == []
 
