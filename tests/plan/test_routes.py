@@ -1,0 +1,244 @@
+"""What a node announces, what not, and the reason of each."""
+
+import pytest
+
+from bgpd.plan import OriginKind, plan_node
+from bgpd.resources import Key, ResourceSet, WorkloadEndpoint
+from tests.plan.cluster import THREE, announced, bgp, cluster, node, plans
+
+POOLS = """\
+kind: IPPool
+metadata: {name: main}
+spec: {cidr: 10.1.0.0/16}
+---
+kind: IPPool
+metadata: {name: hidden}
+spec: {cidr: 10.2.0.0/16, disableBGPExport: true}
+---
+kind: IPPool
+metadata: {name: six}
+spec: {cidr: 'fd00:1::/64'}"""
+
+
+def block(node: str, cidr: str, state: str = "confirmed") -> str:
+    return f"kind: BlockAffinity\nspec: {{node: {node}, cidr: '{cidr}', state: {state}}}"
+
+
+def endpoint(node: str, pod: str, addresses: str, created: str = "", interface: str = "cali1") -> str:
+    stamp = f", creationTimestamp: '{created}'" if created else ""
+    return (
+        f"kind: WorkloadEndpoint\nmetadata: {{namespace: d{stamp}}}\n"
+        f"spec: {{node: {node}, orchestrator: k8s, pod: {pod}, endpoint: eth0, "
+        f"ipNetworks: {addresses}, interfaceName: {interface}}}"
+    )
+
+
+def reasons(resources: ResourceSet, name: str) -> dict[str, str]:
+    return {str(item.prefix): item.reason for item in plan_node(resources, name).rejected}
+
+
+def test_only_confirmed_blocks_are_announced_and_blackholed() -> None:
+    resources = cluster(
+        THREE,
+        POOLS,
+        block("n1", "10.1.0.0/26"),
+        block("n1", "10.1.0.64/26", "pending"),
+        block("n1", "10.1.0.128/26", "pendingDeletion"),
+        block("n1", "fd00:1::/122"),
+        block("n2", "10.1.1.0/26"),
+    )
+    plan = plan_node(resources, "n1")
+    assert announced(plan) == {"10.1.0.0/26", "fd00:1::/122"}
+    assert {str(hole.prefix) for hole in plan.blackholes} == announced(plan)
+    assert reasons(resources, "n1") == {
+        "10.1.0.64/26": "the affinity of block 10.1.0.64/26 to n1 is pending",
+        "10.1.0.128/26": "the affinity of block 10.1.0.128/26 to n1 is pendingDeletion",
+    }
+    assert plan.originated[0].reason == "block 10.1.0.0/26, affinity to n1 confirmed"
+
+
+def test_a_block_that_says_it_is_another_nodes_is_that_nodes() -> None:
+    owned = "kind: IPAMBlock\nspec: {cidr: 10.1.0.0/26, affinity: 'host:n2'}"
+    resources = cluster(THREE, POOLS, block("n1", "10.1.0.0/26"), block("n2", "10.1.0.0/26"), owned)
+    assert announced(plan_node(resources, "n1")) == set()
+    assert reasons(resources, "n1") == {"10.1.0.0/26": "IPAMBlock 10.1.0.0/26 belongs to n2"}
+    assert announced(plan_node(resources, "n2")) == {"10.1.0.0/26"}
+
+
+def test_addresses_inside_the_block_are_routed_here_and_not_announced() -> None:
+    resources = cluster(THREE, POOLS, block("n1", "10.1.0.0/26"), endpoint("n1", "p", "[10.1.0.5]"))
+    plan = plan_node(resources, "n1")
+    assert announced(plan) == {"10.1.0.0/26"}
+    assert [(str(route.prefix), route.interface) for route in plan.workloads] == [("10.1.0.5/32", "cali1")]
+
+
+def test_borrowed_addresses_are_announced_as_host_routes() -> None:
+    resources = cluster(
+        THREE,
+        POOLS,
+        block("n1", "10.1.0.0/26"),
+        block("n2", "10.1.1.0/26"),
+        endpoint("n1", "p", "[10.1.1.7, 'fd00:1::99']"),
+    )
+    plan = plan_node(resources, "n1")
+    assert announced(plan) == {"10.1.0.0/26", "10.1.1.7/32", "fd00:1::99/128"}
+    borrowed = next(item for item in plan.originated if item.kind is OriginKind.ENDPOINT)
+    assert borrowed.interface == "cali1"
+    assert borrowed.reason == "WorkloadEndpoint d/n1-k8s-p-eth0: outside the blocks of n1"
+
+
+def test_addresses_in_a_pending_block_are_announced_as_host_routes() -> None:
+    resources = cluster(
+        THREE, POOLS, block("n1", "10.1.0.0/26", "pending"), endpoint("n1", "p", "[10.1.0.5]")
+    )
+    assert announced(plan_node(resources, "n1")) == {"10.1.0.5/32"}
+
+
+def test_addresses_in_no_pool_or_in_one_without_export_stay() -> None:
+    resources = cluster(
+        THREE, POOLS, block("n1", "10.2.0.0/26"), endpoint("n1", "p", "[192.0.2.1, 10.2.9.9]")
+    )
+    assert announced(plan_node(resources, "n1")) == set()
+    assert reasons(resources, "n1") == {
+        "10.2.0.0/26": "IPPool hidden: disableBGPExport",
+        "10.2.9.9/32": "IPPool hidden: disableBGPExport",
+        "192.0.2.1/32": "in no IPPool, block or service CIDR",
+    }
+
+
+def test_the_newer_of_two_owners_has_the_address() -> None:
+    old = endpoint("n1", "p", "[10.1.9.9]", "2026-01-01T00:00:00Z")
+    new = endpoint("n2", "p", "[10.1.9.9]", "2026-01-01T00:00:01Z")
+    for resources in (cluster(THREE, POOLS, old, new), cluster(THREE, POOLS, new, old)):
+        found = plans(resources)
+        assert announced(found["n1"]) == set()
+        assert found["n1"].workloads == ()
+        assert announced(found["n2"]) == {"10.1.9.9/32"}
+        assert reasons(resources, "n1") == {
+            "10.1.9.9/32": "WorkloadEndpoint d/n1-k8s-p-eth0: the newer WorkloadEndpoint "
+            "d/n2-k8s-p-eth0 on n2 has it"
+        }
+
+
+def test_a_node_that_cannot_see_its_rival_yields_by_the_age_in_the_med() -> None:
+    old = cluster(THREE, POOLS, endpoint("n1", "p", "[10.1.9.9]", "2026-01-01T00:00:00Z"))
+    new = cluster(THREE, POOLS, endpoint("n2", "p", "[10.1.9.9]", "2026-01-01T00:00:01Z"))
+    (older,), (newer,) = plan_node(old, "n1").originated, plan_node(new, "n2").originated
+    assert older.med is not None
+    assert newer.med is not None
+    assert newer.med < older.med
+
+
+@pytest.mark.parametrize("stamp", ["", "yesterday", "2026-01-01T00:00:00"])
+def test_owners_of_unknown_age_are_told_apart_all_the_same(stamp: str) -> None:
+    resources = cluster(
+        THREE, POOLS, endpoint("n1", "p", "[10.1.9.9]", stamp), endpoint("n2", "p", "[10.1.9.9]", stamp)
+    )
+    found = plans(resources)
+    assert [announced(found[name]) for name in ("n1", "n2")] == [set(), {"10.1.9.9/32"}]
+
+
+def test_a_single_address_block_is_announced_with_its_workload() -> None:
+    empty = cluster(THREE, POOLS, block("n1", "10.1.3.3/32"))
+    assert announced(plan_node(empty, "n1")) == set()
+    used = cluster(THREE, POOLS, block("n1", "10.1.3.3/32"), endpoint("n1", "p", "[10.1.3.3]"))
+    plan = plan_node(used, "n1")
+    assert announced(plan) == {"10.1.3.3/32"}
+    assert plan.blackholes == ()
+
+
+def test_service_cidrs_are_announced_by_every_node_not_excluded() -> None:
+    services = """\
+        kind: BGPConfiguration
+        metadata: {name: default}
+        spec:
+          serviceClusterIPs: [{cidr: 10.96.0.0/12}]
+          serviceExternalIPs: [{cidr: 192.0.2.0/24}]
+          serviceLoadBalancerIPs: [{cidr: 198.51.100.0/24}]
+        """
+    excluded = bgp("n4", 4, "", "{node.kubernetes.io/exclude-from-external-load-balancers: ''}")
+    found = plans(cluster(THREE, excluded, services))
+    assert announced(found["n1"]) == {"10.96.0.0/12", "192.0.2.0/24", "198.51.100.0/24"}
+    assert announced(found["n4"]) == set()
+    single = services.replace("spec:", "spec:\n          serviceLoadBalancerAggregation: Disabled")
+    assert announced(plan_node(cluster(THREE, single), "n1")) == {"10.96.0.0/12", "192.0.2.0/24"}
+
+
+def test_communities_come_from_the_nodes_own_configuration_or_else_the_clusters() -> None:
+    settings = """\
+        kind: BGPConfiguration
+        metadata: {name: default}
+        spec:
+          communities: [{name: blue, value: '65000:1:2'}]
+          prefixAdvertisements:
+          - {cidr: 10.1.0.0/16, communities: [blue, '65000:3']}
+          - {cidr: 10.1.0.0/17, communities: [nameless, '65000:4']}
+        ---
+        kind: BGPConfiguration
+        metadata: {name: node.n2}
+        spec: {prefixAdvertisements: [{cidr: 10.1.0.0/16, communities: [blue]}]}
+        """
+    resources = cluster(THREE, POOLS, settings, block("n1", "10.1.0.0/26"), block("n2", "10.1.1.0/26"))
+    one, two = plan_node(resources, "n1"), plan_node(resources, "n2")
+    assert [str(item) for item in one.originated[0].communities] == ["65000:1:2", "65000:3", "65000:4"]
+    assert [str(item) for item in one.originated[0].large_communities] == ["65000:1:2"]
+    assert [str(item) for item in two.originated[0].communities] == ["65000:1:2"]
+    assert any("no community is named 'nameless'" in remark for remark in one.remarks)
+
+
+def test_a_learn_only_node_announces_nothing() -> None:
+    plain = node("srv", "{bgp: {ipv4Address: 10.0.0.8/24}}", annotations="{cairn.dev/learn-only: 'true'}")
+    plan = plan_node(cluster(THREE, POOLS, plain, block("srv", "10.1.0.0/26")), "srv")
+    assert plan.learn_only
+    assert announced(plan) == set()
+    assert len(plan.peerings) == 3
+
+
+def test_static_routes_of_the_agent_are_announced() -> None:
+    resources = cluster(THREE)
+    prefix = next(iter(cluster(block("n1", "192.0.2.0/24")).affinities.values())).cidr
+    plan = plan_node(resources, "n1", (prefix,))
+    assert [(str(item.prefix), item.kind) for item in plan.originated] == [
+        ("192.0.2.0/24", OriginKind.STATIC)
+    ]
+
+
+def test_routes_have_the_declared_priority() -> None:
+    settings = "kind: BGPConfiguration\nmetadata: {name: default}\nspec: {ipv4NormalRoutePriority: 2000}"
+    resources = cluster(THREE, POOLS, settings, block("n1", "10.1.0.0/26"), block("n1", "fd00:1::/122"))
+    four, six = plan_node(resources, "n1").originated
+    assert (four.priority, four.local_pref) == (2000, 2147481647)
+    assert (six.priority, six.local_pref) == (1024, 2147482623)
+
+
+def test_tunnels_are_planned_where_a_pool_wants_them() -> None:
+    pool = "kind: IPPool\nmetadata: {name: v}\nspec: {cidr: 10.5.0.0/16, vxlanMode: CrossSubnet}"
+    far = (
+        "kind: Node\nmetadata: {name: far}\nspec: {bgp: {ipv4Address: 10.9.0.9/24}, "
+        "ipv4VXLANTunnelAddr: 10.5.0.1, vxlanTunnelMACAddr: '66:00:00:00:00:01'}"
+    )
+    assert plan_node(cluster(THREE, far, POOLS), "n1").tunnel_ends == ()
+    plan = plan_node(cluster(THREE, far, pool), "n1")
+    (end,) = plan.tunnel_ends
+    assert (end.node, str(end.underlay), str(end.tunnel_address), end.mac) == (
+        "far",
+        "10.9.0.9",
+        "10.5.0.1",
+        "66:00:00:00:00:01",
+    )
+    assert plan.pools[0].cross_subnet
+    assert not plan.is_direct(end.underlay)
+    assert plan.is_direct(plan_node(cluster(THREE), "n2").peerings[0].peer_address)
+
+
+def test_a_plan_after_a_change_is_the_plan_of_the_changed_state() -> None:
+    before = cluster(THREE, POOLS, block("n1", "10.1.0.0/26"))
+    plans(before)
+    added = WorkloadEndpoint(
+        metadata={"name": "w", "namespace": "d"},
+        spec={"node": "n1", "ipNetworks": ["10.1.9.9/32"], "interfaceName": "cali9"},
+    )
+    after = before.with_changes({added.key: added, Key("Node", "n3"): None})
+    fresh = ResourceSet.of(list(after))
+    assert plans(after) == plans(fresh)
+    assert announced(plan_node(after, "n1")) == {"10.1.0.0/26", "10.1.9.9/32"}
