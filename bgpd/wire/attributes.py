@@ -378,8 +378,7 @@ class Interner:
         return present
 
     def _fact(self, piece: bytes, length: int) -> int:
-        """The bit of an attribute that can stand as it is, 0 if it cannot; a positive answer is remembered.
-        """
+        """The bit of an attribute that can stand as it is, else 0; a positive answer is remembered."""
         if len(piece) != length:
             return 0
         flags, code = piece[0], piece[1]

@@ -149,7 +149,11 @@ class UpdateDecoder:
         )
 
     def _multiprotocol(self, block: bytes) -> Update | None:
-        """An UPDATE that is a single MP_REACH_NLRI and canonical attributes; None if it is anything else."""
+        """An UPDATE that is MP_REACH_NLRI and canonical attributes, or MP_UNREACH_NLRI alone; None if it is
+        anything else.
+        """
+        if block[1] == 15:
+            return self._mp_unreach_alone(block)
         if block[0] == 0x90 and block[1] == 14 and len(block) > 3:  # where we and most others put it
             start = 4
             stop = 4 + (block[2] << 8 | block[3])
@@ -178,6 +182,19 @@ class UpdateDecoder:
         if b"".join(nlri) != field:
             return None
         return _new(Update, ((_new(Reach, (family, attributes, nlri, field)),), (), None, ()))
+
+    def _mp_unreach_alone(self, block: bytes) -> Update | None:
+        """An UPDATE that withdraws routes of one family; None if it is anything else, End-of-RIB included."""
+        start = 4 if block[0] & 0x10 else 3
+        if block[0] & 0xE0 != 0x80 or len(block) < start + 4:
+            return None
+        if start + int.from_bytes(block[2:start], "big") != len(block):
+            return None
+        family = Family(block[start] << 8 | block[start + 1], block[start + 2])
+        if family not in self._families:
+            return None
+        items = self._cut_optional(family, block[start + 3 :]).items
+        return Update(unreach=_only(Unreach(family, items or [])))
 
     def _careful(self, withdrawn: bytes, block: bytes, field: bytes) -> Update:
         """Decode an UPDATE of any shape."""

@@ -269,3 +269,9 @@ def test_rfc8950_3_sets_know_their_next_hop(family: Family, nlri: bytes, next_ho
     assert announced(update) == [(family, nlri)]
     assert update.reach[0].attributes.next_hop == next_hop
     assert update.reach[0].attributes.raw == ORIGIN + AS_PATH
+
+
+def test_an_interner_of_two_octets_admits_nothing_verbatim() -> None:
+    old = Interner(asn4=False)
+    assert old.admit(ORIGIN + attribute(0x40, 2, bytes.fromhex("0201 fde9")) + NEXT_HOP) is None
+    assert old.admit(MANDATORY) is None
