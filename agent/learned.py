@@ -82,6 +82,7 @@ class Learned:
         self.fail_static = False
         self._sync_wait = sync_wait
         self._dead: frozenset[bytes] = frozenset()
+        self._undecided: set[tuple[Family, bytes]] = set()  # new prefixes since the last `take_changes`
 
     # which peers there are
 
@@ -251,7 +252,8 @@ class Learned:
         skip = 4 if add_path else 0
         loop = self._loop(peer, reach.attributes)
         groups: dict[tuple[AttributeSet, str | None], list[bytes]] = {}
-        limit = peer.peering.max_prefixes
+        received = rib.received(peer.source)
+        fresh = 0  # prefixes of this UPDATE that the peer had not announced before
         for item in reach.nlri:
             attributes, ineligible = reach.attributes, loop
             nlri = item[skip:]
@@ -259,19 +261,27 @@ class Learned:
                 ineligible = "a default route is not accepted (acceptDefault)"
             if ineligible is None and peer.peering.import_policy.filters:
                 attributes, ineligible = self._filtered(peer, reach.family, nlri, attributes)
-            if ineligible is None and nlri not in rib.best:
-                ineligible = self._over(peer, rib, limit)
+            known = received.get(item)
+            if ineligible is None and (known is None or known.ineligible is not None):
+                ineligible = self._over(peer, reach.family, nlri, fresh)
+                fresh += ineligible is None
             groups.setdefault((attributes, ineligible), []).append(item)
         for (attributes, ineligible), items in groups.items():
             rib.announce(peer.source, attributes, items, ineligible=ineligible, add_path=add_path)
 
-    def _over(self, peer: PeerIn, rib: LocRib, limit: int | None) -> str | None:
-        if limit is not None and len(rib.received(peer.source)) >= limit:
+    def _over(self, peer: PeerIn, family: Family, nlri: bytes, fresh: int) -> str | None:
+        """Why one more prefix of a peer is too many, if it is."""
+        limit, most = peer.peering.max_prefixes, self.bounds.max_routes
+        before = sum(len(rib.received(peer.source)) for rib in self.ribs.values())
+        if limit is not None and before + fresh >= limit:
             peer.over_limit = True
             return f"more than {limit} prefixes from this peer (maxPrefixes)"
-        if sum(len(each.best) for each in self.ribs.values()) >= self.bounds.max_routes:
+        if nlri in self.ribs[family].best or (family, nlri) in self._undecided:
+            return None
+        if sum(len(rib.best) for rib in self.ribs.values()) + len(self._undecided) >= most:
             peer.over_limit = True
-            return f"more than {self.bounds.max_routes} routes altogether (maxRoutes)"
+            return f"more than {most} routes altogether (maxRoutes)"
+        self._undecided.add((family, nlri))
         return None
 
     def _loop(self, peer: PeerIn, attributes: AttributeSet) -> str | None:
@@ -347,6 +357,7 @@ class Learned:
         return all(peer.synced for peer in self.peers.values() if peer.up)
 
     def take_changes(self) -> dict[Family, Changes]:
+        self._undecided.clear()
         return {family: rib.take_changes() for family, rib in self.ribs.items()}
 
     def next_hops(self, family: Family, nlri: bytes) -> tuple[bytes, ...]:

@@ -126,6 +126,14 @@ def exabgp_pid(run_directory: Path) -> int:
     return int(json.loads((run_directory / "process.json").read_text())["pid"])
 
 
+def is_running(pid: int) -> bool:
+    """Whether a process lives; one that nobody has buried yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def kill_exabgp(run_directory: Path) -> None:
     """End the ExaBGP of a run directory, if there is one."""
     with contextlib.suppress(OSError, ValueError, KeyError):

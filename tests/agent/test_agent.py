@@ -1,0 +1,305 @@
+"""Whole agents in namespaces: from a datastore to another node's kernel, through restarts of every part."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.agent.ground import (
+    Bird,
+    eventually,
+    exabgp_pid,
+    is_running,
+    kill_exabgp,
+    namespace,
+    needs_bird,
+    needs_root,
+    sh,
+    short_directory,
+)
+
+pytestmark = [needs_root, pytest.mark.scenario, *needs_bird]
+ROOT = Path(__file__).parents[2]
+
+
+class Node:
+    """An agent in a namespace of its own."""
+
+    def __init__(self, directory: Path, name: str, inside: str, address: str, **config: object) -> None:
+        self.name, self.inside, self.directory = name, inside, directory
+        self.run = directory / f"run-{name}"
+        self.log = directory / f"{name}.log"
+        self.config: dict[str, Any] = {
+            "node": name, "datastore": str(directory / "store"), "ipv4": f"{address}/24",
+            "exabgp": {"runDirectory": str(self.run)}, "syncWait": 8, **config,
+        }  # fmt: skip
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        path = self.directory / f"{self.name}.yaml"
+        path.write_text(yaml.safe_dump(self.config))
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                ["ip", "netns", "exec", self.inside, sys.executable, "-m", "agent", "--config", str(path)],
+                cwd=ROOT, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(20)
+            self.process = None
+
+    def routes(self, what: str = "proto 84") -> dict[str, dict[str, Any]]:
+        listed = json.loads(sh(f"ip -n {self.inside} -j route show {what}") or "[]")
+        return {route["dst"]: route for route in listed}
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+
+    def said(self, event: str) -> int:
+        return sum(line["event"] == event for line in self.lines())
+
+
+class Cluster:
+    """Two nodes and a BIRD on one bridge; the store is a directory."""
+
+    def __init__(self, directory: Path, names: dict[str, str]) -> None:
+        self.directory = directory
+        self.store = directory / "store"
+        self.store.mkdir()
+        self.a = Node(directory, "a", names["a"], "10.0.0.1")
+        self.b = Node(directory, "b", names["b"], "10.0.0.2")
+        (directory / "bird").mkdir()
+        self.bird = Bird(directory / "bird", BIRD, names["t"])
+        self.declare("pool", "IPPool", "p", {"cidr": "10.77.0.0/16", "blockSize": 26})
+
+    def declare(self, file: str, kind: str, name: str, spec: dict[str, Any], **metadata: str) -> None:
+        document = {
+            "apiVersion": "projectcalico.org/v3",
+            "kind": kind,
+            "metadata": {"name": name, **metadata},
+            "spec": spec,
+        }
+        path = self.store / f"{file}.new"
+        path.write_text(yaml.safe_dump(document))
+        path.replace(self.store / f"{file}.yaml")
+
+    def workload(self, node: str, name: str, *addresses: str) -> None:
+        spec = {
+            "orchestrator": "k8s", "node": node, "pod": name, "endpoint": "eth0", "interfaceName": "cali0",
+            "ipNetworks": [f"{address}/32" for address in addresses],
+        }  # fmt: skip
+        self.declare(f"w-{name}", "WorkloadEndpoint", f"{node}-k8s-{name}-eth0", spec, namespace="default")
+
+    def remove(self, file: str) -> None:
+        (self.store / f"{file}.yaml").unlink()
+
+    def block(self, node: str, cidr: str) -> None:
+        name = f"{node}-{cidr.replace('.', '-').replace('/', '-')}"
+        spec = {"node": node, "cidr": cidr, "state": "confirmed"}
+        self.declare(f"b-{name}", "BlockAffinity", name, spec)
+
+    def peer_with_bird(self) -> None:
+        self.declare("tor", "BGPPeer", "tor", {"peerIP": "10.0.0.3", "asNumber": 65100})
+
+
+BIRD = """
+router id 10.0.0.3;
+log stderr all;
+protocol device {}
+protocol static { ipv4; route 192.0.2.0/24 blackhole; route 0.0.0.0/0 blackhole; }
+template bgp node {
+  local 10.0.0.3 as 65100; passive on; graceful restart on;
+  ipv4 { import all; export where source = RTS_STATIC; };
+}
+protocol bgp agent from node { neighbor 10.0.0.1 as 64512; }
+protocol bgp other from node { neighbor 10.0.0.2 as 64512; }
+"""
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(short_directory())
+        names = {name: stack.enter_context(namespace(name)) for name in ("s", "a", "b", "t")}
+        switch = names["s"]
+        sh(f"ip -n {switch} link add name sw type bridge && ip -n {switch} link set sw up")
+        for number, name in enumerate("abt", 1):
+            inside = names[name]
+            sh(f"ip -n {inside} link add eth0 type veth peer name {name}0 netns {switch}")
+            sh(f"ip -n {switch} link set {name}0 master sw up && ip -n {inside} link set eth0 up")
+            sh(f"ip -n {inside} addr add 10.0.0.{number}/24 dev eth0")
+            sh(f"ip -n {inside} link add cali0 type veth peer name w0 && ip -n {inside} link set w0 up")
+            sh(f"ip -n {inside} link set cali0 up")
+        made = Cluster(directory, names)
+        try:
+            yield made
+        finally:
+            made.bird.stop(signal.SIGKILL)
+            for node in (made.a, made.b):
+                node.stop(signal.SIGKILL)
+                for run in node.run.glob("*"):
+                    kill_exabgp(run)
+
+
+async def test_workloads_appear_move_and_go_everywhere(cluster: Cluster) -> None:
+    a, b = cluster.a, cluster.b
+    cluster.block("a", "10.77.0.0/26")
+    cluster.workload("a", "w1", "10.77.0.5")
+    a.start()
+    b.start()
+    await eventually(lambda: set(b.routes()) == {"10.77.0.0/26"})
+    assert b.routes()["10.77.0.0/26"]["gateway"] == "10.0.0.1"
+    await eventually(lambda: set(a.routes()) == {"10.77.0.0/26", "10.77.0.5"})
+    assert a.routes()["10.77.0.0/26"]["type"] == "blackhole"
+    assert a.routes()["10.77.0.5"]["dev"] == "cali0"
+    cluster.workload("b", "w1", "10.77.0.5")  # moved: now borrowed from a's block
+    await eventually(lambda: b.routes().get("10.77.0.5", {}).get("dev") == "cali0")
+    await eventually(lambda: a.routes().get("10.77.0.5", {}).get("gateway") == "10.0.0.2")
+    cluster.remove("w-w1")
+    await eventually(lambda: set(a.routes()) == {"10.77.0.0/26"} and set(b.routes()) == {"10.77.0.0/26"})
+
+
+async def test_an_agent_killed_and_replaced_touches_no_session_and_no_route(cluster: Cluster) -> None:
+    a, b = cluster.a, cluster.b
+    cluster.block("a", "10.77.0.0/26")
+    cluster.block("b", "10.77.1.0/26")
+    for n in range(4):
+        cluster.workload("b", f"w{n}", f"10.77.1.{n}")
+    sh(f"ip -n {a.inside} route add 10.99.0.0/24 via 10.0.0.9 proto static")
+    a.start()
+    b.start()
+    await eventually(lambda: "10.77.1.0/26" in a.routes() and "10.77.0.0/26" in b.routes())
+    pid = exabgp_pid(a.run / "mesh")
+    a.stop(signal.SIGKILL)
+    cluster.block("a", "10.77.2.0/26")
+    cluster.remove("b-b-10-77-1-0-26")
+    await eventually(lambda: "10.77.1.0/26" not in b.routes())
+    assert "10.77.1.0/26" in a.routes()  # nobody there to know
+    a.start()
+    await eventually(lambda: a.said("in sync") == 2)
+    wanted = {"10.77.0.0/26", "10.77.2.0/26", "10.77.1.0", "10.77.1.1", "10.77.1.2", "10.77.1.3"}
+    await eventually(lambda: set(a.routes()) == wanted)
+    await eventually(lambda: "10.77.2.0/26" in b.routes())
+    assert exabgp_pid(a.run / "mesh") == pid
+    assert b.said("session down") == 0
+    assert "10.99.0.0/24" in a.routes("proto static")
+
+
+async def test_exabgp_killed_is_recovered_and_no_route_is_missing_meanwhile(cluster: Cluster) -> None:
+    a, b = cluster.a, cluster.b
+    cluster.block("a", "10.77.0.0/26")
+    cluster.block("b", "10.77.1.0/26")
+    cluster.peer_with_bird()
+    cluster.bird.start()
+    a.start()
+    b.start()
+    both = {"10.77.0.0/26", "10.77.1.0/26", "192.0.2.0/24"}
+    await eventually(lambda: set(a.routes()) == both and set(b.routes()) == both)
+    await eventually(lambda: a.said("in sync") == 1)
+    for run in a.run.iterdir():
+        kill_exabgp(run)
+    for _ in range(60):
+        assert set(a.routes()) == both
+        assert set(b.routes()) == both
+        assert cluster.bird.routes("agent") == {"10.77.0.0/26": None}
+        await asyncio.sleep(0.05)
+    await eventually(lambda: a.said("session up") == 4 and b.said("session up") == 3)
+    assert set(a.routes()) == both
+
+
+async def test_a_router_is_learned_from_but_not_its_default_route(cluster: Cluster) -> None:
+    a = cluster.a
+    cluster.block("a", "10.77.0.0/26")
+    cluster.peer_with_bird()
+    cluster.bird.start()
+    a.start()
+    await eventually(lambda: a.routes().get("192.0.2.0/24", {}).get("gateway") == "10.0.0.3")
+    await eventually(lambda: a.said("in sync") == 1)
+    assert "default" not in a.routes()
+    await eventually(lambda: cluster.bird.routes("agent") == {"10.77.0.0/26": None})
+    cluster.declare("tor", "BGPPeer", "tor", {"peerIP": "10.0.0.3", "asNumber": 65101})  # wrong
+    await eventually(lambda: not cluster.bird.established("agent"))
+    await eventually(lambda: "192.0.2.0/24" in a.routes() or a.said("session down") >= 1)
+    cluster.peer_with_bird()
+    await eventually(lambda: cluster.bird.established("agent"))
+    cluster.remove("tor")
+    await eventually(lambda: not (a.run / "peer-Global_10_0_0_3" / "process.json").exists())
+    await eventually(lambda: "192.0.2.0/24" not in a.routes())
+    await eventually(lambda: cluster.bird.routes("agent") == {})
+
+
+async def test_a_lost_peer_that_is_the_last_leaves_its_routes(cluster: Cluster) -> None:
+    """Fail static: with no session left at all, forwarding goes on."""
+    a, b = cluster.a, cluster.b
+    cluster.block("b", "10.77.1.0/26")
+    a.start()
+    b.start()
+    await eventually(lambda: "10.77.1.0/26" in a.routes())
+    b.stop(signal.SIGKILL)
+    kill_exabgp(b.run / "mesh")
+    await eventually(lambda: a.said("session down") == 1)
+    await asyncio.sleep(2)
+    assert "10.77.1.0/26" in a.routes()
+    b.start()
+    await eventually(lambda: a.said("session up") == 2)
+    assert "10.77.1.0/26" in a.routes()
+
+
+async def test_withdrawal_leaves_nothing_and_a_plain_end_leaves_everything(cluster: Cluster) -> None:
+    a, b = cluster.a, cluster.b
+    cluster.block("a", "10.77.0.0/26")
+    a.start()
+    b.start()
+    await eventually(lambda: "10.77.0.0/26" in b.routes())
+    a.stop(signal.SIGTERM)
+    pid = exabgp_pid(a.run / "mesh")
+    assert is_running(pid)
+    assert "10.77.0.0/26" in b.routes()
+    assert "10.77.0.0/26" in a.routes()
+    a.start()
+    await eventually(lambda: a.said("session up") == 2)
+    a.stop(signal.SIGUSR2)
+    await eventually(lambda: not b.routes())
+    assert not a.routes()
+    assert not is_running(pid)
+
+
+async def test_a_server_that_only_learns_announces_nothing(cluster: Cluster) -> None:
+    a, b = cluster.a, cluster.b
+    b.config["learnOnly"] = True
+    cluster.block("a", "10.77.0.0/26")
+    cluster.block("b", "10.77.1.0/26")
+    a.start()
+    b.start()
+    await eventually(lambda: "10.77.0.0/26" in b.routes())
+    await eventually(lambda: a.said("in sync") == 1)
+    assert "10.77.1.0/26" not in a.routes()
+
+
+async def test_a_bad_new_configuration_is_refused_and_a_good_one_taken(cluster: Cluster) -> None:
+    a, b = cluster.a, cluster.b
+    a.start()
+    b.start()
+    await eventually(lambda: a.said("session up") == 1)
+    path = cluster.directory / "a.yaml"
+    await asyncio.to_thread(path.write_text, yaml.safe_dump({**a.config, "metricc": 1}))
+    assert a.process is not None
+    a.process.send_signal(signal.SIGHUP)
+    await eventually(lambda: a.said("the new configuration is refused; the old one stays") == 1)
+    changed = {**a.config, "staticRoutes": ["198.51.100.0/24"]}
+    await asyncio.to_thread(path.write_text, yaml.safe_dump(changed))
+    a.process.send_signal(signal.SIGHUP)
+    await eventually(lambda: "198.51.100.0/24" in b.routes())
+    assert b.said("session down") == 0

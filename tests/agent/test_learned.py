@@ -1,0 +1,374 @@
+"""What peers said, and what is kept of it: graceful restart, refresh, filters, bounds, fail static."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, ip_address, ip_network
+
+import pytest
+
+from agent.learned import Bounds, Learned
+from bgpd.plan.model import Peering, PeeringKind
+from bgpd.plan.policy import (
+    CompiledFilter,
+    ExportPolicy,
+    ExportRules,
+    ImportPolicy,
+    Operator,
+    PrefixMatch,
+    Rule,
+)
+from bgpd.resources.scalars import Community
+from bgpd.wire.attributes import encode_attributes
+from bgpd.wire.capabilities import Capabilities, GracefulRestart
+from bgpd.wire.iana import MessageType, SegmentType
+from bgpd.wire.messages import Notification, Open, RouteRefresh
+from bgpd.wire.nlri import IPV4_UNICAST, Family, nlri_of, prefix_of
+from bgpd.wire.update import encode_end_of_rib, encode_updates, encode_withdrawals
+
+ASN = 65000
+OWN = IPv4Address("10.0.0.1").packed
+HEADER = 19
+
+
+def peering(address: str, asn: int = ASN, **options: object) -> Peering:
+    policy = options.pop("import_policy", ImportPolicy(internal=asn == ASN))
+    assert isinstance(policy, ImportPolicy)
+    return Peering(
+        name=f"peer_{address}", kind=PeeringKind.GLOBAL, peer_address=ip_address(address), peer_port=179,
+        local_address=IPv4Address("10.0.0.1"), local_asn=ASN, peer_asn=asn, families=(IPV4_UNICAST,),
+        import_policy=policy, export_policy=ExportPolicy(ExportRules()), reason="a test", **options,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def opened(asn: int = ASN, *, restart: int | None = 120, kept: bool = True, refresh: bool = True) -> bytes:
+    graceful = None
+    if restart is not None:
+        graceful = GracefulRestart(restart_time=restart, families=((IPV4_UNICAST, kept),))
+    capabilities = Capabilities(
+        families=frozenset({IPV4_UNICAST}), asn4=asn, route_refresh=refresh, enhanced_refresh=refresh,
+        graceful_restart=graceful,
+    )  # fmt: skip
+    return Open(asn, 90, IPv4Address("10.0.0.9").packed, capabilities).body()
+
+
+class Cluster:
+    """`Learned` with a clock, and peers to speak as."""
+
+    def __init__(self, *peerings: Peering, unreachable: Sequence[str] = (), **bounds: int | bool) -> None:
+        limits = Bounds(OWN, None, int(bounds.get("max_routes", 1000)), bool(bounds.get("accept_default")))
+        self.now = 0.0
+        self.unreachable = {IPv4Address(text).packed for text in unreachable}
+        self.learned = Learned(limits, lambda hop: None if hop in self.unreachable else 0, sync_wait=30.0)
+        self.learned.configure(peerings)
+
+    def up(self, address: str, asn: int = ASN, *, adopted: bool = False, **options: object) -> None:
+        received = opened(asn, **options)  # type: ignore[arg-type]
+        self.learned.session_up(address, opened(), received, adopted, self.now)
+
+    def down(self, address: str, reason: str = "closing connection") -> None:
+        self.learned.session_down(address, reason, self.now)
+
+    def update(self, address: str, message: bytes) -> None:
+        self.learned.message(address, MessageType.UPDATE, message[HEADER:], self.now)
+
+    def announce(
+        self, address: str, *prefixes: str, next_hop: str = "10.0.0.9", path: tuple[int, ...] = ()
+    ) -> None:
+        attributes = encode_attributes(
+            origin=0, as_path=((SegmentType.AS_SEQUENCE, path),) if path else (), local_pref=100
+        )
+        nlri = [nlri_of(ip_network(prefix)) for prefix in prefixes]
+        for message in encode_updates(IPV4_UNICAST, attributes, IPv4Address(next_hop).packed, nlri):
+            self.update(address, message)
+
+    def withdraw(self, address: str, *prefixes: str) -> None:
+        for message in encode_withdrawals(IPV4_UNICAST, [nlri_of(ip_network(prefix)) for prefix in prefixes]):
+            self.update(address, message)
+
+    def end(self, address: str, family: Family = IPV4_UNICAST) -> None:
+        self.update(address, encode_end_of_rib(family))
+
+    def refresh(self, address: str, subtype: int) -> None:
+        body = RouteRefresh(IPV4_UNICAST, subtype).body()
+        self.learned.message(address, MessageType.ROUTE_REFRESH, body, self.now)
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.learned.tick(self.now)
+
+    @property
+    def routes(self) -> set[str]:
+        self.learned.take_changes()
+        return {str(prefix_of(nlri, IPV4_UNICAST)) for nlri in self.learned.ribs[IPV4_UNICAST].best}
+
+    def why_not(self, prefix: str) -> str:
+        self.learned.take_changes()
+        [path] = self.learned.ribs[IPV4_UNICAST].candidates(nlri_of(ip_network(prefix)))
+        return path.ineligible or ""
+
+
+def synced(cluster: Cluster) -> bool:
+    return cluster.learned.synced
+
+
+P, Q = "10.0.0.2", "10.0.0.3"
+A, B = "10.77.0.0/26", "10.77.1.0/26"
+
+
+def test_routes_come_and_go() -> None:
+    cluster = Cluster(peering(P))
+    cluster.up(P)
+    assert not synced(cluster)
+    cluster.announce(P, A, B)
+    cluster.end(P)
+    assert synced(cluster)
+    assert cluster.routes == {A, B}
+    cluster.withdraw(P, A)
+    assert cluster.routes == {B}
+
+
+def test_a_restarting_peers_routes_stay_until_its_end_of_rib_rfc4724_4_2() -> None:
+    cluster = Cluster(peering(P), peering(Q))
+    cluster.up(P)
+    cluster.up(Q)
+    cluster.announce(P, A, B)
+    cluster.end(P)
+    cluster.down(P)
+    cluster.pass_time(60)
+    assert cluster.routes == {A, B}
+    cluster.up(P)
+    cluster.announce(P, A)
+    assert cluster.routes == {A, B}
+    cluster.end(P)
+    assert cluster.routes == {A}
+
+
+def test_a_peer_that_does_not_come_back_in_time_loses_its_routes() -> None:
+    cluster = Cluster(peering(P), peering(Q))
+    cluster.up(P)
+    cluster.up(Q)
+    cluster.announce(P, A)
+    cluster.down(P)
+    cluster.pass_time(119)
+    assert cluster.routes == {A}
+    cluster.pass_time(2)
+    assert cluster.routes == set()
+
+
+def test_without_graceful_restart_routes_go_with_the_session() -> None:
+    cluster = Cluster(peering(P), peering(Q))
+    cluster.up(P, restart=None)
+    cluster.up(Q)
+    cluster.announce(P, A)
+    cluster.down(P)
+    assert cluster.routes == set()
+
+
+@pytest.mark.parametrize("reason", ["notification received (6,2)", "notification sent (6,9)"])
+def test_a_notification_ends_graceful_restart_rfc4724_4(reason: str) -> None:
+    cluster = Cluster(peering(P), peering(Q))
+    cluster.up(P)
+    cluster.up(Q)
+    cluster.announce(P, A)
+    cluster.down(P, reason)
+    assert cluster.routes == set()
+
+
+def test_a_peer_that_lost_its_forwarding_state_loses_only_routes_through_itself() -> None:
+    cluster = Cluster(peering(P), peering(Q))
+    cluster.up(P)
+    cluster.up(Q)
+    cluster.announce(P, A, next_hop=P)
+    cluster.announce(P, B, next_hop="10.0.0.77")
+    cluster.down(P)
+    assert cluster.routes == {A, B}
+    cluster.up(P, kept=False)
+    assert cluster.routes == {B}
+    cluster.end(P)
+    assert cluster.routes == set()
+
+
+def test_an_end_of_rib_that_never_comes_is_not_waited_for_for_ever() -> None:
+    cluster = Cluster(peering(P), peering(Q))
+    cluster.up(P)
+    cluster.up(Q)
+    cluster.end(Q)
+    cluster.announce(P, A, B)
+    cluster.down(P)
+    cluster.up(P)
+    cluster.announce(P, A)
+    cluster.pass_time(29)
+    assert not synced(cluster)
+    assert cluster.routes == {A, B}
+    cluster.pass_time(2)
+    assert synced(cluster)
+    assert cluster.routes == {A}
+
+
+def test_fail_static_without_any_session_everything_stays_however_long() -> None:
+    cluster = Cluster(peering(P), peering(Q))
+    cluster.up(P, restart=None)
+    cluster.up(Q)
+    cluster.announce(P, A, next_hop="10.0.0.77")
+    cluster.announce(Q, A, B, next_hop="10.0.0.77")
+    cluster.down(P)
+    cluster.down(Q, "notification received (6,2)")
+    assert cluster.learned.fail_static
+    cluster.pass_time(100_000)
+    assert cluster.routes == {A, B}
+
+
+def test_fail_static_does_not_keep_routes_through_the_lost_peer_itself() -> None:
+    cluster = Cluster(peering(P, 65100))
+    cluster.up(P, 65100, restart=None)
+    cluster.announce(P, A, next_hop=P, path=(65100,))
+    cluster.announce(P, B, next_hop="10.0.0.77", path=(65100,))
+    cluster.down(P)
+    assert cluster.routes == {B}
+
+
+def test_fail_static_ends_when_a_session_returns_and_its_word_counts() -> None:
+    cluster = Cluster(peering(P), peering(Q))
+    for address in (P, Q):
+        cluster.up(address)
+        cluster.announce(address, A, B, next_hop="10.0.0.77")
+    cluster.down(P)
+    cluster.down(Q)
+    cluster.pass_time(1000)
+    cluster.up(P)
+    cluster.announce(P, A, next_hop="10.0.0.77")
+    cluster.end(P)
+    assert cluster.routes == {A, B}  # Q may yet return
+    cluster.pass_time(121)
+    assert cluster.routes == {A}
+
+
+def test_a_node_known_dead_loses_its_stale_routes_at_once_and_only_those() -> None:
+    cluster = Cluster(peering(P), peering(Q))
+    cluster.up(P)
+    cluster.up(Q)
+    cluster.announce(P, A, next_hop="10.0.0.77")
+    cluster.announce(Q, B, next_hop="10.0.0.77")
+    cluster.down(P)
+    cluster.learned.dead([IPv4Address("10.0.0.77").packed])
+    assert cluster.routes == {B}  # Q lives, and vouches for it
+
+
+def test_a_session_adopted_is_asked_again_and_what_is_not_repeated_goes() -> None:
+    cluster = Cluster(peering(P))
+    cluster.up(P)
+    cluster.announce(P, A, B)
+    cluster.end(P)
+    cluster.up(P, adopted=True)
+    assert not synced(cluster)
+    cluster.refresh(P, 1)
+    cluster.announce(P, A)
+    cluster.refresh(P, 2)
+    assert synced(cluster)
+    assert cluster.routes == {A}
+
+
+def test_a_peer_no_longer_planned_takes_its_routes_along() -> None:
+    cluster = Cluster(peering(P), peering(Q))
+    cluster.up(P)
+    cluster.announce(P, A)
+    cluster.learned.configure([peering(Q)])
+    assert cluster.routes == set()
+
+
+def test_loops_are_stored_but_not_used_rfc4271_9_1_2() -> None:
+    cluster = Cluster(peering(P, 65100), peering(Q, 65100, allowed_own_as=1))
+    cluster.up(P, 65100)
+    cluster.up(Q, 65100)
+    cluster.announce(P, A, path=(65100, ASN))
+    assert cluster.routes == set()
+    assert "own AS" in cluster.why_not(A)
+    cluster.announce(Q, A, path=(65100, ASN))
+    assert cluster.routes == {A}
+
+
+def test_our_own_route_reflected_back_is_not_used_rfc4456_8() -> None:
+    cluster = Cluster(peering(P))
+    cluster.up(P)
+    attributes = encode_attributes(origin=0, as_path=(), local_pref=100, originator_id=OWN)
+    [message] = encode_updates(IPV4_UNICAST, attributes, OWN, [nlri_of(ip_network(A))])
+    cluster.update(P, message)
+    assert cluster.routes == set()
+    assert "ORIGINATOR_ID" in cluster.why_not(A)
+
+
+def test_a_default_route_only_if_declared() -> None:
+    for accepted in (False, True):
+        cluster = Cluster(peering(P), accept_default=accepted)
+        cluster.up(P)
+        cluster.announce(P, "0.0.0.0/0", A)
+        assert cluster.routes == ({"0.0.0.0/0", A} if accepted else {A})
+
+
+def test_a_leaked_table_stops_at_the_limit_and_known_prefixes_still_change() -> None:
+    cluster = Cluster(peering(P), peering(Q), max_routes=3)
+    cluster.up(P)
+    cluster.up(Q)
+    cluster.announce(P, *(f"192.0.{n}.0/24" for n in range(10)))
+    assert len(cluster.routes) == 3
+    assert cluster.learned.peers[P].over_limit
+    cluster.announce(P, *(f"192.0.{n}.0/24" for n in range(10)), next_hop="10.0.0.8")
+    assert len(cluster.routes) == 3
+    cluster.announce(Q, *cluster.routes, next_hop="10.0.0.50")
+    assert len(cluster.routes) == 3
+
+
+def test_an_unreachable_next_hop_makes_room_for_the_next_best() -> None:
+    cluster = Cluster(peering(P), peering(Q), unreachable=["10.0.0.7"])
+    cluster.up(P)
+    cluster.up(Q)
+    cluster.announce(P, A, next_hop="10.0.0.7")
+    assert cluster.routes == set()
+    cluster.announce(Q, A, next_hop="10.0.0.8")
+    assert cluster.routes == {A}
+    assert cluster.learned.next_hops(IPV4_UNICAST, nlri_of(ip_network(A))) == (
+        IPv4Address("10.0.0.8").packed,
+    )
+
+
+def test_equal_paths_are_all_used() -> None:
+    cluster = Cluster(peering(P), peering(Q))
+    for address in (P, Q):
+        cluster.up(address)
+        cluster.announce(address, A, next_hop=address)
+    cluster.learned.take_changes()
+    hops = cluster.learned.next_hops(IPV4_UNICAST, nlri_of(ip_network(A)))
+    assert hops == (IPv4Address(P).packed, IPv4Address(Q).packed)
+
+
+def test_import_filters_decide_and_change() -> None:
+    inside = PrefixMatch(ip_network("10.77.0.0/16"), Operator.IN, 16, 32)
+    community = Community((65000, 7))
+    rules = (
+        Rule("only pools", True, prefix=inside, add_communities=(community,), set_priority=512),
+        Rule("nothing else", False),
+    )
+    policy = ImportPolicy((CompiledFilter("f", rules),))
+    cluster = Cluster(peering(P, import_policy=policy))
+    cluster.up(P)
+    cluster.announce(P, A, "192.0.2.0/24")
+    assert cluster.routes == {A}
+    assert cluster.why_not("192.0.2.0/24") == "nothing else"
+    attributes = cluster.learned.ribs[IPV4_UNICAST].best[nlri_of(ip_network(A))].attributes
+    assert attributes.local_pref == 2147483647 - 512
+    assert attributes.communities == (65000 << 16 | 7,)
+
+
+def test_a_changed_filter_asks_for_everything_again() -> None:
+    cluster = Cluster(peering(P), peering(Q))
+    policy = ImportPolicy((CompiledFilter("f", (Rule("no", False),)),))
+    assert cluster.learned.configure([peering(P, import_policy=policy), peering(Q)]) == [P]
+
+
+def test_the_last_notification_is_remembered() -> None:
+    cluster = Cluster(peering(P))
+    cluster.up(P)
+    body = Notification(6, 2, b"\x03bye").body()
+    cluster.learned.message(P, MessageType.NOTIFICATION, body, 0.0)
+    assert cluster.learned.peers[P].last_notification == Notification(6, 2, b"\x03bye")
