@@ -1,0 +1,453 @@
+"""BIRD configurations: what they say, that the real parsers take them, and that no text breaks out of a
+string.
+"""
+
+import re
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bgpd.plan import NodePlan, SecretRef, plan_node
+from bgpd.render import BirdOptions, RenderError, bird, bird_files
+from bgpd.render.quoting import described, quoted, readable, symbol
+from bgpd.resources import (
+    BGPConfiguration,
+    BGPFilter,
+    BGPPeer,
+    BlockAffinity,
+    IPPool,
+    Node,
+    Resource,
+    ResourceSet,
+    WorkloadEndpoint,
+)
+from tests.plan.cluster import MESH_OFF, THREE, bgp, cluster, node
+from tests.render.parsers import check_bird
+
+EVERYTHING = """\
+kind: BGPConfiguration
+metadata: {name: default}
+spec:
+  asNumber: 64512
+  listenPort: 1790
+  bindMode: NodeIP
+  logSeverityScreen: Debug
+  serviceClusterIPs: [{cidr: 10.96.0.0/12}]
+  prefixAdvertisements: [{cidr: 10.1.0.0/16, communities: ['65000:10', '65000:1:2']}]
+  ignoredInterfaces: [docker0]
+---
+kind: IPPool
+metadata: {name: main}
+spec: {cidr: 10.1.0.0/16, vxlanMode: CrossSubnet}
+---
+kind: IPPool
+metadata: {name: hidden}
+spec: {cidr: 10.2.0.0/16, disableBGPExport: true}
+---
+kind: IPPool
+metadata: {name: six}
+spec: {cidr: 'fd00:1::/64'}
+---
+kind: Node
+metadata: {name: n1, labels: {rack: a}}
+spec: {bgp: {ipv4Address: 10.0.0.1/24, ipv6Address: 'fd00::1/64'}}
+---
+kind: Node
+metadata: {name: n2, labels: {rack: a}}
+spec: {bgp: {ipv4Address: 10.0.0.2/24, ipv6Address: 'fd00::2/64'}}
+---
+kind: Node
+metadata: {name: rr, labels: {rr: ''}}
+spec: {bgp: {ipv4Address: 10.0.0.3/24, routeReflectorClusterID: 244.0.0.1}}
+---
+kind: BlockAffinity
+spec: {node: n1, cidr: 10.1.0.0/26, state: confirmed}
+---
+kind: BlockAffinity
+spec: {node: n1, cidr: 10.1.1.0/26, state: pending}
+---
+kind: BlockAffinity
+spec: {node: n1, cidr: 'fd00:1::/122'}
+---
+kind: WorkloadEndpoint
+metadata: {namespace: d, creationTimestamp: '2026-01-01T00:00:00Z'}
+spec: {node: n1, orchestrator: k8s, pod: p, endpoint: eth0, ipNetworks: [10.1.0.1, 10.1.7.7], interfaceName:
+cali1} --- kind: BGPPeer metadata: {name: rrs} spec: {nodeSelector: '!has(rr)', peerSelector: has(rr)} ---
+kind: BGPPeer metadata: {name: tor} spec:
+  nodeSelector: rack == 'a'
+  peerIP: 192.0.2.1
+  asNumber: 65001
+  localASNumber: 65100
+  reachableBy: 10.0.0.254
+  filters: [f]
+  password: {secretKeyRef: {name: s, key: k}}
+  ttlSecurity: 2
+  keepaliveTime: 20s
+  maxRestartTime: 5m
+  numAllowedLocalASNumbers: 1
+  nextHopMode: Keep
+---
+kind: BGPFilter
+metadata: {name: f}
+spec:
+  exportV4:
+  - {action: Reject, cidr: 10.1.7.0/24, matchOperator: In, prefixLength: {min: 32}}
+  - action: Accept
+    source: RemotePeers
+    interface: 'eth*'
+    peerType: eBGP
+    communities: {values: ['65000:1']}
+    asPathPrefix: [65001, 65002]
+    priority: 100
+    operations:
+    - {addCommunity: {value: '65000:1:2'}}
+    - {prependASPath: {prefix: [1, 2]}}
+    - {setPriority: {value: 77}}
+  - {action: Reject, cidr: 10.1.0.0/16, matchOperator: NotIn}
+  importV4:
+  - {action: Accept, cidr: 10.9.0.0/16, matchOperator: Equal}
+  - {action: Reject, cidr: 10.9.0.0/16, matchOperator: NotEqual}"""
+PASSWORDS = {SecretRef("s", "k"): "pa;ss } # word"}
+
+
+def everything(name: str = "n1") -> NodePlan:
+    return plan_node(cluster(EVERYTHING), name)
+
+
+def section(text: str, title: str) -> str:
+    """Give the text of one protocol or function."""
+    found = re.search(rf"^{re.escape(title)}.*?^}}$", text, re.MULTILINE | re.DOTALL)
+    assert found is not None, title
+    return found[0]
+
+
+@pytest.mark.parametrize("name", ["n1", "n2", "rr"])
+@pytest.mark.parametrize(("version", "family"), [(2, 4), (1, 4), (1, 6)])
+@pytest.mark.parametrize("reflector", [False, True])
+def test_the_real_parser_takes_it(name: str, version: int, family: int, reflector: bool) -> None:
+    text = bird(everything(name), version, PASSWORDS, BirdOptions(reflector=reflector), family=family)
+    verdict = check_bird(text, version, family)
+    assert verdict.accepted, verdict.message
+
+
+def test_the_parser_used_here_refuses_what_is_wrong() -> None:
+    assert not check_bird("router id 1.2.3.4;\nprotocol bgp x {").accepted
+    assert not check_bird("router id 1.2.3.4;\nprotocol bgp x {", 1, 4).accepted
+
+
+def test_a_session_says_all_its_terms() -> None:
+    tor = section(bird(everything(), 2, PASSWORDS), "protocol bgp Node_192_0_2_1 ")
+    for line in (
+        "local 10.0.0.1 port 1790 as 65100;",
+        "strict bind on;",
+        "neighbor 192.0.2.1 as 65001;",
+        "multihop 2;",
+        "ttl security on;",
+        'password "pa;ss } # word";',
+        "graceful restart time 300;",
+        "hold time 60;",
+        "keepalive time 20;",
+        "allow local as 1;",
+        "gateway recursive;",
+        "add paths on;",
+        "next hop keep;",
+        "bgpfilter_f_import_v4(false);",
+        "bgpfilter_f_export_v4(false);",
+        "cairn_export_v4(false);",
+    ):
+        assert line in tor
+    assert "passive" not in tor
+
+
+def test_a_reflector_names_its_clients_and_its_cluster() -> None:
+    client = section(bird(everything("rr")), "protocol bgp Node_10_0_0_1_port_1790 ")
+    for line in ("rr client;", "rr cluster id 244.0.0.1;", "passive on;", "cairn_export_v4(true);"):
+        assert line in client
+
+
+def test_a_filter_rule_says_every_condition_and_operation() -> None:
+    rules = section(bird(everything(), 2, PASSWORDS), "function bgpfilter_f_export_v4")
+    assert "if ((net ~ [ 10.1.7.0/24{32,32} ])) then { reject; }" in rules
+    assert (
+        'if ((source = RTS_BGP) && !same_as && (ifname != "") && (ifname ~ "eth*") && '
+        "((65000, 1) ~ bgp_community) && (bgp_path ~ [= 65001 65002 * =]) && "
+        "(bgp_local_pref = 2147483547)) then { bgp_large_community.add((65000, 1, 2)); "
+        "bgp_path.prepend(2); bgp_path.prepend(1); bgp_local_pref = 2147483570; if (!same_as) then bgp_med = 77; accept; }"
+    ) in rules
+    assert "if ((net !~ [ 10.1.0.0/16{16,32} ])) then { reject; }" in rules
+
+
+def test_the_nodes_own_rules_stand_in_calicos_order() -> None:
+    text = section(bird(everything()), "function cairn_export_v4")
+    order = [
+        "if (net ~ 10.2.0.0/16) then reject; # IPPool hidden: disableBGPExport",
+        "if (same_as && ((ifname ~",
+        "if (net ~ 10.1.0.0/16) then { bgp_community.add((65000, 10)); bgp_large_community.add(",
+        "if (net = 10.1.0.0/26) then accept;",
+        "if (net ~ 10.1.0.0/26) then reject;",
+        "if (net ~ 10.96.0.0/12) then accept;",
+        "if (net ~ 10.1.0.0/16) then accept;",
+    ]
+    assert [text.index(line) for line in order] == sorted(text.index(line) for line in order)
+    assert "10.1.1.0/26" not in text
+
+
+def test_kernel_routes_are_recursive_merged_and_persistent() -> None:
+    text = bird(everything())
+    kernel = section(text, "protocol kernel kernel4")
+    for word in (
+        "learn;",
+        "persist;",
+        "graceful restart;",
+        "merge paths on;",
+        "export filter cairn_kernel_v4;",
+    ):
+        assert word in kernel
+    chosen = section(text, "filter cairn_kernel_v4")
+    assert "net = 10.96.0.0/12) then reject" in chosen
+    assert "net ~ 10.1.0.0/16 && ! (bgp_next_hop ~ 10.0.0.0/24)) then reject" in chosen
+
+
+def test_blocks_are_blackholes_and_workloads_are_routed() -> None:
+    text = bird(everything())
+    assert "route 10.1.0.0/26 blackhole;" in section(text, "protocol static blocks4")
+    assert "10.1.1.0/26 blackhole" not in text
+    workloads = section(text, "protocol static workloads4")
+    assert 'route 10.1.0.1/32 via "cali1";' in workloads
+    assert "protocol static workloads4" not in bird(everything(), options=BirdOptions(workloads=False))
+    assert "route 192.0.2.1/32 via 10.0.0.254;" in section(text, "protocol static reach4")
+
+
+def test_a_machine_that_only_reflects_keeps_its_kernel_and_its_routes() -> None:
+    text = bird(everything("rr"), options=BirdOptions(reflector=True))
+    assert "export none;" in section(text, "protocol kernel kernel4")
+    assert "blackhole" not in text
+    assert "only reflects" in text
+
+
+def test_bird_1_has_a_file_for_each_family() -> None:
+    files = bird_files(everything(), 1, PASSWORDS)
+    assert set(files) == {"bird.conf", "bird6.conf"}
+    assert "listen bgp address 10.0.0.1 port 1790;" in files["bird.conf"]
+    assert "10.0.0.2" not in files["bird6.conf"]
+    assert "fd00::2" in files["bird6.conf"]
+    with pytest.raises(ValueError, match="BIRD 3"):
+        bird(everything(), 3)
+
+
+def test_a_session_without_its_password_is_disabled() -> None:
+    tor = section(bird(everything()), "protocol bgp Node_192_0_2_1 ")
+    assert "disabled on; # the password in secret s/k is not known" in tor
+    assert 'password "' not in tor
+    assert check_bird(bird(everything())).accepted
+
+
+@pytest.mark.parametrize("severity", ["Trace", "Debug", "Info", "Warning", "Error", "Fatal", "Panic", "None"])
+def test_every_log_level_is_known_to_bird(severity: str) -> None:
+    level = f"kind: BGPConfiguration\nmetadata: {{name: default}}\nspec: {{logSeverityScreen: '{severity}'}}"
+    text = bird(plan_node(cluster(THREE, level), "n1"))
+    assert check_bird(text).accepted
+    assert ("debug all;" in text) == (severity in ("Trace", "Debug"))
+    assert ("log stderr" in text) == (severity != "None")
+
+
+@pytest.mark.parametrize("password", ['a"b', "a\nb", "a\\b", "é", "", "x" * 81, "a'b", "a\0b"])
+def test_a_password_bird_cannot_express_is_refused_without_telling_it(password: str) -> None:
+    with pytest.raises(RenderError) as caught:
+        bird(everything(), 2, {SecretRef("s", "k"): password})
+    assert "secret s/k" in str(caught.value)
+    assert not password or password not in str(caught.value)
+
+
+@given(st.text(max_size=60))
+def test_no_text_leaves_its_string_or_comment(text: str) -> None:
+    assert re.fullmatch(r'"[ -!#-~]*"', described(text))
+    assert re.fullmatch(r"[ -~]*", readable(text))
+    assert re.fullmatch(r"[A-Za-z0-9_]{1,60}", symbol("x", text))
+    try:
+        found = quoted(text, "here")
+    except RenderError:
+        return
+    assert re.fullmatch(r'"[ -!#-~]+"', found)
+
+
+@given(st.text("ab.-_", min_size=1, max_size=90), st.text("ab.-_", min_size=1, max_size=90))
+def test_different_names_have_different_symbols(first: str, second: str) -> None:
+    assert (symbol("f", first) == symbol("f", second)) == (first == second)
+
+
+hostile = st.text(st.sampled_from("\"';{}#\n\r\\ab é()/*"), max_size=12)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(hostile, hostile, hostile, st.text("ab;#{}() ~!", min_size=1, max_size=20))
+def test_hostile_words_change_nothing_but_words(label: str, pool: str, secret: str, password: str) -> None:
+    """The same cluster with kind and with hostile words must come out with the same lines of
+    configuration.
+    """
+
+    def made(rack: str, key: str) -> str:
+        resources: list[Resource] = [
+            Node(
+                metadata={"name": "n1", "labels": {"rack": rack}},
+                spec={"bgp": {"ipv4Address": "10.0.0.1/24"}},
+            ),
+            BGPPeer(
+                metadata={"name": "t", "annotations": {"note": pool}},
+                spec={
+                    "nodeSelector": "has(rack) || rack in {'" + rack.replace("'", "") + "'}",
+                    "peerIP": "192.0.2.1",
+                    "asNumber": 65001,
+                    "password": {"secretKeyRef": {"name": "s" + key, "key": "k"}},
+                },
+            ),
+        ]
+        plan = plan_node(ResourceSet.of(resources), "n1")
+        return bird(plan, 2, {SecretRef("s" + key, "k"): password})
+
+    def meaning(text: str) -> list[str]:
+        lines = (re.sub(r'"[^"]*"', '""', line) for line in text.splitlines())
+        return [line.partition("#")[0].rstrip() for line in lines]
+
+    text = made(label, secret)
+    assert meaning(text) == meaning(made("x", "x"))
+    verdict = check_bird(text)
+    assert verdict.accepted, verdict.message
+
+
+networks = st.sampled_from(["10.1.0.0/16", "10.1.4.0/24", "0.0.0.0/0", "10.1.0.1/32"])
+networks6 = st.sampled_from(["fd00::/16", "::/0", "fd00:1::1/128"])
+communities = st.sampled_from(["65000:1", "0:0", "65535:65535", "4294967295:1:2"])
+
+
+@st.composite
+def rules(draw: st.DrawFn, version: int) -> dict[str, object]:
+    rule: dict[str, object] = {"action": draw(st.sampled_from(["Accept", "Reject"]))}
+    if draw(st.booleans()):
+        cidr = draw(networks if version == 4 else networks6)
+        rule["cidr"] = cidr
+        rule["matchOperator"] = draw(st.sampled_from(["Equal", "NotEqual", "In", "NotIn"]))
+        if draw(st.booleans()):
+            top = ip_network(cidr).max_prefixlen
+            low, high = sorted((draw(st.integers(0, top)), draw(st.integers(0, top))))
+            rule["prefixLength"] = {"min": low, "max": high}
+    if draw(st.booleans()):
+        rule["source"] = "RemotePeers"
+    if draw(st.booleans()):
+        rule["interface"] = draw(st.sampled_from(["eth0", "cali*", "*", "a?"]))
+    if draw(st.booleans()):
+        rule["peerType"] = draw(st.sampled_from(["eBGP", "iBGP"]))
+    if draw(st.booleans()):
+        rule["communities"] = {"values": [draw(communities)]}
+    if draw(st.booleans()):
+        rule["asPathPrefix"] = draw(st.lists(st.integers(1, 4294967295), min_size=1, max_size=3))
+    if draw(st.booleans()):
+        rule["priority"] = draw(st.integers(1, 2147483646))
+    if rule["action"] == "Accept" and draw(st.booleans()):
+        operations = st.one_of(
+            communities.map(lambda value: {"addCommunity": {"value": value}}),
+            st.lists(st.integers(1, 4294967295), min_size=1, max_size=3).map(
+                lambda value: {"prependASPath": {"prefix": value}}
+            ),
+            st.integers(1, 2147483646).map(lambda value: {"setPriority": {"value": value}}),
+        )
+        rule["operations"] = draw(st.lists(operations, min_size=1, max_size=3))
+    return rule
+
+
+@st.composite
+def any_cluster(draw: st.DrawFn) -> ResourceSet:
+    resources: list[Resource] = []
+    for index in range(draw(st.integers(1, 3))):
+        spec: dict[str, object] = {"ipv4Address": f"10.0.0.{index + 1}/24"}
+        if draw(st.booleans()):
+            spec["ipv6Address"] = f"fd00::{index + 1}/64"
+        if draw(st.booleans()):
+            spec["routeReflectorClusterID"] = "244.0.0.1"
+        resources.append(Node(metadata={"name": f"n{index}"}, spec={"bgp": spec}))
+    settings_spec: dict[str, object] = {}
+    if draw(st.booleans()):
+        settings_spec["bindMode"] = "NodeIP"
+    if draw(st.booleans()):
+        settings_spec["listenPort"] = draw(st.sampled_from([179, 1790]))
+    if draw(st.booleans()):
+        settings_spec["serviceClusterIPs"] = [{"cidr": "10.96.0.0/12"}, {"cidr": "fd00:96::/108"}]
+    if draw(st.booleans()):
+        settings_spec["prefixAdvertisements"] = [{"cidr": "10.1.0.0/16", "communities": [draw(communities)]}]
+    resources.append(BGPConfiguration(metadata={"name": "default"}, spec=settings_spec))
+    for index, (cidr, modes) in enumerate(
+        (
+            ("10.1.0.0/16", ["vxlanMode", "ipipMode"]),
+            ("10.2.0.0/16", ["ipipMode"]),
+            ("fd00:1::/64", ["vxlanMode"]),
+        )
+    ):
+        pool: dict[str, object] = {"cidr": cidr, "disableBGPExport": draw(st.booleans())}
+        if draw(st.booleans()):
+            pool[draw(st.sampled_from(modes))] = draw(st.sampled_from(["Always", "CrossSubnet"]))
+        resources.append(IPPool(metadata={"name": f"p{index}"}, spec=pool))
+    cidrs = st.sampled_from(["10.1.0.0/26", "10.1.0.9/32", "fd00:1::/122"])
+    resources.extend(
+        BlockAffinity(spec={"node": "n0", "cidr": cidr, "state": "confirmed"})
+        for cidr in draw(st.lists(cidrs, unique=True))
+    )
+    for index in range(draw(st.integers(0, 2))):
+        endpoint: dict[str, object] = {
+            "node": "n0",
+            "ipNetworks": draw(
+                st.lists(st.sampled_from(["10.1.0.9/32", "10.2.0.1/32", "fd00:1::9/128"]), unique=True)
+            ),
+            "interfaceName": f"cali{index}",
+        }
+        stamp = {"creationTimestamp": "2026-01-01T00:00:00Z"} if draw(st.booleans()) else {}
+        metadata = {"name": f"w{index}", "namespace": "d", **stamp}
+        resources.append(WorkloadEndpoint(metadata=metadata, spec=endpoint))
+    spec = {f"{way}V{version}": draw(st.lists(rules(version), max_size=3))
+            for way in ("import", "export") for version in (4, 6)}  # fmt: skip
+    resources.append(
+        BGPFilter(metadata={"name": "filter-" + draw(st.text("ab.", max_size=5)) + "x"}, spec=spec)
+    )
+    for index in range(draw(st.integers(0, 2))):
+        address = draw(st.sampled_from(["192.0.2.1", "2001:db8::1", "192.0.2.1:1790"]))
+        terms: dict[str, object] = {"peerIP": address, "asNumber": draw(st.sampled_from([64512, 65001]))}
+        if draw(st.booleans()):
+            terms["filters"] = [resources[-1].name if isinstance(resources[-1], BGPFilter) else "filter-x"]
+        if draw(st.booleans()):
+            terms["nextHopMode"] = draw(st.sampled_from(["Auto", "Self", "Keep"]))
+        if draw(st.booleans()):
+            terms["ttlSecurity"] = draw(st.integers(0, 255))
+        if draw(st.booleans()):
+            terms["maxRestartTime"] = "4095s"
+        if draw(st.booleans()):
+            terms["keepaliveTime"] = draw(st.sampled_from(["1s", "21845s"]))
+        if draw(st.booleans()):
+            terms["numAllowedLocalASNumbers"] = draw(st.integers(0, 255))
+        if draw(st.booleans()):
+            terms["localASNumber"] = 65100
+        if draw(st.booleans()):
+            terms["sourceAddress"] = "None"
+        if draw(st.booleans()):
+            terms["reachableBy"] = "fd00::fe" if "::" in address else "10.0.0.254"
+        resources.append(BGPPeer(metadata={"name": f"peer{index}"}, spec=terms))
+    return ResourceSet.of(resources)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(any_cluster(), st.booleans(), st.sampled_from([(2, 4), (1, 4), (1, 6)]))
+def test_whatever_is_declared_the_real_parser_takes_it(
+    resources: ResourceSet, reflector: bool, kind: tuple[int, int]
+) -> None:
+    plan = plan_node(resources, "n0")
+    text = bird(plan, kind[0], options=BirdOptions(reflector=reflector), family=kind[1])
+    verdict = check_bird(text, *kind)
+    assert verdict.accepted, f"{verdict.message}\n{text}"
+
+
+def test_a_lonely_node_has_a_configuration_too() -> None:
+    text = bird(plan_node(cluster(MESH_OFF, bgp("n1", 1)), "n1"))
+    assert "No sessions are planned" in text
+    assert check_bird(text).accepted
+    six = bird(plan_node(cluster(node("n1", "{bgp: {ipv6Address: 'fd00::1/64'}}")), "n1"))
+    assert check_bird(six).accepted
