@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from bgpd.resources import Node
 from ctl import options, state
 from ctl.exits import ExitCode, Failure
 from ctl.output import Column, Format, Listing, ago, as_json, as_yaml, console, show
@@ -35,7 +36,7 @@ _SERVICES = (
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """What the datastore says: the nodes declared, and those whose agents hold a lease."""
+    """What the datastore says: the nodes declared to run an agent, and those whose agents hold a lease."""
 
     declared: tuple[str, ...]
     alive: frozenset[str]
@@ -74,7 +75,17 @@ def command(
 async def _nodes(location: str) -> Nodes:
     async with state.opened(location) as store:
         resources = state.resource_set(await state.snapshot(store, ["Node", "NodeLease"]))
-    return Nodes(tuple(resources.nodes), resources.live_nodes)
+    agents = tuple(
+        name
+        for name, node in resources.nodes.items()
+        if not is_reflector(node) or name in resources.live_nodes
+    )
+    return Nodes(agents, resources.live_nodes)
+
+
+def is_reflector(node: Node) -> bool:
+    """Whether a node reflects; such a one need not run an agent, and then holds no lease."""
+    return node.spec.bgp is not None and node.spec.bgp.route_reflector_cluster_id is not None
 
 
 def findings(answers: Sequence[Answer], nodes: Nodes | None) -> list[str]:

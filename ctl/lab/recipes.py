@@ -11,8 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from ctl.lab.declared import CLUSTER_ID
-from ctl.lab.layout import ASN, Layout, Member, Mode, Role
+from ctl.lab.layout import Layout, Member, Mode, Role
 
 LEASE = 3.0  # seconds after which a node without power counts as dead
 SYNC_WAIT = 5.0
@@ -76,11 +75,8 @@ class Recipes:
     def reflector(self, member: Member) -> dict[str, object]:
         """The configuration of a reflector."""
         return {
-            "asn": ASN,
-            "routerId": str(member.address),
-            "clusterId": CLUSTER_ID,
-            "clients": [{"prefix": "0.0.0.0/0"}],
-            "listen": {"address": str(member.address), "port": self.ports.bgp},
+            "node": member.name,
+            "datastore": self.store,
             "http": {"address": self._http_address(member), "port": self.ports.reflector_http},
             "runDirectory": str(self.directory / member.name),
             "logLevel": self.log_level,

@@ -55,7 +55,7 @@ def test_wide_columns_are_for_wide_only(capsys: pytest.CaptureFixture[str]) -> N
 
 @given(
     st.lists(
-        st.lists(st.text(st.characters(codec="ascii", exclude_characters=" \n")), min_size=3, max_size=3),
+        st.lists(st.text(st.characters(min_codepoint=33, max_codepoint=126)), min_size=3, max_size=3),
         min_size=1,
     )
 )

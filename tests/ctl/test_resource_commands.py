@@ -148,14 +148,14 @@ def test_every_fault_of_every_file_is_told_and_nothing_is_done(store: Path, tmp_
     files = tmp_path / "files"
     files.mkdir()
     write(files / "good.yaml", PEER % 65001)
-    write(files / "bad.yaml", (PEER % 65001).replace("peerIP", "peerIp"))
+    write(files / "bad.yaml", (PEER % 65001).replace("asNumber", "asNumbr"))
     write(files / "worse.yml", "kind: BGPPeeer\n")
     for verb in ("validate", "apply", "diff"):
         words = [verb, "-f", str(files)] + ([] if verb == "validate" else ["--datastore", str(store)])
         done = cairn(*words)
         assert done.code == 4, (verb, done)
         assert f"{files / 'bad.yaml'}:4" in done.err
-        assert "peerIp" in done.err
+        assert "did you mean asNumber?" in done.err
         assert f"{files / 'worse.yml'}:1" in done.err
     assert cairn("get", "all", "-o", "json", "--datastore", store).json["items"] == []
 
