@@ -73,9 +73,21 @@ spec: {node: n1, cidr: 'fd00:1::/122'}
 ---
 kind: WorkloadEndpoint
 metadata: {namespace: d, creationTimestamp: '2026-01-01T00:00:00Z'}
-spec: {node: n1, orchestrator: k8s, pod: p, endpoint: eth0, ipNetworks: [10.1.0.1, 10.1.7.7], interfaceName:
-cali1} --- kind: BGPPeer metadata: {name: rrs} spec: {nodeSelector: '!has(rr)', peerSelector: has(rr)} ---
-kind: BGPPeer metadata: {name: tor} spec:
+spec:
+  node: n1
+  orchestrator: k8s
+  pod: p
+  endpoint: eth0
+  ipNetworks: [10.1.0.1, 10.1.7.7]
+  interfaceName: cali1
+---
+kind: BGPPeer
+metadata: {name: rrs}
+spec: {nodeSelector: '!has(rr)', peerSelector: has(rr)}
+---
+kind: BGPPeer
+metadata: {name: tor}
+spec:
   nodeSelector: rack == 'a'
   peerIP: 192.0.2.1
   asNumber: 65001
@@ -174,7 +186,8 @@ def test_a_filter_rule_says_every_condition_and_operation() -> None:
         'if ((source = RTS_BGP) && !same_as && (ifname != "") && (ifname ~ "eth*") && '
         "((65000, 1) ~ bgp_community) && (bgp_path ~ [= 65001 65002 * =]) && "
         "(bgp_local_pref = 2147483547)) then { bgp_large_community.add((65000, 1, 2)); "
-        "bgp_path.prepend(2); bgp_path.prepend(1); bgp_local_pref = 2147483570; if (!same_as) then bgp_med = 77; accept; }"
+        "bgp_path.prepend(2); bgp_path.prepend(1); bgp_local_pref = 2147483570; "
+        "if (!same_as) then bgp_med = 77; accept; }"
     ) in rules
     assert "if ((net !~ [ 10.1.0.0/16{16,32} ])) then { reject; }" in rules
 
