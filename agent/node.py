@@ -19,16 +19,18 @@ from contextlib import aclosing
 from importlib.metadata import version
 
 import structlog
+from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.config import AgentConfig
 from agent.exabgp.adj_rib_out import Refused
 from agent.forwarding import Forwarding
 from agent.kernel.fib import Fib
 from agent.kernel.message import Place
+from agent.kernel.vxlan import ensure
 from agent.learned import Bounds, Learned
 from agent.registration import register
 from agent.sessions import Sessions
-from agent.tunnels import NoTunnels
+from agent.tunnels import Tunnels, mac_of
 from bgpd.datastore import Changes, Datastore, DatastoreError, Hold, Interests, Snapshot
 from bgpd.plan import NodePlan, PlanError, plan_node
 from bgpd.resources import Key, Resource, ResourceSet
@@ -75,7 +77,7 @@ class Agent:
         self.learned = Learned(
             Bounds(bytes(4), None, config.max_routes, config.accept_default), self._cost, config.sync_wait
         )
-        self.tunnels = NoTunnels()
+        self.tunnels = Tunnels()
         self.forwarding = Forwarding(self.fib, self.learned, self.tunnels)
         self.sessions = Sessions(config, self)
         self.resources = ResourceSet.of()
@@ -83,6 +85,8 @@ class Agent:
         self._seen_alive: set[str] = set()
         self._hold: Hold | None = None
         self._dirty = False
+        self._registering = asyncio.Event()
+        self._tunnelling = asyncio.Event()
 
     # life
 
@@ -95,8 +99,9 @@ class Agent:
             tasks.create_task(self._follow_datastore(), name="datastore")
             tasks.create_task(self._keep_time(), name="clock")
             if self.config.register_node:
-                tasks.create_task(register(self.store, self.config), name="registration")
+                tasks.create_task(self._register(), name="registration")
             tasks.create_task(self._hold_lease(), name="lease")
+            tasks.create_task(self._keep_tunnels(), name="tunnels")
 
     async def leave(self) -> None:
         """End, and leave everything in place for the next agent (an upgrade, a restart)."""
@@ -152,6 +157,24 @@ class Agent:
                 self._look_for_the_dead()
                 self._replan()
 
+    async def _register(self) -> None:
+        """Declare this node, and again when it comes to have tunnels to declare."""
+        while True:
+            self._registering.clear()
+            await register(self.store, self.config, self.tunnels.versions, mac_of(self.config.node))
+            await self._registering.wait()
+
+    async def _keep_tunnels(self) -> None:
+        while True:
+            self._tunnelling.clear()
+            if not self.fib.dry_run and self.plan is not None:
+                try:
+                    await ensure(self.tunnels.wanted())
+                except (NetlinkError, OSError) as error:
+                    log.error("a tunnel cannot be set up", reason=str(error))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._tunnelling.wait(), self.config.kernel.compare_every)
+
     async def _hold_lease(self) -> None:
         while self._hold is None:
             try:
@@ -188,6 +211,12 @@ class Agent:
         again = self.learned.configure(plan.peerings)
         if before is None or before.peerings != plan.peerings:
             self.sessions.configure(plan)
+        versions = self.tunnels.versions
+        if self.tunnels.planned(plan):
+            self._tunnelling.set()
+            self.forwarding.resolved_anew()
+        if versions != self.tunnels.versions:
+            self._registering.set()
         self.forwarding.own(plan)
         self.sessions.announce(plan)
         for address in again:
@@ -264,7 +293,7 @@ class Agent:
         return self.forwarding.hops_of(af, nlri)
 
     def _links_changed(self) -> None:
-        self.tunnels.links_changed(self.fib.links)
+        self.tunnels.links_changed(self.fib.links.indexes, self.fib.links.up)
         self.forwarding.resolved_anew()
 
     def _routes_changed(self) -> None:

@@ -26,8 +26,18 @@ _RETRY = 5.0  # seconds
 log = structlog.get_logger("agent.registration")
 
 
-def registered(config: AgentConfig, known: Node | None, found: Mapping[int, str]) -> Node | None:
-    """The Node as it should be declared; None if it is so already. ``found``: addresses by IP version."""
+def registered(
+    config: AgentConfig,
+    known: Node | None,
+    found: Mapping[int, str],
+    tunnelled: frozenset[int] = frozenset(),
+    mac: str = "",
+) -> Node | None:
+    """The Node as it should be declared; None if it is so already.
+
+    ``found``: addresses by IP version. ``tunnelled``: the versions for which this node has a VXLAN device of
+    this ``mac``; its ordinary address serves as the tunnel's where none is declared.
+    """
     document: dict[str, Any] = (
         to_document(known)
         if known is not None
@@ -48,6 +58,13 @@ def registered(config: AgentConfig, known: Node | None, found: Mapping[int, str]
             bgp[field] = address
     if config.asn is not None:
         bgp["asNumber"] = config.asn
+    for version, address, device in (
+        (4, "ipv4VXLANTunnelAddr", "vxlanTunnelMACAddr"),
+        (6, "ipv6VXLANTunnelAddr", "vxlanTunnelMACAddrV6"),
+    ):
+        if version in tunnelled and (own := bgp.get(f"ipv{version}Address")):
+            document["spec"][address] = document["spec"].get(address) or own.partition("/")[0]
+            document["spec"][device] = mac
     if config.learn_only:
         metadata = document.setdefault("metadata", {})
         metadata["annotations"] = {**(metadata.get("annotations") or {}), ANNOTATIONS + LEARN_ONLY: "true"}
@@ -78,7 +95,9 @@ def _interface(text: str) -> IPv4Interface | IPv6Interface:
     return ip_interface(text)
 
 
-async def register(store: Datastore, config: AgentConfig) -> None:
+async def register(
+    store: Datastore, config: AgentConfig, tunnelled: frozenset[int] = frozenset(), mac: str = ""
+) -> None:
     """Bring the Node about, as often as that takes; returns once it is right."""
     while True:
         try:
@@ -86,7 +105,8 @@ async def register(store: Datastore, config: AgentConfig) -> None:
             node = known.resource if known is not None else None
             assert node is None or isinstance(node, Node)
             needed = (config.ipv4 or config.ipv6) is None
-            wanted = registered(config, node, await found_addresses() if needed and node is None else {})
+            found = await found_addresses() if needed and node is None else {}
+            wanted = registered(config, node, found, tunnelled, mac)
             if wanted is None:
                 return
             if known is None:

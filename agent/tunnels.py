@@ -1,19 +1,109 @@
-"""Which next hops are reached through a tunnel.
+"""Which next hops are reached through a tunnel, and where that tunnel ends.
 
-`NoTunnels` is the routed case, in which packets travel as they are.
+A pool with `vxlanMode` sends packets between nodes through VXLAN: always, or (CrossSubnet) only to nodes
+outside this node's own subnet. The route then leads to the far node's tunnel address on the VXLAN device,
+"onlink" because no address of ours says it is there; who that is, and where, the agent writes down in the
+device's neighbour and forwarding entries (see ``kernel.vxlan``), so nothing is ever flooded or learned.
+
+A node without a tunnel address of its own announces its ordinary address as one: it only has to be unique
+on the device, and so no address needs to be taken from a pool.
 """
 
 from __future__ import annotations
 
-from agent.kernel.netlink import Links
+from collections.abc import Iterable
+from hashlib import sha1
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
 from agent.kernel.route import Hop
-from bgpd.wire.nlri import Family
+from agent.kernel.vxlan import DEVICES, Far, Wanted
+from bgpd.plan.model import Encapsulation, NodePlan, PoolPlan
+from bgpd.wire.nlri import IPV4_UNICAST, Family
 
 
-class NoTunnels:
-    """Every next hop is reached straight."""
+def mac_of(node: str) -> str:
+    """The VXLAN device's MAC of a node that declares none: derived from its name, as Calico does."""
+    digest = sha1(node.encode(), usedforsecurity=False).digest()
+    return ":".join(f"{octet:02x}" for octet in (ord("f"), *digest[:5]))
+
+
+class Tunnels:
+    """The tunnels of this node, as of the last plan and the links there are."""
+
+    def __init__(self) -> None:
+        self._plan: NodePlan | None = None
+        self._pools: dict[int, list[PoolPlan]] = {4: [], 6: []}
+        self._ends: dict[bytes, IPv4Address | IPv6Address] = {}
+        self._devices: dict[int, int] = {}
+
+    def planned(self, plan: NodePlan) -> bool:
+        """Take a new plan in. True if next hops may be reached otherwise than before."""
+        pools: dict[int, list[PoolPlan]] = {4: [], 6: []}
+        for pool in plan.pools:
+            if pool.encapsulation is Encapsulation.VXLAN:
+                pools[pool.cidr.version].append(pool)
+        ends = {
+            end.underlay.packed: end.tunnel_address
+            for end in plan.tunnel_ends
+            if end.encapsulation is Encapsulation.VXLAN
+        }
+        before = self._plan
+        subnets = (plan.ipv4, plan.ipv6)
+        changed = (pools, ends) != (self._pools, self._ends) or (
+            before is not None and (before.ipv4, before.ipv6) != subnets
+        )
+        self._plan, self._pools, self._ends = plan, pools, ends
+        return changed
+
+    @property
+    def versions(self) -> frozenset[int]:
+        """The IP versions some pool of which travels in VXLAN."""
+        return frozenset(version for version, pools in self._pools.items() if pools)
+
+    def links_changed(self, indexes: dict[str, int], up: Iterable[int]) -> None:
+        usable = set(up)
+        self._devices = {
+            version: indexes[name]
+            for version, name in DEVICES.items()
+            if name in indexes and indexes[name] in usable
+        }
+
+    def wanted(self) -> list[Wanted]:
+        """The devices this node shall have, with everybody who is behind them."""
+        plan = self._plan
+        if plan is None:
+            return []
+        return [
+            Wanted(
+                version,
+                str(address),
+                mac_of(plan.node),
+                tuple(
+                    Far(str(end.tunnel_address), end.mac or mac_of(end.node), str(end.underlay))
+                    for end in plan.tunnel_ends
+                    if end.encapsulation is Encapsulation.VXLAN and end.underlay.version == version
+                ),
+            )
+            for version in sorted(self.versions)
+            if (address := plan.address(version)) is not None
+        ]
 
     def hop(self, family: Family, nlri: bytes, next_hop: bytes) -> Hop | None:
+        """The way through a tunnel to a prefix, or None if packets go straight."""
+        version = 4 if family == IPV4_UNICAST else 6
+        pools = self._pools[version]
+        device = self._devices.get(version)
+        if not pools or device is None or self._plan is None:
+            return None
+        far = self._ends.get(next_hop[:16])
+        if far is None:
+            return None
+        bits = 32 if version == 4 else 128
+        value = int.from_bytes(nlri[1:], "big") << bits - 8 * (len(nlri) - 1)
+        for pool in pools:
+            cidr = pool.cidr
+            if nlri[0] >= cidr.prefixlen and value & int(cidr.netmask) == int(cidr.network_address):
+                if pool.cross_subnet and self._plan.is_direct(ip_address(next_hop[:16])):
+                    return None
+                return Hop(far.packed, device, onlink=True)
         return None
-
-    def links_changed(self, links: Links) -> None: ...

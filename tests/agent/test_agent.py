@@ -124,7 +124,7 @@ template bgp node {
   ipv4 { import all; export where source = RTS_STATIC; };
 }
 protocol bgp agent from node { neighbor 10.0.0.1 as 64512; }
-protocol bgp other from node { neighbor 10.0.0.2 as 64512; }
+protocol bgp second from node { neighbor 10.0.0.2 as 64512; }
 """
 
 

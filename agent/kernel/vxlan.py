@@ -1,0 +1,136 @@
+"""The VXLAN device and its entries (RFC 7348), by way of pyroute2.
+
+One device per IP version of the underlay, without learning and without flooding: for every far node there is
+a neighbour entry (tunnel address → MAC) and a forwarding entry (MAC → the node's address outside). `ensure`
+brings all of that about from whatever is there, and removes entries nobody wants; it may be called at any
+time and changes nothing that is right.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from pyroute2 import AsyncIPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+DEVICES = {4: "vxlan.cairn", 6: "vxlan6.cairn"}
+VNI = 4096
+PORT = 4789
+_OVERHEAD = {4: 50, 6: 70}  # octets of the outer headers
+_PERMANENT, _NTF_SELF = 0x80, 0x02
+_IFF_UP = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Far:
+    """A node at the other end: its address inside, its device's MAC, its address outside."""
+
+    tunnel_address: str
+    mac: str
+    underlay: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A device, this node's own address outside and MAC, and everyone behind it."""
+
+    version: int
+    local: str
+    mac: str
+    far: tuple[Far, ...]
+
+
+async def ensure(wanted: list[Wanted]) -> None:
+    """Make devices and entries as wanted; devices of ours that are not wanted go. Raises KernelError's kin."""
+    async with AsyncIPRoute() as route:
+        for version, name in DEVICES.items():
+            device = next((each for each in wanted if each.version == version), None)
+            present = await _device(route, name)
+            if device is None:
+                if present is not None:
+                    await route.link("del", index=present["index"])
+                continue
+            if present is not None and not _fits(present, device):
+                await route.link("del", index=present["index"])
+                present = None
+            if present is None:
+                await _create(route, name, device)
+                present = await _device(route, name)
+            if present is not None:
+                if not present["flags"] & _IFF_UP:
+                    await route.link("set", index=present["index"], state="up")
+                await _entries(route, present["index"], device)
+
+
+async def _device(route: Any, name: str) -> Any | None:
+    found = await route.link_lookup(ifname=name)
+    if not found:
+        return None
+    return [link async for link in await route.link("dump") if link["index"] == found[0]][0]
+
+
+def _fits(link: Any, wanted: Wanted) -> bool:
+    info = link.get("linkinfo")
+    data = info.get("data") if info is not None else None
+    if data is None or info.get("kind") != "vxlan":
+        return False
+    local = data.get("vxlan_local") or data.get("vxlan_local6")
+    right = (wanted.mac, VNI, wanted.local)
+    return (link.get("address"), data.get("vxlan_id"), local) == right
+
+
+async def _create(route: Any, name: str, wanted: Wanted) -> None:
+    parent = await _parent(route, wanted)
+    local = {"vxlan_local" if wanted.version == 4 else "vxlan_local6": wanted.local}
+    await route.link(
+        "add", ifname=name, kind="vxlan", vxlan_id=VNI, vxlan_port=PORT, vxlan_learning=False, **local
+    )  # fmt: skip
+    [index] = await route.link_lookup(ifname=name)
+    settings = {"address": wanted.mac, "state": "up"}
+    if parent is not None:
+        settings["mtu"] = parent.get("mtu") - _OVERHEAD[wanted.version]
+    await route.link("set", index=index, **settings)
+
+
+async def _parent(route: Any, wanted: Wanted) -> Any | None:
+    """The link that has the node's address, for the MTU."""
+    async for address in await route.get_addr():
+        if wanted.local in (address.get("local"), address.get("address")):
+            return [link async for link in await route.link("dump") if link["index"] == address["index"]][0]
+    return None
+
+
+async def _entries(route: Any, index: int, wanted: Wanted) -> None:
+    family = socket.AF_INET if wanted.version == 4 else socket.AF_INET6
+    neighbours = {far.tunnel_address: far.mac for far in wanted.far}
+    forwarding = {far.mac: far.underlay for far in wanted.far}
+    present: dict[str, str] = {}
+    async for entry in await route.get_neighbours(family=family, ifindex=index):
+        if entry["ifindex"] == index and entry["state"] & _PERMANENT:
+            present[entry.get("dst")] = entry.get("lladdr")
+    for address in present.keys() - neighbours.keys():
+        await _quietly(route.neigh("del", dst=address, lladdr=present[address], ifindex=index))
+    for address, mac in neighbours.items():
+        if present.get(address) != mac:
+            await route.neigh("replace", dst=address, lladdr=mac, ifindex=index, state=_PERMANENT)
+    present = {}
+    async for entry in await route.get_neighbours(family=socket.AF_BRIDGE, ifindex=index):
+        if entry["ifindex"] == index and entry.get("dst"):
+            present[entry.get("lladdr")] = entry.get("dst")
+    for mac, underlay in present.items():
+        if forwarding.get(mac) != underlay:
+            await _quietly(route.fdb("del", ifindex=index, lladdr=mac, dst=underlay, flags=_NTF_SELF))
+    for mac, underlay in forwarding.items():
+        if present.get(mac) != underlay:
+            await route.fdb("add", ifindex=index, lladdr=mac, dst=underlay, flags=_NTF_SELF, state=_PERMANENT)
+
+
+async def _quietly(removal: Any) -> None:
+    """Removing what is already gone is no failure."""
+    try:
+        await removal
+    except NetlinkError as error:
+        if error.code != 2:
+            raise
