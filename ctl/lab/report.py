@@ -105,6 +105,9 @@ _STYLES = {
 }
 
 
+_PICTURED = frozenset({"route.changed", "member.reached", "session.up"})
+
+
 class Picture:
     """A table of members that is always current, under the lines of what happened."""
 
@@ -115,8 +118,10 @@ class Picture:
         self._live.start()
 
     def event(self, event: Event) -> None:
-        """Print the event above the table."""
+        """Print the event above the table, unless the table says the same."""
         self._first = self._first or event.at
+        if event.kind in _PICTURED:
+            return
         line = f"{(event.at - self._first).total_seconds():7.2f}  {event.text}"
         self._live.console.print(Text(line, _STYLES.get(event.kind, "")))
 

@@ -330,7 +330,7 @@ class LabRun:
             member.role,
             str(member.address),
             self._is_alive(member),
-            f"{len(sessions.up)}/{sessions.total}",
+            f"{len(sessions.up)}/{sessions.total}" if sessions.total else "starting",
             [f"{prefix} {route}" for prefix, route in seen],
             member.name not in waiting,
         )

@@ -1,0 +1,59 @@
+"""The resource commands on a real etcd, named in every way an operator may name it."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.ctl.cairn import cairn
+from tests.datastore.etcd_server import Etcd
+
+pytestmark = [
+    pytest.mark.etcd,
+    pytest.mark.skipif(shutil.which("etcd") is None, reason="etcd is not installed"),
+]
+POOL = """\
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: default-ipv4-ippool}
+spec: {cidr: 10.77.0.0/16}
+"""
+
+
+@pytest.fixture
+def etcd(tmp_path: Path) -> Iterator[Etcd]:
+    server = Etcd(tmp_path / "etcd")
+    server.start()
+    yield server
+    server.kill()
+
+
+def test_apply_get_delete_at_calicos_keys(etcd: Etcd) -> None:
+    location = f"etcd://127.0.0.1:{etcd.port}"
+    applied = cairn("apply", "-f", "-", "--datastore", location, stdin=POOL)
+    assert applied.code == 0, applied.err
+    stored = subprocess.run(
+        ["etcdctl", f"--endpoints=127.0.0.1:{etcd.port}", "get", "--prefix", "--keys-only", "/calico"],
+        capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    assert stored == ["/calico/resources/v3/projectcalico.org/ippools/default-ipv4-ippool"]
+
+    for environment in (
+        {"CAIRN_DATASTORE": location},
+        {"ETCD_ENDPOINTS": f"http://127.0.0.1:{etcd.port}", "DATASTORE_TYPE": "etcdv3"},
+    ):
+        got = cairn("get", "pools", "-o", "json", environment=environment)
+        assert got.code == 0, got.err
+        assert [item["spec"]["cidr"] for item in got.json["items"]] == ["10.77.0.0/16"]
+
+    deleted = cairn("delete", "ippool", "default-ipv4-ippool", "--datastore", location)
+    assert deleted.code == 0, deleted.err
+    assert cairn("get", "pools", "-o", "json", "--datastore", location).json["items"] == []
+
+
+def test_an_etcd_that_goes_away_is_exit_3(etcd: Etcd) -> None:
+    etcd.kill()
+    gone = cairn("get", "pools", "--datastore", f"etcd://127.0.0.1:{etcd.port}")
+    assert (gone.code, str(etcd.port) in gone.err) == (3, True)
