@@ -16,6 +16,7 @@ An *item* is a raw NLRI, preceded by its 4-octet path identifier when the source
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from bgpd.rib.decision import Reason, best, equals, explain, ordered
 from bgpd.rib.path import Cost, Path, Source
@@ -23,11 +24,10 @@ from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.nlri import Family
 
 PATH_ID_OCTETS = 4
-MERGED_OCTETS = 2048  # runs of one path are joined up to about what one message carries
+_new = tuple.__new__  # a named tuple made directly: half the cost, on the hottest path there is
 
 
-@dataclass(slots=True)
-class Run:
+class Run(NamedTuple):
     """Prefixes that had no path before and have exactly this one now.
 
     `raw` is their NLRI field as received, ready to be sent on, or empty when it must be built.
@@ -64,7 +64,7 @@ class AdjRibIn:
 
     def __init__(self) -> None:
         self._paths: dict[bytes, Path] = {}
-        self.backlog: list[tuple[Path, list[bytes]]] = []
+        self.backlog: list[Run] = []
         self.stale: dict[bytes, Path] | None = None
         self.last: Path | None = None
 
@@ -72,7 +72,7 @@ class AdjRibIn:
     def paths(self) -> dict[bytes, Path]:
         """Item to path. Filled in when first asked for: during a full table nobody asks."""
         if self.backlog:
-            for path, items in self.backlog:
+            for path, items, _ in self.backlog:
                 self._paths.update(dict.fromkeys(items, path))
             self.backlog = []
         return self._paths
@@ -127,19 +127,15 @@ class LocRib:
         if (
             ineligible is None
             and self._cost is None
-            and known.keys().isdisjoint(items)
             and (not self._candidates or self._candidates.keys().isdisjoint(items))
             and (not self._before or self._before.keys().isdisjoint(items))
+            and known.keys().isdisjoint(items)
         ):
-            known.update(dict.fromkeys(items, path))
-            adj.backlog.append((path, items))
-            fresh = self._fresh
-            last = fresh[-1] if fresh else None
-            if last is not None and last.path is path and raw and 0 < len(last.raw) < MERGED_OCTETS:
-                last.nlri = last.nlri + items
-                last.raw += raw
-            else:
-                fresh.append(Run(path, items, raw))
+            for item in items:
+                known[item] = path
+            run = _new(Run, (path, items, raw))
+            adj.backlog.append(run)
+            self._fresh.append(run)
             return
         self._announce_each(adj, items, dict.fromkeys(items, path), 0)
 

@@ -9,6 +9,7 @@ under a path identifier of its own (RFC 7911).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import TypeAlias
 
 from bgpd.rib.export_log import Cursor, ExportLog, Segment
@@ -21,6 +22,7 @@ from bgpd.wire.nlri import IPV4_UNICAST
 from bgpd.wire.update import UnsendableError, encode_updates, encode_withdrawals
 
 MESSAGE_OCTETS = 4096  # RFC 4271 4.1
+JOINED_OCTETS = 2048
 _FIXED_OCTETS = HEADER_LENGTH + 4
 # Header and empty withdrawn routes of an UPDATE, by the length of the message.
 _HEADS = [MARKER + size.to_bytes(2, "big") + b"\x02\0\0" for size in range(MESSAGE_OCTETS + 1)]
@@ -140,8 +142,7 @@ class UpdateGroup:
         parts: list[bytes] = []
         touched: list[list[bytes]] = []
         current = runs[0].path.source
-        for run in runs:
-            path, nlri, raw = run.path, run.nlri, run.raw
+        for path, nlri, raw in joined(runs):
             if path.source is not current:
                 yield Segment(b"".join(parts), touched, current)
                 parts, touched, current = [], [], path.source
@@ -205,6 +206,20 @@ class UpdateGroup:
         for path, prefixes in announced.items():
             yield from self._announce(path, prefixes)
             yield self._withdrawal(prefixes, only=path.source)
+
+
+def joined(runs: list[Run]) -> Iterable[Run]:
+    """The runs, those of one path in a row made one, up to about what a message carries."""
+    if len(runs) < 2 or all(a.path is not b.path for a, b in pairwise(runs)):
+        return runs
+    result = [runs[0]]
+    for run in runs[1:]:
+        last = result[-1]
+        if run.path is last.path and last.raw and run.raw and len(last.raw) < JOINED_OCTETS:
+            result[-1] = Run(run.path, last.nlri + run.nlri, last.raw + run.raw)
+        else:
+            result.append(run)
+    return result
 
 
 class AddPathGroup(UpdateGroup):

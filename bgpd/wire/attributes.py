@@ -29,6 +29,7 @@ from .attribute_rows import ROWS, Context, next_hop_fault
 from .errors import AttributeFault
 from .examination import encode_attribute
 from .iana import AS_TRANS, AttributeCode, AttributeFlag, Origin, SegmentType
+from .ordinary import recogniser
 
 _EXTENDED: Final = int(AttributeFlag.EXTENDED_LENGTH)
 _OPTIONAL: Final = int(AttributeFlag.OPTIONAL)
@@ -266,7 +267,16 @@ class Interner:
     SWEEP_FLOOR: Final = 4 << 20
     SET_OCTETS: Final = 256  # what a set costs beside its bytes, roughly
 
-    __slots__ = ("_facts", "_memos", "_room", "context", "multiprotocol", "sets")
+    __slots__ = (
+        "_facts",
+        "_memos",
+        "_ordinary",
+        "_ordinary_multiprotocol",
+        "_room",
+        "context",
+        "multiprotocol",
+        "sets",
+    )
 
     def __init__(self, asn4: bool = True, internal: bool = False, loopback: bool = True) -> None:
         self.context = Context(asn4, internal, loopback)
@@ -277,12 +287,21 @@ class Interner:
         self._facts: dict[bytes, int] = {}
         self._memos: dict[bytes, tuple[AttributeSet, tuple[AttributeFault, ...]]] = {}
         self._room = self.SWEEP_FLOOR
+        # Blocks with two-octet AS numbers are never what the sets are known by.
+        self._ordinary: Callable[[bytes], int] = _not_ordinary
+        self._ordinary_multiprotocol: Callable[[bytes], int] = _not_ordinary
+        if asn4:
+            self._ordinary = recogniser(internal=internal, loopback=loopback, next_hop=True)
+            self._ordinary_multiprotocol = recogniser(internal=internal, loopback=loopback, next_hop=False)
 
     def __len__(self) -> int:
         return len(self.sets) + len(self.multiprotocol)
 
     def admit(self, block: bytes) -> AttributeSet | None:
         """The set of a new IPv4 block that is canonical and faultless as it stands; None if it is not."""
+        present = self._ordinary(block)
+        if present:
+            return self._keep(self.sets, block, AttributeSet(block, present))
         present = self._skim(block)
         if present & CLASSIC_MANDATORY != CLASSIC_MANDATORY:
             return None
@@ -290,7 +309,7 @@ class Interner:
 
     def admit_multiprotocol(self, key: bytes, block: bytes) -> AttributeSet | None:
         """The same for a block whose MP_REACH_NLRI was cut out; `key` is that of `multiprotocol`."""
-        present = self._skim(block)
+        present = self._ordinary_multiprotocol(block) or self._skim(block)
         if present & CLASSIC_MANDATORY != MANDATORY:
             return None
         next_hop = key[1 : 1 + key[0]]
@@ -416,6 +435,10 @@ _NEVER_VERBATIM: Final = frozenset(
         AttributeCode.AS4_AGGREGATOR,
     }
 )
+
+
+def _not_ordinary(block: bytes) -> int:  # noqa: ARG001 - the shape of a recogniser
+    return 0
 
 
 def _with_next_hop_placed(pieces: Mapping[int, bytes]) -> list[int]:
