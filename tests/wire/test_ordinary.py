@@ -32,7 +32,11 @@ def pieces(draw: st.DrawFn) -> bytes:
     return bytes((draw(st.sampled_from((usual, usual, usual, flags))), code, len(value))) + value
 
 
-blocks = st.lists(pieces(), max_size=8).map(lambda each: b"".join(sorted(each, key=lambda piece: piece[1])))
+def in_order(each: list[bytes]) -> bytes:
+    return b"".join(sorted(each, key=lambda piece: piece[1]))
+
+
+blocks = st.lists(pieces(), max_size=8).map(in_order)
 
 
 @given(block=blocks, internal=st.booleans(), loopback=st.booleans(), next_hop=st.booleans())
