@@ -165,7 +165,7 @@ class Speaker:
                 "exabgp adopted" if adopted else "exabgp started", process=self.name, pid=self.process.pid
             )
         while self.process.running:
-            self._lost.clear()
+            self._prepare()
             channel = Channel(self._received, self._lost.set)
             attaching = asyncio.ensure_future(channel.attach(self.process.socket))
             ending = asyncio.ensure_future(self.process.ended.wait())
@@ -196,16 +196,21 @@ class Speaker:
         finally:
             lost.cancel()
 
+    def _prepare(self) -> None:
+        """Before attaching: lines may arrive as soon as the pipes are ours."""
+        self._lost.clear()
+        self._marked, self._learning = False, True
+        self._cache = {}
+        self._witnessed.clear()
+        self.outbox.restarted()
+        self.outbox.request(_SHOW_ROUTES)
+        self.outbox.request(_SHOW_PEERS)
+
     def _attached(self, channel: Channel, kept: list[str]) -> None:
         self.attachments += 1
         self._channel = channel
         self.attached = True
         self._heard = asyncio.get_running_loop().time()
-        self._marked, self._learning = False, True
-        self._cache = {}
-        self.outbox.restarted()
-        self.outbox.request(_SHOW_ROUTES)
-        self.outbox.request(_SHOW_PEERS)
         for line in kept:
             self._keep(line)
         for line in self._opens.values():
@@ -215,7 +220,7 @@ class Speaker:
 
     def _keep(self, line: str) -> None:
         event = parse(line)
-        if isinstance(event, Packet) and event.type == OPEN:
+        if isinstance(event, Packet) and event.type == OPEN and (event.peer, event.sent) not in self._opens:
             self._opens[event.peer, event.sent] = line
 
     def _detach(self) -> None:

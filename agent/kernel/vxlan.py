@@ -43,7 +43,10 @@ class Wanted:
 
 
 async def ensure(wanted: list[Wanted]) -> None:
-    """Make devices and entries as wanted; devices of ours that are not wanted go. Raises KernelError's kin."""
+    """Make devices and entries as wanted; devices of ours that are not wanted go.
+
+    Raises pyroute2's NetlinkError where the kernel refuses.
+    """
     async with AsyncIPRoute() as route:
         for version, name in DEVICES.items():
             device = next((each for each in wanted if each.version == version), None)
@@ -68,7 +71,14 @@ async def _device(route: Any, name: str) -> Any | None:
     found = await route.link_lookup(ifname=name)
     if not found:
         return None
-    return [link async for link in await route.link("dump") if link["index"] == found[0]][0]
+    return await _link(route, found[0])
+
+
+async def _link(route: Any, index: int) -> Any | None:
+    async for link in await route.link("dump"):
+        if link["index"] == index:
+            return link
+    return None
 
 
 def _fits(link: Any, wanted: Wanted) -> bool:
@@ -98,7 +108,7 @@ async def _parent(route: Any, wanted: Wanted) -> Any | None:
     """The link that has the node's address, for the MTU."""
     async for address in await route.get_addr():
         if wanted.local in (address.get("local"), address.get("address")):
-            return [link async for link in await route.link("dump") if link["index"] == address["index"]][0]
+            return await _link(route, address["index"])
     return None
 
 
