@@ -76,6 +76,7 @@ class Bird:
     def __init__(self, directory: Path, configuration: str, inside: str | None = None) -> None:
         self.directory = directory
         self.control = directory / "bird.ctl"
+        self.inside = inside
         self._prefix = ["ip", "netns", "exec", inside] if inside else []
         (directory / "bird.conf").write_text(configuration)
         self.process: subprocess.Popen[bytes] | None = None

@@ -303,3 +303,43 @@ async def test_a_bad_new_configuration_is_refused_and_a_good_one_taken(cluster: 
     a.process.send_signal(signal.SIGHUP)
     await eventually(lambda: "198.51.100.0/24" in b.routes())
     assert b.said("session down") == 0
+
+
+def route_between(cluster: Cluster) -> None:
+    """Put b into another subnet, behind the machine BIRD otherwise runs on."""
+    router, b = cluster.bird.inside, cluster.b
+    assert router is not None
+    sh(f"ip -n {router} addr add 10.0.9.3/24 dev eth0")
+    sh(f"ip netns exec {router} sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'")
+    sh(f"ip -n {b.inside} addr flush dev eth0 && ip -n {b.inside} addr add 10.0.9.2/24 dev eth0")
+    sh(f"ip -n {b.inside} route add default via 10.0.9.3")
+    sh(f"ip -n {cluster.a.inside} route add default via 10.0.0.3")
+    b.config["ipv4"] = "10.0.9.2/24"
+
+
+async def test_across_subnets_packets_take_the_next_router(cluster: Cluster) -> None:
+    route_between(cluster)
+    cluster.block("a", "10.77.0.0/26")
+    cluster.a.start()
+    cluster.b.start()
+    await eventually(lambda: cluster.b.routes().get("10.77.0.0/26", {}).get("gateway") == "10.0.9.3")
+
+
+async def test_across_subnets_a_pool_may_ask_for_vxlan(cluster: Cluster) -> None:
+    route_between(cluster)
+    a, b = cluster.a, cluster.b
+    cluster.declare("pool", "IPPool", "p", {"cidr": "10.77.0.0/16", "vxlanMode": "CrossSubnet"})
+    cluster.block("a", "10.77.0.0/26")
+    sh(f"ip -n {a.inside} addr add 10.77.0.5/32 dev w0")
+    a.start()
+    b.start()
+    await eventually(lambda: b.routes().get("10.77.0.0/26", {}).get("dev") == "vxlan.cairn")
+    route = b.routes()["10.77.0.0/26"]
+    assert (route["gateway"], route["flags"]) == ("10.0.0.1", ["onlink"])
+    await eventually(lambda: "10.0.9.2" in sh(f"ip -n {a.inside} neigh show dev vxlan.cairn"))
+    sh(f"ip netns exec {b.inside} ping -c 3 -i 0.2 -W 2 10.77.0.5")
+    received = json.loads(sh(f"ip -n {a.inside} -j -s link show vxlan.cairn"))[0]["stats64"]["rx"]["packets"]
+    assert received >= 3
+    cluster.declare("pool", "IPPool", "p", {"cidr": "10.77.0.0/16", "vxlanMode": "Never"})
+    await eventually(lambda: b.routes().get("10.77.0.0/26", {}).get("gateway") == "10.0.9.3")
+    await eventually(lambda: "vxlan" not in sh(f"ip -n {b.inside} link"))

@@ -1,0 +1,64 @@
+"""The agent's configuration file: small, strict, and its errors name place and remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.config import AgentConfig, ConfigError, load
+
+
+def written(directory: Path, text: str) -> Path:
+    path = directory / "agent.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_an_empty_file_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NODENAME", "n1")
+    config = load(written(tmp_path, ""))
+    assert config == AgentConfig(node="n1")
+    assert (config.kernel.table, config.kernel.metric, config.kernel.protocol) == (254, 1024, 84)
+
+
+def test_names_are_camel_case(tmp_path: Path) -> None:
+    text = """
+node: n1
+datastore: etcd://127.0.0.1:2379
+ipv4: 10.0.0.1/24
+learnOnly: true
+staticRoutes: [198.51.100.0/24, "2001:db8::/48"]
+maxRoutes: 5000
+kernel: {table: 100, metric: 50, protocol: 90, dryRun: true}
+exabgp: {runDirectory: /run/x}
+"""
+    config = load(written(tmp_path, text))
+    assert config.learn_only
+    assert config.kernel.dry_run
+    assert config.exabgp.run_directory == Path("/run/x")
+    assert [str(route) for route in config.static_routes] == ["198.51.100.0/24", "2001:db8::/48"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("nodee: n1", "nodee: Extra inputs are not permitted"),
+        ("kernel: {protocol: 12}", "kernel: protocol 12 belongs to bird; choose a free number"),
+        ("kernel: {metric: 0}", "kernel.metric:"),
+        ("staticRoutes: [10.0.0.0/33]", "staticRoutes[0]"),
+        ("- a list", "expected a mapping"),
+        ("a: [", "not YAML"),
+    ],
+)
+def test_errors_name_file_place_and_reason(tmp_path: Path, text: str, words: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError) as raised:
+        load(path)
+    assert str(path) in str(raised.value)
+    assert words in str(raised.value)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="give the path of a readable file"):
+        load(tmp_path / "none.yaml")

@@ -1,0 +1,158 @@
+"""What follows from the plan without any I/O: announcements, the Node's declaration, tunnels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface, ip_address, ip_network
+from typing import Any
+
+import pytest
+
+from agent.announcements import announcements
+from agent.config import AgentConfig
+from agent.kernel.route import Hop
+from agent.registration import registered
+from agent.tunnels import Tunnels, mac_of
+from bgpd.plan import NodePlan, plan_node
+from bgpd.resources import MODELS, Node, Resource, ResourceSet
+from bgpd.wire.nlri import IPV4_UNICAST, nlri_of
+
+
+def resource(kind: str, name: str, spec: dict[str, Any], **metadata: str) -> Resource:
+    document = {
+        "apiVersion": "projectcalico.org/v3",
+        "kind": kind,
+        "metadata": {"name": name, **metadata},
+        "spec": spec,
+    }
+    return MODELS[kind].model_validate(document, by_alias=True, by_name=False)
+
+
+def node(name: str, address: str, **spec: Any) -> Resource:
+    return resource("Node", name, {"bgp": {"ipv4Address": address}, **spec})
+
+
+def plan_of(*resources: Resource) -> NodePlan:
+    base = (
+        node("a", "10.0.0.1/24"),
+        resource("IPPool", "p", {"cidr": "10.77.0.0/16"}),
+        resource("BlockAffinity", "a-b", {"node": "a", "cidr": "10.77.0.0/26", "state": "confirmed"}),
+    )
+    return plan_node(ResourceSet.of((*base, *resources)), "a")
+
+
+def told(plan: NodePlan, peer: str) -> dict[str, str]:
+    [peering] = [each for each in plan.peerings if str(each.peer_address) == peer]
+    return announcements(plan, peering)
+
+
+def test_blocks_are_announced_with_this_node_as_next_hop() -> None:
+    found = told(plan_of(node("b", "10.0.0.2/24")), "10.0.0.2")
+    assert list(found) == ["10.77.0.0/26"]
+    assert found["10.77.0.0/26"].split()[:2] == ["next-hop", "self"]
+
+
+def test_local_preference_stays_within_the_as() -> None:
+    plan = plan_of(
+        node("b", "10.0.0.2/24"), resource("BGPPeer", "t", {"peerIP": "10.0.0.9", "asNumber": 65100})
+    )
+    assert "local-preference" in told(plan, "10.0.0.2")["10.77.0.0/26"]
+    assert "local-preference" not in told(plan, "10.0.0.9")["10.77.0.0/26"]
+
+
+def test_communities_of_both_sizes_are_written_as_exabgp_reads_them() -> None:
+    communities = ["64512:7", "64512:1:2"]
+    configuration = resource(
+        "BGPConfiguration",
+        "default",
+        {"prefixAdvertisements": [{"cidr": "10.77.0.0/16", "communities": communities}]},
+    )
+    clause = told(plan_of(node("b", "10.0.0.2/24"), configuration), "10.0.0.2")["10.77.0.0/26"]
+    assert clause.endswith("community [ 64512:7 ] large-community [ 64512:1:2 ]")
+
+
+def test_a_prepended_path_out_of_the_as_begins_with_our_own_number() -> None:
+    rule = {"action": "Accept", "operations": [{"prependASPath": {"prefix": [65001, 65001]}}]}
+    plan = plan_of(
+        resource("BGPFilter", "f", {"exportV4": [rule]}),
+        resource("BGPPeer", "t", {"peerIP": "10.0.0.9", "asNumber": 65100, "filters": ["f"]}),
+    )
+    assert "as-path [ 64512 65001 65001 ]" in told(plan, "10.0.0.9")["10.77.0.0/26"]
+
+
+def test_a_family_the_node_has_no_address_of_is_not_announced() -> None:
+    plan = plan_of(node("b", "10.0.0.2/24"))
+    [peering] = plan.peerings
+    origination = replace(plan.originated[0], prefix=ip_network("2001:db8::/64"))
+    assert announcements(replace(plan, originated=(origination,)), peering) == {}
+
+
+def config(**values: Any) -> AgentConfig:
+    return AgentConfig(node="a", **values)
+
+
+def test_a_new_node_is_declared_from_the_configuration_or_from_what_was_found() -> None:
+    made = registered(config(ipv4=IPv4Interface("10.0.0.1/24"), asn=65001), None, {})
+    assert made is not None
+    assert (str(made.ipv4), made.bgp.as_number) == ("10.0.0.1/24", 65001)
+    made = registered(config(), None, {4: "192.0.2.5/25"})
+    assert made is not None
+    assert str(made.ipv4) == "192.0.2.5/25"
+
+
+def test_a_node_that_is_right_is_left_alone_and_what_others_declared_stays() -> None:
+    bgp = {"ipv4Address": "10.0.0.1/24", "routeReflectorClusterID": "1.0.0.1"}
+    known = resource("Node", "a", {"bgp": bgp, "somethingNew": {"x": 1}})
+    assert isinstance(known, Node)
+    assert registered(config(ipv4=IPv4Interface("10.0.0.1/24")), known, {}) is None
+    assert registered(config(), known, {4: "192.0.2.5/25"}) is None  # declared beats found
+    made = registered(config(ipv4=IPv4Interface("10.0.0.7/24")), known, {})
+    assert made is not None
+    assert str(made.ipv4) == "10.0.0.7/24"
+    assert made.is_reflector
+    assert made.model_dump(by_alias=True)["spec"]["somethingNew"] == {"x": 1}
+
+
+def test_a_plain_server_says_that_it_only_learns() -> None:
+    made = registered(config(learn_only=True, ipv4=IPv4Interface("10.0.0.1/24")), None, {})
+    assert made is not None
+    assert made.metadata.annotation("learn-only") == "true"
+
+
+def test_a_tunnelled_node_declares_its_end() -> None:
+    made = registered(config(ipv4=IPv4Interface("10.0.0.1/24")), None, {}, frozenset({4}), mac_of("a"))
+    assert made is not None
+    assert str(made.spec.ipv4_vxlan_tunnel_addr) == "10.0.0.1"
+    assert made.spec.vxlan_tunnel_mac_addr == mac_of("a")
+
+
+@pytest.mark.parametrize(("mode", "near"), [("Always", True), ("CrossSubnet", False)])
+def test_tunnels_carry_what_the_pool_says(mode: str, near: bool) -> None:
+    base = [
+        node(name, address, ipv4VXLANTunnelAddr=address.partition("/")[0], vxlanTunnelMACAddr=mac_of(name))
+        for name, address in (("b", "10.0.0.2/24"), ("c", "10.0.9.2/24"))
+    ]
+    plan = plan_of(*base, resource("IPPool", "p", {"cidr": "10.77.0.0/16", "vxlanMode": mode}))
+    tunnels = Tunnels()
+    assert tunnels.planned(plan)
+    assert not tunnels.planned(plan)
+    assert tunnels.versions == {4}
+    inside, outside = nlri_of(ip_network("10.77.5.0/26")), nlri_of(ip_network("192.0.2.0/24"))
+    b, c = IPv4Address("10.0.0.2").packed, IPv4Address("10.0.9.2").packed
+    assert tunnels.hop(IPV4_UNICAST, inside, c) is None  # no device yet
+    tunnels.links_changed({"vxlan.cairn": 7}, {7})
+    assert tunnels.hop(IPV4_UNICAST, inside, c) == Hop(c, 7, onlink=True)
+    assert tunnels.hop(IPV4_UNICAST, inside, b) == (Hop(b, 7, onlink=True) if near else None)
+    assert tunnels.hop(IPV4_UNICAST, outside, c) is None
+    assert tunnels.hop(IPV4_UNICAST, inside, ip_address("10.0.9.9").packed) is None
+    [device] = tunnels.wanted()
+    assert (device.local, device.mac) == ("10.0.0.1", mac_of("a"))
+    assert {(far.tunnel_address, far.mac, far.underlay) for far in device.far} == {
+        ("10.0.0.2", mac_of("b"), "10.0.0.2"),
+        ("10.0.9.2", mac_of("c"), "10.0.9.2"),
+    }
+
+
+def test_the_mac_of_a_node_is_as_calico_derives_it() -> None:
+    assert mac_of("node1").startswith("66:")
+    assert mac_of("node1") != mac_of("node2")
