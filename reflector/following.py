@@ -1,0 +1,104 @@
+"""Following the datastore: from watched resources to the plan of this reflector's node, to a spec.
+
+Loaded only by a reflector that has a datastore: the clients of etcd take half as much memory again as a
+reflector that is told its peers by a file. A plan that cannot be made changes nothing, and a datastore
+that is lost takes nothing away.
+"""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+
+import structlog
+
+from bgpd.datastore import Changes, DatastoreError, Interests, Snapshot, open_datastore
+from bgpd.plan import NodePlan, PlanError, SecretRef, plan_node
+from bgpd.resources import ResourceSet
+from bgpd.telemetry.documents import plain
+from bgpd.telemetry.status import StoreHealth
+from reflector.config import ConfigError, ReflectorConfig
+from reflector.declared import spec_of
+from reflector.sockets import SocketError
+from reflector.spec import ReflectorSpec
+
+# What the plan of a reflector's sessions depends on: nothing of any workload.
+INTERESTS = Interests(kinds=frozenset({"Node", "BGPPeer", "BGPConfiguration", "BGPFilter", "IPPool"}))
+
+log = structlog.get_logger()
+
+
+class Following:
+    """Keeps a reflector in step with the datastore.
+
+    `carry_out` is given each new spec, and may raise ValueError or SocketError to refuse it; `refused`
+    is told in words what could not be done. Raises ConfigError when the datastore cannot be opened.
+    """
+
+    def __init__(
+        self,
+        config: ReflectorConfig,
+        environ: Mapping[str, str],
+        carry_out: Callable[[ReflectorSpec], None],
+        refused: Callable[[str], None],
+    ) -> None:
+        self.config = config
+        self._carry_out = carry_out
+        self._refused = refused
+        self._resources: ResourceSet | None = None
+        self._plan: NodePlan | None = None
+        self.problems: tuple[str, ...] = ()
+        try:
+            self._store = open_datastore(config.datastore, environ)
+        except DatastoreError as error:
+            raise ConfigError(f"datastore: {error}") from error
+        self.location = self._store.location
+
+    async def run(self) -> None:
+        """Follow until cancelled. The store sees to its own outages; what it said last stays."""
+        resources = ResourceSet.of()
+        async with contextlib.aclosing(self._store.watch(INTERESTS)) as stream:
+            async for news in stream:
+                if isinstance(news, Snapshot):
+                    resources = ResourceSet.of(entry.resource for entry in news.entries)
+                elif isinstance(news, Changes):
+                    resources = resources.with_changes(
+                        {c.key: c.entry.resource if c.entry else None for c in news.changes}
+                    )
+                for invalid in news.invalid:
+                    log.error("a resource cannot be read; its last good version counts", reason=str(invalid))
+                self._resources = resources
+                self.declare()
+
+    async def close(self) -> None:
+        """Let go of the datastore."""
+        await self._store.close()
+
+    def declare(self) -> None:
+        """Make the plan and carry it out, also anew after the configuration or a password changed."""
+        if self._resources is None or self.config.node is None:
+            return
+        try:
+            plan = plan_node(self._resources, self.config.node)
+            spec, problems = spec_of(plan, self.config, self._read_secret)
+            self._carry_out(spec)
+        except (PlanError, ValueError, SocketError) as error:
+            self._refused(f"the plan cannot be carried out: {error}")
+            return
+        self._plan = plan
+        self.problems = tuple(problems)
+        for problem in problems:
+            log.error("a peer is left out", reason=problem)
+
+    def _read_secret(self, ref: SecretRef) -> str | None:
+        try:
+            return (self.config.secrets / ref.name / ref.key).read_text().rstrip("\r\n")
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def plan(self) -> Mapping[str, object]:
+        """The plan in force as JSON-able values."""
+        return {} if self._plan is None else plain(asdict(self._plan))
+
+    def health(self) -> StoreHealth:
+        """How the datastore is."""
+        return self._store.health()
