@@ -32,8 +32,12 @@ def pieces(draw: st.DrawFn) -> bytes:
     return bytes((draw(st.sampled_from((usual, usual, usual, flags))), code, len(value))) + value
 
 
+def code_of(piece: bytes) -> int:
+    return piece[1]
+
+
 def in_order(each: list[bytes]) -> bytes:
-    return b"".join(sorted(each, key=lambda piece: piece[1]))
+    return b"".join(sorted(each, key=code_of))
 
 
 blocks = st.lists(pieces(), max_size=8).map(in_order)
