@@ -21,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="./run bench", description="Measure Cairn beside its rivals, in one run."
     )
-    top.add_argument("what", nargs="?", default="reflector", choices=("reflector", "plan"))
+    top.add_argument("what", nargs="?", default="reflector", choices=("reflector",))
     top.add_argument(
         "--only", metavar="CASES", help="cases whose names start with one of these words (comma separated)"
     )

@@ -26,23 +26,29 @@ class NamespaceError(Exception):
 
 
 def enter(arguments: list[str]) -> int | None:
-    """Run `python -m bench ARGUMENTS` inside; its exit status, or None if this *is* the inside."""
+    """Run `python -m bench ARGUMENTS` inside; its exit status, or None if this *is* the inside.
+
+    Whatever ends this process ends the inside as well: the kernel sees to it (`pdeathsig`, `kill-child`).
+    """
     if os.getpid() == 1 and INSIDE in os.environ:
         _settle()
         return None
-    unshare = shutil.which("unshare")
-    if unshare is None or shutil.which("ip") is None:
-        raise NamespaceError("bench needs unshare (util-linux) and ip (iproute2)")
-    command = [unshare, "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    missing = [tool for tool in ("unshare", "setpriv", "ip") if shutil.which(tool) is None]
+    if missing:
+        raise NamespaceError(f"bench needs {', '.join(missing)} (Debian packages util-linux and iproute2)")
+    command = ["setpriv", "--pdeathsig", "KILL"]
+    command += ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if os.geteuid() != 0:
         command.append("--map-root-user")
+    signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the inside, which cleans up
-    inside = subprocess.run(
-        [*command, sys.executable, "-m", "bench", *arguments],
-        env={**os.environ, INSIDE: "1"},
-        check=False,
+    inside = subprocess.Popen(
+        [*command, sys.executable, "-m", "bench", *arguments], env={**os.environ, INSIDE: "1"}
     )
-    return inside.returncode
+    try:
+        return inside.wait()
+    finally:
+        inside.kill()
 
 
 def _settle() -> None:
