@@ -40,12 +40,15 @@ def running() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def cluster(running: Cluster) -> Iterator[Cluster]:
-    """The cluster, exact before the test and exact after it."""
-    running.expect_exact()
-    yield running
+def cluster(running: Cluster) -> Cluster:
+    """The cluster, all sessions up and every table exact."""
+    if running.broken:
+        pytest.fail("an earlier test left the cluster in a state it did not recover from", pytrace=False)
+    running.broken = True
     running.expect_sessions()
     running.expect_exact()
+    running.broken = False
+    return running
 
 
 def workload(cluster: Cluster, name: str) -> Workload:

@@ -35,7 +35,8 @@ from tests.scenario.harness.workload import Workload
 from tests.scenario.harness.world import Host, KernelRoute, World
 
 CLUSTER_ID = "244.0.0.1"
-STANDALONE = ("rr1", "rr2")
+RESTART_TIME = 20  # seconds for which what a dead reflector said still counts
+STANDALONE = ("rr2",)
 POOLS = ("10.244.", "fd00:244:")
 Hops = frozenset[tuple[str, str]]
 Table = dict[str, tuple[str, Hops]]  # destination → (type, next hops)
@@ -58,6 +59,7 @@ class Cluster:
     def __init__(self, world: World) -> None:
         self.world = world
         self.declared = Declared()
+        self.broken = False
         self.ignored: set[str] = set()  # destinations that a test has put into a node's kernel by hand
         self.hosts = lay_network(world)
         self.server, self.infra = self.hosts["server"], self.hosts["infra"]
@@ -81,7 +83,12 @@ class Cluster:
             **calico.bgp_configuration(asNumber=ASN, nodeToNodeMeshEnabled=False),
             **calico.ip_pool("workloads", "10.244.0.0/16"),
             **calico.ip_pool("workloads6", "fd00:244::/48"),
-            **calico.bgp_peer("reflectors", nodeSelector="all()", peerSelector="has(route-reflector)"),
+            **calico.bgp_peer(
+                "reflectors",
+                nodeSelector="all()",
+                peerSelector="has(route-reflector)",
+                maxRestartTime=f"{RESTART_TIME}s",
+            ),
         }
         for rack in (1, 2):
             for version in (4, 6):
@@ -115,7 +122,11 @@ class Cluster:
                 "asn": ASN,
                 "routerId": address(name, 4),
                 "clusterId": CLUSTER_ID,
-                "clients": [{"prefix": prefix} for prefixes in racks for prefix in prefixes],
+                "clients": [
+                    {"prefix": prefix, "gracefulRestartTime": RESTART_TIME}
+                    for prefixes in racks
+                    for prefix in prefixes
+                ],
             }
         return common | {"datastore": self.etcd.datastore, "node": name}
 
