@@ -5,13 +5,17 @@ This module is told what sessions report and what time it is; it answers with cu
 It does no I/O, so every rule of reflection, of refresh and of restart can be tested without a socket.
 
 RFC 4456 (reflection), RFC 4724 and RFC 8538 (graceful restart, as helper and as restarting speaker),
-RFC 9494 (long-lived), RFC 2918 and RFC 7313 (refresh), RFC 7911 (add-path), RFC 8212 (no policy).
+RFC 9494 (long-lived), RFC 2918 and RFC 7313 (refresh), RFC 7911 (add-path), RFC 8212 (no policy), RFC 9234
+(roles).
+
+A policy that changes needs no new session: for import the peer is asked to send everything again
+(`change` says so), for export the member moves to another update group and is told the difference.
 """
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from bgpd.plan.policy import CompiledFilter
+from bgpd.plan.policy import CompiledFilter, Decision
 from bgpd.plan.route_policy import changed, decide, facts_of
 from bgpd.rib.export_log import Buffer, Cursor
 from bgpd.rib.loc_rib import PATH_ID_OCTETS, LocRib
@@ -24,19 +28,25 @@ from bgpd.rib.reflection import (
     export_to,
     ineligibility,
     last_resort,
+    leak,
     long_lived_stale,
+    only_to_customer,
 )
-from bgpd.rib.update_group import AddPathGroup, ExportOfPrefix, UpdateGroup
+from bgpd.rib.update_group import AddPathGroup, ExportOfPrefix, PathIdentifiers, UpdateGroup
 from bgpd.session.events import Established
 from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.capabilities import Negotiated
-from bgpd.wire.iana import RefreshSubtype
+from bgpd.wire.iana import RefreshSubtype, Role
 from bgpd.wire.messages import RouteRefresh, encode
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
-from bgpd.wire.update import Update, encode_end_of_rib
+from bgpd.wire.update import Update, encode_end_of_rib, encode_withdrawals
 
 FAMILIES = (IPV4_UNICAST, IPV6_UNICAST)
 READ_OCTETS = 1 << 18  # how much a peer is given at a time, so that many peers take turns
+STALE_PATH_TIME = 360.0  # seconds a peer that came back may take until End-of-RIB (RFC 4724 4.2)
+REFRESH_TIME = 360.0  # seconds from the beginning to the end of a route refresh (RFC 7313 4)
+SETTLED_AFTER = 5.0  # seconds after the start before unexpected clients can be said to be complete
+QUIET = 2.0  # seconds without news from any of them that mean they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +63,17 @@ class MemberOptions:
     long_lived_stale_time: int = 0
     import_filters: tuple[CompiledFilter, ...] = ()
     export_filters: tuple[CompiledFilter, ...] = ()
+    role: Role | None = None  # ours towards a peer of another AS (RFC 9234 4.1)
+
+    @property
+    def import_side(self) -> tuple[object, ...]:
+        """What decides what is made of received routes."""
+        return (self.accepts, self.allowed_own_as, self.import_filters, self.role, self.local_asn)
+
+    @property
+    def export_side(self) -> tuple[object, ...]:
+        """What decides what is told."""
+        return (self.tells, self.export_filters, self.own_next_hop, self.role, self.add_path_limit)
 
     @property
     def internal(self) -> bool:
@@ -64,14 +85,17 @@ class MemberOptions:
 class Reading:
     """One family of one member's outgoing side.
 
-    `eor_at` is the log position behind which End-of-RIB is due, or None when it was sent.
+    `eor_at` is the log position behind which End-of-RIB is due, or None when it was sent. `moving`: the
+    export policy changed, and the member changes groups as soon as it has read everything of this one.
     """
 
+    key: "GroupKey"
     group: UpdateGroup
     cursor: Cursor
     eor_at: int | None
     refresh_due: bool = False
     refreshing: bool = False
+    moving: bool = False
 
 
 @dataclass(slots=True)
@@ -86,7 +110,9 @@ class Member:
     readings: dict[Family, Reading] = field(default_factory=dict)
     awaiting_eor: set[Family] = field(default_factory=set)
     heard_eor: set[Family] = field(default_factory=set)
+    adds_paths: frozenset[Family] = frozenset()  # received with path identifiers; outlives the session
     stale_until: dict[Family, float] = field(default_factory=dict)
+    refresh_until: dict[Family, float] = field(default_factory=dict)
     long_lived_until: dict[Family, float] = field(default_factory=dict)
     control: bytearray = field(default_factory=bytearray)
 
@@ -104,10 +130,16 @@ class Member:
         return self.negotiated is not None
 
     @property
+    def restarting(self) -> bool:
+        """Whether the peer said that it comes from a restart itself (RFC 4724 3, the R bit)."""
+        restart = self.negotiated.graceful_restart if self.negotiated is not None else None
+        return restart is not None and restart.restarting
+
+    @property
     def behind(self) -> bool:
         """Whether there is anything to send."""
         return bool(self.control) or any(
-            r.cursor.behind or r.eor_at is not None or r.refresh_due or r.refreshing
+            r.cursor.behind or r.eor_at is not None or r.refresh_due or r.refreshing or r.moving
             for r in self.readings.values()
         )
 
@@ -131,8 +163,13 @@ class GroupKey:
 class Reflector:
     """The RIBs of one speaker and the peers that take part in them."""
 
-    def __init__(self, speaker: Speaker, *, started: float, deferral: float = 0.0) -> None:
-        """End-of-RIB is held back for slow peers until `deferral` seconds after `started` (RFC 4724 4.1)."""
+    def __init__(
+        self, speaker: Speaker, *, started: float, deferral: float = 0.0, unexpected_clients: bool = False
+    ) -> None:
+        """End-of-RIB is held back until all `expected` peers have told everything (RFC 4724 4.1), but not
+        longer than `deferral` seconds after `started`. `unexpected_clients`: others may come too, so it also
+        waits for a moment of quiet.
+        """
         self.speaker = speaker
         self.ribs = {family: LocRib(family) for family in FAMILIES}
         self.members: dict[str, Member] = {}
@@ -142,14 +179,26 @@ class Reflector:
         self.normal_priority = 1024
         self.draining = False
         self.changes = 0
+        self._settled_at = started + SETTLED_AFTER if unexpected_clients else started
+        self._quiet = QUIET if unexpected_clients else 0.0
+        self._stirred_at = started
+        self._identifiers = {family: PathIdentifiers() for family in FAMILIES}
+        self._difference: tuple[UpdateGroup, UpdateGroup | None, int, bytes] | None = None
 
     # Sessions
 
     def established(
-        self, name: str, options: MemberOptions, address: str, event: Established, local_address: bytes = b""
+        self,
+        name: str,
+        options: MemberOptions,
+        address: str,
+        event: Established,
+        now: float,
+        local_address: bytes = b"",
     ) -> Member:
         """A session came up: a new member, or the return of one whose routes were kept."""
         self.flush()
+        self._stirred_at = now
         member = self.members.get(name)
         identifier, negotiated = event.open.bgp_identifier, event.negotiated
         if member is not None and not self._same(member, options, identifier, event.asn):
@@ -158,35 +207,64 @@ class Reflector:
         if member is None:
             source = Source(options.kind, address, identifier, event.asn, name)
             member = self.members[name] = Member(name, source, options)
+        self._stop_reading(member)
+        self._returned(member, negotiated, now)
         member.options = options
         member.local_address = local_address
         member.negotiated = negotiated
+        member.adds_paths = negotiated.add_path_receive
         member.awaiting_eor = set(negotiated.families) if negotiated.graceful_restart is not None else set()
-        self._returned(member, negotiated)
+        member.heard_eor.clear()
+        self.flush()
         for family in FAMILIES:
-            if family in negotiated.families and options.tells:
-                group = self._group(member, family)
-                cursor = group.join(member.source)
-                member.readings[family] = Reading(group, cursor, group.log.position)
+            if family in negotiated.families:
+                if options.tells:
+                    member.readings[family] = self._join(member, family)
+                else:
+                    member.control += encode_end_of_rib(family)
         return member
+
+    def _join(self, member: Member, family: Family) -> Reading:
+        key, group = self._group(member, family)
+        cursor = group.join(member.source)
+        return Reading(key, group, cursor, group.log.position)
 
     @staticmethod
     def _same(member: Member, options: MemberOptions, identifier: bytes, asn: int) -> bool:
         source = member.source
         return source.kind is options.kind and source.bgp_identifier == identifier and source.asn == asn
 
-    def _returned(self, member: Member, negotiated: Negotiated) -> None:
-        """What the peer says it kept decides what is still kept for it (RFC 4724 4.2)."""
+    def _returned(self, member: Member, negotiated: Negotiated, now: float) -> None:
+        """What the peer says it kept decides what is still kept for it (RFC 4724 4.2, RFC 9494 4.2).
+
+        The restart timer has done its work; from now on another one bounds the wait for End-of-RIB. The
+        long-lived timer goes on running.
+        """
         restart = negotiated.graceful_restart
-        kept = (
-            {family for family, forwarding in restart.families if forwarding}
-            if restart is not None
-            else set()
-        )
+        kept = {family for family, forwarding in restart.families if forwarding} if restart else set()
+        long_lived = {family for family, forwarding, _ in negotiated.long_lived if forwarding}
         for family in {*member.stale_until, *member.long_lived_until}:
-            if family not in kept or family not in negotiated.families:
+            waiting = family in member.stale_until
+            same_items = (family in member.adds_paths) == (family in negotiated.add_path_receive)
+            if family in negotiated.families and same_items and family in (kept if waiting else long_lived):
+                if waiting:
+                    member.stale_until[family] = now + STALE_PATH_TIME
+                    member.long_lived_until.pop(family, None)
+            else:
                 self._sweep(member, family)
-        # The rest waits for End-of-RIB; the timers go on running and bound the wait.
+
+    def change(self, member: Member, options: MemberOptions) -> bool:
+        """Take new options of a live session; whether the peer must be asked to send everything again."""
+        before, member.options = member.options, options
+        if options.export_side != before.export_side and member.negotiated is not None:
+            for family in FAMILIES:
+                if family in member.readings:
+                    member.readings[family].moving = True
+                elif options.tells and family in member.negotiated.families:
+                    self.flush()
+                    member.readings[family] = self._join(member, family)
+                    member.readings[family].eor_at = None
+        return options.import_side != before.import_side
 
     def closed(self, member: Member, retain: Collection[Family], now: float) -> None:
         """A session ended. `retain`: the families whose routes may be kept as stale (RFC 4724 4.2)."""
@@ -195,19 +273,18 @@ class Reflector:
         member.negotiated = None
         member.awaiting_eor.clear()
         member.heard_eor.clear()
+        member.refresh_until.clear()
         restart = negotiated.graceful_restart if negotiated is not None else None
         long_lived = {family: seconds for family, _, seconds in negotiated.long_lived} if negotiated else {}
         for family, rib in self.ribs.items():
             kept = (
                 family in retain and negotiated is not None and (restart is not None or family in long_lived)
             )
+            if family in member.stale_until or family in member.long_lived_until:
+                self._sweep(member, family)  # what was not confirmed before the next end is gone
             if not kept or not rib.received(member.source):
-                member.stale_until.pop(family, None)
-                member.long_lived_until.pop(family, None)
-                rib.drop(member.source, add_path=self._adds_paths(negotiated, family))
+                rib.drop(member.source, add_path=family in member.adds_paths)
                 continue
-            if rib.stale_count(member.source):
-                rib.sweep_stale(member.source, add_path=self._adds_paths(negotiated, family))
             rib.mark_stale(member.source)
             seconds = restart.restart_time if restart is not None else 0
             member.stale_until[family] = now + seconds
@@ -220,19 +297,21 @@ class Reflector:
     def forget(self, member: Member) -> None:
         """Take a peer out with everything it said."""
         self._stop_reading(member)
-        for rib in self.ribs.values():
-            rib.drop(member.source)
+        for family, rib in self.ribs.items():
+            rib.drop(member.source, add_path=family in member.adds_paths)
         self.members.pop(member.name, None)
 
     def _stop_reading(self, member: Member) -> None:
         for reading in member.readings.values():
-            reading.group.leave(reading.cursor)
+            self._leave(reading)
         member.readings.clear()
         member.control.clear()
 
-    @staticmethod
-    def _adds_paths(negotiated: Negotiated | None, family: Family) -> bool:
-        return negotiated is not None and family in negotiated.add_path_receive
+    def _leave(self, reading: Reading) -> None:
+        reading.group.leave(reading.cursor)
+        if not reading.group.log.based:  # nobody reads it any more
+            self.groups.pop(reading.key, None)
+            self._difference = None
 
     # What a peer says
 
@@ -240,20 +319,23 @@ class Reflector:
         """Take in UPDATEs; nothing is decided or sent before `flush`."""
         source, options = member.source, member.options
         speaker, ribs = self.speaker, self.ribs
-        negotiated = member.negotiated
-        if negotiated is None:
+        if member.negotiated is None:
             return
-        add_path = negotiated.add_path_receive
+        add_path = member.adds_paths
+        checked = options.kind is SourceKind.EXTERNAL or options.local_asn is not None
         for update in updates:
             for unreach in update.unreach:
                 rib = ribs.get(unreach.family)
                 if rib is not None:
                     rib.withdraw(source, unreach.nlri, add_path=unreach.family in add_path)
-            for family, attributes, nlri, raw in update.reach:
+            for family, received, nlri, raw in update.reach:
+                attributes = received
                 rib = ribs.get(family)
                 if rib is None:
                     continue
                 reason = ineligibility(attributes, speaker, options.allowed_own_as)
+                if checked:
+                    attributes, reason = self._external(member, attributes, reason)
                 if options.import_filters:
                     self._announce_filtered(member, family, attributes, nlri, reason)
                     continue
@@ -265,20 +347,41 @@ class Reflector:
             if update.end_of_rib is not None:
                 self._end_of_rib(member, update.end_of_rib)
 
+    @staticmethod
+    def _external(
+        member: Member, attributes: AttributeSet, reason: str | None
+    ) -> tuple[AttributeSet, str | None]:
+        """What is looked at besides on a session with another AS, or under another AS number of ours."""
+        options, asn = member.options, member.source.asn
+        local = options.local_asn
+        if reason is None and local is not None and attributes.count_as(local) > options.allowed_own_as:
+            reason = f"AS loop: AS_PATH contains our AS {local}"
+        if options.internal:
+            return attributes, reason
+        if reason is None and member.local_address and attributes.next_hop[:16] == member.local_address:
+            reason = "the next hop is our own address (RFC 4271 6.3)"
+        if options.role is not None:
+            reason = reason or leak(attributes, options.role, asn)
+            attributes = only_to_customer(attributes, options.role, asn)
+        return attributes, reason
+
     def _announce_filtered(
         self, member: Member, family: Family, attributes: AttributeSet, items: list[bytes], reason: str | None
     ) -> None:
         """Take in paths through the import filters of a session, prefix by prefix."""
-        add_path = self._adds_paths(member.negotiated, family)
+        add_path = family in member.adds_paths
         skip = PATH_ID_OCTETS if add_path else 0
         options = member.options
+        done: dict[Decision, AttributeSet] = {}
         sorted_out: dict[tuple[AttributeSet, str | None], list[bytes]] = {}
         for item in items:
             accepted, why = attributes, reason
             facts = facts_of(item[skip:], family, attributes, self.normal_priority)
             decision = decide(options.import_filters, facts, options.internal)
             if decision is not None and decision.accept:
-                accepted = changed(attributes, decision)
+                if decision not in done:
+                    done[decision] = changed(attributes, decision)
+                accepted = done[decision]
             elif decision is not None:
                 why = why or f"rejected on import: {decision.reason}"
             sorted_out.setdefault((accepted, why), []).append(item)
@@ -295,17 +398,24 @@ class Reflector:
     def _sweep(self, member: Member, family: Family) -> None:
         member.stale_until.pop(family, None)
         member.long_lived_until.pop(family, None)
-        self.ribs[family].sweep_stale(member.source, add_path=self._adds_paths(member.negotiated, family))
+        member.refresh_until.pop(family, None)
+        self.ribs[family].sweep_stale(member.source, add_path=family in member.adds_paths)
 
-    def refresh(self, member: Member, family: Family, subtype: int) -> None:
-        """A ROUTE-REFRESH: send all again, or mark the beginning or end of the peer's own re-sending."""
+    def refresh(self, member: Member, family: Family, subtype: int, now: float) -> None:
+        """A ROUTE-REFRESH: send all again, or mark the beginning or end of the peer's own re-sending.
+
+        The marks mean nothing before the peer's End-of-RIB, nor an end without a beginning (RFC 7313 4).
+        """
         rib = self.ribs.get(family)
         if rib is None:
             return
         if subtype == RefreshSubtype.BEGIN:
-            rib.mark_stale(member.source)
+            if family not in member.awaiting_eor:
+                rib.mark_stale(member.source)
+                member.refresh_until[family] = now + REFRESH_TIME
         elif subtype == RefreshSubtype.END:
-            rib.sweep_stale(member.source, add_path=self._adds_paths(member.negotiated, family))
+            if family in member.refresh_until:
+                self._sweep(member, family)
         else:
             reading = member.readings.get(family)
             if reading is not None:
@@ -320,6 +430,10 @@ class Reflector:
         """
         stirred = False
         for member in list(self.members.values()):
+            for family, until in list(member.refresh_until.items()):
+                if now >= until:
+                    self._sweep(member, family)
+                    stirred = True
             if not member.stale_until and not member.long_lived_until:
                 continue
             stirred = True
@@ -336,25 +450,33 @@ class Reflector:
                     self._sweep(member, family)
             if not member.established and not member.stale_until and not member.long_lived_until:
                 self.forget(member)
-        if self.deferred_until is not None and (now >= self.deferred_until or self._all_heard()):
+        if self.deferred_until is not None and (now >= self.deferred_until or self._all_heard(now)):
             self.deferred_until = None
             stirred = True
         return stirred
 
-    def _all_heard(self) -> bool:
-        """Whether every expected peer is up and has told everything (RFC 4724 4.1)."""
-        return bool(self.expected) and all(
-            (member := self.members.get(name)) is not None and member.established and not member.awaiting_eor
-            for name in self.expected
-        )
+    def _all_heard(self, now: float) -> bool:
+        """Whether every peer we wait for is up and has told everything (RFC 4724 4.1).
+
+        One that restarts itself is not waited for.
+        """
+        if now < self._settled_at or now < self._stirred_at + self._quiet:
+            return False
+        for name in self.expected:
+            member = self.members.get(name)
+            if member is None or not member.established:
+                return False
+        return not any(member.awaiting_eor and not member.restarting for member in self.members.values())
 
     def _make_long_lived(self, member: Member, family: Family) -> None:
         """The restart time is over, the long-lived time begins (RFC 9494 4.2)."""
-        self.ribs[family].revise(member.source, long_lived_stale, stale_only=True)
+        self.ribs[family].revise(
+            member.source, long_lived_stale, stale_only=True, add_path=family in member.adds_paths
+        )
 
     # What peers are told
 
-    def _group(self, member: Member, family: Family) -> UpdateGroup:
+    def _group(self, member: Member, family: Family) -> tuple[GroupKey, UpdateGroup]:
         negotiated, options = member.negotiated, member.options
         if negotiated is None:
             raise ValueError("a member without a session reads no log")
@@ -364,7 +486,9 @@ class Reflector:
             asn4=negotiated.asn4,
             local_asn=options.local_asn or self.speaker.asn,
             next_hop=member.own_next_hop(family),
-            long_lived=bool(negotiated.long_lived),
+            long_lived=any(family == known for known, _, _ in negotiated.long_lived),
+            extended_next_hop=family in negotiated.extended_next_hop,
+            role=None if options.internal else options.role,
         )
         filters = options.export_filters
         key = GroupKey(family, target, adds_paths, 65535 if negotiated.extended_message else 4096, filters)
@@ -375,14 +499,19 @@ class Reflector:
             rib = self.ribs[family]
             if adds_paths:
                 group = AddPathGroup(
-                    rib, export, limit=adds_paths, export_prefix=by_prefix, max_length=key.max_length
+                    rib,
+                    export,
+                    limit=adds_paths,
+                    identifiers=self._identifiers[family],
+                    export_prefix=by_prefix,
+                    max_length=key.max_length,
                 )
             else:
                 group = UpdateGroup(rib, export, export_prefix=by_prefix, max_length=key.max_length)
             if self.draining:
                 self._drain(group)
             self.groups[key] = group
-        return group
+        return key, group
 
     def _filtering(
         self, filters: tuple[CompiledFilter, ...], internal: bool, export: Export, family: Family
@@ -443,7 +572,19 @@ class Reflector:
         if member.control:
             buffers.append(bytes(member.control))
             member.control.clear()
-        for family, reading in member.readings.items():
+        for family, reading in list(member.readings.items()):
+            self._read(member, family, reading, limit, buffers)
+            if reading.cursor.behind and family in member.readings:
+                # Its turn was not enough: next time another family is first.
+                member.readings[family] = member.readings.pop(family)
+        return buffers
+
+    def _read(
+        self, member: Member, family: Family, reading: Reading, limit: int, buffers: list[Buffer]
+    ) -> None:
+        """Read on in the log of one family, and what its end is followed by: End-of-RIB, marks, a move."""
+        enhanced = member.negotiated is not None and member.negotiated.enhanced_refresh
+        while True:
             cursor = reading.cursor
             while cursor.behind and not buffers:
                 buffers += cursor.take(limit)
@@ -453,17 +594,53 @@ class Reflector:
                 reading.eor_at = None
                 buffers.append(encode_end_of_rib(family))
             if cursor.behind:
-                continue
+                return
             if reading.refreshing:
                 reading.refreshing = False
-                if member.negotiated is not None and member.negotiated.enhanced_refresh:
+                if enhanced:
                     buffers.append(encode(RouteRefresh(family, RefreshSubtype.END)))
-            if reading.refresh_due:
-                reading.refresh_due, reading.refreshing = False, True
-                if member.negotiated is not None and member.negotiated.enhanced_refresh:
-                    buffers.append(encode(RouteRefresh(family, RefreshSubtype.BEGIN)))
-                reading.group.log.restart(cursor)
-        return buffers
+            if reading.moving:
+                withdrawals = self._move(member, family, reading)
+                if withdrawals:
+                    buffers.append(withdrawals)
+                if family not in member.readings:
+                    return
+                continue
+            # No mark before End-of-RIB (RFC 7313 4).
+            if not reading.refresh_due or (enhanced and reading.eor_at is not None):
+                return
+            reading.refresh_due, reading.refreshing = False, True
+            if enhanced:
+                buffers.append(encode(RouteRefresh(family, RefreshSubtype.BEGIN)))
+            reading.group.log.restart(cursor)
+
+    def _move(self, member: Member, family: Family, reading: Reading) -> bytes:
+        """Change groups, if everything is read; what is not told any more, as withdrawals."""
+        self.flush()
+        if reading.cursor.behind:
+            return b""
+        reading.moving = False
+        before, version = reading.group, self.ribs[family].version
+        after: UpdateGroup | None = None
+        cursor: Cursor | None = None
+        if member.options.tells:
+            key, after = self._group(member, family)
+            if after is before:
+                return b""
+            cursor = after.join(member.source)
+        known = self._difference
+        if known is None or known[:3] != (before, after, version):
+            gone = before.no_longer_told(after)
+            data = b"".join(encode_withdrawals(family, gone, before.max_length))
+            known = self._difference = (before, after, version, data)
+        self._leave(reading)
+        if after is None or cursor is None:
+            del member.readings[family]
+        else:
+            reading.key, reading.group, reading.cursor = key, after, cursor
+            if reading.eor_at is not None:
+                reading.eor_at = after.log.position
+        return known[3]
 
     # What can be asked
 

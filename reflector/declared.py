@@ -15,7 +15,7 @@ from bgpd.session.config import SessionConfig
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST
 from reflector.config import Limits, Listen, ReflectorConfig
 from reflector.core import MemberOptions
-from reflector.spec import PeerSpec, ReflectorSpec, capabilities
+from reflector.spec import PeerSpec, ReflectorSpec, capabilities, password_problem
 
 ReadSecret = Callable[[SecretRef], str | None]
 FAMILIES = frozenset({IPV4_UNICAST, IPV6_UNICAST})
@@ -36,6 +36,10 @@ def spec_of(
                 problems.append(
                     f"{peering.name}: its password {peering.password} cannot be read; the session stays down"
                 )
+                continue
+            problem = password_problem(password)
+            if problem is not None:
+                problems.append(f"{peering.name}: {peering.password}: {problem}; the session stays down")
                 continue
         peers.append(_peer(plan, peering, config.limits, password, config.without_policy == "accept"))
     return ReflectorSpec(speaker, _listen(plan, config), tuple(peers), config.limits), problems

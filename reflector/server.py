@@ -4,8 +4,13 @@ One turn of the loop: every readable connection hands over what arrived, UPDATEs
 then, once, `_flush` decides, appends to the logs and lets every idle connection write. So the work of a
 burst is done per turn and not per message.
 
-Strangers cost nothing lasting: an address nobody declared is closed at once, the number of connections
-that have not come to Established is bounded, and each of them has `openTimeout` to say OPEN.
+Strangers cost nothing lasting: an address nobody declared is closed at once; the number of connections
+that have not come to Established is bounded, and when there is no room left the oldest of them goes, or new
+ones wait in the kernel's queue; each has `openTimeout` to say OPEN. What is remembered of a client that
+nobody named is forgotten when it has been away for a while.
+
+A change of the configuration resets a session only if the session itself would be another. Policies change
+under it (see `core`), and so does a TCP MD5 key: the session that is up keeps the key it was made with.
 """
 
 import asyncio
@@ -14,23 +19,24 @@ import errno
 import random
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 
 import structlog
 
+from bgpd.session.config import PeerConfig as PeerTimes
+from bgpd.session.config import SessionConfig
+from bgpd.session.decoders import Decoders
 from bgpd.session.events import Closed, Established, RefreshRequested, UpdatesReceived
 from bgpd.session.fsm import State
 from bgpd.session.peer import ConnectCancelled, ConnectRequested, Peer, SessionEvent
 from bgpd.session.session import Session
 from bgpd.telemetry.status import EventRing, Severity
-from bgpd.wire.attributes import Interner
-from bgpd.wire.capabilities import Negotiated
 from bgpd.wire.iana import CeaseSubcode
 from bgpd.wire.messages import Notification, encode
-from bgpd.wire.update import UpdateDecoder
 from reflector import sockets
-from reflector.core import Member, Reflector
+from reflector.core import FAMILIES, Member, Reflector
+from reflector.journal import SessionJournal
 from reflector.link import CHUNK_OCTETS, Link
 from reflector.spec import PeerSpec, ReflectorSpec, times
 
@@ -40,6 +46,11 @@ LEAST_READ_OCTETS = 1 << 13
 ACCEPTS = 256  # connections taken per turn
 DEFERRAL = 60.0  # seconds after the start that End-of-RIB waits for expected peers at most (RFC 4724 4.1)
 CONNECT_TIMEOUT = 10.0
+CROWDED = 0.1  # seconds without accepting when all room for unidentified connections is taken
+UNIDENTIFIED_AGE = 2.0  # seconds after which an unidentified connection makes room for another
+FORGOTTEN_AFTER = 300.0  # seconds that a client nobody named is remembered after its last connection
+REMEMBERED = 20_000  # how many such clients are remembered at most
+PRUNING = 10.0  # seconds between two looks at them
 
 log = structlog.get_logger()
 
@@ -55,6 +66,7 @@ class Entry:
     attempts: dict[int, socket.socket] = field(default_factory=dict)
     deadline: float = 0.0
     since: float = 0.0
+    parted: float = 0.0  # when its last connection ended, on the loop's clock
     warned: bool = False
 
     @property
@@ -78,7 +90,9 @@ class Server:
         self._clock = clock
         self._specs: tuple[PeerSpec, ...] = ()
         self._listeners: dict[tuple[str, int], socket.socket] = {}
-        self._interners: dict[tuple[bool, bool], Interner] = {}
+        self._decoders = Decoders()
+        self._unidentified: dict[Link, float] = {}  # with the time of their coming, oldest first
+        self._next_pruning = loop.time() + PRUNING
         self._flush_due = False
         self._ticking: asyncio.TimerHandle | None = None
         self._resumed: list[Link] = []
@@ -86,7 +100,13 @@ class Server:
         self._random = random.Random()  # noqa: S311 - spreads timers, keeps no secret
         self.events = events
         self.spec = spec
-        self.reflector = Reflector(spec.speaker, started=loop.time(), deferral=DEFERRAL)
+        self._journal = SessionJournal(events, clock)
+        self.reflector = Reflector(
+            spec.speaker,
+            started=loop.time(),
+            deferral=DEFERRAL,
+            unexpected_clients=any(not peer.single for peer in spec.peers),
+        )
         self.entries: dict[str, Entry] = {}
         self.established: set[Link] = set()
         self.strangers = 0
@@ -101,8 +121,6 @@ class Server:
             self._listeners[str(listen.address), listen.port] = sock
             self._loop.add_reader(sock.fileno(), self._accept, sock)
         self._apply(self.spec)
-        if not self.reflector.expected:
-            self.reflector.deferred_until = None
         self._ticking = self._loop.call_later(TICK, self._tick)
 
     @property
@@ -122,6 +140,15 @@ class Server:
         if spec.listen != self.spec.listen:
             raise ValueError("listen is fixed while the reflector runs; restart it to change it")
         self._apply(spec)
+
+    def _times(self, spec: PeerSpec) -> PeerTimes:
+        """The peer's times and session; after our own start, OPEN says that we restart (RFC 4724 4.1)."""
+        chosen = times(spec)
+        restart = chosen.session.capabilities.graceful_restart
+        if restart is None or self.reflector.deferred_until is None:
+            return chosen
+        offered = replace(chosen.session.capabilities, graceful_restart=replace(restart, restarting=True))
+        return replace(chosen, session=replace(chosen.session, capabilities=offered))
 
     def _apply(self, spec: ReflectorSpec) -> None:
         before = {peer.network: peer for peer in self._specs}
@@ -147,12 +174,26 @@ class Server:
         self._schedule_flush()
 
     def _change(self, entry: Entry, wanted: PeerSpec, now: float) -> None:
-        old = entry.spec
-        entry.spec = wanted
-        entry.peer.configure(times(wanted), now)
-        if old.member != wanted.member or old.password != wanted.password:
-            entry.peer.reset(now, subcode=CeaseSubcode.OTHER_CONFIGURATION_CHANGE)
+        old, entry.spec = entry.spec, wanted
+        peer = entry.peer
+        peer.configure(self._times(wanted), now, keep=_same_session(old.session, wanted.session))
+        if _needs_connection(old) != _needs_connection(wanted) or (wanted.password and not old.password):
+            peer.reset(now, subcode=CeaseSubcode.OTHER_CONFIGURATION_CHANGE)
+        if old.max_prefixes != wanted.max_prefixes and peer.state is State.IDLE:
+            peer.enable(now)  # it may be waiting for ever because of the old limit
         self._follow(entry)
+        member = self.reflector.members.get(entry.name)
+        if member is not None and old.member != wanted.member:
+            again = self.reflector.change(member, wanted.member)
+            session = peer.session
+            if again and session is not None:
+                asked = [session.send_route_refresh(family) for family in FAMILIES]
+                if not any(asked):
+                    peer.reset(now, subcode=CeaseSubcode.OTHER_CONFIGURATION_CHANGE)
+        if member is not None and member.established:
+            self._check_limit(entry, member)
+        self._follow(entry)
+        self._settle(entry)
 
     def _set_keys(self, peer: PeerSpec, key: str | None) -> None:
         for sock in self._listeners.values():
@@ -186,8 +227,8 @@ class Server:
 
     def _enter(self, spec: PeerSpec, address: str) -> Entry:
         now = self._loop.time()
-        peer = Peer(times(spec), decoder=self._decoder, jitter=self._jitter)
-        entry = self.entries[address] = Entry(spec, address, peer, since=self._clock())
+        peer = Peer(self._times(spec), decoder=self._decoders, jitter=self._jitter)
+        entry = self.entries[address] = Entry(spec, address, peer, since=self._clock(), parted=now)
         peer.enable(now)
         self._follow(entry)
         return entry
@@ -203,17 +244,14 @@ class Server:
     def _jitter(self) -> float:
         return 0.75 + self._random.random() / 4  # RFC 4271 10
 
-    def _decoder(self, negotiated: Negotiated, internal: bool) -> UpdateDecoder:
-        key = (negotiated.asn4, internal)
-        interner = self._interners.get(key)
-        if interner is None:
-            interner = self._interners[key] = Interner(*key)
-        return UpdateDecoder(negotiated, internal, interner)
-
     # Connections in
 
     def _accept(self, listener: socket.socket) -> None:
+        limit = self.spec.limits.unidentified_connections
         for _ in range(ACCEPTS):
+            if len(self._unidentified) >= limit and not self._make_room():
+                self._pause(listener, CROWDED)
+                return
             try:
                 sock, remote = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -223,10 +261,23 @@ class Server:
                     log.error(
                         "no file descriptor left for a new connection", limit="raise LimitNOFILE or ulimit -n"
                     )
-                    self._loop.remove_reader(listener.fileno())
-                    self._loop.call_later(1.0, self._listen_again, listener)
+                    self._pause(listener, 1.0)
                 return
             self._take(sock, remote[0])
+
+    def _pause(self, listener: socket.socket, seconds: float) -> None:
+        """Leave new connections in the kernel's queue for a while."""
+        self._loop.remove_reader(listener.fileno())
+        self._loop.call_later(seconds, self._listen_again, listener)
+
+    def _make_room(self) -> bool:
+        """End the oldest unidentified connection, if it has had some time; whether it went."""
+        oldest = next(iter(self._unidentified))
+        if self._unidentified[oldest] + UNIDENTIFIED_AGE > self._loop.time():
+            return False
+        entry = self.entries[oldest.remote]
+        self._lost(entry, oldest, "it made room for a newer connection")
+        return True
 
     def _listen_again(self, listener: socket.socket) -> None:
         if not self.stopping:
@@ -235,7 +286,7 @@ class Server:
     def _take(self, sock: socket.socket, address: str) -> None:
         entry = self.entries.get(address)
         spec = entry.spec if entry is not None else self._spec_for(address)
-        if spec is None or self._unidentified >= self.spec.limits.unidentified_connections:
+        if spec is None:
             self.strangers += 1
             sock.close()
             return
@@ -251,10 +302,6 @@ class Server:
             self._link(entry, sock, answer)
         self._follow(entry)
 
-    @property
-    def _unidentified(self) -> int:
-        return sum(len(entry.links) for entry in self.entries.values()) - len(self.established)
-
     @staticmethod
     def _refuse(sock: socket.socket, notification: Notification) -> None:
         with contextlib.suppress(OSError):  # the peer may have gone already: then there is nobody to be told
@@ -265,6 +312,7 @@ class Server:
 
     def _connect(self, entry: Entry, attempt: int) -> None:
         spec = entry.spec
+        sock: socket.socket | None = None
         try:
             sock = sockets.unconnected(entry.address, spec.local_address)
             sockets.prepare(sock)
@@ -274,6 +322,8 @@ class Server:
             if spec.password is not None:
                 sockets.set_md5(sock, ip_network(entry.address), spec.password)
         except OSError as error:
+            if sock is not None:
+                sock.close()
             entry.peer.connect_failed(attempt, error.strerror or str(error), self._loop.time())
             return
         entry.attempts[attempt] = sock
@@ -321,13 +371,22 @@ class Server:
             resume=self._resume,
         )
         entry.links[session] = link
+        self._unidentified[link] = self._loop.time()
         link.start(self._read)
         link.write()
 
     # One turn
 
     def _read(self, link: Link) -> None:
-        link.read(self._read_octets)
+        try:
+            link.read(self._read_octets)
+        except Exception:  # a defect of ours: it shall cost this session, not the whole reflector
+            log.exception("defect while reading from a peer; its session ends", peer=link.remote)
+            entry = self.entries.get(link.remote)
+            if entry is not None and link.session in entry.links:
+                self._lost(entry, link, "internal error")
+            else:
+                link.close()
 
     def _inbox(self, entry: Entry, link: Link, data: bytes) -> None:
         entry.peer.receive_data(link.session, data, self._loop.time())
@@ -363,6 +422,24 @@ class Server:
             if member is None and not entry.peer.flaps:
                 self.entries.pop(entry.address, None)
 
+    def _prune(self, now: float) -> None:
+        """Forget clients that nobody named and that have been away for long; the longest away if too many."""
+        away = [
+            entry
+            for entry in self.entries.values()
+            if not entry.links
+            and not entry.attempts
+            and not entry.spec.single
+            and entry.name not in self.reflector.members
+        ]
+        away.sort(key=lambda entry: entry.parted)
+        surplus = len(away) - REMEMBERED
+        for place, entry in enumerate(away):
+            # One that is kept out until an operator lets it in is remembered as long as there is room.
+            waiting = entry.peer.state is State.IDLE
+            if place < surplus or (not waiting and entry.parted + FORGOTTEN_AFTER <= now):
+                self.entries.pop(entry.address, None)
+
     def _session_event(self, entry: Entry, item: SessionEvent) -> bool:
         """Act on one event; whether it needs nothing to be written."""
         session, event = item
@@ -380,7 +457,7 @@ class Server:
                 self._up(entry, link, event)
         elif isinstance(event, RefreshRequested):
             if link is not None and link.member is not None:
-                self.reflector.refresh(link.member, event.family, event.subtype)
+                self.reflector.refresh(link.member, event.family, event.subtype, self._loop.time())
                 self._schedule_flush()
         elif isinstance(event, Closed):
             self._down(entry, session, event)
@@ -389,35 +466,35 @@ class Server:
     def _up(self, entry: Entry, link: Link, event: Established) -> None:
         local = link.sock.getsockname()[0]
         link.member = self.reflector.established(
-            entry.name, entry.spec.member, entry.address, event, ip_address(local.partition("%")[0]).packed
+            entry.name,
+            entry.spec.member,
+            entry.address,
+            event,
+            self._loop.time(),
+            ip_address(local.partition("%")[0]).packed,
         )
         self.established.add(link)
+        self._unidentified.pop(link, None)
         self._pace()
         entry.since = self._clock()
         entry.warned = False
         self._schedule_flush()
-        log.info("session up", peer=entry.address, asn=event.asn, kind=entry.spec.kind)
-        self.events.add(self._clock(), "session.up", f"{entry.address} is Established", peer=entry.address)
+        self._journal.up(entry.address, event.asn, entry.spec.kind)
 
     def _down(self, entry: Entry, session: Session, event: Closed) -> None:
         link = entry.links.pop(session, None)
         if link is None:
             return
         self.established.discard(link)
+        self._unidentified.pop(link, None)
+        entry.parted = self._loop.time()
         member, link.member = link.member, None
         if member is not None:
             self._pace()
             self.reflector.closed(member, event.retain, self._loop.time())
             self._schedule_flush()
             entry.since = self._clock()
-            log.info("session down", peer=entry.address, reason=event.reason)
-            self.events.add(
-                self._clock(),
-                "session.down",
-                f"{entry.address}: {event.reason}",
-                severity=Severity.WARNING,
-                peer=entry.address,
-            )
+            self._journal.down(entry.address, event.reason)
         link.finish()
 
     def _check_limit(self, entry: Entry, member: Member) -> None:
@@ -433,6 +510,13 @@ class Server:
         elif total * 100 >= limit * entry.spec.warn_at and not entry.warned:
             entry.warned = True
             log.warning("prefix limit near", peer=entry.address, received=total, limit=limit)
+            self.events.add(
+                self._clock(),
+                "prefixes.near_limit",
+                f"{entry.address} announces {total} prefixes of the {limit} it may",
+                severity=Severity.WARNING,
+                peer=entry.address,
+            )
 
     def _pace(self) -> None:
         share = INPUT_OCTETS // max(1, len(self.established))
@@ -472,8 +556,16 @@ class Server:
             entry.peer.handle_timer(now)
             self._follow(entry)
             self._settle(entry)
+        deferring = self.reflector.deferred_until is not None
         if self.reflector.tick(now):
             self._schedule_flush()
+        if deferring and self.reflector.deferred_until is None:
+            for entry in self.entries.values():
+                entry.peer.configure(self._times(entry.spec), now, keep=True)
+        if now >= self._next_pruning:
+            self._next_pruning = now + PRUNING
+            self._prune(now)
+        self._journal.tick()
 
     # What can be asked
 
@@ -483,3 +575,19 @@ class Server:
             for link in entry.links.values():
                 if link.member is not None:
                     yield entry, link
+
+
+def _same_session(old: SessionConfig, new: SessionConfig) -> bool:
+    """Whether a session that is up need not be made anew: only our own patience changed."""
+    return old == replace(
+        new,
+        open_hold_time=old.open_hold_time,
+        send_hold_time=old.send_hold_time,
+        keepalive_time=old.keepalive_time,
+        passive=old.passive,
+    )
+
+
+def _needs_connection(spec: PeerSpec) -> tuple[object, ...]:
+    """What of a spec is fixed for a TCP connection once it is made."""
+    return (spec.local_address, spec.ttl_security, spec.multihop)

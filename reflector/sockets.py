@@ -41,6 +41,11 @@ def listening(address: IPv4Address | IPv6Address, port: int) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        # The answer to a connection comes from this socket: peers with TTL security want to see 255 in it.
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 255)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
         sock.bind((str(address), port))
         sock.listen(BACKLOG)
     except OSError as error:
@@ -95,8 +100,8 @@ def set_md5(sock: socket.socket, peer: IPv4Network | IPv6Network, key: str | Non
 def set_ttl(sock: socket.socket, *, security_hops: int | None, multihop: int | None, external: bool) -> None:
     """TTL of a connection: GTSM when `security_hops` is given, else 1 for a direct external peer.
 
-    With GTSM, packets leave with TTL 255 and arrive with at least 255 - hops + 1... 1 hop means a
-    directly connected peer (RFC 5082 3). `multihop` lifts the limit of external peers to that many.
+    With GTSM, packets leave with TTL 255 and must arrive with at least 256 - hops; 1 hop means a directly
+    connected peer (RFC 5082 3). `multihop` lifts the limit of external peers to that many.
     """
     ipv6 = sock.family == socket.AF_INET6
     level, ttl = (

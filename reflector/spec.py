@@ -28,6 +28,7 @@ from reflector.config import (
     SecretSource,
 )
 from reflector.core import MemberOptions
+from reflector.sockets import TCP_MD5SIG_MAXKEYLEN
 
 ROLES = {
     "provider": Role.PROVIDER,
@@ -98,7 +99,20 @@ def read_secret(source: SecretSource | None, environ: Mapping[str, str] = os.env
         text = environ.get(source.env or "", "")
     if not text:
         raise ConfigError(f"{place} is empty or missing; the session stays down rather than unprotected")
+    problem = password_problem(text)
+    if problem is not None:
+        raise ConfigError(f"{place}: {problem}")
     return text
+
+
+def password_problem(password: str) -> str | None:
+    """Why the system would refuse a TCP MD5 key, or None."""
+    size = len(password.encode())
+    return (
+        f"a password of {size} octets; TCP MD5 takes {TCP_MD5SIG_MAXKEYLEN}"
+        if size > TCP_MD5SIG_MAXKEYLEN
+        else None
+    )
 
 
 def capabilities(
@@ -139,7 +153,28 @@ def from_config(config: ReflectorConfig, environ: Mapping[str, str] = os.environ
     speaker = Speaker(config.asn, config.router_id.packed, (config.cluster_id or config.router_id).packed)
     items: list[PeerConfig | ClientPrefix] = [*config.peers, *config.clients]
     peers = [_peer(speaker, config.limits, item, environ) for item in items]
+    _check(peers)
     return ReflectorSpec(speaker, config.listeners, tuple(peers), config.limits)
+
+
+def _check(peers: list[PeerSpec]) -> None:
+    """Refuse what would not work as it is written."""
+    by_network: dict[IPNetwork, PeerSpec] = {}
+    for peer in peers:
+        if peer.network in by_network:
+            raise ConfigError(f"{peer.network} is given twice; keep one of the two")
+        by_network[peer.network] = peer
+    for peer in peers:
+        if peer.password is not None:
+            continue
+        # The kernel looks for a key by the address alone: without one of its own, a peer gets the prefix's.
+        for prefixlen in range(peer.network.prefixlen - 1, -1, -1):
+            outer = by_network.get(peer.network.supernet(new_prefix=prefixlen))
+            if outer is not None and outer.password is not None:
+                raise ConfigError(
+                    f"{peer.name} has no password but lies in {outer.name}, which has one; "
+                    "give it one too, or take it out of that prefix"
+                )
 
 
 def _peer(
@@ -153,6 +188,10 @@ def _peer(
     passive = item.passive if isinstance(item, PeerConfig) else True
     session = session_config(speaker, limits, item, local_asn, asn, passive=passive)
     accepts = not external or item.without_policy == "accept"
+    if item.role is not None and not external:
+        name = item.prefix if isinstance(item, ClientPrefix) else item.address
+        raise ConfigError(f"{name}: 'role' is for peers of another AS (RFC 9234); leave it out or give 'asn'")
+    role = ROLES[item.role] if item.role else None
     member = MemberOptions(
         kind=kind,
         add_path_limit=item.add_path.send,
@@ -162,6 +201,7 @@ def _peer(
         tells=accepts,
         long_lived_stale_time=item.long_lived_stale_time,
         own_next_hop=item.next_hop == "self" or (external and item.next_hop == "auto"),
+        role=role,
     )
     network = item.prefix if isinstance(item, ClientPrefix) else ip_network(item.address)
     return PeerSpec(

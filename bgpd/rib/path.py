@@ -13,7 +13,9 @@ from enum import Enum
 from ipaddress import ip_address
 
 from bgpd.wire.attributes import AttributeSet
+from bgpd.wire.iana import WellKnownCommunity
 
+_LLGR_STALE = int(WellKnownCommunity.LLGR_STALE)
 DEFAULT_LOCAL_PREF = 100  # RFC 4271 leaves the value open; every implementation uses 100
 
 Rank = tuple[bool, bool, int, int, int]
@@ -89,7 +91,8 @@ class Path:
             attributes = self.attributes
             local_pref = attributes.local_pref
             rank = self._rank = (
-                self.long_lived_stale,
+                # Stale here, or marked so by the speaker it came from.
+                self.long_lived_stale or attributes.has_community(_LLGR_STALE),
                 self.source.kind is not SourceKind.LOCAL,
                 -(DEFAULT_LOCAL_PREF if local_pref is None else local_pref),
                 attributes.as_path_length,

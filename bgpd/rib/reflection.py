@@ -2,7 +2,8 @@
 
 RFC 4456: 6 (who is told), 8 (ORIGINATOR_ID, CLUSTER_LIST, and what must stay untouched). RFC 4271: 5.1
 (attributes towards other ASes), 9.1.2 (AS loops). RFC 1997 (well-known communities), RFC 9494 4.3
-(long-lived stale routes), RFC 6793 (peers with 2-octet AS numbers).
+(long-lived stale routes), RFC 6793 (peers with 2-octet AS numbers), RFC 8950 (IPv4 routes with IPv6 next
+hops, only for peers that know them), RFC 9234 5 (route leaks and ONLY_TO_CUSTOMER).
 
 Everything here is pure, and cheap for the ordinary case: between clients, reflecting a path is one
 concatenation. `ineligibility` looks for our own numbers in the raw attribute bytes first; only where
@@ -15,12 +16,17 @@ from typing import NamedTuple
 
 from bgpd.rib.path import DEFAULT_LOCAL_PREF, Path, SourceKind
 from bgpd.wire.attributes import NEXT_HOP_BIT, AttributeSet, for_old_speaker, rewrite
-from bgpd.wire.iana import AttributeCode, SegmentType, WellKnownCommunity
+from bgpd.wire.iana import AttributeCode, Role, SegmentType, WellKnownCommunity
 from bgpd.wire.nlri import IPV4_UNICAST, Family
 
 _COMMUNITIES_BIT = 1 << AttributeCode.COMMUNITIES
 _REFLECTION_BITS = 1 << AttributeCode.ORIGINATOR_ID | 1 << AttributeCode.CLUSTER_LIST
-_WELL_KNOWN = b"\xff\xff\xff"  # how NO_EXPORT, NO_ADVERTISE and NO_EXPORT_SUBCONFED begin
+_WELL_KNOWN = b"\xff\xff"  # how well-known communities begin
+_OTC_BIT = 1 << AttributeCode.ONLY_TO_CUSTOMER
+# RFC 9234 5, by our own role: whose routes carry the mark already or get it here, and who is told what.
+_DOWNSTREAM = frozenset({Role.PROVIDER, Role.ROUTE_SERVER})
+_FROM_ABOVE_OR_BESIDE = frozenset({Role.CUSTOMER, Role.ROUTE_SERVER_CLIENT, Role.PEER})
+_TO_BELOW_OR_BESIDE = frozenset({Role.PROVIDER, Role.ROUTE_SERVER, Role.PEER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,7 @@ class Target:
 
     `next_hop` replaces the path's next hop (4, 16 or 32 octets); None keeps it. `local_asn` is our AS
     number towards this peer. `long_lived`: the peer knows long-lived graceful restart.
+    `extended_next_hop`: it takes IPv4 routes with IPv6 next hops. `role` is ours towards it.
     """
 
     kind: SourceKind
@@ -45,6 +52,8 @@ class Target:
     local_asn: int = 0
     next_hop: bytes | None = None
     long_lived: bool = False
+    extended_next_hop: bool = False
+    role: Role | None = None
 
 
 class Advert(NamedTuple):
@@ -79,6 +88,25 @@ def ineligibility(attributes: AttributeSet, speaker: Speaker, allowed_own_as: in
     return None
 
 
+def leak(attributes: AttributeSet, role: Role, asn: int) -> str | None:
+    """Why a path from a peer of AS `asn` is a route leak, or None; `role` is ours (RFC 9234 5)."""
+    if not attributes.present & _OTC_BIT:
+        return None
+    if role in _DOWNSTREAM:
+        return f"route leak: ONLY_TO_CUSTOMER {attributes.otc} from a customer (RFC 9234 5)"
+    if role is Role.PEER and attributes.otc != asn:
+        return f"route leak: ONLY_TO_CUSTOMER {attributes.otc} from a peer of AS {asn} (RFC 9234 5)"
+    return None
+
+
+def only_to_customer(attributes: AttributeSet, role: Role, asn: int) -> AttributeSet:
+    """The attributes with ONLY_TO_CUSTOMER, where a peer of this kind should have set it (RFC 9234 5)."""
+    if attributes.present & _OTC_BIT or role not in _FROM_ABOVE_OR_BESIDE:
+        return attributes
+    marked = attributes.rewritten({AttributeCode.ONLY_TO_CUSTOMER: asn.to_bytes(4, "big")})
+    return AttributeSet.of(marked, b"" if attributes.present & NEXT_HOP_BIT else attributes.next_hop)
+
+
 def long_lived_stale(path: Path) -> Path | None:
     """A path after the restart time: marked and least preferred, or gone if marked NO_LLGR (RFC 9494 4.2)."""
     attributes = path.attributes
@@ -105,9 +133,11 @@ def last_resort(raw: bytes) -> bytes:
 
 
 def _forbidden(attributes: AttributeSet, target: Target) -> bool:
-    """Whether a well-known community keeps the path from this peer (RFC 1997)."""
+    """Whether a well-known community keeps the path from this peer (RFC 1997, RFC 9494 4.3)."""
     for community in attributes.communities:
         if community == WellKnownCommunity.NO_ADVERTISE:
+            return True
+        if community == WellKnownCommunity.LLGR_STALE and not target.long_lived:
             return True
         if target.kind is SourceKind.EXTERNAL and community in (
             WellKnownCommunity.NO_EXPORT,
@@ -144,6 +174,8 @@ def _external(path: Path, target: Target) -> bytes:
     }
     if attributes.as_path:
         changes[AttributeCode.MULTI_EXIT_DISC] = None
+    if target.role in _TO_BELOW_OR_BESIDE and not attributes.present & _OTC_BIT:
+        changes[AttributeCode.ONLY_TO_CUSTOMER] = target.local_asn.to_bytes(4, "big")
     return attributes.rewritten(changes)
 
 
@@ -154,6 +186,9 @@ def export_to(target: Target, speaker: Speaker, family: Family) -> Export:
     cluster_id = speaker.cluster_id
     local_pref = DEFAULT_LOCAL_PREF.to_bytes(4, "big")
     plain = target.next_hop is None and target.asn4
+    upwards = target.role in _FROM_ABOVE_OR_BESIDE
+    # Which next hops outside NEXT_HOP may be told: an IPv4 route's only where the peer takes them.
+    outside = family != IPV4_UNICAST or target.extended_next_hop or target.next_hop is not None
 
     def export(path: Path) -> Advert | None:
         attributes, source = path.attributes, path.source
@@ -165,6 +200,11 @@ def export_to(target: Target, speaker: Speaker, family: Family) -> Export:
         ):
             return None
         if path.long_lived_stale and not target.long_lived:
+            return None
+        if upwards and attributes.present & _OTC_BIT:
+            return None
+        inside = attributes.present & NEXT_HOP_BIT
+        if not inside and not outside:
             return None
         kind = source.kind
         if kind is SourceKind.CLIENT or (kind is SourceKind.NON_CLIENT and client):
@@ -184,7 +224,7 @@ def export_to(target: Target, speaker: Speaker, family: Family) -> Export:
         else:
             raw = received
         if plain:
-            return Advert(raw, b"" if attributes.present & NEXT_HOP_BIT else attributes.next_hop)
+            return Advert(raw, b"" if inside else attributes.next_hop)
         return _adapted(raw, attributes.next_hop, target, family)
 
     return export

@@ -8,6 +8,7 @@ changes of the Loc-RIB into segments of its `ExportLog`, each change once.
 under a path identifier of its own (RFC 7911).
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import TypeAlias
@@ -58,6 +59,15 @@ class UpdateGroup:
         self.export = export
         if self.log.based:
             self.log.rebase()
+
+    def no_longer_told(self, successor: "UpdateGroup | None") -> list[bytes]:
+        """The items a peer of this group has that one of `successor` has not; all of them without one."""
+        return [
+            nlri
+            for nlri, path in self.loc_rib.best.items()
+            if self.advert(nlri, path) is not None
+            and (successor is None or successor.advert(nlri, path) is None)
+        ]
 
     def join(self, source: Source) -> Cursor:
         """Take in a peer that has nothing yet. Changes taken from the Loc-RIB must have been applied."""
@@ -222,6 +232,45 @@ def joined(runs: list[Run]) -> Iterable[Run]:
     return result
 
 
+class PathIdentifiers:
+    """The path identifiers of one family, shared by its groups: one for each path somebody is told of.
+
+    One that nobody is told of any more is used again, as late as possible, so that neither peers that come
+    and go nor identifiers that a peer makes up add up to anything.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Source, int], bytes] = {}
+        self._uses: dict[bytes, int] = {}
+        self._free: deque[bytes] = deque()
+
+    def of(self, path: Path) -> bytes:
+        """The identifier of a path; it is given away for good only by `hold`."""
+        key = (path.source, path.path_id)
+        identifier = self._known.get(key)
+        if identifier is None:
+            identifier = self._free.popleft() if self._free else (len(self._uses) + 1).to_bytes(4, "big")
+            self._known[key] = identifier
+            self._uses[identifier] = 0
+        return identifier
+
+    def hold(self, path: Path) -> None:
+        """One more prefix of one more group tells of this path."""
+        self._uses[self.of(path)] += 1
+
+    def release(self, path: Path) -> None:
+        """One fewer does."""
+        key = (path.source, path.path_id)
+        identifier = self._known[key]
+        self._uses[identifier] -= 1
+        if not self._uses[identifier]:
+            del self._known[key]
+            self._free.append(identifier)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
 class AddPathGroup(UpdateGroup):
     """Tells its peers up to `limit` paths of each prefix, best first (RFC 7911).
 
@@ -235,27 +284,55 @@ class AddPathGroup(UpdateGroup):
         export: Export,
         *,
         limit: int,
+        identifiers: PathIdentifiers | None = None,
         export_prefix: ExportOfPrefix | None = None,
         max_length: int = MESSAGE_OCTETS,
     ) -> None:
         super().__init__(loc_rib, export, export_prefix=export_prefix, max_length=max_length)
         self.limit = limit
-        self._identifiers: dict[tuple[Source, int], bytes] = {}
+        self.identifiers = identifiers or PathIdentifiers()
         self._told: dict[bytes, tuple[tuple[bytes, Path, Advert], ...]] = {}
 
-    def _identifier(self, path: Path) -> bytes:
-        key = (path.source, path.path_id)
-        identifier = self._identifiers.get(key)
-        if identifier is None:
-            identifier = self._identifiers[key] = (len(self._identifiers) + 1).to_bytes(4, "big")
-        return identifier
+    def replace_export(self, export: Export) -> None:
+        """From now on tell paths differently. What is told must stay the same set of paths."""
+        self.export = export
+        if self.log.based:
+            self._tell_all()
+            self.log.rebase()
+
+    def leave(self, cursor: Cursor) -> None:
+        """Let a peer go; after the last one nothing is remembered."""
+        super().leave(cursor)
+        if not self.log.based:
+            self._remember({})
+
+    def no_longer_told(self, successor: UpdateGroup | None) -> list[bytes]:
+        """As for one path, but items."""
+        items = self.items()
+        return list(items - successor.items() if isinstance(successor, AddPathGroup) else items)
+
+    def items(self) -> set[bytes]:
+        """What is told: path identifier and NLRI."""
+        return {identifier + nlri for nlri, told in self._told.items() for identifier, _, _ in told}
+
+    def _tell_all(self) -> None:
+        self._remember({nlri: wanted for nlri in self.loc_rib.best if (wanted := self._wanted(nlri))})
+
+    def _remember(self, told: dict[bytes, tuple[tuple[bytes, Path, Advert], ...]]) -> None:
+        before, self._told = self._told, told
+        for every in told.values():
+            for _, path, _ in every:
+                self.identifiers.hold(path)
+        for every in before.values():
+            for _, path, _ in every:
+                self.identifiers.release(path)
 
     def _wanted(self, nlri: bytes) -> tuple[tuple[bytes, Path, Advert], ...]:
         wanted = []
         for path in self.loc_rib.ordered(nlri):
             advert = self.advert(nlri, path)
             if advert is not None:
-                wanted.append((self._identifier(path), path, advert))
+                wanted.append((self.identifiers.of(path), path, advert))
                 if len(wanted) == self.limit:
                     break
         return tuple(wanted)
@@ -275,10 +352,13 @@ class AddPathGroup(UpdateGroup):
             wanted = self._wanted(nlri)
             for identifier, path, advert in wanted:
                 old = was.pop(identifier, None)
+                if old is None:
+                    self.identifiers.hold(path)
                 if old is None or old[1] != advert:
                     announced.setdefault((advert, path.source), []).append(identifier + nlri)
             for identifier, (path, _) in was.items():
                 withdrawn.setdefault(path.source, []).append(identifier + nlri)
+                self.identifiers.release(path)
             if wanted:
                 self._told[nlri] = wanted
             else:
@@ -290,7 +370,7 @@ class AddPathGroup(UpdateGroup):
 
     def _snapshot(self) -> Iterator[Segment]:
         if not self.log.based:
-            self._told = {nlri: wanted for nlri in self.loc_rib.best if (wanted := self._wanted(nlri))}
+            self._tell_all()
         yield from self._all(self._told)
 
     def _all(self, prefixes: Iterable[bytes]) -> Iterator[Segment]:
@@ -305,8 +385,19 @@ class AddPathGroup(UpdateGroup):
     def _catch_up(self, touched: set[bytes]) -> Iterator[Segment]:
         """As for one path, but `touched` holds items: what is not told any more is withdrawn."""
         prefixes = {item[4:] for item in touched}
-        told = {identifier + nlri for nlri in prefixes for identifier, _, _ in self._told.get(nlri, ())}
+        told = {
+            identifier + nlri: path.source
+            for nlri in prefixes
+            for identifier, path, _ in self._told.get(nlri, ())
+        }
         gone: Sequence[bytes] = [item for item in touched if item not in told]
         if gone:
             yield self._withdrawal(gone)
         yield from self._all(prefixes)
+        # An identifier may have been another's before: its present source is told to forget that.
+        addressed: dict[Source, list[bytes]] = {}
+        for item in touched:
+            if item in told:
+                addressed.setdefault(told[item], []).append(item)
+        for source, items in addressed.items():
+            yield self._withdrawal(items, only=source)

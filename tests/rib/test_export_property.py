@@ -97,7 +97,7 @@ class ExportMachine(RuleBasedStateMachine):
         if group is self.add_path:
             told = [(nlri, path) for nlri in self.rib.best for path in self.rib.ordered(nlri)[:2]]
             return {
-                self.add_path._identifier(path) + nlri: advert.attributes
+                self.add_path.identifiers.of(path) + nlri: advert.attributes
                 for nlri, path in told
                 if path.source is not reader.source and (advert := group.export(path)) is not None
             }
