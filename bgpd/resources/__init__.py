@@ -20,6 +20,7 @@ from bgpd.resources.cairn import CairnConfiguration, NodeLease
 from bgpd.resources.codec import MODELS, decode, encode, to_document
 from bgpd.resources.documents import dump_documents, load_documents
 from bgpd.resources.errors import ResourceError
+from bgpd.resources.examination import Finding, Severity, examine, examine_alone
 from bgpd.resources.ip_pool import IPPool
 from bgpd.resources.ipam import BlockAffinity, IPAMBlock, IPAMConfig, IPAMHandle
 from bgpd.resources.keys import (
@@ -54,6 +55,7 @@ __all__ = [
     "CairnConfiguration",
     "CalicoNodeStatus",
     "Community",
+    "Finding",
     "IPAMBlock",
     "IPAMConfig",
     "IPAMHandle",
@@ -68,6 +70,7 @@ __all__ = [
     "SecretKeyRef",
     "Selector",
     "SelectorError",
+    "Severity",
     "WorkloadEndpoint",
     "affinity_key",
     "decode",
@@ -77,6 +80,8 @@ __all__ = [
     "endpoint_name",
     "etcd_key",
     "etcd_prefix",
+    "examine",
+    "examine_alone",
     "json_schema",
     "key_of_etcd",
     "load_documents",
