@@ -34,6 +34,20 @@ struct attributes {
 
 static uint64_t *expected; /* attribute hash: per speaker in CLUSTER, per group in TABLE mode */
 
+/*
+ * CLUSTER mode: the last UPDATE that announced a speaker's prefixes and was found
+ * faultless.  A reflector sends the same octets to every client, so most UPDATEs
+ * are recognised by comparing them, and their effect is that of the first.
+ */
+#define MEMO_OCTETS 480
+#define MEMO_WORDS 2
+struct memo {
+    uint32_t length, prefixes, word; /* of the UPDATE; how many; first word of the bitmap concerned */
+    uint64_t mask[MEMO_WORDS];
+    uint8_t bytes[MEMO_OCTETS];
+};
+static struct memo *memos; /* per announcing speaker */
+
 /* STREAM mode: open addressing from (prefix length, address) to id. */
 static uint64_t *stream_key;
 static uint32_t *stream_id, stream_slots;
@@ -420,11 +434,58 @@ static bool receive_reach(struct speaker *s, const uint8_t *p, const uint8_t *en
     return true;
 }
 
+/* The memo of the speaker whose prefix ends this UPDATE; NULL where there can be none. */
+static struct memo *memo_of(const struct speaker *s, const uint8_t *update, uint32_t length)
+{
+    if (G.mode != CLUSTER || G.change || length < 32 || length > MEMO_OCTETS || update[length - 5] != 26)
+        return NULL;
+    uint32_t id = (get32(update + length - 4) & 0xffffff) >> 6;
+    if (id >= G.total || id / G.per_speaker == s->index)
+        return NULL;
+    return &memos[id / G.per_speaker];
+}
+
+static void memo_apply(struct speaker *s, const struct memo *m)
+{
+    for (uint32_t i = 0; i < MEMO_WORDS && m->mask[i]; i++) {
+        uint64_t *word = &s->have[m->word + i];
+        s->held += (uint32_t)__builtin_popcountll(m->mask[i] & ~*word);
+        *word |= m->mask[i];
+    }
+    G.totals.reached += m->prefixes;
+}
+
+/* Remember an UPDATE that announced `nlri` and nothing else, without a fault. */
+static void memo_keep(struct memo *m, const uint8_t *update, uint32_t length, const uint8_t *nlri)
+{
+    const uint8_t *end = update + length;
+    uint32_t low = G.total, id = 0;
+    m->length = m->prefixes = 0;
+    m->mask[0] = m->mask[1] = 0;
+    for (const uint8_t *p = nlri; p < end && next_prefix(&p, end, &id, false);)
+        low = id < low ? id : low;
+    m->word = low >> 6;
+    for (const uint8_t *p = nlri; p < end && next_prefix(&p, end, &id, false); m->prefixes++) {
+        if ((id >> 6) - m->word >= MEMO_WORDS)
+            return;
+        m->mask[(id >> 6) - m->word] |= 1ull << (id & 63);
+    }
+    memcpy(m->bytes, update, length);
+    m->length = length;
+}
+
 void routes_receive(struct speaker *s, const uint8_t *update, uint32_t length)
 {
     const uint8_t *end = update + length, *p = update + 2;
     struct attributes a;
     uint32_t id;
+    struct memo *memo = memo_of(s, update, length);
+    if (memo && memo->length == length && !memcmp(memo->bytes, update, length)) {
+        memo_apply(s, memo);
+        G.totals.last_update = s->last_received;
+        return;
+    }
+    uint64_t faults = G.totals.foreign + G.totals.altered + G.totals.echoed;
     if (length < 4 || get16(update) > length - 4)
         die("speaker %u: an UPDATE that does not parse", s->index);
     const uint8_t *withdrawn_end = p + get16(update);
@@ -453,6 +514,8 @@ void routes_receive(struct speaker *s, const uint8_t *update, uint32_t length)
             die("speaker %u: path attributes that do not parse", s->index);
         if (!receive_reach(s, nlri, end, &a))
             die("speaker %u: NLRI that do not parse", s->index);
+        if (memo && withdrawn_end == update + 2 && faults == G.totals.foreign + G.totals.altered + G.totals.echoed)
+            memo_keep(memo, update, length, nlri);
     }
     G.totals.last_update = s->last_received;
 }
@@ -526,6 +589,8 @@ void routes_init(void)
         die("too many prefixes: %u", G.total);
     G.words = (G.total + 63) / 64 + 1;
     G.live = must_alloc(G.words, 8);
+    if (G.mode == CLUSTER)
+        memos = must_alloc(G.speakers, sizeof *memos);
     G.pending_change = must_alloc(G.total + 1, 4);
     uint32_t sets = G.mode == CLUSTER ? G.speakers : G.mode == TABLE ? (G.total + G.group - 1) / G.group : 0;
     expected = must_alloc(sets + 1, 8);
