@@ -1,41 +1,64 @@
-"""How a change is told: resource by resource, then node by node, as lines for people or as a document."""
+"""How a change is told: resource by resource, then node by node, as lines for people or as a document.
+
+What a change does to the nodes is `bgpd.plan.diff`'s to say; here it is only put into words.
+"""
 
 from collections.abc import Sequence
 
-from ctl.consequences import Consequences, NodeConsequences
+from bgpd.plan.diff import Change, PlanDiff, SessionChange
 from ctl.edits import Edit, Verb
 
 _SIGNS = {Verb.CREATE: "+", Verb.CHANGE: "~", Verb.KEEP: " ", Verb.DELETE: "-"}
+_WORDS = {
+    Change.APPEARS: "+ session to {0}",
+    Change.VANISHES: "- session to {0}",
+    Change.BOUNCES: "~ session to {0} bounces",
+    Change.ADJUSTED: "~ session to {0} changes and stays up",
+    Change.ANNOUNCED: "+ announces {0}",
+    Change.WITHDRAWN: "- withdraws {0}",
+    Change.ALTERED: "~ announces {0} with other attributes",
+}
 
 
-def lines(edits: Sequence[Edit], effect: Consequences) -> list[str]:
+def dropped(effect: Sequence[PlanDiff]) -> int:
+    """How many ends of sessions go down, for good or for a moment."""
+    return sum(
+        change.change in (Change.VANISHES, Change.BOUNCES) for node in effect for change in node.sessions
+    )
+
+
+def lines(edits: Sequence[Edit], effect: Sequence[PlanDiff]) -> list[str]:
     """The change as text."""
     told = []
     for edit in edits:
         told.append(f"{_SIGNS[edit.verb]} {edit.key}{'  (unchanged)' if edit.verb is Verb.KEEP else ''}")
         told += [f"    {field}" for field in edit.fields]
-    for node in effect.nodes:
+    for node in effect:
         told.append(f"on {node.node}:")
         told += [f"  {line}" for line in _of_node(node)]
-    if not effect.nodes:
+    if not effect:
         told.append("no session and no route changes on any node")
     return told
 
 
-def _of_node(node: NodeConsequences) -> list[str]:
-    told = [f"cannot be planned: {node.failed}"] if node.failed else []
-    told += [f"+ session to {p.peer_address} AS {p.peer_asn} ({p.reason})" for p in node.appear]
-    told += [f"- session to {p.peer_address} AS {p.peer_asn} ({p.reason})" for p in node.vanish]
-    for change in node.change:
-        verb = "session bounces" if change.bounces else "policy changes, the session stays"
-        told.append(f"~ {verb}: {change.after.peer_address} ({', '.join(change.fields)})")
-    told += [f"+ announces {route.prefix} ({route.reason})" for route in node.announced]
-    told += [f"- withdraws {route.prefix} ({route.reason})" for route in node.withdrawn]
-    told += [f"~ announces {route.prefix} with other attributes ({route.reason})" for route in node.altered]
+def _of_node(node: PlanDiff) -> list[str]:
+    told = [f"cannot be planned: {node.error}"] if node.error else []
+    told += [
+        f"{_WORDS[s.change].format(_peer(s))} ({', '.join(s.fields) or s.reason})" for s in node.sessions
+    ]
+    told += [f"{_WORDS[route.change].format(route.prefix)} ({route.reason})" for route in node.routes]
+    told += [
+        f"~ {f.direction} policy{f' of {f.session}' if f.session else ''}: {f.what}" for f in node.filters
+    ]
     return told
 
 
-def document(edits: Sequence[Edit], effect: Consequences) -> dict[str, object]:
+def _peer(session: SessionChange) -> str:
+    at = f"{session.peer_address}" + (f" port {session.peer_port}" if session.peer_port != 179 else "")
+    return f"{session.peer_node} at {at}" if session.peer_node else at
+
+
+def document(edits: Sequence[Edit], effect: Sequence[PlanDiff]) -> dict[str, object]:
     """The change as a document."""
     return {
         "resources": [
@@ -48,25 +71,26 @@ def document(edits: Sequence[Edit], effect: Consequences) -> dict[str, object]:
             }
             for edit in edits
         ],
-        "sessionsDropped": effect.drops,
+        "sessionsDropped": dropped(effect),
         "nodes": [
             {
                 "node": node.node,
-                "error": node.failed or None,
-                "sessionsAppear": [
-                    {"peer": p.peer_address, "asn": p.peer_asn, "reason": p.reason} for p in node.appear
+                "error": node.error,
+                "sessions": [
+                    {
+                        "change": session.change,
+                        "name": session.name,
+                        "peerAddress": session.peer_address,
+                        "peerPort": session.peer_port,
+                        "peerNode": session.peer_node,
+                        "fields": list(session.fields),
+                        "reason": session.reason,
+                    }
+                    for session in node.sessions
                 ],
-                "sessionsVanish": [
-                    {"peer": p.peer_address, "asn": p.peer_asn, "reason": p.reason} for p in node.vanish
-                ],
-                "sessionsChange": [
-                    {"peer": c.after.peer_address, "bounces": c.bounces, "fields": list(c.fields)}
-                    for c in node.change
-                ],
-                "announced": [route.prefix for route in node.announced],
-                "withdrawn": [route.prefix for route in node.withdrawn],
-                "altered": [route.prefix for route in node.altered],
+                "routes": [route._asdict() for route in node.routes],
+                "filters": [change._asdict() for change in node.filters],
             }
-            for node in effect.nodes
+            for node in effect
         ],
     }

@@ -8,13 +8,13 @@ from uuid import uuid4
 
 import typer
 
+from bgpd.plan.diff import PlanDiff, diff_cluster
 from bgpd.resources import Resource
 from ctl import options, state
-from ctl.consequences import Consequences, consequences
 from ctl.edits import Edit, Verb, changes_of, edits_for, writes_of
 from ctl.exits import ExitCode, Failure
 from ctl.output import Format, as_json, as_yaml
-from ctl.summary import document, lines
+from ctl.summary import document, dropped, lines
 
 
 def command(
@@ -42,19 +42,19 @@ async def _apply(
         present = {entry.key: entry for entry in found.entries}
         edits = edits_for(wanted, present, datetime.now(UTC), (uuid4() for _ in wanted))
         before = state.resource_set(found)
-        effect = consequences(before, before.with_changes(changes_of(edits)))
+        effect = diff_cluster(before, before.with_changes(changes_of(edits)))
         _tell(edits, effect, form)
         if dry_run or not writes_of(edits):
             return
-        if effect.drops and not yes and sys.stdin.isatty() and not _agreed(effect):
+        if dropped(effect) and not yes and sys.stdin.isatty() and not _agreed(effect):
             raise Failure(ExitCode.DIFFERS, "nothing was applied")
         await store.commit(writes_of(edits))
     if form in (Format.TABLE, Format.WIDE):
         print(f"applied: {_counted(edits)}, at {store.location}")
 
 
-def _agreed(effect: Consequences) -> bool:
-    return typer.confirm(f"{effect.drops} sessions would drop. Apply?", default=False, err=True)
+def _agreed(effect: Sequence[PlanDiff]) -> bool:
+    return typer.confirm(f"{dropped(effect)} sessions would drop. Apply?", default=False, err=True)
 
 
 def _counted(edits: Sequence[Edit]) -> str:
@@ -63,7 +63,7 @@ def _counted(edits: Sequence[Edit]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing"
 
 
-def _tell(edits: Sequence[Edit], effect: Consequences, form: Format) -> None:
+def _tell(edits: Sequence[Edit], effect: Sequence[PlanDiff], form: Format) -> None:
     match form:
         case Format.JSON:
             print(as_json(document(edits, effect)))

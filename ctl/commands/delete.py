@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from bgpd.datastore import Entry
+from bgpd.plan.diff import diff_cluster
 from bgpd.resources import Key
 from ctl import options, state
-from ctl.consequences import consequences
 from ctl.edits import Edit, changes_of, deletion, writes_of
 from ctl.exits import ExitCode, Failure, usage
 from ctl.kinds import kind_named
@@ -63,7 +63,7 @@ async def _delete(
             keys = [key for key in keys if key in present]
         edits: list[Edit] = [deletion(present[key]) for key in keys]
         before = state.resource_set(found)
-        print("\n".join(lines(edits, consequences(before, before.with_changes(changes_of(edits))))))
+        print("\n".join(lines(edits, diff_cluster(before, before.with_changes(changes_of(edits))))))
         if edits and not dry_run:
             await store.commit(writes_of(edits))
             print(f"deleted: {len(edits)}, at {store.location}")

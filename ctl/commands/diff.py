@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import typer
 
+from bgpd.plan.diff import diff_cluster
 from ctl import options, state
-from ctl.consequences import consequences
 from ctl.edits import changes_of, edits_for, writes_of
 from ctl.exits import ExitCode
 from ctl.output import Format, as_json, as_yaml
@@ -33,7 +33,7 @@ async def _diff(filename: options.Files, location: str | None, quiet: bool, form
     present = {entry.key: entry for entry in found.entries}
     edits = edits_for(wanted, present, datetime.now(UTC), (uuid4() for _ in wanted))
     before = state.resource_set(found)
-    effect = consequences(before, before.with_changes(changes_of(edits)))
+    effect = diff_cluster(before, before.with_changes(changes_of(edits)))
     if not quiet:
         match form:
             case Format.JSON:

@@ -85,8 +85,8 @@ def test_every_file_is_in_the_index() -> None:
 # The compose file: what the specification demands of the parts used here.
 
 _KEYS_OF_A_SERVICE = {
-    "build", "cap_add", "cap_drop", "command", "depends_on", "environment", "healthcheck", "hostname", "image",
-    "networks", "pull_policy", "restart", "sysctls", "tmpfs", "user", "volumes",
+    "build", "cap_add", "cap_drop", "command", "depends_on", "environment", "healthcheck", "hostname",
+    "image", "networks", "pull_policy", "restart", "sysctls", "tmpfs", "user", "volumes",
 }  # fmt: skip
 _CONDITIONS = {"service_started", "service_healthy", "service_completed_successfully"}
 _DURATION = re.compile(r"(\d+(h|m|s|ms|us))+")

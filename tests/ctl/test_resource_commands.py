@@ -67,7 +67,7 @@ def test_apply_creates_then_keeps_then_changes(store: Path, tmp_path: Path) -> N
     assert changed.code == 0, changed.err
     assert changed.json["resources"][0]["action"] == "change"
     assert changed.json["resources"][0]["fields"] == ["spec.asNumber: 65001 → 65002"]
-    assert [node["sessionsChange"][0]["bounces"] for node in changed.json["nodes"]] == [True, True]
+    assert [node["sessions"][0]["change"] for node in changed.json["nodes"]] == ["bounces", "bounces"]
     assert changed.json["sessionsDropped"] == 2
     assert cairn("get", "bgpp", "tor", "-o", "json", "--datastore", store).json["spec"]["asNumber"] == 65002
 
