@@ -20,14 +20,14 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from bgpd.plan.model import Peering
-from bgpd.plan.policy import Decision, RouteFacts, local_pref_of, priority_of
+from bgpd.plan.route_policy import changed, facts_of
 from bgpd.rib.loc_rib import Changes, LocRib
 from bgpd.rib.path import Cost, Path, Source, SourceKind
 from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.capabilities import Negotiated
-from bgpd.wire.iana import AttributeCode, MessageType, RefreshSubtype, SegmentType
+from bgpd.wire.iana import MessageType, RefreshSubtype
 from bgpd.wire.messages import Notification, Open, RouteRefresh, decode, negotiate
-from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family, prefix_of
+from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
 from bgpd.wire.update import Reach, UpdateDecoder
 
 FAMILIES = (IPV4_UNICAST, IPV6_UNICAST)
@@ -298,25 +298,11 @@ class Learned:
         self, peer: PeerIn, family: Family, nlri: bytes, attributes: AttributeSet
     ) -> tuple[AttributeSet, str | None]:
         normal = self.bounds.normal_priority[0 if family == IPV4_UNICAST else 1]
-        facts = RouteFacts(
-            prefix=prefix_of(nlri, family),
-            priority=priority_of(attributes.local_pref, normal),
-            remote=True,
-            communities={
-                *((value >> 16, value & 0xFFFF) for value in attributes.communities),
-                *attributes.large_communities,
-            },
-            as_path=tuple(
-                asn
-                for kind, numbers in attributes.as_path
-                if kind == SegmentType.AS_SEQUENCE
-                for asn in numbers
-            ),
-        )
+        facts = facts_of(nlri, family, attributes, normal)
         decision = peer.peering.import_policy.decide(facts)
         if not decision.accept:
             return attributes, decision.reason
-        return _changed(attributes, decision), None
+        return changed(attributes, decision), None
 
     def _ended(self, peer: PeerIn, family: Family) -> None:
         assert peer.negotiated is not None
@@ -374,24 +360,3 @@ class _Filter:
 
     def __call__(self, path: Path) -> Path | None:
         return None if path.attributes.next_hop[:16] in self._next_hops else path
-
-
-def _changed(attributes: AttributeSet, decision: Decision) -> AttributeSet:
-    """The attributes after the operations of the rule that accepted the route."""
-    changes: dict[int, bytes | None] = {}
-    if decision.priority_set:
-        changes[AttributeCode.LOCAL_PREF] = local_pref_of(decision.priority).to_bytes(4, "big")
-    standard = [community.numbers for community in decision.communities if not community.is_large]
-    large = [community.numbers for community in decision.communities if community.is_large]
-    if standard:
-        values = {*attributes.communities, *((high << 16) | low for high, low in standard)}
-        changes[AttributeCode.COMMUNITIES] = b"".join(value.to_bytes(4, "big") for value in sorted(values))
-    if large:
-        triples = sorted({*attributes.large_communities, *large})
-        changes[AttributeCode.LARGE_COMMUNITIES] = b"".join(
-            number.to_bytes(4, "big") for triple in triples for number in triple
-        )
-    if not changes:
-        return attributes
-    next_hop = b"" if attributes.present >> AttributeCode.NEXT_HOP & 1 else attributes.next_hop
-    return AttributeSet.of(attributes.rewritten(changes), next_hop)

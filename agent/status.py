@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from ipaddress import ip_address, ip_network
-from typing import Any
 
 from agent.exabgp.speaker import Speaker
 from agent.forwarding import AF
 from agent.learned import FAMILIES, PeerIn
 from agent.node import Agent
-from bgpd.rib.path import Path
+from bgpd.telemetry.documents import plain
+from bgpd.telemetry.route_status import route_status
 from bgpd.telemetry.status import (
     Direction,
     EventRing,
@@ -26,7 +25,6 @@ from bgpd.telemetry.status import (
     ServiceStatus,
     StoreHealth,
 )
-from bgpd.wire.iana import Origin, SegmentType
 from bgpd.wire.nlri import Family, prefix_of
 
 _ATTACH_TIME = 20.0  # seconds an ExaBGP may take to be attached before that is ill health
@@ -150,37 +148,10 @@ class AgentStatus:
                     if query.peer not in (None, path.source.name):
                         continue
                     best = place == 0 and path.ineligible is None
-                    yield self._route(text, family, path, best, reason.value)
-
-    def _route(self, prefix: str, family: Family, path: Path, best: bool, reason: str) -> RouteStatus:
-        attributes = path.attributes
-        next_hop = attributes.next_hop[:16]
-        return RouteStatus(
-            prefix=prefix,
-            family=str(family),
-            next_hop=socket.inet_ntop(AF[family] if len(next_hop) == 4 else socket.AF_INET6, next_hop),
-            peer=path.source.name,
-            best=best,
-            reason=reason,
-            ineligible=path.ineligible or "",
-            origin=Origin(attributes.origin).name.lower(),
-            as_path=" ".join(
-                " ".join(map(str, numbers))
-                if kind == SegmentType.AS_SEQUENCE
-                else "{" + ",".join(map(str, numbers)) + "}"
-                for kind, numbers in attributes.as_path
-            ),
-            local_pref=attributes.local_pref,
-            med=attributes.med,
-            communities=tuple(f"{value >> 16}:{value & 0xFFFF}" for value in attributes.communities),
-            large_communities=tuple(":".join(map(str, each)) for each in attributes.large_communities),
-            extended_communities=tuple(each.hex() for each in attributes.extended_communities),
-            originator_id=str(ip_address(attributes.originator_id)) if attributes.originator_id else "",
-            cluster_list=tuple(str(ip_address(each)) for each in attributes.cluster_list),
-        )
+                    yield route_status(text, family, path, best=best, reason=reason.value)
 
     def plan(self) -> Mapping[str, object]:
-        return {} if self._agent.plan is None else _plain(asdict(self._agent.plan))
+        return {} if self._agent.plan is None else plain(asdict(self._agent.plan))
 
     def samples(self) -> Sequence[Sample]:
         agent, fib = self._agent, self._agent.fib
@@ -212,16 +183,3 @@ class AgentStatus:
 
     async def drain(self) -> None:
         await self._agent.drain()
-
-
-def _plain(value: Any) -> Any:
-    """JSON-able: addresses and families as text."""
-    if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, Family):
-        return str(value)
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return _plain(value._asdict())
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(each) for each in value]
-    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
