@@ -137,13 +137,15 @@ def _diff(old: NodePlan | None, new: NodePlan | None, meshes: _MeshChanges) -> P
 def diff_cluster(old: ResourceSet, new: ResourceSet) -> list[PlanDiff]:
     """Compare all nodes' plans before and after; only nodes on which something changes, by name.
 
-    A node that cannot be planned afterwards has the reason in ``error``.
+    A node that cannot be planned afterwards, and could before, has the reason in ``error``.
     """
     found: list[PlanDiff] = []
     meshes = _MeshChanges()
     for node in sorted({*old.nodes, *new.nodes}):
-        before, _ = _planned(old, node)
+        before, former_error = _planned(old, node)
         after, error = _planned(new, node)
+        if error is not None and error == former_error:
+            continue
         if error is not None:
             found.append(
                 PlanDiff(

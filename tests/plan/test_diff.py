@@ -131,3 +131,15 @@ def test_a_cluster_compared_with_itself_however_built_differs_in_nothing(
 ) -> None:
     shuffled = data.draw(st.permutations(list(resources)))
     assert diff_cluster(resources, ResourceSet.of(shuffled)) == []
+
+
+def test_a_node_that_could_not_be_planned_before_either_is_not_news() -> None:
+    before = cluster(THREE, "kind: Node\nmetadata: {name: n9}\nspec: {}")
+    assert diff_cluster(before, edited(before, bgp("n4", 4)))
+    assert all(item.error is None for item in diff_cluster(before, edited(before, bgp("n4", 4))))
+    (lost,) = [
+        item
+        for item in diff_cluster(before, edited(before, "kind: Node\nmetadata: {name: n3}\nspec: {}"))
+        if item.error
+    ]
+    assert lost.node == "n3"
