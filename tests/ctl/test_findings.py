@@ -1,0 +1,53 @@
+"""What is wrong between resources: refused with place and remedy, and nothing is written."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.ctl.cairn import cairn
+from tests.ctl.test_resource_commands import CLUSTER, PEER, write
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    place = tmp_path / "store"
+    place.mkdir()
+    return place
+
+
+FILTERED = (PEER % 65001).replace("asNumber", "filters: [none], asNumber")
+
+
+def test_a_change_that_refers_to_nothing_is_refused_and_not_written(store: Path, tmp_path: Path) -> None:
+    cairn("apply", "-f", write(tmp_path / "c.yaml", CLUSTER), "--datastore", store)
+    for verb in ("apply", "diff"):
+        done = cairn(verb, "-f", "-", "--datastore", store, stdin=FILTERED)
+        assert done.code == 4, done
+        assert "there is no BGPFilter none" in done.err
+        assert "BGPPeer tor: spec.filters[0]" in done.err
+        assert "to do: create it first" in done.err
+    assert cairn("get", "bgpp", "-o", "json", "--datastore", store).json["items"] == []
+
+
+def test_what_was_wrong_before_does_not_stop_a_change(store: Path, tmp_path: Path) -> None:
+    (store / "peer.yaml").write_text(FILTERED)
+    done = cairn("apply", "-f", write(tmp_path / "c.yaml", CLUSTER), "--datastore", store)
+    assert done.code == 0, done.err
+
+
+def test_warnings_are_told_and_stop_nothing(store: Path, tmp_path: Path) -> None:
+    text = (PEER % 65001).replace("asNumber", "nodeSelector: has(rack), asNumber")
+    done = cairn("apply", "-f", "-", "--datastore", store, stdin=text)
+    assert done.code == 0, done.err
+    assert "cairn: warning: BGPPeer tor: spec.nodeSelector: no Node fits 'has(rack)'" in done.err
+
+
+def test_validate_looks_at_the_files_together(tmp_path: Path) -> None:
+    overlapping = CLUSTER.replace("name: lab}", "name: inner}").replace("10.77.0.0/16", "10.77.4.0/22")
+    pool = overlapping[overlapping.rindex("---") + 4 :]
+    one, two = write(tmp_path / "1.yaml", CLUSTER), write(tmp_path / "2.yaml", pool)
+    assert cairn("validate", "-f", one).code == 0
+    done = cairn("validate", "-f", one, "-f", two)
+    assert (done.code, "10.77.4.0/22 overlaps 10.77.0.0/16 of IPPool lab" in done.err) == (4, True)
+    alone = cairn("validate", "-f", write(tmp_path / "3.yaml", FILTERED), "-o", "json")
+    assert (alone.code, alone.json["warnings"]) == (0, [])
