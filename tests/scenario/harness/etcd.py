@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.scenario.harness.program import Program
@@ -60,12 +60,12 @@ class Etcd:
         for key, value in values.items():
             self._etcdctl("put", key, input=value)
 
-    def transaction(self, values: Mapping[str, str]) -> None:
-        """Write many keys at once, 100 to a transaction."""
-        items = list(values.items())
+    def transaction(self, values: Mapping[str, str], deletions: Sequence[str] = ()) -> None:
+        """Write and delete many keys at once, 100 to a transaction."""
+        items = [f"put {json.dumps(key)} {json.dumps(value)}\n" for key, value in values.items()]
+        items += [f"del {json.dumps(key)}\n" for key in deletions]
         for start in range(0, len(items), 100):
-            puts = "".join(f"put {json.dumps(k)} {json.dumps(v)}\n" for k, v in items[start : start + 100])
-            self._etcdctl("txn", input=f"\n{puts}\n\n")
+            self._etcdctl("txn", input=f"\n{''.join(items[start : start + 100])}\n\n")
 
     def delete(self, *keys: str) -> None:
         """Delete keys."""

@@ -41,5 +41,5 @@ class OpenBgpd:
         return {
             entry["prefix"]: frozenset({entry["exit_nexthop"]})
             for entry in self.show("rib", family).get("rib", [])
-            if entry["best"] and entry["neighbor"].get("description") != "LOCAL"
+            if entry.get("best") and entry["neighbor"].get("description") != "LOCAL"
         }
