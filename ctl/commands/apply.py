@@ -13,6 +13,7 @@ from bgpd.resources import Resource
 from ctl import options, state
 from ctl.edits import Edit, Verb, changes_of, edits_for, writes_of
 from ctl.exits import ExitCode, Failure
+from ctl.findings import brought_in, refuse, warn
 from ctl.output import Format, as_json, as_yaml
 from ctl.summary import document, dropped, lines
 
@@ -42,7 +43,11 @@ async def _apply(
         present = {entry.key: entry for entry in found.entries}
         edits = edits_for(wanted, present, datetime.now(UTC), (uuid4() for _ in wanted))
         before = state.resource_set(found)
-        effect = diff_cluster(before, before.with_changes(changes_of(edits)))
+        after = before.with_changes(changes_of(edits))
+        findings = brought_in(before, after)
+        warn(findings)
+        refuse(findings)
+        effect = diff_cluster(before, after)
         _tell(edits, effect, form)
         if dry_run or not writes_of(edits):
             return

@@ -10,6 +10,7 @@ from bgpd.plan.diff import diff_cluster
 from ctl import options, state
 from ctl.edits import changes_of, edits_for, writes_of
 from ctl.exits import ExitCode
+from ctl.findings import brought_in, refuse, warn
 from ctl.output import Format, as_json, as_yaml
 from ctl.summary import document, lines
 
@@ -33,7 +34,12 @@ async def _diff(filename: options.Files, location: str | None, quiet: bool, form
     present = {entry.key: entry for entry in found.entries}
     edits = edits_for(wanted, present, datetime.now(UTC), (uuid4() for _ in wanted))
     before = state.resource_set(found)
-    effect = diff_cluster(before, before.with_changes(changes_of(edits)))
+    after = before.with_changes(changes_of(edits))
+    findings = brought_in(before, after)
+    if not quiet:
+        warn(findings)
+    refuse(findings)
+    effect = diff_cluster(before, after)
     if not quiet:
         match form:
             case Format.JSON:
