@@ -97,6 +97,11 @@ class Reading:
     refreshing: bool = False
     moving: bool = False
 
+    @property
+    def busy(self) -> bool:
+        """Whether more than the log's next batch has to be thought of."""
+        return self.eor_at is not None or self.refresh_due or self.refreshing or self.moving
+
 
 @dataclass(slots=True)
 class Member:
@@ -574,9 +579,10 @@ class Reflector:
             member.control.clear()
         for family, reading in list(member.readings.items()):
             self._read(member, family, reading, limit, buffers)
-            if reading.cursor.behind and family in member.readings:
-                # Its turn was not enough: next time another family is first.
-                member.readings[family] = member.readings.pop(family)
+        if len(member.readings) > 1:
+            first = next(iter(member.readings))
+            if member.readings[first].cursor.behind:  # its turn was not enough; the next is another's
+                member.readings[first] = member.readings.pop(first)
         return buffers
 
     def _read(

@@ -41,6 +41,7 @@ class Link:
         "remote",
         "session",
         "sock",
+        "wrote",
     )
 
     def __init__(
@@ -71,6 +72,7 @@ class Link:
         self.member: Member | None = None
         self.remote = remote
         self.closed = False
+        self.wrote = False  # since the session was last told (RFC 9687)
 
     def start(self, readable: Callable[["Link"], None]) -> None:
         """Have `readable` called whenever something has arrived."""
@@ -98,6 +100,39 @@ class Link:
         """Whether a write may be tried now."""
         return not self._blocked and not self.closed
 
+    def push(self) -> None:
+        """Send what a flush has brought: nearly always one batch, the same bytes for every peer."""
+        if self._blocked or self.closed:
+            return
+        member, news = self.member, None
+        if member is None or self._pending:
+            self.write()
+            return
+        for reading in member.readings.values():
+            if reading.busy:
+                self.write()
+                return
+            if reading.cursor.behind:
+                if news is not None:
+                    self._pending = [news]
+                news = None if self._pending else reading.cursor.take_news()
+                if news is None:
+                    self.write()
+                    return
+        if news is None:
+            return
+        try:
+            sent = self.sock.send(news)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self._lost(self, error.strerror or str(error))
+            return
+        self.wrote = True
+        if sent < len(news):
+            self._pending, self._partial = [memoryview(news)[sent:]], sent > 0
+            self._block()
+
     def write(self) -> None:
         """Send until there is nothing left, TCP takes no more, or the turn is over."""
         if self._blocked or self.closed:
@@ -123,7 +158,7 @@ class Link:
                 self._lost(self, error.strerror or str(error))
                 return
             budget -= sent
-            self.session.sent(self._loop.time())
+            self.wrote = True
             self._advance(sent)
         if self._pending or self.session.closed or (self.member is not None and self.member.behind):
             self._resume(self)

@@ -531,7 +531,7 @@ class Server:
         self._flush_due = False
         self.reflector.flush()
         for link in tuple(self.established):
-            link.write()
+            link.push()
 
     def _resume(self, link: Link) -> None:
         """A link used up its turn: it goes on in the next one."""
@@ -556,6 +556,10 @@ class Server:
             entry.peer.handle_timer(now)
             self._follow(entry)
             self._settle(entry)
+        for link in self.established:
+            if link.wrote:
+                link.wrote = False
+                link.session.sent(now)
         deferring = self.reflector.deferred_until is not None
         if self.reflector.tick(now):
             self._schedule_flush()

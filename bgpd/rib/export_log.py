@@ -157,6 +157,20 @@ class Cursor:
         self._batch = batch
         return taken
 
+    def take_news(self) -> bytes | None:
+        """The one batch ahead, when it is to be sent as it is; None when more has to be considered.
+
+        The ordinary step of a peer that has everything else: `take` without the list.
+        """
+        batch = self._batch
+        following = batch.following
+        if following is None or following.following is not None or self._source in batch.own:
+            return None
+        if batch.addressed:
+            return None
+        self._batch = following
+        return batch.data
+
     def move_to(self, batch: Batch) -> None:
         """Stand before another batch (compaction only)."""
         self._batch = batch
