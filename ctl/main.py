@@ -7,6 +7,7 @@ not take.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -117,9 +118,11 @@ def wanted_command(arguments: Sequence[str], completing: bool) -> str | None:
 
 def main() -> None:
     """Run the command line and exit."""
-    app = application(wanted_command(sys.argv[1:], "_CAIRN_COMPLETE" in os.environ))
     try:
+        app = application(wanted_command(sys.argv[1:], "_CAIRN_COMPLETE" in os.environ))
         app(prog_name="cairn")
+    except KeyboardInterrupt:  # while the command was still being loaded
+        sys.exit(128 + signal.SIGINT)
     except Failure as failure:
         report(failure, sys.stderr)
         sys.exit(failure.code)

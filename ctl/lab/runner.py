@@ -12,11 +12,12 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from typing import ParamSpec
 
 from bgpd.datastore import Datastore, DatastoreError, open_datastore
 from ctl.lab import declared, netns
@@ -42,6 +43,7 @@ from ctl.lab.sessions import SessionWatch
 from ctl.lab.store import Declarations
 from ctl.services import Service, Unreachable
 
+P = ParamSpec("P")
 PATIENCE = 45.0  # seconds that a step may take to reach the last member
 START_PATIENCE = 60.0
 PING_EVERY = 0.1
@@ -133,7 +135,7 @@ class LabRun:
         what = f"{len(self.layout.of(Role.NODE))} nodes, {len(self.layout.of(Role.REFLECTOR))} reflector(s)"
         self._say("lab.begun", f"{what}, on {self.layout.mode}; declared state in {self.recipes.store}")
         for member in sorted(self.layout, key=lambda member: member.role is not Role.ROUTER):
-            await asyncio.to_thread(self.ground.make, member)
+            await _in_thread(self.ground.make, member)
         if self._etcd is None:
             self._resources.mkdir()
         else:
@@ -183,7 +185,7 @@ class LabRun:
         if self._store is not None:
             with contextlib.suppress(DatastoreError):
                 await self._store.close()
-        await asyncio.to_thread(self.ground.remove)
+        await _in_thread(self.ground.remove)
         await self._daemons.bury()
         shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -211,16 +213,16 @@ class LabRun:
     async def _prepare(self, change: Change) -> None:
         """Make what has to be there before the datastore says so: workloads where they will be."""
         if isinstance(change, AddWorkload | MoveWorkload):
-            await asyncio.to_thread(self.ground.unwire, change.name)
+            await _in_thread(self.ground.unwire, change.name)
             await self._wire(self.cluster.after(change).workloads[change.name])
 
     async def _wire(self, workload: Workload) -> None:
-        await asyncio.to_thread(self.ground.wire, workload)
+        await _in_thread(self.ground.wire, workload)
 
     async def _carry_out(self, change: Change) -> None:
         match change:
             case RemoveWorkload(name):
-                await asyncio.to_thread(self.ground.unwire, name)
+                await _in_thread(self.ground.unwire, name)
             case KillNode(node):
                 await self._power_off(self.layout.member(node))
             case ReviveNode(node):
@@ -238,7 +240,7 @@ class LabRun:
         self.sessions.forget(member)
 
     async def _power_on(self, member: Member) -> None:
-        await asyncio.to_thread(self.ground.power_on, member)
+        await _in_thread(self.ground.power_on, member)
         for workload in self.cluster.on(member.name):
             await self._wire(workload)
         await self._start_service(member)
@@ -367,6 +369,19 @@ class LabRun:
 
     def _say(self, kind: str, text: str, **data: Value) -> None:
         self.sink.event(event(kind, text, **data))
+
+
+async def _in_thread(work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Do slow work on the network beside the loop.
+
+    Interrupted, it is still done to its end: what is half made would escape the clean-up.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait((running,))
+        raise
 
 
 def _missing(waiting: dict[str, list[str]]) -> str:
