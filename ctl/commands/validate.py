@@ -9,7 +9,7 @@ from ctl.output import Column, Format, Listing, show
 
 
 def command(filename: options.Files = None, output: options.Output = Format.TABLE) -> None:
-    """Check files of resources: kinds, fields, values, and what they say of each other. Exit 4 if any is wrong.
+    """Check files of resources: kinds, fields, values, and together. Exit 4 if any is wrong.
 
     What the files refer to and do not hold may be in the datastore: `cairn diff -f` checks them against that.
     """
