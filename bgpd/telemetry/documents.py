@@ -4,12 +4,14 @@ Names as in `status`, times as RFC 3339 in UTC with milliseconds, an address fam
 Fields are only ever added within a version; a reader ignores what it does not know.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from bgpd.telemetry.distribution import Distribution
 from bgpd.telemetry.readiness import readiness
-from bgpd.telemetry.status import Event, PeerStatus, RoutePage, RouteStatus, StatusSource, StoreHealth
+from bgpd.telemetry.status import Event, PeerStatus, RoutePage, RouteStatus, Sample, StatusSource, StoreHealth
 from bgpd.wire.nlri import Family
 
 SCHEMA_VERSION = 1
@@ -110,4 +112,35 @@ def routes_document(page: RoutePage, offset: int, limit: int) -> Document:
         "offset": offset,
         "limit": limit,
         "routes": [route_document(route) for route in page.routes],
+    }
+
+
+def samples_document(samples: Sequence[Sample | Distribution], now: float) -> Document:
+    return {
+        "version": SCHEMA_VERSION,
+        "at": rfc3339(now),
+        "samples": [
+            {
+                "name": sample.name,
+                "help": sample.help,
+                "kind": sample.kind.value,
+                "labels": dict(sample.labels),
+                "value": sample.value,
+            }
+            for sample in samples
+            if isinstance(sample, Sample)
+        ],
+        "distributions": [
+            {
+                "name": each.name,
+                "help": each.help,
+                "count": each.count,
+                "sum": each.sum,
+                "p50": each.quantile(0.5),
+                "p90": each.quantile(0.9),
+                "p99": each.quantile(0.99),
+            }
+            for each in samples
+            if isinstance(each, Distribution)
+        ],
     }

@@ -2,10 +2,14 @@
 
     /healthz  /readyz                  200 or 503, the reason as text; open to everybody
     /metrics                           Prometheus
-    /api/v1/status | peers | plan      JSON, shapes in `documents`
+    /api/v1/status | plan | graph | samples                JSON, shapes in `documents`
+    /api/v1/peers?state=&kind=&search=&sort=&offset=&limit=
     /api/v1/routes?direction=&prefix=&longer=&family=&peer=&offset=&limit=
     /api/v1/events?after=&limit=       JSON; as text/event-stream a live feed, one event per message
+    /api/v1/openapi.json               all of this described, see `openapi`
     POST /api/v1/drain                 the only thing that changes anything
+    /                                  the web page, see `page`
+    /status /protocols /routes         what Alice-LG asks, see `birdwatcher`
 
 On loopback addresses it is open by default. Anywhere else it demands a token and TLS, or refuses to start: a
 status page tells an attacker the network's plan. Without a token only local names are served and foreign
@@ -17,29 +21,35 @@ import hmac
 import json
 import ssl
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from ipaddress import ip_address
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from bgpd.telemetry import page
+from bgpd.telemetry.birdwatcher import Birdwatcher
 from bgpd.telemetry.documents import (
     SCHEMA_VERSION,
     Document,
     event_document,
-    peer_document,
     routes_document,
+    samples_document,
     status_document,
 )
-from bgpd.telemetry.metrics import CONTENT_TYPE, Metrics
+from bgpd.telemetry.metrics import CONTENT_TYPE, STATE_NUMBERS, Metrics
+from bgpd.telemetry.openapi import description
+from bgpd.telemetry.peer_query import DOWN, SORTS, PeerQuery, graph_document, peers_document, totals
 from bgpd.telemetry.readiness import readiness
-from bgpd.telemetry.status import Direction, Event, RouteQuery, StatusSource
+from bgpd.telemetry.status import Direction, Event, PeerStatus, RoutePage, RouteQuery, StatusSource
 
 MAX_LIMIT = 1000
 _HEARTBEAT = 15.0
+_QUICK = 0.005
 _OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+_FAMILIES = ("ipv4-unicast", "ipv6-unicast")
 
 _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -87,6 +97,8 @@ class StatusServer:
         self._unsubscribe: Callable[[], None] = lambda: None
         self._runner: web.AppRunner | None = None
         self._port = 0
+        self._kept_peers: Sequence[PeerStatus] = ()
+        self._peers_kept_until = 0.0
 
     @property
     def url(self) -> str:
@@ -107,7 +119,12 @@ class StatusServer:
                 web.get("/api/v1/routes", self._routes),
                 web.get("/api/v1/plan", self._plan),
                 web.get("/api/v1/events", self._events),
+                web.get("/api/v1/graph", self._graph),
+                web.get("/api/v1/samples", self._samples),
+                web.get("/api/v1/openapi.json", self._openapi),
                 web.post("/api/v1/drain", self._drain),
+                *page.routes(),
+                *Birdwatcher(self._source, self._clock).routes(),
             ]
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -150,11 +167,11 @@ class StatusServer:
     async def _guard(self, request: web.Request, handler: _Answer) -> web.StreamResponse:
         if request.path not in _OPEN_PATHS:
             token = self._options.token
-            if token is not None:
+            if token is not None and request.path not in page.FILES:
                 given = request.headers.get("Authorization", "")
                 if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
                     return _failure(401, "send the token: Authorization: Bearer ...")
-            elif not _is_local(urlsplit(f"//{request.host}").hostname or ""):
+            elif token is None and not _is_local(urlsplit(f"//{request.host}").hostname or ""):
                 return _failure(403, f"{request.host} is no local name")
             origin = request.headers.get("Origin")
             if origin is not None and urlsplit(origin).netloc != request.host:
@@ -184,16 +201,49 @@ class StatusServer:
     async def _status(self, _: web.Request) -> web.Response:
         return _json(status_document(self._source, self._clock()))
 
-    async def _peers(self, _: web.Request) -> web.Response:
-        peers = [peer_document(peer) for peer in self._source.peers()]
-        return _json({"version": SCHEMA_VERSION, "peers": peers})
+    async def _peers(self, request: web.Request) -> web.Response:
+        return _json(peers_document(self._peer_list(), _peer_query(request)))
+
+    async def _graph(self, _: web.Request) -> web.Response:
+        service = self._source.service()
+        return _json(graph_document(service.service, service.node, self._peer_list()))
+
+    async def _samples(self, _: web.Request) -> web.Response:
+        samples = [*totals(self._peer_list()), *self._source.samples()]
+        return _json(samples_document(samples, self._clock()))
+
+    def _peer_list(self) -> Sequence[PeerStatus]:
+        """The peers now, or, where collecting them takes long, as of a moment ago.
+
+        With 5,000 of them and several viewers the loop's time belongs to the sessions: a list is kept for
+        twenty times as long as it took to make.
+        """
+        now = time.monotonic()
+        if now >= self._peers_kept_until:
+            self._kept_peers = self._source.peers()
+            took = time.monotonic() - now
+            self._peers_kept_until = now + 20 * took if took > _QUICK else 0.0
+        return self._kept_peers
+
+    async def _openapi(self, _: web.Request) -> web.Response:
+        return _json(description(self._source.service().version, MAX_LIMIT))
 
     async def _plan(self, _: web.Request) -> web.Response:
         return _json({"version": SCHEMA_VERSION, "plan": dict(self._source.plan())})
 
     async def _routes(self, request: web.Request) -> web.Response:
         query = _route_query(request)
-        return _json(routes_document(self._source.routes(query), query.offset, query.limit))
+        found = self._longest(query) if _is_address(query.prefix) else self._source.routes(query)
+        return _json(routes_document(found, query.offset, query.limit))
+
+    def _longest(self, query: RouteQuery) -> RoutePage:
+        """What the most specific prefix has that holds the address asked for."""
+        network = ip_network(query.prefix or "")
+        for length in range(network.max_prefixlen, -1, -1):
+            found = self._source.routes(replace(query, prefix=str(network.supernet(new_prefix=length))))
+            if found.total:
+                return found
+        return RoutePage(0, ())
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         ring = self._source.events
@@ -232,18 +282,48 @@ class StatusServer:
 
 
 def _route_query(request: web.Request) -> RouteQuery:
-    text = request.query.get("direction", Direction.BEST.value)
-    if text not in set(Direction):
-        raise web.HTTPBadRequest(text=f"direction is one of {', '.join(Direction)}, not {text!r}")
+    prefix = request.query.get("prefix") or None
+    if prefix is not None:
+        try:
+            ip_network(prefix, strict=False)
+        except ValueError:
+            raise web.HTTPBadRequest(
+                text=f"prefix is such as 10.0.0.0/8 or 10.1.2.3, not {prefix!r}"
+            ) from None
     return RouteQuery(
-        direction=Direction(text),
-        prefix=request.query.get("prefix") or None,
+        direction=Direction(_one_of(request, "direction", tuple(Direction)) or Direction.BEST),
+        prefix=prefix,
         longer=request.query.get("longer", "").lower() in ("1", "true", "yes"),
-        family=request.query.get("family") or None,
+        family=_one_of(request, "family", _FAMILIES),
         peer=request.query.get("peer") or None,
         offset=_number(request.query.get("offset", "0"), "offset", None),
         limit=_number(request.query.get("limit", "100"), "limit", MAX_LIMIT),
     )
+
+
+def _peer_query(request: web.Request) -> PeerQuery:
+    sort = _one_of(request, "sort", (*SORTS, *(f"-{name}" for name in SORTS)))
+    limit = request.query.get("limit")
+    return PeerQuery(
+        state=_one_of(request, "state", (*STATE_NUMBERS, DOWN)),
+        kind=request.query.get("kind") or None,
+        search=request.query.get("search") or None,
+        sort=sort.removeprefix("-") if sort else None,
+        descending=sort is not None and sort.startswith("-"),
+        offset=_number(request.query.get("offset", "0"), "offset", None),
+        limit=None if limit is None else _number(limit, "limit", MAX_LIMIT),
+    )
+
+
+def _one_of(request: web.Request, name: str, choices: tuple[str, ...]) -> str | None:
+    text = request.query.get(name) or None
+    if text is not None and text not in choices:
+        raise web.HTTPBadRequest(text=f"{name} is one of {', '.join(choices)}, not {text!r}")
+    return text
+
+
+def _is_address(text: str | None) -> bool:
+    return text is not None and "/" not in text
 
 
 def _number(text: str, name: str, most: int | None) -> int:

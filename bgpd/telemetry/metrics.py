@@ -12,10 +12,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from bgpd.telemetry.distribution import Distribution
 from bgpd.telemetry.status import PeerStatus, SampleKind, StatusSource
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -165,6 +171,11 @@ class StatusCollector(Collector):
     def _samples(self) -> Iterator[Metric]:
         families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
         for sample in self._source.samples():
+            if isinstance(sample, Distribution):
+                yield HistogramMetricFamily(
+                    f"cairn_{sample.name}", sample.help, buckets=sample.cumulative(), sum_value=sample.sum
+                )
+                continue
             labels = [name for name, _ in sample.labels]
             family = families.get(sample.name)
             if family is None:

@@ -17,6 +17,8 @@ from enum import StrEnum
 from itertools import islice
 from typing import Protocol
 
+from bgpd.telemetry.distribution import Distribution
+
 ESTABLISHED = "ESTABLISHED"
 
 
@@ -252,7 +254,7 @@ class StatusSource(Protocol):
     def plan(self) -> Mapping[str, object]:
         """The plan in force as JSON-able values; empty when there is none."""
 
-    def samples(self) -> Sequence[Sample]: ...
+    def samples(self) -> Sequence[Sample | Distribution]: ...
 
     def datastore(self) -> StoreHealth | None: ...
 

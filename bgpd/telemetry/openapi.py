@@ -1,0 +1,141 @@
+"""The HTTP interface described in OpenAPI 3.1, generated from the models in `schema`.
+
+Served at /api/v1/openapi.json. The description is the contract: the tests ask every operation it lists with
+generated parameters, and hold status, type and body against it.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from bgpd.telemetry import schema
+from bgpd.telemetry.peer_query import SORTS
+
+Json = dict[str, Any]
+
+MODELS: dict[str, type[BaseModel]] = {
+    "Status": schema.Status,
+    "Peers": schema.Peers,
+    "Routes": schema.Routes,
+    "Plan": schema.Plan,
+    "Events": schema.Events,
+    "Graph": schema.Graph,
+    "Samples": schema.Samples,
+    "Failure": schema.Failure,
+}
+_TAG = "#/components/schemas/"
+_OFFSET: Json = {"type": "integer", "minimum": 0, "default": 0}
+
+
+def _query(name: str, shape: Json, description: str) -> Json:
+    return {"name": name, "in": "query", "required": False, "schema": shape, "description": description}
+
+
+def _page(most: int) -> list[Json]:
+    limit: Json = {"type": "integer", "minimum": 0, "maximum": most}
+    return [
+        _query("offset", _OFFSET, "How many to skip."),
+        _query("limit", limit, f"How many at most; more than {most} counts as {most}."),
+    ]
+
+
+def _content(media: str, shape: Json) -> Json:
+    return {media: {"schema": shape}}
+
+
+def _model(name: str, description: str) -> Json:
+    return {"description": description, "content": _content("application/json", {"$ref": _TAG + name})}
+
+
+def _text(description: str) -> Json:
+    return {"description": description, "content": _content("text/plain", {"type": "string"})}
+
+
+def _get(id: str, summary: str, answer: Json, parameters: list[Json] | None = None) -> Json:
+    responses = {"200": answer, **_REFUSALS}
+    if parameters:
+        responses["400"] = _model("Failure", "A parameter has no such value; the text names it.")
+    return {
+        "get": {"operationId": id, "summary": summary, "parameters": parameters or [], "responses": responses}
+    }
+
+
+_REFUSALS: Json = {
+    "401": _model("Failure", "The token is missing or wrong."),
+    "403": _model("Failure", "The name asked for is not local, or another site's page asks."),
+}
+
+
+def description(software: str, most: int) -> Json:
+    """The document; `software` is the version running, `most` the largest page."""
+    _, definitions = models_json_schema(
+        [(model, "serialization") for model in MODELS.values()], ref_template=_TAG + "{model}"
+    )
+    states = ["IDLE", "CONNECT", "ACTIVE", "OPENSENT", "OPENCONFIRM", "ESTABLISHED", "down"]
+    peers = [
+        *_page(most),
+        _query("state", {"enum": states}, "Sessions in this state; 'down' is all but ESTABLISHED."),
+        _query("kind", {"type": "string"}, "Sessions of this kind."),
+        _query("search", {"type": "string"}, "Part of a name, address, AS, node, description or reason."),
+        _query("sort", {"enum": [*SORTS, *(f"-{name}" for name in SORTS)]}, "Order; '-' for descending."),
+    ]
+    routes = [
+        *_page(most),
+        _query("direction", {"enum": ["in", "best", "out"]}, "As received, the Loc-RIB, as advertised."),
+        _query("prefix", {"type": "string"}, "A prefix, or an address and the longest prefix that holds it."),
+        _query("longer", {"enum": ["true", "false"]}, "Also what is more specific."),
+        _query("family", {"enum": ["ipv4-unicast", "ipv6-unicast"]}, "Of one family."),
+        _query("peer", {"type": "string"}, "Of one peer, by its name."),
+    ]
+    events = [
+        _query("after", _OFFSET, "Events with a greater id."),
+        _query("limit", {"type": "integer", "minimum": 0, "maximum": most}, "How many at most."),
+    ]
+    feed = _get(
+        "events", "The last events; as text/event-stream a live feed.", _model("Events", "Events."), events
+    )
+    feed["get"]["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Cairn's status interface",
+            "version": software,
+            "description": "Read-only but for drain. Fields are only added within version 1.",
+        },
+        "components": {
+            "schemas": definitions["$defs"],
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{}, {"token": []}],
+        "paths": {
+            "/healthz": _probe("healthz", "Do all parts of the service answer?"),
+            "/readyz": _probe("readyz", "May traffic rely on it? Names the peer that is missing."),
+            "/metrics": _get("metrics", "Prometheus exposition.", _text("The metrics.")),
+            "/api/v1/status": _get("status", "Who, how, since when.", _model("Status", "The status.")),
+            "/api/v1/peers": _get("peers", "Sessions.", _model("Peers", "Sessions."), peers),
+            "/api/v1/graph": _get("graph", "The picture of the sessions.", _model("Graph", "The picture.")),
+            "/api/v1/routes": _get("routes", "Routes, with reasons.", _model("Routes", "Routes."), routes),
+            "/api/v1/plan": _get("plan", "The plan in force.", _model("Plan", "The plan.")),
+            "/api/v1/samples": _get("samples", "The service's own numbers.", _model("Samples", "Numbers.")),
+            "/api/v1/events": feed,
+            "/api/v1/drain": {
+                "post": {
+                    "operationId": "drain",
+                    "summary": "Withdraw what is originated, or end sessions gracefully, and stay up.",
+                    "responses": {"200": _model("Status", "The status, now draining."), **_REFUSALS},
+                }
+            },
+        },
+    }
+
+
+def _probe(id: str, summary: str) -> Json:
+    return {
+        "get": {
+            "operationId": id,
+            "summary": summary,
+            "security": [{}],
+            "responses": {"200": _text("Yes."), "503": _text("No, and why.")},
+        }
+    }
