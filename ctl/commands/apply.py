@@ -10,12 +10,14 @@ import typer
 
 from bgpd.plan.diff import PlanDiff, diff_cluster
 from bgpd.resources import Resource
+from bgpd.resources.scalars import read_duration
 from ctl import options, state
 from ctl.edits import Edit, Verb, changes_of, edits_for, writes_of
-from ctl.exits import ExitCode, Failure
+from ctl.exits import ExitCode, Failure, usage
 from ctl.findings import brought_in, refuse, warn
 from ctl.output import Format, as_json, as_yaml
 from ctl.summary import document, dropped, lines
+from ctl.trial import on_trial
 
 
 def command(
@@ -24,6 +26,12 @@ def command(
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Do not ask, even if sessions would drop.")
     ] = False,
+    confirm_within: Annotated[
+        str | None,
+        typer.Option(
+            "--confirm-within", metavar="TIME", help="Take it back unless `yes` is written in time (60s, 2m)."
+        ),
+    ] = None,
     output: options.Output = Format.TABLE,
     datastore: options.Datastore = None,
 ) -> None:
@@ -32,11 +40,28 @@ def command(
     First shows which resources change and what that does to the sessions and routes of every node. On a
     terminal it asks before sessions drop.
     """
-    state.run(_apply(state.from_files(filename), datastore, dry_run, yes, output))
+    if confirm_within is not None and filename is not None and "-" in map(str, filename):
+        raise usage(
+            "the answer and the resources cannot both come from standard input", "put them into a file"
+        )
+    trial = None if confirm_within is None else _seconds(confirm_within)
+    state.run(_apply(state.from_files(filename), datastore, dry_run, yes, trial, output))
+
+
+def _seconds(text: str) -> float:
+    try:
+        return read_duration(text)
+    except ValueError as error:
+        raise usage(f"--confirm-within: {error}", "write a time such as 60s or 2m") from error
 
 
 async def _apply(
-    wanted: Sequence[Resource], location: str | None, dry_run: bool, yes: bool, form: Format
+    wanted: Sequence[Resource],
+    location: str | None,
+    dry_run: bool,
+    yes: bool,
+    trial: float | None,
+    form: Format,
 ) -> None:
     async with state.opened(location) as store:
         found = await state.snapshot(store)
@@ -54,6 +79,8 @@ async def _apply(
         if dropped(effect) and not yes and sys.stdin.isatty() and not _agreed(effect):
             raise Failure(ExitCode.DIFFERS, "nothing was applied")
         await store.commit(writes_of(edits))
+        if trial is not None and not await on_trial(store, edits, present, trial):
+            raise Failure(ExitCode.DIFFERS, "not confirmed; everything was taken back")
     if form in (Format.TABLE, Format.WIDE):
         print(f"applied: {_counted(edits)}, at {store.location}")
 

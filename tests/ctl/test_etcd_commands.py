@@ -53,6 +53,27 @@ def test_apply_get_delete_at_calicos_keys(etcd: Etcd) -> None:
     assert cairn("get", "pools", "-o", "json", "--datastore", location).json["items"] == []
 
 
+AFFINITY = """\
+apiVersion: projectcalico.org/v3
+kind: BlockAffinity
+metadata: {name: node-1-10-77-1-0-26}
+spec: {node: node-1, cidr: 10.77.1.0/26, state: %s}
+"""
+
+
+def test_a_change_on_trial_is_taken_back_as_it_was(etcd: Etcd, tmp_path: Path) -> None:
+    location = f"etcd://127.0.0.1:{etcd.port}"
+    first = cairn("apply", "-f", "-", "--datastore", location, stdin=AFFINITY % "confirmed")
+    assert first.code == 0, first.err
+    file = tmp_path / "change.yaml"
+    file.write_text(f"{AFFINITY % 'pending'}---\n{POOL}")
+    refused = cairn("apply", "-f", file, "--datastore", location, "--confirm-within", "60s", stdin="no\n")
+    assert (refused.code, "everything was taken back" in refused.err) == (1, True), refused
+    got = cairn("get", "affinities", "-o", "json", "--datastore", location)
+    assert [item["spec"]["state"] for item in got.json["items"]] == ["confirmed"]
+    assert cairn("get", "pools", "-o", "json", "--datastore", location).json["items"] == []
+
+
 def test_an_etcd_that_goes_away_is_exit_3(etcd: Etcd) -> None:
     etcd.kill()
     gone = cairn("get", "pools", "--datastore", f"etcd://127.0.0.1:{etcd.port}")
