@@ -10,8 +10,9 @@ from agent.exabgp.speaker import Speaker
 from agent.forwarding import AF
 from agent.learned import FAMILIES, PeerIn
 from agent.node import Agent
+from bgpd.rib.loc_rib import PATH_ID_OCTETS, LocRib
 from bgpd.telemetry.documents import plain
-from bgpd.telemetry.route_status import route_status
+from bgpd.telemetry.route_status import route_status, within
 from bgpd.telemetry.status import (
     Direction,
     EventRing,
@@ -25,7 +26,7 @@ from bgpd.telemetry.status import (
     ServiceStatus,
     StoreHealth,
 )
-from bgpd.wire.nlri import Family, prefix_of
+from bgpd.wire.nlri import Family, nlri_of, prefix_of
 
 _ATTACH_TIME = 20.0  # seconds an ExaBGP may take to be attached before that is ill health
 
@@ -110,10 +111,9 @@ class AgentStatus:
         )
 
     def routes(self, query: RouteQuery) -> RoutePage:
-        if query.direction is Direction.OUT:
-            found = list(self._advertised(query))
-        else:
-            found = list(self._known(query))
+        if query.direction is not Direction.OUT:
+            return self._known(query)
+        found = list(self._advertised(query))
         return RoutePage(len(found), tuple(found[query.offset : query.offset + query.limit]))
 
     def _matches(self, query: RouteQuery, text: str) -> bool:
@@ -135,20 +135,41 @@ class AgentStatus:
                     next_hop = attributes.split()[1]
                     yield RouteStatus(prefix, family, next_hop, peer.peering.name, reason=attributes)
 
-    def _known(self, query: RouteQuery) -> Iterator[RouteStatus]:
+    def _known(self, query: RouteQuery) -> RoutePage:
+        """Only the prefixes of the page asked for are explained; `total` counts prefixes."""
+        total, chosen = 0, []
         for family in FAMILIES:
             if query.family not in (None, str(family)):
                 continue
             rib = self._agent.learned.ribs[family]
-            for nlri in sorted(rib.prefixes()):
+            nlris = self._prefixes(query, family, rib)
+            start, stop = max(0, query.offset - total), max(0, query.offset + query.limit - total)
+            for nlri in nlris[start:stop]:
                 text = str(prefix_of(nlri, family))
-                if not self._matches(query, text):
-                    continue
                 for place, (path, reason) in enumerate(rib.explain(nlri)):
-                    if query.peer not in (None, path.source.name):
-                        continue
-                    best = place == 0 and path.ineligible is None
-                    yield route_status(text, family, path, best=best, reason=reason.value)
+                    if query.peer in (None, path.source.name, path.source.address):
+                        best = place == 0 and path.ineligible is None
+                        chosen.append(route_status(text, family, path, best=best, reason=reason.value))
+            total += len(nlris)
+        return RoutePage(total, tuple(chosen))
+
+    def _prefixes(self, query: RouteQuery, family: Family, rib: LocRib) -> list[bytes]:
+        known: set[bytes] | None = None
+        if query.peer is not None:
+            known = set()
+            for peer in self._agent.learned.peers.values():
+                if query.peer in (peer.source.name, peer.source.address):
+                    added = peer.negotiated is not None and family in peer.negotiated.add_path_receive
+                    known.update(item[PATH_ID_OCTETS if added else 0 :] for item in rib.received(peer.source))
+        if query.prefix is None:
+            return sorted(rib.prefixes() if known is None else known)
+        wanted = ip_network(query.prefix, strict=False)
+        if (wanted.version == 4) != (family.afi == 1):
+            return []
+        if query.longer:
+            return within(rib.prefixes() if known is None else known, wanted)
+        nlri = nlri_of(wanted)
+        return [nlri] if rib.candidates(nlri) and (known is None or nlri in known) else []
 
     def plan(self) -> Mapping[str, object]:
         return {} if self._agent.plan is None else plain(asdict(self._agent.plan))

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 
-from bgpd.rib.loc_rib import LocRib
+from bgpd.rib.loc_rib import PATH_ID_OCTETS, LocRib
 from bgpd.session.counters import MessageCounters
-from bgpd.telemetry.route_status import route_status
+from bgpd.telemetry.route_status import route_status, within
 from bgpd.telemetry.status import (
     Direction,
     EventRing,
@@ -123,50 +123,57 @@ class ReflectorStatus:
     # Routes
 
     def routes(self, query: RouteQuery) -> RoutePage:
+        """Only the prefixes of the page asked for are explained: a table of 100,000 is not walked for 50.
+
+        `total` then counts prefixes. Routes as advertised have to be asked prefix by prefix.
+        """
         total, window = 0, range(query.offset, query.offset + query.limit)
         chosen: list[RouteStatus] = []
         for family, rib in self._server.reflector.ribs.items():
             if query.family not in (None, str(family)):
                 continue
-            if query.prefix is None and query.peer is None and query.direction is Direction.BEST:
-                # The whole table: only the page asked for is looked at.
-                every = list(rib.prefixes())
-                start = max(0, window.start - total)
-                wanted = sorted(every)[start : start + max(0, query.limit - len(chosen))]
-                chosen += [route for nlri in wanted for route in self._candidates(nlri, family, rib, query)]
-                total += len(every)
+            nlris = self._prefixes(query, family, rib)
+            if query.direction is Direction.OUT:
+                for nlri in nlris:
+                    for route in self._advertised(nlri, family, query):
+                        if total in window:
+                            chosen.append(route)
+                        total += 1
                 continue
-            for nlri in self._prefixes(query, family, rib):
-                for route in self._of(nlri, family, rib, query):
-                    if total in window:
-                        chosen.append(route)
-                    total += 1
+            start, stop = max(0, window.start - total), max(0, window.stop - total)
+            for nlri in nlris[start:stop]:
+                chosen += self._candidates(nlri, family, rib, query)
+            total += len(nlris)
         return RoutePage(total, tuple(chosen))
 
-    @staticmethod
-    def _prefixes(query: RouteQuery, family: Family, rib: LocRib) -> Iterator[bytes]:
+    def _prefixes(self, query: RouteQuery, family: Family, rib: LocRib) -> list[bytes]:
+        """What matches, in order, as raw NLRI: nothing is turned into text to be compared."""
+        said = None
+        if query.peer is not None and query.direction is not Direction.OUT:
+            said = self._said_by(query.peer, family, rib)
         if query.prefix is None:
-            yield from rib.prefixes()
-            return
+            return sorted(rib.prefixes() if said is None else said)
         wanted = ip_network(query.prefix, strict=False)
         if (wanted.version == 4) != (family.afi == 1):
-            return
+            return []
+        exact = nlri_of(wanted)
         if not query.longer:
-            nlri = nlri_of(wanted)
-            if rib.candidates(nlri):
-                yield nlri
-            return
-        for nlri in rib.prefixes():
-            prefix = prefix_of(nlri, family)
-            deep = prefix.prefixlen >= wanted.prefixlen
-            if deep and prefix.supernet(new_prefix=wanted.prefixlen) == wanted:
-                yield nlri
+            there = bool(rib.candidates(exact)) and (said is None or exact in said)
+            return [exact] if there else []
+        return within(rib.prefixes() if said is None else said, wanted)
 
-    def _of(self, nlri: bytes, family: Family, rib: LocRib, query: RouteQuery) -> Iterator[RouteStatus]:
-        if query.direction is not Direction.OUT:
-            yield from self._candidates(nlri, family, rib, query)
-            return
-        text = str(prefix_of(nlri, family))
+    def _said_by(self, peer: str, family: Family, rib: LocRib) -> set[bytes]:
+        """The prefixes of one peer, by its name or address."""
+        found: set[bytes] = set()
+        for member in self._server.reflector.members.values():
+            source = member.source
+            if peer not in (source.name, source.address):
+                continue
+            items = rib.received(source)
+            found.update((item[PATH_ID_OCTETS:] for item in items) if family in member.adds_paths else items)
+        return found
+
+    def _advertised(self, nlri: bytes, family: Family, query: RouteQuery) -> Iterator[RouteStatus]:
         for entry, link in self._server.live():
             member = link.member
             name = entry.spec.name if entry.spec.single else entry.address
@@ -174,6 +181,7 @@ class ReflectorStatus:
                 continue
             path = self._server.reflector.told(member, family, nlri)
             if path is not None:
+                text = str(prefix_of(nlri, family))
                 yield route_status(text, family, path, best=True, reason=f"told to {name}")
 
     def _candidates(

@@ -1,0 +1,92 @@
+"""Which routes the status interface gives: searched, paged, with every candidate and its reason."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from bgpd.telemetry.status import Direction, EventRing, RouteQuery
+from reflector.status import ReflectorStatus
+from tests.reflector.simulated import SimulatedPeer, path_of, reflector
+
+
+class Cluster:
+    """Three clients; the third sends several paths per prefix."""
+
+    def __init__(self) -> None:
+        core = reflector()
+        self.a, self.b = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up()
+        self.c = SimulatedPeer(core, 3, sends_paths=True).up()
+        self.a.announce(*(f"10.1.{number}.0/24" for number in range(10)), "2001:db8:1::/48")
+        self.b.announce("10.1.3.0/24", as_path=path_of(65001))
+        self.b.announce("10.0.0.0/8", "10.1.3.128/25")
+        self.c.announce("10.9.0.0/16", path_id=1)
+        self.c.announce("10.9.0.0/16", path_id=2, as_path=path_of(65001))
+        core.flush()
+        peers = (self.a, self.b, self.c)
+        live = [
+            (
+                SimpleNamespace(address=peer.name, spec=SimpleNamespace(name=peer.name, single=True)),
+                SimpleNamespace(member=peer.member),
+            )
+            for peer in peers
+        ]
+        server: Any = SimpleNamespace(reflector=core, live=lambda: live, events=EventRing())
+        self.status = ReflectorStatus(
+            server, "rr", "1", started_at=0.0, store=lambda: None, plan=dict, problems=tuple
+        )
+
+    def ask(self, **query: Any) -> tuple[int, list[str]]:
+        page = self.status.routes(RouteQuery(**query))
+        return page.total, [route.prefix for route in page.routes]
+
+
+def test_pages_meet_without_gap_or_overlap() -> None:
+    cluster = Cluster()
+    total, everything = cluster.ask(limit=1000)
+    assert total == 14  # prefixes
+    assert len(everything) == 16  # paths
+    paged: list[str] = []
+    for offset in range(0, total, 3):
+        size, part = cluster.ask(offset=offset, limit=3)
+        assert size == total
+        paged += part
+    assert paged == everything
+    assert cluster.ask(offset=14)[1] == []
+
+
+def test_exact_and_more_specific() -> None:
+    cluster = Cluster()
+    assert cluster.ask(prefix="10.1.3.0/24") == (1, ["10.1.3.0/24", "10.1.3.0/24"])
+    assert cluster.ask(prefix="10.1.3.0/25") == (0, [])
+    total, found = cluster.ask(prefix="10.1.3.0/24", longer=True)
+    assert (total, set(found)) == (2, {"10.1.3.0/24", "10.1.3.128/25"})
+    assert cluster.ask(prefix="10.1.0.0/21", longer=True)[0] == 9  # 10.1.0 to 10.1.7, and the half of one
+    assert cluster.ask(prefix="10.1.3.128/26", longer=True)[0] == 0
+    assert cluster.ask(prefix="0.0.0.0/0", longer=True)[0] == 13
+    assert cluster.ask(prefix="2001:db8::/32", longer=True) == (1, ["2001:db8:1::/48"])
+    assert cluster.ask(family="ipv6-unicast")[0] == 1
+
+
+def test_what_one_peer_said() -> None:
+    cluster = Cluster()
+    said: dict[str, Any] = {"direction": Direction.IN, "peer": "192.0.2.2"}
+    assert cluster.ask(**said) == (3, ["10.0.0.0/8", "10.1.3.0/24", "10.1.3.128/25"])
+    assert cluster.ask(**said, prefix="10.1.3.0/24") == (1, ["10.1.3.0/24"])
+    assert cluster.ask(**said, prefix="10.1.4.0/24") == (0, [])
+    assert cluster.ask(**said, prefix="10.1.0.0/16", longer=True)[0] == 2
+    assert cluster.ask(direction=Direction.IN, peer="192.0.2.3") == (1, ["10.9.0.0/16", "10.9.0.0/16"])
+    assert cluster.ask(direction=Direction.IN, peer="nobody") == (0, [])
+
+
+def test_what_one_peer_is_told() -> None:
+    cluster = Cluster()
+    told: dict[str, Any] = {"direction": Direction.OUT, "peer": "192.0.2.1"}
+    total, found = cluster.ask(**told)
+    assert (total, set(found)) == (3, {"10.0.0.0/8", "10.1.3.128/25", "10.9.0.0/16"})
+    assert cluster.ask(**told, offset=1, limit=1) == (3, found[1:2])
+    assert cluster.ask(**told, prefix="10.1.3.0/24") == (0, [])  # its own is the best
+
+
+def test_the_best_comes_first_and_everyone_has_a_reason() -> None:
+    routes = Cluster().status.routes(RouteQuery(prefix="10.1.3.0/24")).routes
+    assert [(route.peer, route.best) for route in routes] == [("192.0.2.1", True), ("192.0.2.2", False)]
+    assert all(route.reason for route in routes)
