@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
+from agent.exabgp.events import EXABGP_ENDED
 from bgpd.plan.model import Peering
 from bgpd.plan.route_policy import changed, facts_of
 from bgpd.rib.loc_rib import Changes, LocRib
@@ -62,6 +63,7 @@ class PeerIn:
     sync_by: float = 0.0  # when waiting for End-of-RIB ends
     stale_until: float | None = None  # when stale routes go; None while none are, or none may
     held: bool = False  # stale without a time limit: fail static
+    ours: bool = False  # it was our ExaBGP that ended the last session, not the peer
     updates: int = 0
     malformed: int = 0
     last_notification: Notification | None = None
@@ -134,9 +136,9 @@ class Learned:
         if adopted:
             for rib in self.ribs.values():
                 rib.mark_stale(peer.source)
-        else:
+        elif not peer.ours:
             self._release_unforwarded(peer, negotiated)
-        peer.held = False
+        peer.held = peer.ours = False
         peer.stale_until = peer.sync_by
         if self.fail_static:
             self._resume(now)
@@ -157,7 +159,11 @@ class Learned:
         return _Filter(frozenset((ip_address(peer.peering.peer_address).packed,)))
 
     def session_down(self, address: str, reason: str, now: float) -> None:
-        """The session ended, in ExaBGP's words why; what is kept follows from what was negotiated."""
+        """The session ended, in ExaBGP's words why; what is kept follows from what was negotiated.
+
+        When our own ExaBGP ended (`EXABGP_ENDED`) we are the restarting speaker of RFC 4724 §4.1: all
+        forwarding state stays until the peer has told everything again or our own restart time is over.
+        """
         peer = self.peers.get(address)
         if peer is None or not peer.up:
             return
@@ -171,6 +177,10 @@ class Learned:
             restart is not None and _HARD_RESET not in reason and (restart.notification or not notified)
         )
         kept = {family for family, _ in restart.families} if restart is not None and graceful else set()
+        patience = restart.restart_time if restart is not None and graceful else 0
+        peer.ours = reason == EXABGP_ENDED
+        if peer.ours:
+            kept, patience = set(FAMILIES), peer.peering.graceful_restart
         for family, rib in self.ribs.items():
             if family in kept or last:
                 rib.mark_stale(peer.source)
@@ -178,7 +188,7 @@ class Learned:
                     rib.revise(peer.source, self._unless_through(peer))
             else:
                 rib.drop(peer.source)
-        peer.stale_until = now + (restart.restart_time if restart is not None and graceful else 0)
+        peer.stale_until = now + patience
         if self.fail_static:
             for other in self.peers.values():
                 other.held = not other.up

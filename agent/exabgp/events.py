@@ -12,6 +12,8 @@ import json
 import re
 from dataclasses import dataclass
 
+EXABGP_ENDED = "ExaBGP ended"
+"""Why a session is over that ended on our side: the peer has lost nothing and said nothing."""
 OPEN, UPDATE, NOTIFICATION, KEEPALIVE, ROUTE_REFRESH = 1, 2, 3, 4, 5
 _LONGEST_END_OF_RIB = 22  # hexadecimal digits: an UPDATE of one MP_UNREACH_NLRI with extended length
 

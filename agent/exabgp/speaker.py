@@ -27,6 +27,7 @@ import structlog
 from agent.exabgp.adj_rib_out import Command, Outbox, Purpose, Refused
 from agent.exabgp.channel import Channel
 from agent.exabgp.events import (
+    EXABGP_ENDED,
     OPEN,
     UPDATE,
     Answer,
@@ -235,7 +236,7 @@ class Speaker:
         if not self.process.running:
             self._opens.clear()
             for peer in sorted(self._reported):
-                self._down(peer, "ExaBGP ended")
+                self._down(peer, EXABGP_ENDED)
 
     async def stop(self) -> None:
         """End ExaBGP. Peers that negotiated graceful restart keep their routes for that long."""

@@ -189,6 +189,31 @@ def test_a_peer_that_lost_its_forwarding_state_loses_only_routes_through_itself(
     assert cluster.routes == set()
 
 
+@pytest.mark.parametrize("restart", [120, None])
+def test_our_own_exabgp_ending_takes_no_route_of_a_peer_that_never_restarted_rfc4724_4_1(
+    restart: int | None,
+) -> None:
+    """FRR as a mere helper sends no forwarding bit: it has lost nothing, we have."""
+    cluster = Cluster(peering(P), peering(Q))
+    cluster.up(P, restart=restart)
+    cluster.up(Q)
+    cluster.announce(P, A, next_hop=P)
+    cluster.announce(P, B, next_hop="10.0.0.77")
+    cluster.down(P, "ExaBGP ended")
+    assert cluster.routes == {A, B}
+    cluster.up(P, restart=restart, kept=False)
+    assert cluster.routes == {A, B}
+    cluster.announce(P, A, next_hop=P)
+    cluster.end(P)
+    assert cluster.routes == {A}
+
+    cluster.down(P, "ExaBGP ended")
+    cluster.pass_time(119)
+    assert cluster.routes == {A}
+    cluster.pass_time(2)
+    assert cluster.routes == set()
+
+
 def test_an_end_of_rib_that_never_comes_is_not_waited_for_for_ever() -> None:
     cluster = Cluster(peering(P), peering(Q))
     cluster.up(P)
