@@ -46,6 +46,7 @@ READ_OCTETS = 1 << 18  # how much a peer is given at a time, so that many peers 
 STALE_PATH_TIME = 360.0  # seconds a peer that came back may take until End-of-RIB (RFC 4724 4.2)
 REFRESH_TIME = 360.0  # seconds from the beginning to the end of a route refresh (RFC 7313 4)
 SETTLED_AFTER = 5.0  # seconds after the start before unexpected clients can be said to be complete
+REFRESH_RATE = 1 << 22  # octets per second that are encoded anew only because peers ask for everything again
 QUIET = 2.0  # seconds without news from any of them that mean they are
 
 
@@ -186,7 +187,9 @@ class Reflector:
         self.changes = 0
         self._settled_at = started + SETTLED_AFTER if unexpected_clients else started
         self._quiet = QUIET if unexpected_clients else 0.0
-        self._stirred_at = started
+        self._stirred_at = self._now = started
+        self._refresh_from: dict[GroupKey, float] = {}
+        self._refresh_waits = False
         self._identifiers = {family: PathIdentifiers() for family in FAMILIES}
         self._difference: tuple[UpdateGroup, UpdateGroup | None, int, bytes] | None = None
 
@@ -433,7 +436,10 @@ class Reflector:
 
         Whether there may be something to flush or to send.
         """
-        stirred = False
+        self._now = now
+        stirred, self._refresh_waits = self._refresh_waits, False
+        if self._refresh_from:
+            self._refresh_from = {key: at for key, at in self._refresh_from.items() if at > now}
         for member in list(self.members.values()):
             for family, until in list(member.refresh_until.items()):
                 if now >= until:
@@ -615,10 +621,27 @@ class Reflector:
             # No mark before End-of-RIB (RFC 7313 4).
             if not reading.refresh_due or (enhanced and reading.eor_at is not None):
                 return
+            if not self._renew(reading):
+                return
             reading.refresh_due, reading.refreshing = False, True
             if enhanced:
                 buffers.append(encode(RouteRefresh(family, RefreshSubtype.BEGIN)))
             reading.group.log.restart(cursor)
+
+    def _renew(self, reading: Reading) -> bool:
+        """Have the log begin with the present state, so that who starts again is not taken back in time.
+
+        False when the log was written anew too recently for the sake of a peer that asks again and again.
+        """
+        self.flush()
+        log = reading.group.log
+        if log.garbage:
+            if self._refresh_from.get(reading.key, self._now) > self._now:
+                self._refresh_waits = True
+                return False
+            log.rebase()
+            self._refresh_from[reading.key] = self._now + log.live / REFRESH_RATE
+        return True
 
     def _move(self, member: Member, family: Family, reading: Reading) -> bytes:
         """Change groups, if everything is read; what is not told any more, as withdrawals."""

@@ -1,0 +1,447 @@
+"""Restarts and refreshes: RFC 4724 on both sides, RFC 8538, RFC 9494, RFC 2918, RFC 7313."""
+
+from typing import Any
+
+import pytest
+
+from bgpd.rib.path import SourceKind
+from bgpd.wire.iana import RefreshSubtype, WellKnownCommunity
+from bgpd.wire.nlri import Family
+from reflector.core import REFRESH_TIME, STALE_PATH_TIME, MemberOptions, Reflector
+from tests.reflector.simulated import (
+    BOTH,
+    V4,
+    V6,
+    SimulatedPeer,
+    graceful,
+    key,
+    reflector,
+    settle,
+)
+
+CLIENT = SourceKind.CLIENT
+P, Q, R = "10.1.0.0/24", "10.2.0.0/24", "10.3.0.0/24"
+P6 = "2001:db8:1::/48"
+
+
+def restartable(core: Reflector, number: int, *, seconds: int = 120, **more: Any) -> SimulatedPeer:
+    """A peer with graceful restart on both sides."""
+    return SimulatedPeer(
+        core,
+        number,
+        capabilities={"graceful_restart": graceful(seconds=seconds)},
+        ours={"graceful_restart": graceful()},
+        **more,
+    )
+
+
+def long_lived(core: Reflector, number: int, *, seconds: int = 1000, ours: int = 500) -> SimulatedPeer:
+    """The same with long-lived graceful restart; we keep its routes for `ours` seconds at most."""
+    peer = restartable(core, number, options=MemberOptions(CLIENT, long_lived_stale_time=ours))
+    offer = tuple((family, True, seconds) for family in (V4, V6))
+    peer.capabilities["long_lived"] = offer
+    peer.ours["long_lived"] = offer
+    return peer
+
+
+def tick(core: Reflector, now: float) -> None:
+    core.tick(now)
+    core.flush()
+
+
+# RFC 4724 as helper
+
+
+@pytest.mark.parametrize("adding", [False, True])
+def test_rfc4724_4_2_routes_are_kept_until_the_restart_timer(adding: bool) -> None:
+    core = reflector()
+    a, b = restartable(core, 1, sends_paths=adding).up(), SimulatedPeer(core, 2).up()
+    a.announce(P, P6, path_id=7 if adding else None)
+    settle(b)
+    a.down(100.0, BOTH)
+    tick(core, 219.0)
+    settle(b)
+    assert b.prefixes == {P, P6}
+    tick(core, 220.0)
+    settle(b)
+    assert not b.prefixes
+    assert not core.ribs[V4].candidates(key(P))
+    assert a.name not in core.members
+
+
+@pytest.mark.parametrize("adding", [False, True])
+def test_rfc4724_4_2_what_is_not_announced_again_is_swept_at_end_of_rib_per_family(adding: bool) -> None:
+    core = reflector()
+    a, b = restartable(core, 1, sends_paths=adding).up(), SimulatedPeer(core, 2).up()
+    path_id = 7 if adding else None
+    a.announce(P, Q, P6, path_id=path_id)
+    settle(b)
+    a.down(100.0, BOTH)
+    a.up(110.0)
+    a.announce(P, path_id=path_id)
+    settle(b)
+    assert b.prefixes == {P, Q, P6}
+    a.end_of_rib(V4)
+    settle(b)
+    assert b.prefixes == {P, P6}
+    a.end_of_rib(V6)
+    settle(b)
+    assert b.prefixes == {P}
+
+
+def test_rfc4724_4_2_nothing_moves_for_the_others_while_a_peer_restarts() -> None:
+    core = reflector()
+    a, b = restartable(core, 1).up(), SimulatedPeer(core, 2).up()
+    a.announce(P, P6)
+    settle(b)
+    said = len(b.messages)
+    a.down(100.0, BOTH)
+    tick(core, 101.0)
+    settle(b)
+    a.up(110.0)
+    a.announce(P, P6)
+    a.end_of_rib()
+    settle(b)
+    assert len(b.messages) == said
+
+
+def test_rfc4724_4_2_the_restart_timer_ends_with_the_session_and_another_bounds_the_wait() -> None:
+    """A peer that comes back in the last second still gets the time it needs to say everything."""
+    core = reflector()
+    a, b = restartable(core, 1).up(), SimulatedPeer(core, 2).up()
+    a.announce(P, Q)
+    a.down(100.0, BOTH)
+    a.up(219.0)
+    tick(core, 230.0)
+    settle(b)
+    assert b.prefixes == {P, Q}
+    a.announce(P)
+    tick(core, 219.0 + STALE_PATH_TIME)
+    settle(b)
+    assert b.prefixes == {P}
+
+
+@pytest.mark.parametrize(
+    "capability",
+    [None, graceful(V6), graceful(forwarding=False)],
+    ids=["no capability", "family missing", "F bit clear"],
+)
+def test_rfc4724_4_2_what_the_peer_did_not_keep_goes_at_once(capability: Any) -> None:
+    core = reflector()
+    a, b = restartable(core, 1).up(), SimulatedPeer(core, 2).up()
+    a.announce(P)
+    a.down(100.0, BOTH)
+    settle(b)
+    assert b.prefixes == {P}
+    a.up(110.0, graceful_restart=capability)
+    settle(b)
+    assert not b.prefixes
+
+
+def test_rfc4724_4_2_a_second_restart_before_end_of_rib_leaves_only_what_was_confirmed() -> None:
+    core = reflector()
+    a, b = restartable(core, 1).up(), SimulatedPeer(core, 2).up()
+    a.announce(P, Q)
+    a.down(100.0, BOTH)
+    a.up(110.0)
+    a.announce(P)
+    a.down(120.0, BOTH)
+    settle(b)
+    assert b.prefixes == {P}
+
+
+def test_rfc8538_3_after_a_hard_reset_nothing_is_kept() -> None:
+    core = reflector()
+    a, b = restartable(core, 1).up(), SimulatedPeer(core, 2).up()
+    a.announce(P)
+    settle(b)
+    a.down(100.0, frozenset())
+    settle(b)
+    assert not b.prefixes
+
+
+def test_a_peer_that_comes_back_as_another_keeps_nothing() -> None:
+    core = reflector()
+    a, b = restartable(core, 1).up(), SimulatedPeer(core, 2).up()
+    a.announce(P)
+    a.down(100.0, BOTH)
+    a.options = MemberOptions(SourceKind.NON_CLIENT)
+    a.up(110.0)
+    settle(b)
+    assert not b.prefixes
+
+
+def test_a_peer_that_comes_back_with_other_items_keeps_nothing() -> None:
+    """Path identifiers came or went: what is kept could not be matched with what is announced."""
+    core = reflector()
+    a, b = restartable(core, 1, sends_paths=True).up(), SimulatedPeer(core, 2).up()
+    a.announce(P, path_id=1)
+    a.down(100.0, BOTH)
+    a.up(110.0, add_path=())
+    settle(b)
+    assert not b.prefixes
+    a.announce(Q)
+    a.end_of_rib()
+    settle(b)
+    assert b.prefixes == {Q}
+
+
+# RFC 4724 as restarting speaker
+
+
+def test_rfc4724_4_1_end_of_rib_waits_for_the_expected_peers_but_not_for_ever() -> None:
+    core = reflector(deferral=60.0)
+    core.expected = {"192.0.2.1", "192.0.2.2"}
+    a, b = restartable(core, 1).up(1.0), restartable(core, 2)
+    a.announce(P)
+    a.end_of_rib()
+    tick(core, 2.0)
+    settle(a)
+    assert "eor" not in a.messages
+    b.up(3.0)
+    tick(core, 4.0)
+    settle(a, b)
+    assert "eor" not in a.messages
+    assert b.prefixes == {P}, "routes do not wait"
+    b.end_of_rib()
+    tick(core, 5.0)
+    settle(a, b)
+    assert a.messages.count("eor") == b.messages.count("eor") == 2
+
+    core = reflector(deferral=60.0)
+    core.expected = {"192.0.2.1", "192.0.2.2"}
+    a = restartable(core, 1).up(1.0)
+    tick(core, 59.0)
+    settle(a)
+    assert "eor" not in a.messages
+    tick(core, 60.0)
+    settle(a)
+    assert a.messages.count("eor") == 2
+
+
+def test_rfc4724_4_1_a_peer_that_restarts_itself_is_not_waited_for() -> None:
+    core = reflector(deferral=60.0)
+    core.expected = {"192.0.2.1"}
+    a = restartable(core, 1).up(1.0, graceful_restart=graceful(restarting=True))
+    tick(core, 2.0)
+    settle(a)
+    assert a.messages.count("eor") == 2
+
+
+def test_clients_nobody_named_are_complete_when_it_is_quiet() -> None:
+    core = reflector(deferral=60.0, unexpected_clients=True)
+    a = restartable(core, 1).up(1.0)
+    a.end_of_rib()
+    tick(core, 4.0)
+    settle(a)
+    assert "eor" not in a.messages
+    b = restartable(core, 2).up(4.5)
+    tick(core, 6.0)
+    assert core.deferred_until is not None
+    tick(core, 7.0)
+    assert core.deferred_until is not None, "b has not said everything"
+    b.end_of_rib()
+    tick(core, 7.5)
+    settle(a, b)
+    assert a.messages.count("eor") == b.messages.count("eor") == 2
+
+
+# RFC 9494
+
+
+@pytest.mark.parametrize("adding", [False, True])
+def test_rfc9494_4_2_after_the_restart_time_routes_are_marked_and_least_preferred(adding: bool) -> None:
+    core = reflector()
+    a, c = long_lived(core, 1), long_lived(core, 3).up()
+    if adding:
+        a.capabilities["add_path"] = SimulatedPeer(core, 9, sends_paths=True).capabilities["add_path"]
+        a.ours["add_path"] = SimulatedPeer(core, 9, sends_paths=True).ours["add_path"]
+    a.up()
+    plain, other = SimulatedPeer(core, 2).up(), SimulatedPeer(core, 4).up()
+    path_id = 3 if adding else None
+    a.announce(P, Q, local_pref=500, path_id=path_id)
+    a.announce(R, communities=(WellKnownCommunity.NO_LLGR,), path_id=path_id)
+    other.announce(Q, local_pref=50)
+    settle(c, plain)
+    assert c.told(Q).local_pref == 500
+    a.down(100.0, BOTH)
+    tick(core, 220.0)
+    settle(c, plain)
+    assert c.prefixes == {P, Q}
+    assert WellKnownCommunity.LLGR_STALE in c.told(P).communities
+    assert c.told(Q).local_pref == 50
+    assert plain.prefixes == {Q}, "only peers that know of it are told (RFC 9494 4.3)"
+    tick(core, 719.0)
+    settle(c)
+    assert c.prefixes == {P, Q}
+    tick(core, 720.0)
+    settle(c)
+    assert c.prefixes == {Q}
+    assert a.name not in core.members
+
+
+def test_rfc9494_4_2_a_peer_that_comes_back_is_fresh_again() -> None:
+    core = reflector()
+    a, c = long_lived(core, 1).up(), long_lived(core, 3).up()
+    a.announce(P, Q)
+    a.down(100.0, BOTH)
+    tick(core, 220.0)
+    a.up(300.0)
+    a.announce(P)
+    settle(c)
+    assert not c.told(P).communities
+    assert WellKnownCommunity.LLGR_STALE in c.told(Q).communities
+    a.end_of_rib()
+    settle(c)
+    assert c.prefixes == {P}
+
+
+def test_rfc9494_4_2_the_f_bit_of_the_long_lived_capability_counts_then() -> None:
+    core = reflector()
+    a, c = long_lived(core, 1).up(), long_lived(core, 3).up()
+    a.announce(P, P6)
+    a.down(100.0, BOTH)
+    tick(core, 220.0)
+    a.up(300.0, long_lived=((V4, False, 1000), (V6, True, 1000)))
+    settle(c)
+    assert c.prefixes == {P6}
+
+
+def test_rfc9494_4_3_a_route_marked_by_others_is_least_preferred_and_not_for_everybody() -> None:
+    core = reflector()
+    a, b, c = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up(), long_lived(core, 3).up()
+    a.announce(P, Q, local_pref=500, communities=(WellKnownCommunity.LLGR_STALE,))
+    b.announce(Q, local_pref=50)
+    settle(b, c)
+    assert c.told(Q).local_pref == 50
+    assert c.prefixes == {P, Q}
+    assert not b.prefixes
+
+
+# RFC 2918 and RFC 7313
+
+
+def test_rfc2918_4_a_request_sends_everything_again() -> None:
+    core = reflector()
+    a, b = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2, capabilities={"enhanced_refresh": False}).up()
+    a.announce(P, Q, P6)
+    settle(b)
+    b.view[V4].clear()
+    b.view[V6].clear()
+    b.refresh(family=V4)
+    settle(b)
+    assert b.prefixes == {P, Q}
+    assert "borr" not in b.messages
+    b.refresh(family=V6)
+    settle(b)
+    assert b.prefixes == {P, Q, P6}
+
+
+def test_rfc7313_4_the_answer_stands_between_marks_and_repairs_everything() -> None:
+    core = reflector()
+    a, b = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up()
+    a.announce(P, Q)
+    settle(b)
+    b.view[V4][key(R)] = b.view[V4].pop(key(P))
+    b.refresh()
+    a.withdraw(Q)
+    settle(b)
+    assert b.prefixes == {P}
+    at = b.messages.index("borr")
+    assert "update" in b.messages[at:]
+    assert b.messages[-1] == "eorr"
+
+
+def test_rfc7313_4_no_mark_before_end_of_rib() -> None:
+    core = reflector(deferral=60.0)
+    core.expected = {"192.0.2.9"}
+    b = SimulatedPeer(core, 2).up()
+    b.refresh()
+    settle(b)
+    assert "borr" not in b.messages
+    tick(core, 60.0)
+    settle(b)
+    assert [m for m in b.messages if m != "update"] == ["eor", "borr", "eorr", "eor"]
+
+
+@pytest.mark.parametrize("adding", [False, True])
+def test_rfc7313_4_what_the_peer_does_not_repeat_between_its_marks_is_swept(adding: bool) -> None:
+    core = reflector()
+    a, b = SimulatedPeer(core, 1, sends_paths=adding).up(), SimulatedPeer(core, 2).up()
+    path_id = 1 if adding else None
+    a.announce(P, Q, P6, path_id=path_id)
+    a.refresh(RefreshSubtype.BEGIN)
+    a.announce(P, path_id=path_id)
+    settle(b)
+    assert b.prefixes == {P, Q, P6}
+    a.refresh(RefreshSubtype.END)
+    settle(b)
+    assert b.prefixes == {P, P6}
+
+
+def test_rfc7313_4_marks_before_end_of_rib_and_ends_without_a_beginning_are_ignored() -> None:
+    core = reflector()
+    a, b = restartable(core, 1).up(), SimulatedPeer(core, 2).up()
+    a.announce(P, Q)
+    a.refresh(RefreshSubtype.BEGIN)
+    a.refresh(RefreshSubtype.END)
+    settle(b)
+    assert b.prefixes == {P, Q}
+    a.end_of_rib()
+    a.refresh(RefreshSubtype.END)
+    settle(b)
+    assert b.prefixes == {P, Q}
+
+
+def test_rfc7313_4_a_refresh_without_an_end_does_not_keep_for_ever() -> None:
+    core = reflector()
+    a, b = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up()
+    a.announce(P, Q)
+    a.refresh(RefreshSubtype.BEGIN, now=10.0)
+    a.announce(P)
+    tick(core, 9.0 + REFRESH_TIME)
+    settle(b)
+    assert b.prefixes == {P, Q}
+    tick(core, 10.0 + REFRESH_TIME)
+    settle(b)
+    assert b.prefixes == {P}
+
+
+def test_a_session_that_ends_in_the_middle_of_a_refresh_loses_nothing() -> None:
+    core = reflector()
+    a, b = restartable(core, 1).up(), SimulatedPeer(core, 2).up()
+    a.announce(P, Q)
+    a.end_of_rib()
+    a.refresh(RefreshSubtype.BEGIN)
+    a.announce(P)
+    a.down(10.0, BOTH)
+    settle(b)
+    assert b.prefixes == {P, Q}
+
+
+def test_one_family_does_not_starve_the_other() -> None:
+    core = reflector()
+    a, b = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up()
+    b.read()
+    for number in range(50):
+        a.announce(f"10.9.{number}.0/24", med=number)
+        core.flush()
+    a.announce(P6)
+    core.flush()
+    b.read(1, turns=3)
+    assert P6 in b.prefixes
+
+
+def families(peer: SimulatedPeer) -> frozenset[Family]:
+    assert peer.member is not None
+    return frozenset(peer.member.readings)
+
+
+def test_a_family_that_is_not_negotiated_is_neither_told_nor_taken() -> None:
+    core = reflector()
+    a = SimulatedPeer(core, 1).up()
+    b = SimulatedPeer(core, 2, capabilities={"families": frozenset({V6})}).up()
+    a.announce(P, P6)
+    settle(b)
+    assert families(b) == {V6}
+    assert b.prefixes == {P6}
