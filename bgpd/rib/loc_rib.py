@@ -78,17 +78,29 @@ class AdjRibIn:
         return self._paths
 
 
+def _same(old: Path, new: Path) -> bool:
+    """Whether announcing `new` where `old` is says nothing new."""
+    return old.attributes is new.attributes and old.ineligible == new.ineligible and not old.long_lived_stale
+
+
+def _loses(path: Path, best: Path) -> bool:
+    """Whether a path is out before MED is looked at, so that it has no influence on the choice at all."""
+    return path.ineligible is not None or path.rank > best.rank
+
+
 class LocRib:
     """All paths of one family.
 
     `cost` gives the interior cost of a next hop (RFC 4271 9.1.2.2 e); without it all next hops are
-    equally near, as for a reflector that forwards no packets.
+    equally near, as for a reflector that forwards no packets. `tells_all` is set while somebody wants to
+    hear of changes among the paths that are not best (add-path, ECMP).
     """
 
     def __init__(self, family: Family, cost: Cost | None = None) -> None:
         self.family = family
         self.best: dict[bytes, Path] = {}
         self.version = 0
+        self.tells_all = False
         self._cost = cost
         self._candidates: dict[bytes, list[Path]] = {}
         self._adj: dict[Source, AdjRibIn] = {}
@@ -116,9 +128,7 @@ class LocRib:
         if adj is None:
             adj = self._adj[source] = AdjRibIn()
         if add_path:
-            self._announce_each(
-                adj, items, self._paths_by_id(source, attributes, items, ineligible), PATH_ID_OCTETS
-            )
+            self._announce_by_id(adj, source, attributes, items, ineligible)
             return
         path = adj.last
         if path is None or path.attributes is not attributes or path.ineligible != ineligible:
@@ -137,64 +147,96 @@ class LocRib:
             adj.backlog.append(run)
             self._fresh.append(run)
             return
-        self._announce_each(adj, items, dict.fromkeys(items, path), 0)
+        paths, stale, replace = adj.paths, adj.stale, self._replace
+        for item in items:
+            old = paths.get(item)
+            if stale is not None:
+                stale.pop(item, None)
+            if old is None or not _same(old, path):
+                paths[item] = path
+                replace(item, old, path)
 
-    def _paths_by_id(
-        self, source: Source, attributes: AttributeSet, items: list[bytes], ineligible: str | None
-    ) -> dict[bytes, Path]:
-        """One path per path identifier, shared by the items that carry it."""
+    def _announce_by_id(
+        self,
+        adj: AdjRibIn,
+        source: Source,
+        attributes: AttributeSet,
+        items: list[bytes],
+        ineligible: str | None,
+    ) -> None:
+        """As `announce`, for items with path identifiers: one path per identifier, shared by its items."""
         by_id: dict[bytes, Path] = {}
-        result = {}
         for item in items:
             path_id = item[:PATH_ID_OCTETS]
             path = by_id.get(path_id)
             if path is None:
                 path = by_id[path_id] = Path(source, attributes, ineligible, int.from_bytes(path_id, "big"))
-            result[item] = path
-        return result
-
-    def _announce_each(
-        self, adj: AdjRibIn, items: list[bytes], paths: Mapping[bytes, Path], skip: int
-    ) -> None:
-        for item in items:
-            path = paths[item]
             old = adj.paths.get(item)
             if adj.stale is not None:
                 adj.stale.pop(item, None)
-            if (
-                old is not None
-                and old.attributes is path.attributes
-                and old.ineligible == path.ineligible
-                and not old.long_lived_stale
-            ):
-                continue
-            adj.paths[item] = path
-            self._replace(item[skip:], old, path)
+            if old is None or not _same(old, path):
+                adj.paths[item] = path
+                self._replace(item[PATH_ID_OCTETS:], old, path)
 
     def _replace(self, nlri: bytes, old: Path | None, new: Path | None) -> None:
         """Exchange one path of a prefix for another; either may be absent."""
         choices = self._candidates.get(nlri)
         current = self.best.get(nlri)
-        self._before.setdefault(nlri, current)
-        if choices is None:
-            simple = self._cost is None and (new is None or new.ineligible is None)
-            if current is old and simple:
-                if new is None:
-                    self.best.pop(nlri, None)
-                else:
-                    self.best[nlri] = new
+        if (
+            current is not None
+            and current is not old
+            and self._cost is None
+            and not self.tells_all
+            and nlri not in self._undecided
+            and (old is None or _loses(old, current))
+        ):
+            # What goes, if anything, did not count beside the best. What comes either doesn't, or wins
+            # outright: nothing is left to decide, unless both are equal up to MED.
+            if new is None or _loses(new, current):
+                self._exchange(nlri, choices, current, old, new)
                 return
+            if new.rank < current.rank:
+                self._before.setdefault(nlri, current)
+                self._exchange(nlri, choices, current, old, new)
+                self.best[nlri] = new
+                return
+        self._before.setdefault(nlri, current)
+        if (
+            choices is None
+            and current is old
+            and self._cost is None
+            and (new is None or new.ineligible is None)
+        ):
+            if new is None:
+                self.best.pop(nlri, None)
+            else:
+                self.best[nlri] = new
+            return
+        self._undecided.add(nlri)
+        self._exchange(nlri, choices, current, old, new)
+
+    def _exchange(
+        self,
+        nlri: bytes,
+        choices: list[Path] | None,
+        current: Path | None,
+        old: Path | None,
+        new: Path | None,
+    ) -> None:
+        """Keep the list of candidates, or do away with it when only the best path is left."""
+        if choices is None:
             choices = self._candidates[nlri] = [] if current is None else [current]
         if old is None:
             if new is not None:
                 choices.append(new)
+            return
+        at = next(i for i, path in enumerate(choices) if path is old)
+        if new is None:
+            del choices[at]
+            if len(choices) == 1 and choices[0] is current and nlri not in self._undecided:
+                del self._candidates[nlri]
         else:
-            at = next(i for i, path in enumerate(choices) if path is old)
-            if new is None:
-                del choices[at]
-            else:
-                choices[at] = new
-        self._undecided.add(nlri)
+            choices[at] = new
 
     def withdraw(self, source: Source, items: Iterable[bytes], *, add_path: bool = False) -> None:
         """Take out what `source` announced; items it never announced are ignored."""

@@ -290,6 +290,7 @@ class AddPathGroup(UpdateGroup):
     ) -> None:
         super().__init__(loc_rib, export, export_prefix=export_prefix, max_length=max_length)
         self.limit = limit
+        loc_rib.tells_all = True
         self.identifiers = identifiers or PathIdentifiers()
         self._told: dict[bytes, tuple[tuple[bytes, Path, Advert], ...]] = {}
 

@@ -121,6 +121,9 @@ class AttributeSet:
 
     def __getattr__(self, name: str) -> object:
         """Fill an empty slot. Python calls this only where the slot has no value yet."""
+        if name in _COMPARED:
+            _compare(self)
+            return object.__getattribute__(self, name)
         decoder = _LAZY.get(name)
         if decoder is None:
             raise AttributeError(f"AttributeSet has no attribute {name!r}")
@@ -225,24 +228,66 @@ def _numbers(value: bytes | None) -> tuple[int, ...]:
     return tuple(int.from_bytes(piece, "big") for piece in _pieces(value, 4))
 
 
-def _first_as(attributes: AttributeSet) -> int:
-    path = attributes.as_path
+def _first_as(path: AsPath) -> int:
     while path and path[0][0] in (SegmentType.AS_CONFED_SEQUENCE, SegmentType.AS_CONFED_SET):
         path = path[1:]
     return path[0][1][0] if path and path[0][0] == SegmentType.AS_SEQUENCE else 0
 
 
+_COMPARED: Final = frozenset(
+    {
+        "origin",
+        "as_path_length",
+        "first_as",
+        "med",
+        "local_pref",
+        "originator_id",
+        "cluster_list",
+    }
+)
+
+
+def _compare(attributes: AttributeSet) -> None:
+    """Fill in all that the decision process compares, in one pass: it asks for one, and then for the rest."""
+    raw = attributes.raw
+    position, end = 0, len(raw)
+    attributes.origin = attributes.as_path_length = attributes.first_as = 0
+    attributes.med = attributes.local_pref = attributes.originator_id = None
+    attributes.cluster_list = ()
+    while position < end:
+        code = raw[position + 1]
+        if raw[position] & _EXTENDED:
+            start = position + 4
+            position = start + (raw[position + 2] << 8 | raw[position + 3])
+        else:
+            start = position + 3
+            position = start + raw[position + 2]
+        if code == 2:
+            if start == position:
+                continue
+            count = raw[start + 1]
+            if raw[start] == 2 and position - start == 2 + 4 * count:  # one sequence, as nearly always
+                attributes.as_path_length = count
+                attributes.first_as = int.from_bytes(raw[start + 2 : start + 6], "big")
+            else:
+                path = paths.decode(raw[start:position])
+                attributes.as_path_length, attributes.first_as = paths.length_of(path), _first_as(path)
+        elif code == 1:
+            attributes.origin = raw[start]
+        elif code == 4:
+            attributes.med = int.from_bytes(raw[start:position], "big")
+        elif code == 5:
+            attributes.local_pref = int.from_bytes(raw[start:position], "big")
+        elif code == 9:
+            attributes.originator_id = raw[start:position]
+        elif code == 10:
+            attributes.cluster_list = _pieces(raw[start:position], 4)
+
+
 _LAZY: Final[dict[str, Callable[[AttributeSet], object]]] = {
     "next_hop": lambda a: a.value(AttributeCode.NEXT_HOP) or b"",
-    "origin": lambda a: _number(a.value(AttributeCode.ORIGIN)) or 0,
     "as_path": lambda a: paths.decode(a.value(AttributeCode.AS_PATH) or b""),
-    "as_path_length": lambda a: paths.length_of(a.as_path),
-    "first_as": _first_as,
-    "med": lambda a: _number(a.value(AttributeCode.MULTI_EXIT_DISC)),
-    "local_pref": lambda a: _number(a.value(AttributeCode.LOCAL_PREF)),
     "communities": lambda a: _numbers(a.value(AttributeCode.COMMUNITIES)),
-    "originator_id": lambda a: a.value(AttributeCode.ORIGINATOR_ID),
-    "cluster_list": lambda a: _pieces(a.value(AttributeCode.CLUSTER_LIST), 4),
 }
 
 

@@ -43,7 +43,7 @@ def recogniser(*, internal: bool, loopback: bool, next_hop: bool) -> _Bits:
     `next_hop`: whether NEXT_HOP is to be there, or must not.
     """
     hosts = r"\x01-\xdf" if loopback else r"\x01-\x7e\x80-\xdf"
-    required = r"\x40\x01\x01[\0-\2]\x40\x02" + _as_path(internal)
+    required = r"\x40\x01\x01[\0-\2](?:\x40\x02|\x50\x02\0)" + _as_path(internal)
     bits = 1 << AttributeCode.ORIGIN | 1 << AttributeCode.AS_PATH
     if next_hop:
         required += rf"\x40\x03\x04[{hosts}]..."
@@ -52,7 +52,10 @@ def recogniser(*, internal: bool, loopback: bool, next_hop: bool) -> _Bits:
     if internal:
         optional.append((AttributeCode.LOCAL_PREF, r"\x40\x05\x04...."))
     optional.append((AttributeCode.ATOMIC_AGGREGATE, r"\x40\x06\0"))
-    optional.append((AttributeCode.COMMUNITIES, r"\xc0\x08" + _lists(4, _LIST_LIMIT)))
+    optional.append((AttributeCode.AGGREGATOR, r"[\xc0\xe0]\x07\x08(?!\0\0\0\0)........"))
+    optional.append(
+        (AttributeCode.COMMUNITIES, r"(?:[\xc0\xe0]\x08|[\xd0\xf0]\x08\0)" + _lists(4, _LIST_LIMIT))
+    )
     if internal:
         optional.append((AttributeCode.ORIGINATOR_ID, r"\x80\x09\x04...."))
         optional.append((AttributeCode.CLUSTER_LIST, r"\x80\x0a" + _lists(4, 8)))
