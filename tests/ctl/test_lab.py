@@ -208,7 +208,7 @@ def test_a_held_lab_answers_status_peers_and_routes(labs: Labs) -> None:
 
     status = cairn("status", *asked, "--datastore", store)
     assert status.code == 0, (status.out, status.err)
-    assert status.out.startswith("OK: 2 of 2 nodes alive; 3 of 3 services ready")
+    assert status.out.startswith("OK: 3 of 3 nodes alive; 3 of 3 services ready")
     document = cairn("status", *asked, "-o", "json").json
     assert document["ok"] is True
     assert {service["node"] for service in document["services"]} == {"rr1", "node1", "node2"}
