@@ -199,6 +199,10 @@ class Agent:
         for remark in plan.remarks:
             if before is None or remark not in before.remarks:
                 log.warning("the plan has a remark", remark=remark)
+        if plan.role_reason is not None and (before is None or before.role_reason is None):
+            reason = f"{plan.role_reason}; an agent reflects nothing: run `cairn reflector` for this node"
+            log.error("this node is a reflector by its plan", reason=reason)
+            self._event("plan.reflector", reason, Severity.ERROR)
         if self.config.learn_only:
             log.debug("learning only: nothing is announced")
         self.learned.bounds = Bounds(

@@ -2,16 +2,18 @@
 
 Loaded only by a reflector that has a datastore: the clients of etcd take half as much memory again as a
 reflector that is told its peers by a file. A plan that cannot be made changes nothing, and a datastore
-that is lost takes nothing away.
+that is lost takes nothing away. The reflector shows its node as alive while it runs, which makes it a
+candidate where the cluster elects its reflectors.
 """
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 import structlog
 
-from bgpd.datastore import Changes, DatastoreError, Interests, Snapshot, open_datastore
+from bgpd.datastore import Changes, DatastoreError, Hold, Interests, Snapshot, open_datastore
 from bgpd.plan import NodePlan, PlanError, SecretRef, plan_node
 from bgpd.resources import ResourceSet
 from bgpd.telemetry.documents import plain
@@ -22,7 +24,13 @@ from reflector.sockets import SocketError
 from reflector.spec import ReflectorSpec
 
 # What the plan of a reflector's sessions depends on: nothing of any workload.
-INTERESTS = Interests(kinds=frozenset({"Node", "BGPPeer", "BGPConfiguration", "BGPFilter", "IPPool"}))
+INTERESTS = Interests(
+    kinds=frozenset(
+        {"Node", "BGPPeer", "BGPConfiguration", "BGPFilter", "IPPool", "CairnConfiguration", "NodeLease"}
+    )
+)
+
+LEASE_TTL = 15.0  # seconds after which a reflector that died counts as dead
 
 log = structlog.get_logger()
 
@@ -46,6 +54,7 @@ class Following:
         self._refused = refused
         self._resources: ResourceSet | None = None
         self._plan: NodePlan | None = None
+        self._hold: Hold | None = None
         self.problems: tuple[str, ...] = ()
         try:
             self._store = open_datastore(config.datastore, environ)
@@ -55,6 +64,22 @@ class Following:
 
     async def run(self) -> None:
         """Follow until cancelled. The store sees to its own outages; what it said last stays."""
+        holding = asyncio.create_task(self._show_alive(), name="liveness")
+        try:
+            await self._follow()
+        finally:
+            holding.cancel()
+            await asyncio.gather(holding, return_exceptions=True)
+
+    async def _show_alive(self) -> None:
+        while self._hold is None and self.config.node is not None:
+            try:
+                self._hold = await self._store.hold(self.config.node, LEASE_TTL)
+            except DatastoreError as error:
+                log.warning("the liveness lease cannot be had yet", reason=str(error))
+                await asyncio.sleep(LEASE_TTL / 3)
+
+    async def _follow(self) -> None:
         resources = ResourceSet.of()
         async with contextlib.aclosing(self._store.watch(INTERESTS)) as stream:
             async for news in stream:
@@ -70,7 +95,10 @@ class Following:
                 self.declare()
 
     async def close(self) -> None:
-        """Let go of the datastore."""
+        """Let go of the datastore, and of being alive in it."""
+        if self._hold is not None:
+            with contextlib.suppress(DatastoreError):
+                await self._hold.release()
         await self._store.close()
 
     def declare(self) -> None:

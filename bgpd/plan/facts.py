@@ -1,26 +1,32 @@
-"""What the plans of all nodes share, computed once per snapshot: who the nodes are, and which BGPPeer
-concerns whom.
+"""What the plans of all nodes share: who the nodes are, which BGPPeer concerns whom, who is elected.
 
-``ResourceSet.derived`` keeps these for as long as nodes, BGPPeers and BGPConfigurations stay the same; an
-endpoint that comes or goes costs nothing here. Selectors are evaluated once per distinct text over all nodes.
+An index of the snapshot, brought up to date rather than built anew: after one Node or BGPPeer changed, the
+selectors are evaluated for that node alone, and everything untouched is shared with the snapshot before. A
+selector is evaluated once per distinct text, and which BGPPeers a node takes part in is found when that node
+is planned.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import NamedTuple
 
+from bgpd.plan.election import Election, elect
 from bgpd.resources.bgp_configuration import (
     DEFAULT_AS_NUMBER,
     DEFAULT_LISTEN_PORT,
     BGPConfigurationSpec,
 )
 from bgpd.resources.bgp_peer import BGPPeer
-from bgpd.resources.resource_set import ResourceSet
+from bgpd.resources.node import Node
+from bgpd.resources.resource_set import ResourceSet, State, changed_keys
 from bgpd.resources.scalars import IPAddress
 from bgpd.resources.selector import Selector
 
-KINDS = ("Node", "BGPPeer", "BGPConfiguration")
+_SELECTING = ("Node", "BGPPeer", "CairnConfiguration")
+_ELECTING = ("Node", "NodeLease", "CairnConfiguration", "BGPConfiguration")
+_DESCRIBING = ("Node", "BGPConfiguration", "NodeLease", "CairnConfiguration")
+KINDS = ("Node", "BGPPeer", "BGPConfiguration", "NodeLease", "CairnConfiguration")
 _EMPTY = BGPConfigurationSpec()
 
 
@@ -49,15 +55,49 @@ class PeerUse(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class _Ends:
+    """A BGPPeer's two ends: nodes by name (``far`` in no case of an address outside the cluster)."""
+
+    peer: BGPPeer
+    near: Mapping[str, object]
+    far: Mapping[str, object]
+    versions: tuple[int, ...]
+    why: str
+    why_back: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterFacts:
-    """The shared index. ``forward`` and ``reverse`` list, for each node, the BGPPeers it takes part in."""
+    """The shared index; ``forward`` and ``reverse`` give the BGPPeers a node takes part in."""
 
     nodes: Mapping[str, NodeFacts]
     by_address: Mapping[IPAddress, tuple[NodeFacts, ...]]
     mesh: tuple[NodeFacts, ...]
     asn: int
-    forward: Mapping[str, tuple[PeerUse, ...]]
-    reverse: Mapping[str, tuple[PeerUse, ...]]
+    election: Election | None
+    ends: tuple[_Ends, ...]
+    _members: dict[int, tuple[NodeFacts, ...]] = field(default_factory=dict, compare=False)
+
+    def forward(self, node: str) -> Iterator[PeerUse]:
+        """Give the BGPPeers declared for a node, in the order of their names."""
+        for ends in self.ends:
+            if node in ends.near:
+                others = self._of(ends.far) if ends.peer.spec.peer_selector is not None else None
+                yield PeerUse(ends.peer, others, ends.versions, ends.why)
+
+    def reverse(self, node: str) -> Iterator[PeerUse]:
+        """Give the BGPPeers of which a node is the far end, in the order of their names."""
+        for ends in self.ends:
+            if node in ends.far and ends.peer.spec.reverse_peering != "Manual":
+                yield PeerUse(ends.peer, self._of(ends.near), ends.versions, ends.why_back)
+
+    def _of(self, names: Mapping[str, object]) -> tuple[NodeFacts, ...]:
+        # By identity: the mapping is kept by ``ends`` for as long as these facts are.
+        found = self._members.get(id(names))
+        if found is None:
+            nodes = self.nodes
+            found = self._members[id(names)] = tuple([nodes[name] for name in names])
+        return found
 
 
 def cluster_spec(resources: ResourceSet) -> BGPConfigurationSpec:
@@ -74,95 +114,242 @@ def node_spec(resources: ResourceSet, node: str) -> BGPConfigurationSpec:
 
 def cluster_facts(resources: ResourceSet) -> ClusterFacts:
     """Give the shared index of a snapshot."""
-    return resources.derived(_build, KINDS)
+    return resources.derived(_facts, KINDS)
 
 
-def _build(resources: ResourceSet) -> ClusterFacts:
+def election_of(resources: ResourceSet) -> Election | None:
+    """Give the outcome of the election of reflectors; ``None`` when none is declared or nobody can be."""
+    return resources.derived(_election, _ELECTING)
+
+
+def _facts(resources: ResourceSet) -> ClusterFacts:
     spec = cluster_spec(resources)
-    asn = spec.as_number or DEFAULT_AS_NUMBER
-    port = spec.listen_port or DEFAULT_LISTEN_PORT
-    nodes: dict[str, NodeFacts] = {}
-    by_address: dict[IPAddress, tuple[NodeFacts, ...]] = {}
-    for name, node in resources.nodes.items():
-        facts = NodeFacts(
-            name,
-            node.ipv4.ip if node.ipv4 else None,
-            node.ipv6.ip if node.ipv6 else None,
-            node.bgp.as_number or asn,
-            node.bgp.route_reflector_cluster_id,
-            node_spec(resources, name).listen_port or port,
-        )
-        nodes[name] = facts
-        for address in (facts.ipv4, facts.ipv6):
-            if address is not None:
-                by_address[address] = (*by_address.get(address, ()), facts)
-    matches = _Matches(resources, nodes)
-    forward: dict[str, list[PeerUse]] = {}
-    reverse: dict[str, list[PeerUse]] = {}
-    for peer in resources.bgp_peers:
-        near, near_why = _near(peer, matches, nodes)
-        far, versions, far_why = _far(peer, matches, by_address)
-        others = far if peer.spec.peer_selector is not None else None
-        use = PeerUse(peer, others, versions, f"{near_why}; {far_why}")
-        for facts in near:
-            forward.setdefault(facts.name, []).append(use)
-        if peer.spec.reverse_peering == "Manual" or not far:
-            continue
-        back = PeerUse(peer, near, versions, f"the other end of it: {far_why}; {near_why}")
-        for facts in far:
-            reverse.setdefault(facts.name, []).append(back)
+    known = resources.revised(_described, _DESCRIBING)
+    selected = resources.revised(_selected, _SELECTING)
+    election = election_of(resources)
     return ClusterFacts(
-        nodes=nodes,
-        by_address=by_address,
-        mesh=tuple(facts for facts in nodes.values() if facts.cluster_id is None)
-        if spec.node_to_node_mesh_enabled is not False
-        else (),
-        asn=asn,
-        forward={name: tuple(uses) for name, uses in forward.items()},
-        reverse={name: tuple(uses) for name, uses in reverse.items()},
+        nodes=known.nodes,
+        by_address=known.by_address,
+        mesh=known.unreflecting if spec.node_to_node_mesh_enabled is not False and election is None else (),
+        asn=spec.as_number or DEFAULT_AS_NUMBER,
+        election=election,
+        ends=tuple([_ends(peer, selected, known) for peer in resources.bgp_peers]),
     )
 
 
-class _Matches:
-    """The nodes a selector finds, remembered by the selector's text."""
+# Who the nodes are
 
-    def __init__(self, resources: ResourceSet, nodes: Mapping[str, NodeFacts]) -> None:
-        self._labelled = [(facts, resources.nodes[name].labels) for name, facts in nodes.items()]
-        self._known: dict[str, tuple[NodeFacts, ...]] = {}
 
-    def of(self, text: str) -> tuple[NodeFacts, ...]:
-        found = self._known.get(text)
-        if found is None:
-            selector = Selector.parse(text)
-            found = tuple(facts for facts, labels in self._labelled if selector.matches(labels))
-            self._known[text] = found
-        return found
+@dataclass(frozen=True, slots=True)
+class _Known:
+    nodes: Mapping[str, NodeFacts]
+    by_address: Mapping[IPAddress, tuple[NodeFacts, ...]]
+    unreflecting: tuple[NodeFacts, ...]
+    election: Election | None
+
+
+def _described(resources: ResourceSet, last: _Known | None, past: State | None, present: State) -> _Known:
+    election = election_of(resources)
+    elected: Container[str] = election.elected if election is not None else ()
+    declared = resources.nodes
+    if last is None or past is None or past[1] is not present[1] or _cluster(last) != _cluster(election):
+        former: Mapping[str, NodeFacts] = last.nodes if last is not None else {}
+        names = list(declared)
+    else:
+        former = last.nodes
+        moved = _roles(last.election) ^ _roles(election)
+        names = sorted({*(key.name for key in changed_keys(past[0], present[0])), *moved})
+    changed: dict[str, NodeFacts | None] = {}
+    for name in names:
+        node = declared.get(name)
+        cluster_id = election.cluster_id if election is not None and name in elected else None
+        facts = _facts_of(resources, node, cluster_id) if node is not None else None
+        if former.get(name) != facts:
+            changed[name] = facts
+    changed.update(dict.fromkeys(name for name in former if name not in declared))
+    if last is not None and not changed:
+        return (
+            last
+            if last.election is election
+            else _Known(last.nodes, last.by_address, last.unreflecting, election)
+        )
+    nodes = _patched(former, changed, declared)
+    return _Known(
+        nodes,
+        _by_address(last.by_address if last is not None else {}, former, changed),
+        tuple([facts for facts in nodes.values() if facts.cluster_id is None]),
+        election,
+    )
+
+
+def _roles(election: Election | None) -> set[str]:
+    return set(election.elected) if election is not None else set()
+
+
+def _cluster(state: _Known | Election | None) -> IPv4Address | None:
+    election = state.election if isinstance(state, _Known) else state
+    return election.cluster_id if election is not None else None
+
+
+def _facts_of(resources: ResourceSet, node: Node, elected: IPv4Address | None) -> NodeFacts:
+    spec = cluster_spec(resources)
+    return NodeFacts(
+        node.name,
+        node.ipv4.ip if node.ipv4 else None,
+        node.ipv6.ip if node.ipv6 else None,
+        node.bgp.as_number or spec.as_number or DEFAULT_AS_NUMBER,
+        node.bgp.route_reflector_cluster_id or elected,
+        node_spec(resources, node.name).listen_port or spec.listen_port or DEFAULT_LISTEN_PORT,
+    )
+
+
+def _patched(
+    former: Mapping[str, NodeFacts], changed: Mapping[str, NodeFacts | None], order: Mapping[str, object]
+) -> Mapping[str, NodeFacts]:
+    patched = dict(former)
+    ordered = True
+    for name, facts in changed.items():
+        if facts is None:
+            patched.pop(name, None)
+        else:
+            ordered = ordered and name in patched
+            patched[name] = facts
+    return patched if ordered else {name: patched[name] for name in order}
+
+
+def _by_address(
+    last: Mapping[IPAddress, tuple[NodeFacts, ...]],
+    former: Mapping[str, NodeFacts],
+    changed: Mapping[str, NodeFacts | None],
+) -> Mapping[IPAddress, tuple[NodeFacts, ...]]:
+    index = dict(last)
+    for name, facts in changed.items():
+        was = former.get(name)
+        for address in (was.ipv4, was.ipv6) if was is not None else ():
+            if address is not None:
+                rest = tuple(other for other in index.get(address, ()) if other.name != name)
+                if rest:
+                    index[address] = rest
+                else:
+                    index.pop(address, None)
+        for address in (facts.ipv4, facts.ipv6) if facts is not None else ():
+            if address is not None and facts is not None:
+                index[address] = tuple(sorted((*index.get(address, ()), facts), key=_name))
+    return index
+
+
+def _name(facts: NodeFacts) -> str:
+    return facts.name
+
+
+# Whom the selectors find
+
+
+class _Fit(NamedTuple):
+    """A selector and the nodes it finds, by name and in the order of their names."""
+
+    selector: Selector
+    names: Mapping[str, object]
+
+
+def _selected(
+    resources: ResourceSet, last: Mapping[str, _Fit] | None, past: State | None, present: State
+) -> Mapping[str, _Fit]:
+    """Give what every selector in use finds, by its text."""
+    nodes = resources.nodes
+    changed = [key.name for key in changed_keys(past[0], present[0])] if past is not None else []
+    found: dict[str, _Fit] = {}
+    for text in _selectors(resources):
+        if text not in found:
+            known = last.get(text) if last is not None else None
+            found[text] = _revised(known, changed, nodes) if known is not None else _evaluated(text, nodes)
+    return found
+
+
+def _selectors(resources: ResourceSet) -> Iterator[str]:
+    for peer in resources.bgp_peers:
+        for text in (peer.spec.node_selector, peer.spec.peer_selector):
+            if text is not None:
+                yield text
+    if resources.cairn.spec.reflectors is not None:
+        yield resources.cairn.spec.reflectors.node_selector
+
+
+def _evaluated(text: str, nodes: Mapping[str, Node]) -> _Fit:
+    selector = Selector.parse(text)
+    return _Fit(selector, {name: None for name, node in nodes.items() if selector.matches(node.labels)})
+
+
+def _revised(known: _Fit, changed: list[str], nodes: Mapping[str, Node]) -> _Fit:
+    selector, names = known
+    come: set[str] = set()
+    gone: set[str] = set()
+    for name in changed:
+        node = nodes.get(name)
+        fits = node is not None and selector.matches(node.labels)
+        if fits != (name in names):
+            (come if fits else gone).add(name)
+    if not come and not gone:
+        return known
+    return _Fit(selector, dict.fromkeys(sorted((names.keys() - gone) | come)))
+
+
+# The ends of a BGPPeer
+
+
+def _ends(peer: BGPPeer, selected: Mapping[str, _Fit], known: _Known) -> _Ends:
+    near, near_why = _near(peer, selected, known.nodes)
+    far, versions, far_why = _far(peer, selected, known.by_address)
+    return _Ends(
+        peer, near, far, versions, f"{near_why}; {far_why}", f"the other end of it: {far_why}; {near_why}"
+    )
 
 
 def _near(
-    peer: BGPPeer, matches: _Matches, nodes: Mapping[str, NodeFacts]
-) -> tuple[tuple[NodeFacts, ...], str]:
+    peer: BGPPeer, selected: Mapping[str, _Fit], nodes: Mapping[str, NodeFacts]
+) -> tuple[Mapping[str, object], str]:
     spec = peer.spec
     if spec.node_selector is not None:
-        return matches.of(spec.node_selector), f"nodeSelector {spec.node_selector}"
+        return selected[spec.node_selector].names, f"nodeSelector {spec.node_selector}"
     if spec.node is not None:
-        return ((nodes[spec.node],) if spec.node in nodes else ()), f"node {spec.node}"
-    return tuple(nodes.values()), "global"
+        return ({spec.node: None} if spec.node in nodes else {}), f"node {spec.node}"
+    return nodes, "global"
 
 
 def _far(
-    peer: BGPPeer, matches: _Matches, by_address: Mapping[IPAddress, tuple[NodeFacts, ...]]
-) -> tuple[tuple[NodeFacts, ...], tuple[int, ...], str]:
+    peer: BGPPeer, selected: Mapping[str, _Fit], by_address: Mapping[IPAddress, tuple[NodeFacts, ...]]
+) -> tuple[Mapping[str, object], tuple[int, ...], str]:
     """Give the nodes at the declared other end; for an address, those that have it, its AS and its port."""
     spec = peer.spec
     if spec.peer_selector is not None:
-        return matches.of(spec.peer_selector), (4, 6), f"peerSelector {spec.peer_selector}"
+        return selected[spec.peer_selector].names, (4, 6), f"peerSelector {spec.peer_selector}"
     if spec.peer_ip is None:
-        return (), (), "local workloads"
+        return {}, (), "local workloads"
     address, port = spec.peer_ip
-    found = tuple(
-        facts
+    found = {
+        facts.name: None
         for facts in by_address.get(address, ())
         if spec.as_number in (None, facts.asn) and port in (None, facts.port)
-    )
+    }
     return found, (address.version,), f"peerIP {spec.peer_ip}"
+
+
+# Who is elected
+
+
+def _election(resources: ResourceSet) -> Election | None:
+    declared = resources.cairn.spec.reflectors
+    if declared is None:
+        return None
+    asn = cluster_spec(resources).as_number or DEFAULT_AS_NUMBER
+    fit = resources.revised(_selected, _SELECTING)[declared.node_selector]
+    candidates: dict[str, Node] = {}
+    for name in fit.names:
+        node = resources.nodes[name]
+        if (
+            (node.ipv4 is not None or node.ipv6 is not None)
+            and node.bgp.route_reflector_cluster_id is None
+            and node.bgp.as_number in (None, asn)
+        ):
+            candidates[name] = node
+    return elect(declared, candidates, resources.live_nodes) if candidates else None

@@ -23,6 +23,7 @@ _PREFIX: Mapping[PeeringKind, str] = {
     PeeringKind.GLOBAL: "Global",
     PeeringKind.NODE: "Node",
     PeeringKind.REVERSE: "Node",
+    PeeringKind.ELECTED: "Elected",
 }
 
 

@@ -35,6 +35,8 @@ class PeeringKind(StrEnum):
     GLOBAL = "global"
     NODE = "node"
     REVERSE = "reverse"
+    ELECTED = "elected"
+    """Between a node and an elected reflector."""
 
 
 class NextHopMode(StrEnum):
@@ -220,6 +222,8 @@ class NodePlan:
     learn_only: bool
     max_prefixes: int | None
     remarks: tuple[str, ...]
+    role_reason: str | None = None
+    """Why this node is a reflector, if it is one."""
 
     def address(self, version: int) -> IPAddress | None:
         """Give this node's address of an IP version, if it has one."""

@@ -59,7 +59,14 @@ def plan_node(resources: ResourceSet, node: str, statics: tuple[IPNetwork, ...] 
         learn_only=is_learn_only(declared),
         max_prefixes=max_prefixes,
         remarks=(*remarks, *(f"{place}: no community is named {name!r}" for place, name in unknown.items())),
+        role_reason=_role_reason(facts, declared),
     )
+
+
+def _role_reason(facts: ClusterFacts, node: Node) -> str | None:
+    if node.bgp.route_reflector_cluster_id is not None:
+        return f"Node {node.name}: routeReflectorClusterID"
+    return facts.election.elected.get(node.name) if facts.election is not None else None
 
 
 def _router_id(node: Node) -> IPv4Address:

@@ -4,6 +4,8 @@
 this
   node as the peer. Of several for the same address and port the first counts, so global beats node-specific
   and explicit beats implicit; among equals the resource's name decides.
+- Then elected reflectors, where they are declared: every node has a session with each of them, on the terms
+  of the mesh, and there is no mesh.
 - Then the mesh: every pair of nodes without a reflector's cluster ID; a reflector has no mesh peerings. A
 mesh
   peering yields to any explicit one with the same node, so a reflector's client that is also in the mesh
@@ -58,7 +60,10 @@ def peerings_of(
     maker = _Maker(resources, facts, me, rules, max_prefixes, remarks)
     for peering in maker.explicit():
         found.setdefault((peering.peer_address, peering.peer_port), peering)
-    mesh = maker.mesh(frozenset(address for address, _ in found))
+    taken = frozenset(address for address, _ in found)
+    for peering in maker.elected(taken):
+        found.setdefault((peering.peer_address, peering.peer_port), peering)
+    mesh = maker.mesh(taken)
     return Peerings(tuple(sorted(found.values(), key=by_name)), mesh), tuple(dict.fromkeys(remarks))
 
 
@@ -81,30 +86,71 @@ class _Maker:
         self._spec = cluster_spec(resources)
 
     def explicit(self) -> Iterator[Peering]:
-        forward = self._facts.forward.get(self._me.name, ())
+        forward = list(self._facts.forward(self._me.name))
         for use in forward:
             if use.peer.is_global:
                 yield from self._of_use(use, PeeringKind.GLOBAL)
         for use in forward:
             if not use.peer.is_global:
                 yield from self._of_use(use, PeeringKind.NODE)
-        for use in self._facts.reverse.get(self._me.name, ()):
+        for use in self._facts.reverse(self._me.name):
             yield from self._of_use(use, PeeringKind.REVERSE)
+
+    def elected(self, taken: frozenset[IPAddress]) -> Iterator[Peering]:
+        """Give the sessions with elected reflectors, or, being one, with everybody."""
+        election, me, nodes = self._facts.election, self._me, self._facts.nodes
+        if election is None:
+            return
+        if me.name in election.elected:
+            others = [other for other in nodes.values() if other.name != me.name]
+        else:
+            others = [nodes[name] for name in election.elected]
+        secret = self._mesh_secret()
+        for version, own in ((4, me.ipv4), (6, me.ipv6)):
+            for other in others if own is not None else ():
+                address = other.address(version)
+                if own is None or address is None or address == own or address in taken:
+                    continue
+                internal = other.asn == me.asn
+                reflector = other.name if other.name in election.elected else me.name
+                yield Peering(
+                    name=peering_name(PeeringKind.ELECTED, address, None),
+                    kind=PeeringKind.ELECTED,
+                    peer_address=address,
+                    peer_port=other.port,
+                    local_address=own,
+                    local_asn=me.asn,
+                    peer_asn=other.asn,
+                    families=FAMILIES[version],
+                    import_policy=ImportPolicy((), internal),
+                    export_policy=ExportPolicy(self._rules, (), internal),
+                    reason=f"{reflector}: {election.elected[reflector]}",
+                    rr_client=self._is_client(internal, other),
+                    passive=_waits(me, own, other, address),
+                    password=secret,
+                    graceful_restart=self._mesh_restart_time(),
+                    peer_node=other.name,
+                    max_prefixes=self._max_prefixes,
+                )
+
+    def _mesh_secret(self) -> SecretRef | None:
+        return self._secret(self._spec.node_mesh_password, "BGPConfiguration default: nodeMeshPassword")
+
+    def _mesh_restart_time(self) -> int:
+        restart = self._spec.node_mesh_max_restart_time
+        return round(DEFAULT_RESTART_TIME if restart is None else restart)
 
     def mesh(self, taken: frozenset[IPAddress]) -> Mesh | None:
         me = self._me
         if me.cluster_id is not None or not self._facts.mesh:
             return None
-        restart = self._spec.node_mesh_max_restart_time
         return Mesh(
             me=me,
             members=self._facts.mesh,
             taken=taken,
             rules=self._rules,
-            password=self._secret(
-                self._spec.node_mesh_password, "BGPConfiguration default: nodeMeshPassword"
-            ),
-            restart_time=round(DEFAULT_RESTART_TIME if restart is None else restart),
+            password=self._mesh_secret(),
+            restart_time=self._mesh_restart_time(),
             max_prefixes=self._max_prefixes,
         )
 

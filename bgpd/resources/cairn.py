@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from bgpd.resources.base import CAIRN_API_VERSION, Model, NamedMetadata, Resource
+from bgpd.resources.keys import Key
 from bgpd.resources.scalars import ClusterId, SelectorText
 
 LEARN_ONLY = "learn-only"
@@ -53,6 +54,10 @@ class CairnConfiguration(Resource):
         if self.metadata.name not in ("default", "unnamed"):
             raise ValueError("there is one CairnConfiguration, named default")
         return self
+
+    @property
+    def key(self) -> Key:
+        return Key(self.KIND, "default")
 
 
 class NodeLeaseSpec(Model):

@@ -5,6 +5,8 @@ kind one dictionary, and indexes of endpoints and block affinities by node and b
 forward change by change. What other packages derive (which peers a node has, which pool holds an address)
 they compute through ``derived``: once per snapshot, and carried to successors until one of the kinds it
 depends on changes. So planning one node after one endpoint moved costs that node's work, not the cluster's.
+A derivation that is large and changes little is ``Revised``: it is given its last value and what that was
+made from, and ``changed_keys`` tells the difference.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -25,6 +27,8 @@ from bgpd.resources.workload_endpoint import WorkloadEndpoint
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Resource)
+State = tuple[Mapping[Key, Any], ...]
+"""The resources by key of each kind a derivation depends on, in the order it names the kinds."""
 _NOTHING: Mapping[Key, Any] = MappingProxyType({})
 
 
@@ -86,7 +90,7 @@ class ResourceSet:
         kinds: Mapping[str, Mapping[Key, Any]],
         endpoints: _Index[WorkloadEndpoint],
         affinities: _Index[BlockAffinity],
-        derived: dict[Hashable, tuple[tuple[object, ...], Any]],
+        derived: dict[Hashable, tuple[State, Any]],
     ) -> None:
         self._kinds = kinds
         self._endpoints = endpoints
@@ -133,16 +137,38 @@ class ResourceSet:
 
         ``builder`` must be a module-level function that reads these kinds only.
         """
-        state = tuple(self._kinds.get(kind, _NOTHING) for kind in kinds)
-        kept = self._derived.get(builder)
+        return self._derivation(builder, kinds, lambda _, __: builder(self))
+
+    def revised(
+        self, reviser: Callable[["ResourceSet", T | None, State | None, State], T], kinds: Iterable[str]
+    ) -> T:
+        """Like ``derived``, for what is cheaper to bring up to date than to build.
+
+        ``reviser(resources, last value, its state, present state)`` gives the present value; without a last
+        value it builds one. It must not alter the last value, which an earlier snapshot still uses.
+        """
+
+        def revise(last: T | None, past: State | None) -> T:
+            return reviser(self, last, past, self._state(kinds))
+
+        return self._derivation(reviser, kinds, revise)
+
+    def _state(self, kinds: Iterable[str]) -> State:
+        return tuple(self._kinds.get(kind, _NOTHING) for kind in kinds)
+
+    def _derivation(
+        self, name: Hashable, kinds: Iterable[str], make: Callable[[T | None, State | None], T]
+    ) -> T:
+        state = self._state(kinds)
+        kept = self._derived.get(name)
         if (
             kept is not None
             and len(kept[0]) == len(state)
             and all(a is b for a, b in zip(kept[0], state, strict=True))
         ):
             return cast("T", kept[1])
-        value = builder(self)
-        self._derived[builder] = (state, value)
+        value = make(kept[1], kept[0]) if kept is not None else make(None, None)
+        self._derived[name] = (state, value)
         return value
 
     def get(self, key: Key) -> Resource | None:
@@ -165,7 +191,7 @@ class ResourceSet:
     @property
     def nodes(self) -> Mapping[str, Node]:
         """Nodes by name, in the order of their names."""
-        return self.derived(_nodes, ("Node",))
+        return self.revised(_nodes, ("Node",))
 
     @property
     def bgp_peers(self) -> tuple[BGPPeer, ...]:
@@ -225,8 +251,26 @@ class ResourceSet:
         return self._affinities.group(cidr)
 
 
-def _nodes(resources: ResourceSet) -> Mapping[str, Node]:
-    return MappingProxyType({key.name: node for key, node in sorted(resources.of_kind("Node").items())})
+def changed_keys(past: Mapping[Key, Any], present: Mapping[Key, Any]) -> list[Key]:
+    """Give the keys that came, went, or have another resource now, in order."""
+    if past is present:
+        return []
+    changed = [key for key, resource in present.items() if past.get(key) is not resource]
+    if len(present) - len(past) != sum(key not in past for key in changed):
+        changed += [key for key in past if key not in present]
+    return sorted(changed)
+
+
+def _nodes(
+    resources: ResourceSet,  # noqa: ARG001  a reviser's signature; the state has all it needs
+    last: Mapping[str, Node] | None,
+    past: State | None,
+    present: State,
+) -> Mapping[str, Node]:
+    if last is not None and past is not None and past[0].keys() == present[0].keys():
+        same_names = {key.name: present[0][key] for key in changed_keys(past[0], present[0])}
+        return MappingProxyType({**last, **same_names})
+    return MappingProxyType({key.name: node for key, node in sorted(present[0].items())})
 
 
 def _bgp_peers(resources: ResourceSet) -> tuple[BGPPeer, ...]:

@@ -71,6 +71,8 @@ def _tell(plan: NodePlan, form: Format) -> None:
     out.print(
         f"{plan.node}: AS {plan.asn}, BGP Identifier {plan.router_id}, port {plan.listen_port}{cluster}"
     )
+    if plan.role_reason:
+        out.print(f"  because: {plan.role_reason}", markup=False)
     for title, listing in (
         ("Peerings", _peerings(plan)),
         ("Originated routes", _originated(plan)),

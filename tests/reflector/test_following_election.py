@@ -1,0 +1,83 @@
+"""Reflectors of an elected cluster, each following one store: who runs is a candidate, and the role moves."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from bgpd.rib.path import SourceKind
+from reflector.config import ReflectorConfig
+from reflector.following import Following
+from reflector.spec import ReflectorSpec
+
+DECLARED = """\
+apiVersion: cairn.dev/v1
+kind: CairnConfiguration
+metadata: {name: default}
+spec: {reflectors: {count: 2, nodeSelector: has(rr), clusterID: 244.0.0.5}}
+"""
+NODE = """\
+apiVersion: projectcalico.org/v3
+kind: Node
+metadata: {name: %s, labels: {%s}}
+spec: {bgp: {ipv4Address: 10.0.0.%d/24}}
+"""
+
+
+class Running:
+    """A reflector's following, and the last spec it carried out."""
+
+    def __init__(self, store: Path, node: str) -> None:
+        config = ReflectorConfig.model_validate({"datastore": str(store), "node": node})
+        self.spec: ReflectorSpec | None = None
+        self.refused: list[str] = []
+        self.following = Following(config, {}, self._carry_out, self.refused.append)
+
+    def _carry_out(self, spec: ReflectorSpec) -> None:
+        self.spec = spec
+
+    @property
+    def clients(self) -> set[str]:
+        peers = self.spec.peers if self.spec is not None else ()
+        return {str(peer.network.network_address) for peer in peers if peer.member.kind is SourceKind.CLIENT}
+
+
+@asynccontextmanager
+async def running(store: Path, node: str) -> AsyncIterator[Running]:
+    it = Running(store, node)
+    task = asyncio.create_task(it.following.run())
+    try:
+        yield it
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await it.following.close()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not true():  # noqa: ASYNC110  the store is polled by its own reader; there is no event to wait for
+            await asyncio.sleep(0.05)
+
+
+def declare(store: Path) -> None:
+    (store / "cairn.yaml").write_text(DECLARED)
+    for host, name in enumerate(("n1", "n2"), start=1):
+        (store / f"{name}.yaml").write_text(NODE % (name, "", host))
+    for host, name in enumerate(("r1", "r2", "r3"), start=11):
+        (store / f"{name}.yaml").write_text(NODE % (name, 'rr: ""', host))
+
+
+async def test_those_that_run_are_elected_and_the_role_moves_with_an_orderly_end(tmp_path: Path) -> None:
+    declare(tmp_path)
+    async with running(tmp_path, "r1") as r1, running(tmp_path, "r2") as r2:
+        # Both live candidates are elected; the third, which nobody runs, is their client.
+        await until(lambda: r1.clients == r2.clients == {"10.0.0.1", "10.0.0.2", "10.0.0.13"})
+        assert r1.spec is not None
+        assert r1.spec.speaker.cluster_id == bytes((244, 0, 0, 5))
+        async with running(tmp_path, "r3") as r3:
+            await until(lambda: sum(bool(each.clients) for each in (r1, r2, r3)) == 2)
+            await until(lambda: r3.spec is not None)
+        # r3 let its lease go at once, so the first two have the role again.
+        await until(lambda: r1.clients == r2.clients == {"10.0.0.1", "10.0.0.2", "10.0.0.13"})
+    assert not r1.refused + r2.refused + r3.refused
