@@ -2,6 +2,7 @@
 
     <prefix>/v1/<service>/<node>/status   retained; the broker itself says {"state": "offline"} when we vanish
     <prefix>/v1/<service>/<node>/events   one JSON document per event, QoS 1
+    <prefix>/v1/<service>/<node>/peers/<name>   retained; one peer, when it changed; see `peer_summaries`
 
 Events are queued, at most `buffer` of them. When the queue is full the oldest are dropped and counted, and
 the next thing published is a summary of what was dropped (kind "events.dropped"). An event leaves the queue
@@ -23,6 +24,7 @@ from pathlib import Path
 import aiomqtt
 
 from bgpd.telemetry.documents import SCHEMA_VERSION, Document, event_document, rfc3339, status_document
+from bgpd.telemetry.peer_summaries import PeerSummaries
 from bgpd.telemetry.status import Event, StatusSource
 
 _log = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ class MqttOptions:
     key: Path | None = None
     buffer: int = 1000
     status_every: float = 10.0
+    peers_per_status: int = 100
     timeout: float = 10.0
     keepalive: int = 15
     retry_first: float = 0.5
@@ -66,6 +69,7 @@ class MqttPublisher:
         self._unsubscribe: Callable[[], None] = lambda: None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._peers = PeerSummaries(options.peers_per_status)
         self.client: aiomqtt.Client | None = None
         self.published = 0
 
@@ -141,12 +145,15 @@ class MqttPublisher:
         ) as client:
             self.client = client
             _log.info("mqtt broker %s:%d connected", options.host, options.port)
+            self._peers.forget()
             status_at = 0.0
             while True:
                 self._wake.clear()
                 if self._clock() >= status_at:
                     await self._publish(client, "status", self._online(), retain=True)
                     status_at = self._clock() + options.status_every
+                    await self._publish_queue(client)
+                    await self._publish_peers(client)
                 await self._publish_queue(client)
                 if self._stopping:
                     await client.publish(f"{self._topic}/status", self._offline("stopped"), 1, retain=True)
@@ -167,6 +174,15 @@ class MqttPublisher:
             if self._queue and self._queue[0] is event:  # else it was dropped, and counted, meanwhile
                 self._queue.popleft()
             self.published += 1
+
+    async def _publish_peers(self, client: aiomqtt.Client) -> None:
+        for name, summary in self._peers.due(self._source.peers()):
+            leaf = f"peers/{_level(name)}"
+            if summary is None:
+                await client.publish(f"{self._topic}/{leaf}", b"", qos=1, retain=True)
+            else:
+                await self._publish(client, leaf, {"at": rfc3339(self._clock()), **summary}, retain=True)
+            self._peers.sent(name, summary)
 
     async def _publish(
         self, client: aiomqtt.Client, leaf: str, document: Document, *, retain: bool = False

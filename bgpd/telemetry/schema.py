@@ -254,7 +254,7 @@ class Offline(Shape):
 
 
 class PeerSummary(Shape):
-    """MQTT: the retained summary of one peer."""
+    """MQTT: the retained summary of one peer, sent when it changed."""
 
     version: Version
     at: AwareDatetime
@@ -265,5 +265,4 @@ class PeerSummary(Shape):
     asn: int | None
     flaps: Count
     last_reason: str
-    lag: Count
     families: list[FamilyNumbers]

@@ -9,13 +9,15 @@ import signal
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import aiomqtt
 import pytest
+from pydantic import BaseModel
 
+from bgpd.telemetry import schema
 from bgpd.telemetry.mqtt import MqttOptions, MqttPublisher
 from tests.telemetry.broker import Broker, free_port
 from tests.telemetry.source import Source, peer
@@ -58,6 +60,8 @@ class Listener:
         self.statuses: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
         self.retained: list[bool] = []
+        self.peers: dict[str, dict[str, Any] | None] = {}
+        self.summaries = 0
 
     async def run(self, options: MqttOptions, ready: asyncio.Event) -> None:
         async with aiomqtt.Client(
@@ -67,9 +71,26 @@ class Listener:
             ready.set()
             async for message in client.messages:
                 assert isinstance(message.payload, bytes)
+                if "/peers/" in str(message.topic):
+                    self._summary(str(message.topic).rpartition("/")[2], message.payload)
+                    continue
+                shape = _shape_of(str(message.topic), message.payload)
+                shape.model_validate_json(message.payload, strict=True)
                 kept = self.statuses if str(message.topic).endswith("/status") else self.events
                 kept.append(json.loads(message.payload))
                 self.retained.append(message.retain)
+
+    def _summary(self, name: str, payload: bytes) -> None:
+        self.summaries += 1
+        if payload:
+            schema.PeerSummary.model_validate_json(payload, strict=True)
+        self.peers[name] = json.loads(payload) if payload else None
+
+
+def _shape_of(topic: str, payload: bytes) -> type[BaseModel]:
+    if topic.endswith("/events"):
+        return schema.Event
+    return schema.Online if json.loads(payload)["state"] == "online" else schema.Offline
 
 
 @asynccontextmanager
@@ -244,6 +265,88 @@ async def test_tls(tmp_path: Path, source: Source) -> None:
             await until(lambda: publisher.published == 1)
     finally:
         broker.kill()
+
+
+async def test_summaries_of_peers_are_retained_and_go_with_the_peer(broker: Broker, source: Source) -> None:
+    broker.start()
+    source.peer_list = [peer("rr1"), peer("tor/1", "ACTIVE", last_reason="connection refused")]
+    options = MqttOptions("127.0.0.1", broker.port, **FAST)
+    async with publishing(source, options):
+        async with listening(options) as listener:
+            await until(lambda: len(listener.peers) == 2)
+            tor = listener.peers["tor_1"]
+            assert tor is not None
+            assert (tor["name"], tor["state"], tor["last_reason"]) == (
+                "tor/1",
+                "ACTIVE",
+                "connection refused",
+            )
+            source.peer_list = [peer("rr1", flaps=3)]
+            await until(lambda: listener.peers["tor_1"] is None)
+            await until(lambda: (listener.peers["rr1"] or {})["flaps"] == 3)
+        async with listening(options, "late") as late:
+            await until(lambda: late.peers)
+            await until(lambda: late.statuses)
+    assert set(late.peers) == {"rr1"}
+
+
+async def test_five_thousand_flapping_peers_are_summarised_at_a_bounded_rate(
+    broker: Broker, source: Source
+) -> None:
+    broker.start()
+    source.peer_list = [peer(f"node-{number}") for number in range(5000)]
+    options = MqttOptions("127.0.0.1", broker.port, peers_per_status=20, **FAST)
+    async with publishing(source, options), listening(options) as listener:
+        rounds = 0
+        while listener.summaries < 60:
+            rounds += 1
+            source.peer_list = [peer(f"node-{number}", flaps=rounds) for number in range(5000)]
+            await asyncio.sleep(0.05)
+        online = [status for status in listener.statuses if status["state"] == "online"]
+        assert listener.summaries <= 20 * (len(online) + 1)
+
+
+async def test_a_slow_broker_delays_nobody_and_gets_everything(broker: Broker, source: Source) -> None:
+    broker.start()
+    async with slow_way_to(broker.port) as port, listening(MqttOptions("127.0.0.1", broker.port)) as listener:
+        options = MqttOptions("127.0.0.1", port, buffer=50, **{**FAST, "timeout": 20.0})
+        async with publishing(source, options) as publisher:
+            await until(lambda: publisher.connected)
+            for number in range(400):
+                source.ring.add(1.0, "x", str(number))
+                assert publisher.queued <= 50
+            await until(lambda: any(event["message"] == "399" for event in listener.events))
+            await until(lambda: publisher.queued == publisher.dropped == 0)
+            told = sum(event["id"] > 0 for event in listener.events)
+            lost = sum(event["data"].get("x", 0) for event in listener.events if event["id"] == 0)
+            assert told + lost == 400
+
+
+@asynccontextmanager
+async def slow_way_to(port: int) -> AsyncIterator[int]:
+    """A port that leads to a broker, and on which everything takes a while."""
+    running: set[asyncio.Task[None]] = set()
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(200):
+            await asyncio.sleep(0.02)
+            writer.write(data)
+
+    async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        ways = {asyncio.create_task(carry(reader, back)), asyncio.create_task(carry(there, writer))}
+        running.update(ways)
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for end in (writer, back):
+            end.close()
+            with suppress(OSError):
+                await end.wait_closed()
+
+    async with await asyncio.start_server(accepted, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+        for task in running:
+            task.cancel()
+        await asyncio.sleep(0.05)
 
 
 async def test_stopping_without_a_broker_is_quick(source: Source) -> None:
