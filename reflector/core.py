@@ -100,8 +100,8 @@ class Reading:
 
     @property
     def busy(self) -> bool:
-        """Whether more than the log's next batch has to be thought of."""
-        return self.eor_at is not None or self.refresh_due or self.refreshing or self.moving
+        """Whether more than the log and End-of-RIB has to be thought of."""
+        return self.refresh_due or self.refreshing or self.moving
 
 
 @dataclass(slots=True)

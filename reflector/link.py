@@ -108,8 +108,9 @@ class Link:
         if member is None or self._pending:
             self.write()
             return
+        deferring = self._reflector.deferred_until is not None
         for reading in member.readings.values():
-            if reading.busy:
+            if reading.busy or not (deferring or reading.eor_at is None):
                 self.write()
                 return
             if reading.cursor.behind:

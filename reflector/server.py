@@ -31,6 +31,7 @@ from bgpd.session.events import Closed, Established, RefreshRequested, UpdatesRe
 from bgpd.session.fsm import State
 from bgpd.session.peer import ConnectCancelled, ConnectRequested, Peer, SessionEvent
 from bgpd.session.session import Session
+from bgpd.telemetry.distribution import Distribution
 from bgpd.telemetry.status import EventRing, Severity
 from bgpd.wire.iana import CeaseSubcode
 from bgpd.wire.messages import Notification, encode
@@ -45,6 +46,7 @@ INPUT_OCTETS = 1 << 23  # read per turn, over all peers
 LEAST_READ_OCTETS = 1 << 13
 ACCEPTS = 256  # connections taken per turn
 DEFERRAL = 60.0  # seconds after the start that End-of-RIB waits for expected peers at most (RFC 4724 4.1)
+LONGEST_REST = 0.05  # seconds between two flushes at most
 CONNECT_TIMEOUT = 10.0
 CROWDED = 0.1  # seconds without accepting when all room for unidentified connections is taken
 UNIDENTIFIED_AGE = 2.0  # seconds after which an unidentified connection makes room for another
@@ -94,6 +96,14 @@ class Server:
         self._unidentified: dict[Link, float] = {}  # with the time of their coming, oldest first
         self._next_pruning = loop.time() + PRUNING
         self._flush_due = False
+        self._flush_since = 0.0
+        self.decision = Distribution(
+            "decision_seconds", "From the first UPDATE of a turn to its decisions and encoding."
+        )
+        self.convergence = Distribution(
+            "received_to_wire_seconds", "From the first UPDATE of a turn to every peer's socket."
+        )
+        self._rest_until = 0.0
         self._ticking: asyncio.TimerHandle | None = None
         self._resumed: list[Link] = []
         self._read_octets = CHUNK_OCTETS
@@ -523,15 +533,29 @@ class Server:
         self._read_octets = max(LEAST_READ_OCTETS, min(CHUNK_OCTETS, share))
 
     def _schedule_flush(self) -> None:
-        if not self._flush_due:
-            self._flush_due = True
+        """Flush soon; after a costly flush not before as much time again has passed for what else there is.
+
+        So a burst among many peers is told in few large steps, and a single change is told at once.
+        """
+        if self._flush_due:
+            return
+        self._flush_due = True
+        self._flush_since = self._loop.time()
+        if self._loop.time() < self._rest_until:
+            self._loop.call_at(self._rest_until, self._flush)
+        else:
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flush_due = False
+        began = self._loop.time()
         self.reflector.flush()
+        self.decision.observe(self._loop.time() - self._flush_since)
         for link in tuple(self.established):
             link.push()
+        ended = self._loop.time()
+        self.convergence.observe(ended - self._flush_since)
+        self._rest_until = ended + min(LONGEST_REST, ended - began)
 
     def _resume(self, link: Link) -> None:
         """A link used up its turn: it goes on in the next one."""
