@@ -75,7 +75,9 @@ def shown() -> Iterator[Shown]:
                 continue
             section = tuple(int(part) for part in match["section"].split("_") if part)
             described = ast.get_docstring(node)
-            words = " ".join(described.split("\n\n")[0].split()) if described else match["words"].replace("_", " ")
+            words = match["words"].replace("_", " ")
+            if described:
+                words = " ".join(described.split("\n\n")[0].split())
             yield Shown(int(match["rfc"]), section, words, f"{file.relative_to(TOP)}::{node.name}")
 
 
@@ -91,7 +93,8 @@ def page() -> str:
     ]
     for rfc, rules in sorted(by_rfc.items()):
         title = TITLES.get(rfc)
-        lines += ["", f"## RFC {rfc}" + (f": {title}" if title else ""), "", "| section | shown | test |", "|---|---|---|"]
+        lines += ["", f"## RFC {rfc}" + (f": {title}" if title else ""), ""]
+        lines += ["| section | shown | test |", "|---|---|---|"]
         for rule in sorted(rules):
             section = ".".join(str(part) for part in rule.section) or "–"
             lines.append(f"| {section} | {rule.words.replace('|', '/')} | `{rule.test}` |")

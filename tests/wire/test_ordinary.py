@@ -37,7 +37,8 @@ def code_of(piece: bytes) -> int:
 
 
 def in_order(each: list[bytes]) -> bytes:
-    return b"".join(sorted(each, key=code_of))
+    ordered = sorted(each, key=code_of)
+    return b"".join(ordered)
 
 
 blocks = st.lists(pieces(), max_size=8).map(in_order)
