@@ -5,7 +5,8 @@ from ipaddress import ip_address, ip_network
 
 from bgpd.rib.loc_rib import PATH_ID_OCTETS, LocRib
 from bgpd.session.counters import MessageCounters
-from bgpd.telemetry.route_status import route_status, within
+from bgpd.telemetry.distribution import Distribution
+from bgpd.telemetry.route_status import rejections, route_status, within
 from bgpd.telemetry.status import (
     Direction,
     EventRing,
@@ -198,11 +199,13 @@ class ReflectorStatus:
     def plan(self) -> Mapping[str, object]:
         return self._plan()
 
-    def samples(self) -> Sequence[Sample]:
+    def samples(self) -> Sequence[Sample | Distribution]:
         server, reflector, gauge = self._server, self._server.reflector, SampleKind.GAUGE
         logs = [group.log for group in reflector.groups.values()]
         lag = max((member.lag for member in reflector.members.values()), default=0)
-        samples = [
+        samples: list[Sample | Distribution] = [
+            server.decision,
+            server.convergence,
             Sample("strangers", "Connections of undeclared peers.", server.strangers),
             Sample("update_groups", "Update groups with readers.", sum(log.based for log in logs), gauge),
             Sample(
@@ -216,6 +219,14 @@ class ReflectorStatus:
             samples.append(
                 Sample("decisions", "Turns in which the Loc-RIB changed.", rib.version, labels=labels)
             )
+        samples += rejections(
+            path.ineligible
+            for member in reflector.members.values()
+            for rib in reflector.ribs.values()
+            if rib.refused(member.source)
+            for path in rib.received(member.source).values()
+            if path.ineligible is not None
+        )
         return samples
 
     def datastore(self) -> StoreHealth | None:

@@ -1,12 +1,15 @@
 """What of a RIB is shown, the same for every service: prefixes found by their octets, a path in words."""
 
+from collections import Counter
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from bgpd.rib.path import Path
-from bgpd.telemetry.status import RouteStatus
+from bgpd.telemetry.status import RouteStatus, Sample, SampleKind
 from bgpd.wire.iana import Origin, SegmentType
 from bgpd.wire.nlri import Family, nlri_of
+
+_REASONS = 20
 
 
 def route_status(
@@ -55,3 +58,20 @@ def within(nlris: Iterable[bytes], wanted: IPv4Network | IPv6Network) -> list[by
         for nlri in nlris
         if nlri[0] >= length and nlri[1:stop] == head and (not rest or nlri[stop] & mask == last)
     )
+
+
+def rejections(reasons: Iterable[str]) -> list[Sample]:
+    """Samples of why routes may not compete: the commonest reasons by name, the rest together as "other"."""
+    counts = Counter(reasons)
+    named = counts.most_common(_REASONS)
+    rest = counts.total() - sum(count for _, count in named)
+    return [
+        Sample(
+            "rejected_routes",
+            "Routes held that may not compete.",
+            count,
+            SampleKind.GAUGE,
+            (("reason", reason),),
+        )
+        for reason, count in [*named, *([("other", rest)] if rest else [])]
+    ]
