@@ -4,8 +4,8 @@ Names as in `status`, times as RFC 3339 in UTC with milliseconds, an address fam
 Fields are only ever added within a version; a reader ignores what it does not know.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,9 +31,13 @@ def plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return plain(value._asdict())
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, str | int | float | bool) or value is None:
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Collection) and not isinstance(value, bytes):
         return [plain(each) for each in value]
-    return value if isinstance(value, str | int | float | bool) or value is None else str(value)
+    return str(value)
 
 
 def status_document(source: StatusSource, now: float) -> Document:
