@@ -54,6 +54,8 @@ COMMANDS: tuple[Row, ...] = (
     Row("agent", "agent", _RUN, "Run the node agent.", "cairn agent --config /etc/cairn/agent.yaml"),
     Row("reflector", "reflector", _RUN, "Run a route reflector.",
         "cairn reflector --config /etc/cairn/reflector.yaml"),
+    Row("bird", "bird", _RUN, "Keep a running BIRD in step with the plan of its node.",
+        "cairn bird run --node node-1"),
     Row("lab", "lab", _RUN, "A whole cluster on this machine, live, in under a minute.",
         "cairn lab --nodes 4 --reflectors 2 --store etcd"),
     Row("doctor", "doctor", _RUN, "Check this machine; every finding comes with its remedy.",
