@@ -595,7 +595,9 @@ class Reflector:
         self, member: Member, family: Family, reading: Reading, limit: int, buffers: list[Buffer]
     ) -> None:
         """Read on in the log of one family, and what its end is followed by: End-of-RIB, marks, a move."""
-        enhanced = member.negotiated is not None and member.negotiated.enhanced_refresh
+        negotiated = member.negotiated
+        enhanced = negotiated is not None and negotiated.enhanced_refresh
+        restartable = negotiated is not None and negotiated.graceful_restart is not None
         while True:
             cursor = reading.cursor
             while cursor.behind and not buffers:
@@ -618,8 +620,8 @@ class Reflector:
                 if family not in member.readings:
                     return
                 continue
-            # No mark before End-of-RIB (RFC 7313 4).
-            if not reading.refresh_due or (enhanced and reading.eor_at is not None):
+            # No mark before End-of-RIB with a peer that waits for it (RFC 7313 4).
+            if not reading.refresh_due or (enhanced and restartable and reading.eor_at is not None):
                 return
             if not self._renew(reading):
                 return

@@ -67,7 +67,7 @@ def _peer(
         peer_asn=peering.peer_asn,
         hold_time=peering.hold_time,
         keepalive_time=peering.keepalive_time,
-        send_hold_time=limits.send_hold_time,
+        send_hold_time=limits.send_hold_time and max(limits.send_hold_time, peering.hold_time),
         open_hold_time=limits.open_timeout,
         passive=peering.passive,
     )

@@ -241,7 +241,8 @@ def session_config(
         peer_asn=asn,
         hold_time=options.hold_time,
         keepalive_time=options.keepalive_time,
-        send_hold_time=limits.send_hold_time,
+        # Shorter than the time between two KEEPALIVEs it would end sessions where all is well.
+        send_hold_time=limits.send_hold_time and max(limits.send_hold_time, options.hold_time),
         open_hold_time=limits.open_timeout,
         passive=passive,
         strict_role=options.strict_role,

@@ -430,7 +430,8 @@ class Session:
             case Action.IGNORE | Action.TRACK | Action.DELIVER_REFRESH:
                 pass
             case Action.CEASE_CLEAR | Action.CEASE_COUNT | Action.NOTIFY_COUNT | Action.FSM_ERROR_COUNT:
-                self._close(before, reason, notification or _complaint(item), received, action)
+                words = reason or item.value
+                self._close(before, words, notification or _complaint(item), received, action)
             case _:
                 self._close(before, reason or item.value, None, received, action)
 

@@ -355,7 +355,7 @@ def test_rfc7313_4_the_answer_stands_between_marks_and_repairs_everything() -> N
 def test_rfc7313_4_no_mark_before_end_of_rib() -> None:
     core = reflector(deferral=60.0)
     core.expected = {"192.0.2.9"}
-    b = SimulatedPeer(core, 2).up()
+    b = restartable(core, 2).up()
     b.refresh()
     settle(b)
     assert "borr" not in b.messages

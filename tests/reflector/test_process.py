@@ -1,0 +1,163 @@
+"""The reflector as a process of its own: SIGHUP, a bad configuration, SIGTERM."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bgpd.wire.iana import CeaseSubcode
+from tests.reflector.clients import Client, clients, until
+
+ROOT = Path(__file__).resolve().parents[2]
+P = "10.1.0.0/24"
+
+
+class Program:
+    """`python -m reflector` on a configuration file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "reflector.yaml"
+        self.lines: list[str] = []
+        self.process: asyncio.subprocess.Process | None = None
+        self.port = 0
+
+    def configure(self, text: str | None = None, **config: Any) -> None:
+        document = {
+            "asn": 65000,
+            "routerId": "10.255.255.254",
+            "listen": {"address": "127.0.0.1", "port": 0},
+            "clients": [{"prefix": "127.0.0.0/24"}],
+        } | config
+        self.path.write_text(text or yaml.safe_dump(document))
+
+    async def start(self) -> None:
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "reflector",
+            str(self.path),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            cwd=ROOT,
+            env={**os.environ, "KEY": "secret"},
+        )
+        self.reading = asyncio.create_task(self._read())
+        await until(lambda: self.port or self.process_ended)
+        assert self.port, self.lines
+
+    @property
+    def process_ended(self) -> bool:
+        return self.process is not None and self.process.returncode is not None
+
+    async def _read(self) -> None:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        async for raw in self.process.stdout:
+            line = raw.decode()
+            self.lines.append(line)
+            if "reflector ready" in line:
+                digits = line.partition("ports")[2]
+                self.port = int("".join(c for c in digits.partition("]")[0] if c.isdigit()))
+
+    def said(self, words: str) -> bool:
+        return any(words in line for line in self.lines)
+
+    @property
+    def refusals(self) -> int:
+        return sum("refused" in line for line in self.lines)
+
+    def refused_since(self, count: int) -> bool:
+        return self.refusals > count
+
+    def hang_up(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
+
+    async def stop(self, number: int = signal.SIGTERM) -> int:
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+        code = await asyncio.wait_for(self.process.wait(), 20)
+        await self.reading
+        return code
+
+
+@pytest.fixture
+async def program(tmp_path: Path) -> AsyncIterator[Program]:
+    program = Program(tmp_path)
+    program.configure()
+    await program.start()
+    yield program
+    if program.process is not None and program.process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            program.process.kill()
+        await program.stop(signal.SIGKILL)
+
+
+async def test_sighup_takes_a_change_live_and_refuses_a_bad_one_whole(program: Program) -> None:
+    async with clients(program.port, 1, 2) as (a, b):
+        program.configure(clients=[{"prefix": "127.0.0.0/24"}, {"prefix": "127.0.1.0/24"}])
+        program.hang_up()
+        await until(lambda: program.said("configuration applied"))
+        async with clients(program.port, 250) as (c,):
+            for bad in (
+                {"text": "asn: [65000"},
+                {"clients": [{"prefix": "127.0.0.0/24", "holdTime": 2}]},
+                {"asn": 65001},
+                {"clients": [{"prefix": "127.0.0.0/24", "password": {"env": "MISSING"}}]},
+                {"clients": [{"prefix": "127.0.0.0/24"}, {"prefix": "127.0.0.0/24", "holdTime": 30}]},
+            ):
+                before = program.refusals
+                program.configure(**bad)
+                program.hang_up()
+                await until(partial(program.refused_since, before))
+            a.announce(P)
+            await until(lambda: b.has(P) and c.has(P))
+            assert a.closed is b.closed is c.closed is None
+
+
+async def test_sigterm_ends_with_a_cease_that_says_so(program: Program) -> None:
+    async with clients(program.port, 1) as (a,):
+        assert await program.stop() == 0
+        await until(lambda: a.closed)
+        assert a.notification is not None
+        assert a.notification.subcode == CeaseSubcode.ADMINISTRATIVE_SHUTDOWN
+        assert a.notification.communication
+
+
+async def test_a_configuration_that_cannot_work_is_one_line_and_an_exit_code(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    program.configure(clients=[])
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "reflector",
+        str(program.path),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+    )
+    _, errors = await process.communicate()
+    assert process.returncode == 4
+    assert errors.decode().count("\n") == 1
+    assert "nobody may connect" in errors.decode()
+
+
+async def test_a_kill_frees_the_port_and_clients_come_back(program: Program) -> None:
+    client = await Client(1, program.port).up()
+    port = program.port
+    await program.stop(signal.SIGKILL)
+    await until(lambda: client.closed)
+    program.configure(listen={"address": "127.0.0.1", "port": port})
+    program.port = 0
+    await program.start()
+    back = await Client(1, port).up()
+    assert back.established
