@@ -34,8 +34,10 @@ from agent.tunnels import Tunnels, mac_of
 from bgpd.datastore import Changes, Datastore, DatastoreError, Hold, Interests, Snapshot
 from bgpd.plan import NodePlan, PlanError, plan_node
 from bgpd.resources import Key, Resource, ResourceSet
+from bgpd.telemetry.distribution import Distribution, Stopwatch
 from bgpd.telemetry.status import EventRing, Severity
 from bgpd.wire.errors import ProtocolError
+from bgpd.wire.iana import MessageType
 
 KINDS = frozenset(
     {
@@ -74,6 +76,15 @@ class Agent:
             default_route=kernel.resolve_by_default_route,
             compare_every=kernel.compare_every,
         )
+        self.to_wire = Stopwatch(
+            Distribution(
+                "datastore_to_wire_seconds", "From a datastore change to ExaBGP's word that it is told."
+            )
+        )
+        self.to_kernel = Stopwatch(
+            Distribution("received_to_kernel_seconds", "From an UPDATE received to the kernel's routes.")
+        )
+        self.fib.applied = self._written
         self.learned = Learned(
             Bounds(bytes(4), None, config.max_routes, config.accept_default), self._cost, config.sync_wait
         )
@@ -153,9 +164,12 @@ class Agent:
                 if isinstance(update, Snapshot):
                     self.resources = ResourceSet.of(entry.resource for entry in update.entries)
                 else:
+                    self.to_wire.start(self._now())
                     self.resources = self.resources.with_changes(_changes(update))
                 self._look_for_the_dead()
                 self._replan()
+                if self.sessions.told:
+                    self.to_wire.cancel()  # nothing to tell came of it
 
     async def _register(self) -> None:
         """Declare this node, and again when it comes to have tunnels to declare."""
@@ -269,6 +283,8 @@ class Agent:
             log.error("a message cannot be read; the session is reset", peer=peer, reason=str(error))
             self.sessions.reset(peer)
         self._dirty = True
+        if type == MessageType.UPDATE:
+            self.to_kernel.start(self._now())
 
     def refused(self, routes: Refused) -> None:
         text = f"ExaBGP refused {len(routes.routes)} routes ({routes.routes[0]} …): {routes.attributes}"
@@ -277,6 +293,10 @@ class Agent:
     def progressed(self) -> None:
         if self._dirty:
             self._routes_changed()
+            if not self.fib.pending:
+                self.to_kernel.cancel()  # no kernel route came of it
+        if self.to_wire.since is not None and self.sessions.told:
+            self.to_wire.stop(self._now())
 
     def _refresh(self, peer: str) -> None:
         known = self.learned.peers.get(peer)
@@ -295,6 +315,12 @@ class Agent:
 
     def _hops_of(self, af: int, nlri: bytes) -> tuple[bytes, ...] | None:
         return self.forwarding.hops_of(af, nlri)
+
+    def _written(self, all_went: bool) -> None:
+        if all_went:
+            self.to_kernel.stop(self._now())
+        else:
+            self.to_kernel.cancel()
 
     def _links_changed(self) -> None:
         self.tunnels.links_changed(self.fib.links.indexes, self.fib.links.up)

@@ -20,6 +20,7 @@ import structlog
 
 from agent.config import AgentConfig, ConfigError, load
 from agent.node import Agent
+from agent.node_status import NodeStatusWriter
 from agent.status import AgentStatus
 from bgpd.datastore import open_datastore
 from bgpd.telemetry.http import HttpOptions, StatusServer
@@ -94,6 +95,8 @@ class Service:
         watchdog = asyncio.create_task(notifier.feed_watchdog(source.healthy), name="watchdog")
         mqtt = self._mqtt(source)
         running = asyncio.create_task(agent.run(), name="agent")
+        reporter = NodeStatusWriter(agent.store, source, config.node)
+        reporting = asyncio.create_task(reporter.run(), name="node status")
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             self.http = self._http(source)
@@ -109,9 +112,9 @@ class Service:
                 running.result()
         finally:
             notifier.stopping()
-            for task in (watchdog, stopping, running):
+            for task in (watchdog, stopping, running, reporting):
                 task.cancel()
-            await asyncio.gather(watchdog, stopping, running, return_exceptions=True)
+            await asyncio.gather(watchdog, stopping, running, reporting, return_exceptions=True)
             await (agent.withdraw() if self._withdraw else agent.leave())
             if mqtt is not None:
                 await mqtt.stop()

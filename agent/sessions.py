@@ -209,6 +209,11 @@ class Sessions:
     def speakers(self) -> Mapping[str, Speaker]:
         return {name: running.speaker for name, running in self._running.items()}
 
+    @property
+    def told(self) -> bool:
+        """Whether ExaBGP has confirmed everything that the peers which are up are to be told."""
+        return all(speaker.outbox.settled for speaker in self.speakers.values())
+
     def speaker_of(self, address: str) -> Speaker | None:
         return self._by_peer.get(address)
 

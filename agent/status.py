@@ -11,8 +11,9 @@ from agent.forwarding import AF
 from agent.learned import FAMILIES, PeerIn
 from agent.node import Agent
 from bgpd.rib.loc_rib import PATH_ID_OCTETS, LocRib
+from bgpd.telemetry.distribution import Distribution
 from bgpd.telemetry.documents import plain
-from bgpd.telemetry.route_status import route_status, within
+from bgpd.telemetry.route_status import rejections, route_status, within
 from bgpd.telemetry.status import (
     Direction,
     EventRing,
@@ -174,10 +175,12 @@ class AgentStatus:
     def plan(self) -> Mapping[str, object]:
         return {} if self._agent.plan is None else plain(asdict(self._agent.plan))
 
-    def samples(self) -> Sequence[Sample]:
+    def samples(self) -> Sequence[Sample | Distribution]:
         agent, fib = self._agent, self._agent.fib
         gauge = SampleKind.GAUGE
-        made = [
+        made: list[Sample | Distribution] = [
+            agent.to_wire.distribution,
+            agent.to_kernel.distribution,
             Sample("exabgp_restarts", "Times an ExaBGP process ended.", sum(
                 speaker.restarts for speaker in agent.sessions.speakers.values())),
             Sample("kernel_writes", "Kernel routes written or removed.", fib.writes),
@@ -197,6 +200,13 @@ class AgentStatus:
                     "kernel_blocked", "Routes another program occupies.", len(delta.blocked), gauge, labels
                 ),
             ]
+        made += rejections(
+            path.ineligible
+            for rib in agent.learned.ribs.values()
+            for peer in agent.learned.peers.values()
+            for path in rib.received(peer.source).values()
+            if path.ineligible is not None
+        )
         return made
 
     def datastore(self) -> StoreHealth | None:

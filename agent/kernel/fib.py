@@ -62,6 +62,7 @@ class Fib:
         self.writes = 0
         self.failures: dict[tuple[int, bytes], str] = {}
         self.ready = asyncio.Event()
+        self.applied: Callable[[bool], None] = lambda _: None  # a round of writing is over; whether all went
         self._changed = changed
         self._compare_every = compare_every
         self._socket = RouteSocket()
@@ -96,7 +97,12 @@ class Fib:
 
     @property
     def settled(self) -> bool:
-        return self.ready.is_set() and not self._look and next(self._pending(), None) is None
+        return self.ready.is_set() and not self._look and not self.pending
+
+    @property
+    def pending(self) -> bool:
+        """Whether something is wanted that has not been written."""
+        return next(self._pending(), None) is not None
 
     # life
 
@@ -236,6 +242,7 @@ class Fib:
             await asyncio.sleep(0)
         if failed:
             self._retry_at = asyncio.get_running_loop().time() + _RETRY
+        self.applied(not failed)
 
     def _write(self, chunk: list[tuple[int, Change]]) -> bool:
         """One batch; True if something in it was refused and is worth trying again."""

@@ -52,3 +52,28 @@ class Distribution:
                 return low + (bound - low) * (rank - before) / count
             before, low = before + count, bound
         return self.bounds[-1]
+
+
+class Stopwatch:
+    """Measures from the first `start` to the next `stop` into a distribution. Times are the caller's."""
+
+    __slots__ = ("distribution", "since")
+
+    def __init__(self, distribution: Distribution) -> None:
+        self.distribution = distribution
+        self.since: float | None = None
+
+    def start(self, now: float) -> None:
+        """Begin, unless it is running already."""
+        if self.since is None:
+            self.since = now
+
+    def stop(self, now: float) -> None:
+        """Count, if it is running."""
+        if self.since is not None:
+            self.distribution.observe(now - self.since)
+            self.since = None
+
+    def cancel(self) -> None:
+        """Nothing came of it."""
+        self.since = None
