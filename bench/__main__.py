@@ -4,6 +4,8 @@
 ./run bench reflector --quick       a minute, to see that it works
 ./run bench reflector --only cluster,table --rivals bird,frr --repeat 3
 ./run bench reflector --only scale --json bench/results/scale.json --charts docs/img
+./run bench agent --only change,join --json bench/results/agent.json
+./run bench plan                    what planning costs at 1,000 nodes (no rivals, no root)
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import os
 import sys
 from pathlib import Path
 
+from bench import plan
+from bench.agent import report as agent_report
 from bench.namespace import NamespaceError, enter
 from bench.reflector import report
 
@@ -21,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="./run bench", description="Measure Cairn beside its rivals, in one run."
     )
-    top.add_argument("what", nargs="?", default="reflector", choices=("reflector",))
+    top.add_argument("what", nargs="?", default="reflector", choices=("reflector", "agent"))
     top.add_argument(
         "--only", metavar="CASES", help="cases whose names start with one of these words (comma separated)"
     )
@@ -42,6 +46,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str]) -> int:
+    if arguments[:1] == ["plan"]:
+        return plan.main(arguments[1:])
     options = parser().parse_args(arguments)
     try:
         status = enter(arguments)
@@ -50,6 +56,17 @@ def main(arguments: list[str]) -> int:
         return 2
     if status is not None:
         return status
+    if options.what == "agent":
+        return agent_report.run(
+            agent_report.Options(
+                only=tuple(options.only.split(",")) if options.only else (),
+                rivals=tuple(options.rivals.split(",")) if options.rivals else None,
+                with_cairn=not options.without_cairn,
+                quick=options.quick,
+                repeat=1 if options.quick else max(1, options.repeat),
+                json=options.json,
+            )
+        )
     return report.run(
         report.Options(
             what=options.what,

@@ -8,7 +8,7 @@ it did right, marked in the table, so that no ratio is won by a rival's bad day.
 
 A bar may be set against another than the best: memory is allowed "the second best" or a
 multiple of one named daemon; and a few are absolute (`limit`), because rivals cannot do
-the work at all.
+the work at all. A figure with both must meet both.
 """
 
 from __future__ import annotations
@@ -78,19 +78,19 @@ class Figure:
 
     def met(self) -> bool | None:
         """Whether the bar is met; None if there is no bar or nothing to hold against it."""
-        if self.limit is not None:
-            ours = self.median(SUBJECT)
-            return None if ours is None else ours <= self.limit
-        ratio = self.ratio()
-        return None if self.bar is None or ratio is None else ratio <= self.bar
+        ours, ratio = self.median(SUBJECT), self.ratio()
+        held = []
+        if self.limit is not None and ours is not None:
+            held.append(ours <= self.limit)
+        if self.bar is not None and ratio is not None:
+            held.append(ratio <= self.bar)
+        return all(held) if held else None
 
     def bar_text(self) -> str:
-        if self.limit is not None:
-            return f"≤ {self.limit:g} {self.unit}"
-        if self.bar is None:
-            return ""
         of = "" if self.against == "best" else f" of {self.against}"
-        return f"≤ {self.bar:g}{of}"
+        bars = [f"≤ {self.limit:g} {self.unit}"] if self.limit is not None else []
+        bars += [f"≤ {self.bar:g}{of}"] if self.bar is not None else []
+        return ", ".join(bars)
 
     def to_json(self) -> dict[str, Any]:
         rivals = self.rivals()

@@ -309,7 +309,7 @@ def _open_channel(endpoint: Endpoint, options: EtcdOptions) -> Any:
     arguments = [
         ("grpc.keepalive_time_ms", int(timing.keepalive * 1000)),
         ("grpc.keepalive_timeout_ms", int(timing.keepalive_timeout * 1000)),
-        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.keepalive_permit_without_calls", 0),  # etcd ends a connection that pings without a call
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.max_receive_message_length", -1),
         ("grpc.max_send_message_length", -1),

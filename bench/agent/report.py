@@ -1,0 +1,107 @@
+"""One run of the agent's bench, from options to table and JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import machine
+from bench.agent import cases
+from bench.agent.cases import Case, Results
+from bench.agent.contenders import BirdNode, CairnNode, Node
+from bench.agent.ground import Ground, GroundError
+from bench.agent.kernel import KernelError
+from bench.figures import Figure, dump, to_text
+from ctl.lab.netns import Namespace
+
+NODES: dict[str, Callable[[Ground, Namespace, int], Node]] = {"cairn": CairnNode, "bird": BirdNode}
+TITLES = {"cairn": "Cairn", "bird": "BIRD 2"}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`only`: beginnings of case names; `rivals`: None is all."""
+
+    only: tuple[str, ...]
+    rivals: tuple[str, ...] | None
+    with_cairn: bool
+    quick: bool
+    repeat: int
+    json: Path | None
+
+
+def run(options: Options) -> int:
+    """Run inside the namespaces; the exit status."""
+    found = cases.quick() if options.quick else cases.standard()
+    chosen = [case for case in found if not options.only or case.name.startswith(options.only)]
+    rivals = ["bird"] if options.rivals is None else [name for name in options.rivals if name in NODES]
+    contenders = [*(["cairn"] if options.with_cairn else []), *rivals]
+    if not chosen:
+        print(f"bench: no case begins with {' or '.join(options.only)}", file=sys.stderr)
+        return 2
+    figures = {figure.name: copy.deepcopy(figure) for case in chosen for figure in case.figures}
+    with tempfile.TemporaryDirectory(dir="/run", prefix="agent-") as scratch:
+        asyncio.run(_all(chosen, contenders, options.repeat, Path(scratch), figures))
+    print(to_text(figures.values(), {name: TITLES[name] for name in contenders}))
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        report = {
+            "machine": machine.describe(),
+            "repetitions": options.repeat,
+            "figures": [figure.to_json() for figure in figures.values()],
+        }
+        options.json.write_text(dump(report))
+    return 0
+
+
+async def _all(
+    chosen: Sequence[Case],
+    contenders: list[str],
+    repetitions: int,
+    scratch: Path,
+    figures: dict[str, Figure],
+) -> None:
+    for case in chosen:
+        for repetition in range(repetitions):
+            for name in (
+                contenders[repetition % len(contenders) :] + contenders[: repetition % len(contenders)]
+            ):
+                if name != "cairn" and not case.rivals:
+                    continue
+                directory = scratch / f"{case.name}-{repetition}-{name}"
+                directory.mkdir()
+                print(f"{case.name}: {TITLES[name]} ...", file=sys.stderr, flush=True)
+                try:
+                    results = await _one(case, name, directory)
+                except (GroundError, KernelError, OSError) as error:
+                    for figure in case.figures:
+                        figures[figure.name].fail(name, str(error))
+                    print(f"{case.name}: {TITLES[name]}: {error}", file=sys.stderr, flush=True)
+                    continue
+                for key, value in results.items():
+                    figures[key].add(name, value)
+                said = ", ".join(f"{key} {value:.4g} {figures[key].unit}" for key, value in results.items())
+                print(f"{case.name}: {TITLES[name]}: {said}", file=sys.stderr, flush=True)
+
+
+async def _one(case: Case, name: str, directory: Path) -> Results:
+    with Ground(directory) as ground:
+        await ground.serve()
+
+        def make(host: str, number: int) -> Node:
+            return NODES[name](ground, ground.node(host, number), number)
+
+        try:
+            return await case.run(ground, make)
+        except (GroundError, KernelError, OSError):
+            for program in ground.programs:
+                print(f"  {program.name}: {program.tail()}", file=sys.stderr)
+            raise
+        finally:
+            if ground.store is not None:
+                await ground.store.close()
