@@ -109,6 +109,7 @@ class Process:
             "exabgp.api.ack": "true",
             "exabgp.api.terminate": "true",
             "exabgp.api.chunk": "5000",
+            "exabgp.reactor.speed": "5",  # looks around every 50 ms; what arrives on a descriptor wakes it
             "exabgp.log.level": "WARNING",
             "exabgp.log.destination": "stdout",
             "exabgp.log.short": "true",

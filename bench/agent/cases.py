@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from bench.agent.contenders import Node, peak_memory, processor_time
 from bench.agent.feeder import Feeder, hosts
-from bench.agent.ground import ASN, CORE, FEEDER, Ground
+from bench.agent.ground import ASN, CORE, FEEDER, SECOND, Ground, resource
 from bench.agent.kernel import Kernel
 from bench.figures import Figure
 
@@ -187,10 +187,12 @@ def endpoints(count: int) -> Case:
 
 
 def idle(seconds: float) -> Case:
-    """A node with nothing to do and one peer: its processor time."""
+    """A node with nothing to do and two peers: its processor time."""
 
     async def run(ground: Ground, make: Make) -> Results:
         a = make("a", 1)
+        ground.reflector("second", SECOND)
+        await ground.declare(resource("BGPPeer", "second", {"peerIP": SECOND, "asNumber": ASN}))
         async with feeding(ground) as feeder:
             await feeder.announce({socket.inet_aton("10.0.4.1"): list(hosts("10.64.0.0", 1))})
             with Kernel(a.place.name) as kernel:
@@ -202,8 +204,8 @@ def idle(seconds: float) -> Case:
                     used = processor_time(a.pids()) - before
                     return {"idle": used / (time.monotonic() - begun) * 100}
 
-    figures = (Figure("idle", "idle: processor time, all processes", "% of a core", limit=2),)
-    return Case("idle", figures, run)
+    figures = (Figure("idle", "idle with two peers: processor time, all processes", "% of a core", limit=2),)
+    return Case("idle", figures, run, rivals=False)
 
 
 def standard() -> list[Case]:

@@ -22,7 +22,7 @@ from bgpd.resources import Key, Resource, decode
 from ctl.lab.netns import SWITCH, Lab, Namespace
 
 ASN = 64512
-CORE, FEEDER = "10.0.255.254", "10.0.255.253"
+CORE, FEEDER, SECOND = "10.0.255.254", "10.0.255.253", "10.0.255.251"
 COMMAND = Path(sys.executable).with_name("cairn")
 
 
@@ -67,7 +67,7 @@ class Ground:
         self.lab = Lab("bench")
         self.lab.segment("lan")
         self.core = self.lab.host("core")
-        self.lab.attach("lan", self.core, "eth0", f"{CORE}/16", f"{FEEDER}/16")
+        self.lab.attach("lan", self.core, "eth0", f"{CORE}/16", f"{FEEDER}/16", f"{SECOND}/16")
         self.programs: list[Program] = []
         self.store: Datastore | None = None
 
@@ -95,19 +95,7 @@ class Ground:
             "--listen-peer-urls", local, "--initial-advertise-peer-urls", local,
             "--initial-cluster", f"one={local}", "--logger", "zap", "--log-level", "error",
         )  # fmt: skip
-        configuration = self.directory / "reflector.yaml"
-        configuration.write_text(
-            yaml.safe_dump(
-                {
-                    "asn": ASN,
-                    "routerId": CORE,
-                    "clusterId": CORE,
-                    "listen": {"address": CORE, "port": 179},
-                    "clients": [{"prefix": "10.0.0.0/16"}],
-                }
-            )
-        )
-        self.start(self.core, "reflector", COMMAND, "reflector", "--config", configuration)
+        self.reflector("reflector", CORE)
         self._join()
         self.store = open_datastore(f"etcd://{CORE}:2379", {})
         deadline = time.monotonic() + 30
@@ -124,6 +112,16 @@ class Ground:
             resource("BGPConfiguration", "default", {"nodeToNodeMeshEnabled": False}),
             resource("BGPPeer", "reflector", {"peerIP": CORE, "asNumber": ASN}),
         )
+
+    def reflector(self, name: str, address: str) -> None:
+        """Start one of our reflectors on the core; everybody on the network may be its client."""
+        configuration = self.directory / f"{name}.yaml"
+        text = {
+            "asn": ASN, "routerId": address, "clusterId": CORE,
+            "listen": {"address": address, "port": 179}, "clients": [{"prefix": "10.0.0.0/16"}],
+        }  # fmt: skip
+        configuration.write_text(yaml.safe_dump(text))
+        self.start(self.core, name, COMMAND, "reflector", "--config", configuration)
 
     def _join(self) -> None:
         """Put this process's own namespace on the lab's network: it writes to etcd."""
