@@ -46,7 +46,7 @@ COMMANDS: tuple[Row, ...] = (
         "cairn diff -f peers.yaml"),
     Row("explain", "explain", _DECLARED, "Where a prefix comes from and who should have it.",
         "cairn explain 10.77.1.5"),
-    Row("render", "render", _DECLARED, "The plan of a node as BIRD or ExaBGP configuration.",
+    Row("render", "render", _DECLARED, "Plans as configuration: BIRD, ExaBGP, top-of-rack routers.",
         "cairn render bird --node node-1 --version 2"),
     Row("status", "status", _LIVE, "Is the cluster well? The first line says it.", "cairn status"),
     Row("peers", "peers", _LIVE, "Every BGP session, as each service sees it.", "cairn peers -o wide"),

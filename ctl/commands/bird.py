@@ -28,8 +28,8 @@ app = typer.Typer(no_args_is_help=True)
 log = structlog.get_logger("bird")
 KINDS = frozenset(
     {
-        "Node", "NodeLease", "BGPConfiguration", "BGPFilter", "BGPPeer", "BlockAffinity", "CairnConfiguration",
-        "IPAMBlock", "IPPool", "WorkloadEndpoint",
+        "Node", "NodeLease", "BGPConfiguration", "BGPFilter", "BGPPeer", "BlockAffinity",
+        "CairnConfiguration", "IPAMBlock", "IPPool", "WorkloadEndpoint",
     }
 )  # fmt: skip
 _AGAIN = 5.0  # seconds until a daemon that is not in step is tried again

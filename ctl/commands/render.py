@@ -5,8 +5,9 @@ session that has one is left to what the renderer does with an unknown password,
 """
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -15,9 +16,12 @@ import typer
 from bgpd.plan import NodePlan, Peering, SecretRef
 from bgpd.render import BirdOptions, RenderError, bird_files
 from bgpd.render.exabgp import configuration
+from bgpd.render.routers import router_text
+from bgpd.render.tor import Vendor, router, routers_in
+from bgpd.resources import Selector, SelectorError
 from ctl import options, state
 from ctl.commands.plan import planned
-from ctl.exits import ExitCode, Failure
+from ctl.exits import ExitCode, Failure, usage
 
 app = typer.Typer(no_args_is_help=True)
 NodeName = Annotated[str, typer.Option("--node", help="Name of the node.", show_default=False)]
@@ -88,6 +92,64 @@ def exabgp(
             listen_port=plan.listen_port,
         )
     )
+
+
+@app.command(epilog="Example: cairn render tor --vendor frr --rack rack=r1")
+def tor(
+    vendor: Annotated[Vendor, typer.Option("--vendor", help="The router's make.", show_default=False)],
+    rack: Annotated[
+        str,
+        typer.Option(
+            "--rack", metavar="LABEL", show_default=False, help="The rack's nodes: KEY=VALUE, or a selector."
+        ),
+    ],
+    peer: Annotated[
+        list[str] | None,
+        typer.Option("--peer", metavar="ADDRESS", help="The router's address, if the rack has several."),
+    ] = None,
+    secrets: SecretsDirectory = None,
+    datastore: options.Datastore = None,
+) -> None:
+    """The other side of a rack's sessions: what its top-of-rack router has to be told."""
+    resources = state.declared(datastore)
+    selector = _rack(rack)
+    names = [name for name, node in resources.nodes.items() if selector.matches(node.labels)]
+    if not names:
+        raise Failure(ExitCode.INVALID, f"no Node is in rack {rack}", remedy="check the nodes' labels")
+    plans = [planned(resources, name) for name in names]
+    addresses = _addresses(plans, peer or [])
+    facing = [p for plan in plans for p in plan.peerings if p.peer_address in addresses]
+    passwords = read_passwords(facing, secrets)
+    _print(lambda: router_text(router(plans, addresses, passwords), vendor))
+
+
+def _rack(text: str) -> Selector:
+    key, equals, value = text.partition("=")
+    plain = equals and "=" not in value and not set(text) & set("!'\"(){}&| ")
+    try:
+        return Selector.parse(f"{key} == '{value}'" if plain else text)
+    except SelectorError as error:
+        raise usage(f"--rack {text}: {error}", "write rack=r1, or a selector such as has(rack)") from None
+
+
+def _addresses(plans: Sequence[NodePlan], wanted: Sequence[str]) -> list[IPv4Address | IPv6Address]:
+    """The router's addresses: those asked for, or the only ones (one of each family, in one AS)."""
+    try:
+        asked = [ip_address(text) for text in wanted]
+    except ValueError as error:
+        raise usage(f"--peer: {error}") from None
+    known = routers_in(plans)
+    if not asked:
+        versions = [address.version for address in known]
+        if not known:
+            raise Failure(ExitCode.INVALID, "no node of this rack peers with an address outside the cluster")
+        if len(set(versions)) < len(versions) or len(set().union(*known.values())) > 1:
+            told = ", ".join(f"{address} (AS {', '.join(map(str, asn))})" for address, asn in known.items())
+            raise usage(
+                f"the rack's nodes peer with several routers: {told}", "give --peer with one's address"
+            )
+        asked = list(known)
+    return asked
 
 
 def read_passwords(peerings: Iterable[Peering], directory: Path | None) -> Mapping[SecretRef, str]:

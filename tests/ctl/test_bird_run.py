@@ -45,7 +45,7 @@ class Bird:
         return Daemon(self.program, self.config, self.control)
 
     def start(self) -> None:
-        words = [
+        words: list[str | Path] = [
             self.program,
             "-f",
             "-c",

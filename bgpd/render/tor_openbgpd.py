@@ -1,0 +1,65 @@
+"""A top-of-rack router in OpenBGPD's language.
+
+OpenBGPD knows GTSM only for directly connected peers, and graceful restart as a helper always.
+"""
+
+from collections.abc import Iterator
+
+from bgpd.render.quoting import quoted
+from bgpd.render.tor import Router, TorSession, name
+from bgpd.resources.bgp_configuration import DEFAULT_LISTEN_PORT
+
+_GROUP = "cairn-nodes"
+_MAX_DESCRIPTION = 31  # what its parser takes
+
+
+def openbgpd(router: Router) -> str:
+    """Give ``bgpd.conf``; the text ends in a newline."""
+    return "\n".join(_lines(router)) + "\n"
+
+
+def _lines(router: Router) -> Iterator[str]:
+    yield from (f"# {line}" for line in router.head)
+    yield f"AS {router.asn}"
+    if router.router_id is not None:
+        yield f"router-id {router.router_id}"
+    if router.port != DEFAULT_LISTEN_PORT:
+        yield from (f"listen on {address} port {router.port}" for address in router.addresses)
+    yield "nexthop qualify via bgp"
+    if router.accepted:
+        networks = " ".join(f"{network} or-longer" for network in router.accepted)
+        yield f"prefix-set cairn-pods {{ {networks} }}"
+    yield ""
+    yield f'group "{_GROUP}" {{'
+    for session in router.sessions:
+        yield from (f"\t{line}" for line in _session(router, session))
+    yield "}"
+    yield ""
+    yield f'deny from group "{_GROUP}"'
+    if router.accepted:
+        yield f'allow from group "{_GROUP}" prefix-set cairn-pods'
+    yield f'allow to group "{_GROUP}"'
+
+
+def _session(router: Router, session: TorSession) -> Iterator[str]:
+    yield f"neighbor {session.address} {{"
+    yield f"\tremote-as {session.asn}"
+    yield f'\tdescr "{name(session.node)[:_MAX_DESCRIPTION]}"'
+    if session.port != DEFAULT_LISTEN_PORT:
+        yield f"\tport {session.port}"
+    yield f"\tholdtime {session.hold_time}"
+    if session.ttl_security is not None:
+        yield "\tttl-security yes"
+    elif session.multihop is not None:
+        yield f"\tmultihop {session.multihop}"
+    if session.internal and router.router_id is not None:
+        yield f"\troute-reflector {router.router_id}"
+    if session.password is not None:
+        yield f"\ttcp md5sig password {quoted(session.password, f'the password of {session.node}')}"
+    if session.max_prefixes is not None:
+        yield f"\tmax-prefix {session.max_prefixes}"
+    if session.shut is not None:
+        yield f"\tdown # {session.shut}"
+    yield f"\tannounce IPv{session.address.version} unicast"
+    yield f"\tannounce IPv{10 - session.address.version} none"
+    yield "}"

@@ -1,0 +1,177 @@
+"""The other side of the sessions: read by the routers' own parsers, or compared with written references."""
+
+import shutil
+import subprocess
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bgpd.plan import SecretRef
+from bgpd.render import RenderError
+from bgpd.render.routers import router_text
+from bgpd.render.tor import Router, Vendor, router, routers_in
+from bgpd.resources import ResourceSet, load_documents
+from tests.plan.cluster import bgp, cluster, node, plans
+from tests.render.parsers import check_bird, needs
+
+POOLS = (
+    "kind: IPPool\nmetadata: {name: p4}\nspec: {cidr: 10.77.0.0/16}\n---\n"
+    "kind: IPPool\nmetadata: {name: p6}\nspec: {cidr: 'fd00:77::/48'}\n---\n"
+    "kind: IPPool\nmetadata: {name: inside}\nspec: {cidr: 10.78.0.0/16, disableBGPExport: true}"
+)
+SETTINGS = (
+    "kind: BGPConfiguration\nmetadata: {name: default}\n"
+    "spec: {listenPort: 1790, serviceExternalIPs: [{cidr: 10.96.0.1/32}]}"
+)
+TOR = (
+    "kind: BGPPeer\nmetadata: {name: tor}\nspec: {peerIP: '10.0.0.254:179', asNumber: 65001, "
+    "keepaliveTime: 5s, ttlSecurity: 2, password: {secretKeyRef: {name: a, key: b}}}\n---\n"
+    "kind: BGPPeer\nmetadata: {name: tor6}\nspec: {node: n1, peerIP: '[fd00::fe]:179', asNumber: 65001}"
+)
+LIMIT = (
+    "apiVersion: cairn.dev/v1\nkind: CairnConfiguration\nmetadata: {name: default}\nspec: {maxPrefixes: 500}"
+)
+ADDRESSES = (ip_address("10.0.0.254"), ip_address("fd00::fe"))
+SECRETS = {SecretRef("a", "b"): "pass.word"}
+
+
+def rack() -> ResourceSet:
+    resources = cluster(
+        POOLS,
+        SETTINGS,
+        TOR,
+        node("n1", "{bgp: {ipv4Address: 10.0.0.1/24, ipv6Address: 'fd00::1/64'}}"),
+        node("n2", "{bgp: {ipv4Address: 10.1.0.2/24, asNumber: 65001}}"),
+    )
+    return ResourceSet.of([*resources, *load_documents(LIMIT, "limit.yaml")])
+
+
+def facing(resources: ResourceSet, secrets: Mapping[SecretRef, str]) -> Router:
+    return router(list(plans(resources).values()), ADDRESSES, secrets)
+
+
+@pytest.mark.parametrize("vendor", [Vendor.EOS, Vendor.JUNOS])
+def test_what_has_no_parser_here_is_as_written_by_hand(vendor: Vendor) -> None:
+    reference = Path(__file__).parent / "references" / f"{vendor}.txt"
+    assert router_text(facing(rack(), SECRETS), vendor) == reference.read_text()
+
+
+def command(vendor: Vendor, path: Path) -> list[str]:
+    """The vendor's own program, told only to read."""
+    if vendor is Vendor.FRR:
+        return [needs(shutil.which("vtysh"), "FRR (Debian package frr)"), "-C", "-f", str(path)]
+    if vendor is Vendor.GOBGP:
+        return [needs(shutil.which("gobgpd"), "GoBGP (Debian package gobgpd)"), "-d", "-f", str(path)]
+    return [
+        needs(shutil.which("/usr/sbin/bgpd"), "OpenBGPD (Debian package openbgpd)"),
+        "-n",
+        "-f",
+        str(path),
+    ]
+
+
+def refusal(vendor: Vendor, text: str, directory: Path) -> str:
+    """What the real parser has against a text; empty if nothing."""
+    if vendor is Vendor.BIRD:
+        verdict = check_bird(text)
+        return "" if verdict.accepted else verdict.message
+    path = directory / "router.conf"
+    path.write_text(text)
+    path.chmod(0o600)
+    words = command(vendor, path)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    said = done.stdout + done.stderr
+    return (
+        "" if done.returncode == 0 and "Unknown command" not in said and "line" not in said else said or "?"
+    )
+
+
+PARSED = [Vendor.FRR, Vendor.BIRD, Vendor.GOBGP, Vendor.OPENBGPD]
+
+
+@pytest.mark.parametrize("vendor", PARSED)
+def test_the_real_parser_takes_it_and_would_not_take_anything(vendor: Vendor, tmp_path: Path) -> None:
+    text = router_text(facing(rack(), SECRETS), vendor)
+    assert refusal(vendor, text, tmp_path) == ""
+    for address in ("10.0.0.1", "10.1.0.2", "fd00::1"):
+        assert address in text
+    assert "10.78" not in text
+    broken = text + ("[[" if vendor is Vendor.GOBGP else "\nneighbour nonsense {\n")
+    assert refusal(vendor, broken, tmp_path) != ""
+
+
+@pytest.mark.parametrize("vendor", Vendor)
+def test_without_its_password_a_session_is_down(vendor: Vendor, tmp_path: Path) -> None:
+    found = facing(rack(), {})
+    assert [session.shut is not None for session in found.sessions] == [True, True, False]
+    text = router_text(found, vendor)
+    words = {
+        Vendor.FRR: "10.0.0.1 shutdown",
+        Vendor.EOS: "10.0.0.1 shutdown",
+        Vendor.BIRD: "disabled on;",
+        Vendor.GOBGP: "admin-down = true",
+        Vendor.OPENBGPD: "\tdown",
+        Vendor.JUNOS: "shutdown;",
+    }
+    assert words[vendor] in text
+    if vendor in PARSED:
+        assert refusal(vendor, text, tmp_path) == ""
+
+
+names = st.text(st.sampled_from("abc019._-"), min_size=1, max_size=30).map(lambda text: f"n{text}n")
+passwords = st.text(min_size=1, max_size=85)
+
+
+@given(passwords)
+def test_a_password_stays_inside_its_word_or_is_refused(password: str) -> None:
+    for vendor in Vendor:
+        try:
+            text = router_text(facing(rack(), {SecretRef("a", "b"): password}), vendor)
+        except RenderError as error:
+            refused = str(error)
+            text = ""
+        if text:
+            lines = router_text(facing(rack(), SECRETS), vendor)
+            assert text == lines.replace("pass.word", password)
+        else:
+            assert "the password of n1 (secret a/b)" in refused
+
+
+@pytest.mark.parametrize("vendor", PARSED)
+@settings(
+    max_examples=8,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data())
+def test_whatever_the_terms_are_the_real_parser_takes_them(
+    vendor: Vendor, data: st.DataObject, tmp_path: Path
+) -> None:
+    terms = {
+        "keepaliveTime": data.draw(st.sampled_from([None, "1s", "20s", "1000s"])),
+        "ttlSecurity": data.draw(st.sampled_from([None, 1, 3, 254])),
+        "maxRestartTime": data.draw(st.sampled_from([None, "0s", "300s"])),
+        "localASNumber": data.draw(st.sampled_from([None, 65001, 4200000000])),
+    }
+    spec = ", ".join(f"{name}: {value}" for name, value in terms.items() if value is not None)
+    resources = cluster(
+        POOLS,
+        SETTINGS,
+        "kind: BGPPeer\nmetadata: {name: tor}\n"
+        f"spec: {{peerIP: '10.0.0.254:179', asNumber: 65001, {spec}}}",
+        bgp(data.draw(names), 1),
+        node("far", "{bgp: {ipv4Address: 10.9.0.7/24, asNumber: 65003}}"),
+    )
+    text = router_text(facing(resources, {}), vendor)
+    assert refusal(vendor, text, tmp_path) == "", text
+
+
+def test_who_is_outside_and_a_router_nobody_knows() -> None:
+    found = list(plans(rack()).values())
+    assert routers_in(found) == {address: {65001} for address in ADDRESSES}
+    with pytest.raises(RenderError, match="no node has a session with it"):
+        router(found, [ip_address("192.0.2.1")], {})
