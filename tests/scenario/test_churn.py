@@ -86,7 +86,7 @@ class Ground:
 
 
 def prefix_of(number: int) -> str:
-    return f"10.244.{number // 200}.{number % 200}/32" if number % 4 else f"fd00:244::{number:x}/128"
+    return f"10.244.{number // 200}.{number % 200}/32" if number % 4 else f"fd00:244::{number + 1:x}/128"
 
 
 def endpoint(number: int, age: int) -> calico.Entry:

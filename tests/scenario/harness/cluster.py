@@ -85,7 +85,7 @@ class Cluster:
             **calico.ip_pool("workloads6", "fd00:244::/48"),
             **calico.bgp_peer(
                 "reflectors",
-                nodeSelector="all()",
+                nodeSelector="!has(route-reflector)",  # the reflectors share a cluster and need no session
                 peerSelector="has(route-reflector)",
                 maxRestartTime=f"{RESTART_TIME}s",
             ),
@@ -115,7 +115,11 @@ class Cluster:
 
     def _reflector_file(self, name: str) -> dict[str, Any]:
         """rr1 learns its clients from the datastore, rr2 takes everybody of the racks from its own file."""
-        common = {"listen": [{"address": "0.0.0.0"}, {"address": "::"}]}
+        common = {
+            "listen": [{"address": "0.0.0.0"}, {"address": "::"}],
+            "http": {"port": Reflector.port},
+            "mqtt": {"host": self.broker.address},
+        }
         if name in STANDALONE:
             racks = (f"10.{rack}.0.0/24" for rack in (1, 2)), (f"fd10:{rack}::/64" for rack in (1, 2))
             return common | {

@@ -25,7 +25,9 @@ class Frr:
         self._directory = host.directory / "frr"
         self._directory.mkdir()
         for name, text in (("zebra", zebra), ("bgpd", bgpd)):
-            (self._directory / f"{name}.conf").write_text(f"hostname {host.name}\nlog timestamp precision 3\n{text}\n")
+            (self._directory / f"{name}.conf").write_text(
+                f"hostname {host.name}\nlog timestamp precision 3\n{text}\n"
+            )
         shutil.chown(self._directory, _USER, _USER)
         self.zebra = self._start("zebra")
         host.world.wait_until("zebra listening", (self._directory / "zserv.api").exists)
