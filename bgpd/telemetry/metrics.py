@@ -127,6 +127,9 @@ class StatusCollector(Collector):
         restarting = GaugeMetricFamily(
             "cairn_bgp_peer_restarting", "1 during a graceful restart.", labels=label
         )
+        expected = GaugeMetricFamily(
+            "cairn_bgp_peer_expected", "0 for peers that come and go as they like.", labels=label
+        )
         flaps = CounterMetricFamily("cairn_bgp_peer_flaps", "Times it was lost.", labels=label)
         lag = GaugeMetricFamily("cairn_bgp_peer_lag_bytes", "What it has yet to be sent.", labels=label)
         facts = ("address", "port", "asn", "local_asn", "kind", "node", "description")
@@ -140,11 +143,12 @@ class StatusCollector(Collector):
             changed.add_metric(name, peer.since)
             uptime.add_metric(name, max(0.0, now - peer.since) if peer.established else 0.0)
             restarting.add_metric(name, float(peer.restarting))
+            expected.add_metric(name, float(peer.expected))
             flaps.add_metric(name, peer.flaps)
             lag.add_metric(name, peer.lag)
             values = {fact: str(getattr(peer, fact) or "") for fact in facts}
             info.add_metric(name, values)
-        yield from (state, up, changed, uptime, restarting, flaps, lag, info)
+        yield from (state, up, changed, uptime, restarting, expected, flaps, lag, info)
 
     def _traffic(self, peers: Sequence[PeerStatus]) -> Iterator[Metric]:
         per_family = ["peer", "family"]

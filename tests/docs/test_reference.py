@@ -1,0 +1,43 @@
+"""The generated pages say what the code says, and the manual pages are manual pages."""
+
+import runpy
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def module() -> dict[str, Any]:
+    return runpy.run_path(str(TOP / "docs" / "reference.py"))
+
+
+def test_the_reference_is_current(module: dict[str, Any]) -> None:
+    for name, text in module["pages"]().items():
+        path = TOP / "docs" / name
+        assert path.exists(), f"{name}: run .venv/bin/python docs/reference.py"
+        assert path.read_text() == text, f"{name}: run .venv/bin/python docs/reference.py"
+
+
+def test_what_the_services_measure_is_found(module: dict[str, Any]) -> None:
+    samples = module["own_samples"]()
+    assert samples["cairn_kernel_writes_total"][0] == "counter"
+    assert samples["cairn_kernel_refused"][0] == "gauge"
+    assert samples["cairn_received_to_wire_seconds"][0] == "histogram"
+    assert {"session.up", "session.down"} <= module["event_kinds"]()
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
+def test_manual_pages_are_set_without_complaint(module: dict[str, Any]) -> None:
+    for name, text in module["manual"]().items():
+        done = subprocess.run(
+            ["groff", "-man", "-Kutf8", "-Tutf8", "-ww", "-z"],
+            input=text.encode(),
+            capture_output=True,
+            check=True,
+        )
+        assert done.stderr == b"", name
