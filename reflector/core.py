@@ -419,7 +419,8 @@ class Reflector:
             return
         if subtype == RefreshSubtype.BEGIN:
             if family not in member.awaiting_eor:
-                rib.mark_stale(member.source)
+                if rib.stale_count(member.source) < len(rib.received(member.source)):
+                    rib.mark_stale(member.source)
                 member.refresh_until[family] = now + REFRESH_TIME
         elif subtype == RefreshSubtype.END:
             if family in member.refresh_until:

@@ -391,12 +391,15 @@ class Server:
         try:
             link.read(self._read_octets)
         except Exception:  # a defect of ours: it shall cost this session, not the whole reflector
-            log.exception("defect while reading from a peer; its session ends", peer=link.remote)
-            entry = self.entries.get(link.remote)
-            if entry is not None and link.session in entry.links:
-                self._lost(entry, link, "internal error")
-            else:
-                link.close()
+            log.exception("defect while serving a peer; its session ends", peer=link.remote)
+            self._let_go(link)
+
+    def _let_go(self, link: Link) -> None:
+        entry = self.entries.get(link.remote)
+        if entry is not None and link.session in entry.links:
+            self._lost(entry, link, "internal error")
+        else:
+            link.close()
 
     def _inbox(self, entry: Entry, link: Link, data: bytes) -> None:
         entry.peer.receive_data(link.session, data, self._loop.time())
@@ -511,7 +514,11 @@ class Server:
         limit = entry.spec.max_prefixes
         if limit is None:
             return
-        counts = {family: len(rib.received(member.source)) for family, rib in self.reflector.ribs.items()}
+        # What a peer had before its restart and has not announced again does not count against it.
+        counts = {
+            family: len(rib.received(member.source)) - rib.stale_count(member.source)
+            for family, rib in self.reflector.ribs.items()
+        }
         total = sum(counts.values())
         if total > limit:
             family = max(counts, key=lambda f: counts[f])
@@ -574,12 +581,12 @@ class Server:
         self._ticking = self._loop.call_later(TICK, self._tick)
         now = self._loop.time()
         for entry in [e for e in self.entries.values() if e.deadline <= now]:
-            # What has arrived meanwhile counts first: our own delay is not the peer's silence.
-            for link in list(entry.links.values()):
-                link.read(LEAST_READ_OCTETS)
-            entry.peer.handle_timer(now)
-            self._follow(entry)
-            self._settle(entry)
+            try:
+                self._expire(entry, now)
+            except Exception:  # as above; and the timers of the others go on
+                log.exception("defect while serving a peer; its session ends", peer=entry.address)
+                for link in list(entry.links.values()):
+                    self._let_go(link)
         for link in self.established:
             if link.wrote:
                 link.wrote = False
@@ -594,6 +601,16 @@ class Server:
             self._next_pruning = now + PRUNING
             self._prune(now)
         self._journal.tick()
+
+    def _expire(self, entry: Entry, now: float) -> None:
+        """Act on the timers of a peer. What has arrived meanwhile counts first: our own delay is not its
+        silence.
+        """
+        for link in list(entry.links.values()):
+            self._read(link)
+        entry.peer.handle_timer(now)
+        self._follow(entry)
+        self._settle(entry)
 
     # What can be asked
 

@@ -9,7 +9,7 @@ Left out: comparing MED between different ASes, and "prefer the oldest external 
 make the result depend on history.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 
 from bgpd.rib.path import Cost, Path, SourceKind
@@ -112,17 +112,18 @@ def best(paths: Iterable[Path], cost: Cost | None = None) -> Path | None:
     return survivors[0] if len(survivors) == 1 else _tie_break(survivors)
 
 
-def ordered(paths: Sequence[Path], cost: Cost | None = None) -> list[Path]:
-    """Eligible paths from best to worst: the best, then the best of the rest, and so on."""
+def ordered(paths: Sequence[Path], cost: Cost | None = None) -> Iterator[Path]:
+    """Eligible paths from best to worst: the best, then the best of the rest, and so on.
+
+    Each is chosen when it is asked for: who wants two of ten thousand pays for two.
+    """
     rest = eligible(paths, cost)
-    result = []
     while rest:
         choice = best(rest, cost)
         if choice is None:
             break
-        result.append(choice)
-        rest.remove(choice)
-    return result
+        yield choice
+        rest = [path for path in rest if path is not choice]
 
 
 def explain(paths: Sequence[Path], cost: Cost | None = None) -> list[tuple[Path, Reason]]:
@@ -130,7 +131,8 @@ def explain(paths: Sequence[Path], cost: Cost | None = None) -> list[tuple[Path,
     losers: list[tuple[Path, Reason]] = []
 
     def keep(current: list[Path], survivors: list[Path], reason: Reason) -> list[Path]:
-        losers.extend((p, reason) for p in current if p not in survivors)
+        kept = set(survivors)
+        losers.extend((p, reason) for p in current if p not in kept)
         return survivors
 
     current = keep(list(paths), [p for p in paths if p.ineligible is None], Reason.INELIGIBLE)

@@ -359,13 +359,9 @@ class LocRib:
         only = self.best.get(nlri)
         return [] if only is None else [only]
 
-    def ordered(self, nlri: bytes) -> list[Path]:
-        """The eligible paths of a prefix, best first."""
-        choices = self._candidates.get(nlri)
-        if choices is not None:
-            return ordered(choices, self._cost)
-        only = self.best.get(nlri)
-        return [] if only is None else [only]
+    def ordered(self, nlri: bytes) -> Iterator[Path]:
+        """The eligible paths of a prefix, best first, each chosen when it is asked for."""
+        return ordered(self.candidates(nlri), self._cost)
 
     def multipath(self, nlri: bytes) -> list[Path]:
         """The paths of a prefix that are equally good up to the interior cost (for ECMP)."""

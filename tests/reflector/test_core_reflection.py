@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from bgpd.plan.policy import CompiledFilter, Operator, PrefixMatch, Rule
-from bgpd.rib.path import SourceKind
+from bgpd.rib import decision
+from bgpd.rib.path import Cost, Path, SourceKind
 from bgpd.wire.iana import Role, WellKnownCommunity
 from reflector.core import MemberOptions, Reflector
 from tests.reflector.simulated import (
@@ -426,6 +427,27 @@ def test_rfc7911_every_path_of_a_prefix_and_withdraw_exactly_one() -> None:
     settle(c, plain)
     assert [path.med for path in c.paths(P)] == [9]
     assert plain.told(P).med == 9
+
+
+def test_thousands_of_paths_of_one_prefix_are_not_put_in_order_for_the_sake_of_two() -> None:
+    core = reflector()
+    a = SimulatedPeer(core, 1, sends_paths=True).up()
+    c = SimulatedPeer(core, 3, options=MemberOptions(CLIENT, add_path_limit=2), takes_paths=True).up()
+    for path_id in range(1, 3000):
+        a.announce(P, path_id=path_id, med=path_id % 1500)
+    calls = 0
+    real = decision.best
+
+    def counted(paths: list[Path], cost: Cost | None = None) -> Path | None:
+        nonlocal calls
+        calls += 1
+        return real(paths, cost)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decision, "best", counted)
+        settle(c)
+    assert [path.med for path in c.paths(P)] == [0, 1]
+    assert calls < 10
 
 
 def test_path_identifiers_do_not_add_up() -> None:

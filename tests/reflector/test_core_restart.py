@@ -393,6 +393,20 @@ def test_rfc7313_4_marks_before_end_of_rib_and_ends_without_a_beginning_are_igno
     assert b.prefixes == {P, Q}
 
 
+def test_what_was_marked_twice_is_swept_once_and_only_if_not_repeated() -> None:
+    core = reflector()
+    a, b = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up()
+    a.announce(P, Q, R)
+    a.refresh(RefreshSubtype.BEGIN)
+    a.refresh(RefreshSubtype.BEGIN)
+    a.announce(P, Q)
+    a.refresh(RefreshSubtype.BEGIN)
+    a.announce(P)
+    a.refresh(RefreshSubtype.END)
+    settle(b)
+    assert b.prefixes == {P}
+
+
 def test_rfc7313_4_a_refresh_without_an_end_does_not_keep_for_ever() -> None:
     core = reflector()
     a, b = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up()

@@ -5,6 +5,7 @@ of now. The model below keeps the whole history of the Loc-RIB's best paths and 
 """
 
 from ipaddress import ip_network
+from itertools import islice
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -108,7 +109,7 @@ class ExportMachine(RuleBasedStateMachine):
     def should_have(self, reader: Reader) -> View:
         group = reader.group
         if group is self.add_path:
-            told = [(nlri, path) for nlri in self.rib.best for path in self.rib.ordered(nlri)[:2]]
+            told = [(nlri, path) for nlri in self.rib.best for path in islice(self.rib.ordered(nlri), 2)]
             return {
                 self.add_path.identifiers.of(path) + nlri: advert.attributes
                 for nlri, path in told
