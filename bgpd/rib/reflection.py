@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from bgpd.rib.path import DEFAULT_LOCAL_PREF, Path, SourceKind
+from bgpd.wire.as_path import without_confederation
 from bgpd.wire.attributes import NEXT_HOP_BIT, AttributeSet, for_old_speaker, rewrite
 from bgpd.wire.iana import AttributeCode, Role, SegmentType, WellKnownCommunity
 from bgpd.wire.nlri import IPV4_UNICAST, Family
@@ -148,8 +149,11 @@ def _forbidden(attributes: AttributeSet, target: Target) -> bool:
 
 
 def _prepended(attributes: AttributeSet, asn: int) -> bytes:
-    """AS_PATH with `asn` in front (RFC 4271 5.1.2 b), as an attribute value."""
-    segments = list(attributes.as_path)
+    """AS_PATH with `asn` in front (RFC 4271 5.1.2 b), as an attribute value.
+
+    Segments of a confederation stay within it (RFC 5065 4).
+    """
+    segments = list(without_confederation(attributes.as_path))
     if segments and segments[0][0] == SegmentType.AS_SEQUENCE and len(segments[0][1]) < 255:
         segments[0] = (SegmentType.AS_SEQUENCE, (asn, *segments[0][1]))
     else:

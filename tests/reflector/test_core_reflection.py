@@ -8,7 +8,7 @@ import pytest
 from bgpd.plan.policy import CompiledFilter, Operator, PrefixMatch, Rule
 from bgpd.rib import decision
 from bgpd.rib.path import Cost, Path, SourceKind
-from bgpd.wire.iana import Role, WellKnownCommunity
+from bgpd.wire.iana import Role, SegmentType, WellKnownCommunity
 from reflector.core import MemberOptions, Reflector
 from tests.reflector.simulated import (
     ASN,
@@ -125,6 +125,16 @@ def test_rfc4271_5_1_attributes_towards_another_as() -> None:
     assert told.originator_id is None
     assert told.cluster_list == ()
     assert told.next_hop == address("192.0.2.254")
+
+
+def test_rfc5065_4_confederation_segments_stay_inside() -> None:
+    core = reflector()
+    a, b, x = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up(), external(core, 5, 65100).up()
+    confederate = (SegmentType.AS_CONFED_SEQUENCE, (65001, 65002))
+    a.announce(P, as_path=(confederate, *path_of(65200)))
+    settle(b, x)
+    assert b.told(P).as_path == (confederate, *path_of(65200))
+    assert x.told(P).as_path == path_of(ASN, 65200)
 
 
 def test_rfc4271_5_1_5_local_pref_is_added_for_internal_peers() -> None:
