@@ -140,6 +140,7 @@ class Learned:
             self._release_unforwarded(peer, negotiated)
         peer.held = peer.ours = False
         peer.stale_until = peer.sync_by
+        self._reconsider(peer)
         if self.fail_static:
             self._resume(now)
         return negotiated
@@ -188,6 +189,7 @@ class Learned:
                     rib.revise(peer.source, self._unless_through(peer))
             else:
                 rib.drop(peer.source)
+        self._reconsider(peer)
         peer.stale_until = now + patience
         if self.fail_static:
             for other in self.peers.values():
@@ -357,9 +359,25 @@ class Learned:
         return {family: rib.take_changes() for family, rib in self.ribs.items()}
 
     def next_hops(self, family: Family, nlri: bytes) -> tuple[bytes, ...]:
-        """The next hops of a prefix: of all paths equally good (ECMP)."""
+        """The next hops of a prefix: of all paths equally good (ECMP).
+
+        What a peer that is away said last counts only where none that is up says as much: a block that
+        moved while a reflector was dead must not be shared between its old node and its new one.
+        """
         paths = self.ribs[family].multipath(nlri)
-        return tuple(sorted({path.attributes.next_hop for path in paths}))
+        up = {peer.source for peer in self.peers.values() if peer.up}
+        present = [path for path in paths if path.source in up]
+        return tuple(sorted({path.attributes.next_hop for path in present or paths}))
+
+    def _reconsider(self, peer: PeerIn) -> None:
+        """`peer` came or went, which changes what its paths count beside others."""
+        for rib in self.ribs.values():
+            shared = [
+                nlri
+                for item, path in rib.received(peer.source).items()
+                if len(rib.candidates(nlri := item[4:] if path.path_id else item)) > 1
+            ]
+            rib.reconsider(shared)
 
 
 class _Filter:

@@ -367,6 +367,24 @@ def test_equal_paths_are_all_used() -> None:
     assert hops == (IPv4Address(P).packed, IPv4Address(Q).packed)
 
 
+def test_what_a_peer_that_is_away_said_does_not_share_with_what_one_that_is_up_says() -> None:
+    """A block moves from one node to another while one of two reflectors is dead."""
+    cluster = Cluster(peering(P), peering(Q))
+    for address in (P, Q):
+        cluster.up(address)
+        cluster.announce(address, A, next_hop="10.0.0.7")
+    cluster.learned.take_changes()
+    cluster.down(P)
+    cluster.announce(Q, A, next_hop="10.0.0.8")
+    changes = cluster.learned.take_changes()[IPV4_UNICAST]
+    nlri = nlri_of(ip_network(A))
+    assert nlri in changes.moved
+    assert cluster.learned.next_hops(IPV4_UNICAST, nlri) == (IPv4Address("10.0.0.8").packed,)
+    cluster.down(Q)
+    assert nlri in cluster.learned.take_changes()[IPV4_UNICAST].moved
+    assert len(cluster.learned.next_hops(IPV4_UNICAST, nlri)) == 2
+
+
 def test_import_filters_decide_and_change() -> None:
     inside = PrefixMatch(ip_network("10.77.0.0/16"), Operator.IN, 16, 32)
     community = Community((65000, 7))
