@@ -178,7 +178,7 @@ class _Walk:
             remote=True,
             communities={*facts.communities, *(added.numbers for added in decision.communities)},
             as_path=(
-                *(() if peering.internal else (sender.asn,)),
+                *(() if peering.internal else (peering.local_asn,)),
                 *decision.prepend,
                 *facts.as_path,
             ),
