@@ -294,7 +294,9 @@ class Reflector:
                 rib.drop(member.source, add_path=family in member.adds_paths)
                 continue
             rib.mark_stale(member.source)
-            seconds = restart.restart_time if restart is not None else 0
+            # A family of the long-lived capability alone has no restart time before (RFC 9494 4.2).
+            restarts = restart is not None and any(family == known for known, _ in restart.families)
+            seconds = restart.restart_time if restart is not None and restarts else 0
             member.stale_until[family] = now + seconds
             lifetime = min(long_lived.get(family, 0), member.options.long_lived_stale_time)
             if lifetime:

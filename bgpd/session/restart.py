@@ -37,7 +37,7 @@ def retained_families(
     negotiated: Negotiated | None,
     notification: Notification | None,
 ) -> frozenset[Family]:
-    """The families whose routes may outlive the session.
+    """The families whose routes may outlive the session: those of either capability (RFC 9494 section 4.2).
 
     `notification` is the one sent or received at its end; None: TCP went away, or the peer came anew.
     """
@@ -47,7 +47,9 @@ def retained_families(
         is_hard_reset(notification) or not notifications_are_graceful(local, negotiated)
     ):
         return frozenset()
-    return frozenset(family for family, _ in negotiated.graceful_restart.families) & negotiated.families
+    restartable = {family for family, _ in negotiated.graceful_restart.families}
+    long_lived = {family for family, _, _ in negotiated.long_lived}  # with a restart time of zero, if alone
+    return frozenset(restartable | long_lived) & negotiated.families
 
 
 def as_hard_reset(notification: Notification) -> Notification:

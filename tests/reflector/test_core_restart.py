@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 
 from bgpd.rib.path import SourceKind
+from bgpd.session.restart import retained_families
 from bgpd.wire.iana import RefreshSubtype, WellKnownCommunity
 from bgpd.wire.nlri import Family
 from reflector.core import REFRESH_TIME, STALE_PATH_TIME, MemberOptions, Reflector
 from tests.reflector.simulated import (
+    ASN,
     BOTH,
     V4,
     V6,
@@ -305,6 +307,25 @@ def test_rfc9494_4_2_the_f_bit_of_the_long_lived_capability_counts_then() -> Non
     a.up(300.0, long_lived=((V4, False, 1000), (V6, True, 1000)))
     settle(c)
     assert c.prefixes == {P6}
+
+
+def test_rfc9494_4_2_a_family_of_the_long_lived_capability_alone_has_no_restart_time() -> None:
+    core = reflector()
+    a, c = long_lived(core, 1), long_lived(core, 3).up()
+    a.up(graceful_restart=graceful(V4))
+    a.announce(P, P6)
+    assert a.member is not None
+    negotiated = a.member.negotiated
+    retained = retained_families(a.offer(ASN, **a.ours), negotiated, None)
+    assert retained == BOTH
+    a.down(100.0, retained)
+    tick(core, 101.0)
+    settle(c)
+    assert not c.told(P).communities
+    assert WellKnownCommunity.LLGR_STALE in c.told(P6).communities
+    tick(core, 600.0)
+    settle(c)
+    assert c.prefixes == {P}
 
 
 def test_rfc9494_4_3_a_route_marked_by_others_is_least_preferred_and_not_for_everybody() -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import socket
+from collections.abc import Sequence
+from ipaddress import IPv6Address, ip_network
 from typing import Any
 
 import pytest
@@ -16,8 +18,10 @@ from bgpd.wire.framing import Framer
 from bgpd.wire.iana import CeaseSubcode, ErrorCode, MessageType
 from bgpd.wire.messages import KEEPALIVE
 from bgpd.wire.nlri import IPV4_UNICAST
-from bgpd.wire.update import encode_updates
+from bgpd.wire.update import Update, encode_updates
 from reflector import server as server_module
+from reflector import sockets
+from reflector.core import Member
 from reflector.journal import LINES, SessionJournal
 from reflector.server import Server
 from tests.reflector.clients import Client, clients, serving, spec_of, until
@@ -253,6 +257,44 @@ async def test_the_key_of_a_prefix_changes_too() -> None:
         late = await Client(2, server.ports[0]).up(key="other")
         await late.close()
         await kept.close()
+
+
+def test_rfc2385_keys_of_ipv6_peers() -> None:
+    network = ip_network("::1/128")
+    try:
+        listener = sockets.listening(IPv6Address("::1"), 0)
+    except OSError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    with listener:
+        sockets.set_md5(listener, network, "secret")
+        for secret, right in (("secret", True), ("wrong", False), (None, False)):
+            with sockets.unconnected("::1", IPv6Address("::1")) as sock:
+                sock.settimeout(0.3)
+                sockets.set_md5(sock, network, secret)
+                assert (sock.connect_ex(listener.getsockname()) == 0) is right
+
+
+async def test_a_client_that_floods_takes_turns_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much one client has sent, another's UPDATE is dealt with after one portion of it."""
+    monkeypatch.setattr(server_module, "CHUNK_OCTETS", 1 << 13)
+    async with serving() as server, clients(server, 1, 2, 3) as (flooding, quiet, witness):
+        server._pace()
+        order: list[str] = []
+        real = server.reflector.update
+
+        def noted(member: Member, said: Sequence[Update]) -> None:
+            order.append(member.name)
+            real(member, said)
+
+        monkeypatch.setattr(server.reflector, "update", noted)
+        sending = asyncio.create_task(flooding.write_all(many_updates(10_000)))
+        await until(lambda: len(order) > 3)
+        quiet.announce(P)
+        at = len(order)
+        await until(lambda: quiet.address in order)
+        assert order.index(quiet.address) - at <= 4
+        await sending
+        await until(lambda: len(witness.view) == 10_001)
 
 
 # RFC 5082
