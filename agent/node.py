@@ -31,6 +31,7 @@ from agent.learned import Bounds, Learned
 from agent.registration import register
 from agent.sessions import Sessions
 from agent.tunnels import Tunnels, mac_of
+from agent.workloads import Workloads
 from bgpd.datastore import Changes, Datastore, DatastoreError, Hold, Interests, Snapshot
 from bgpd.plan import NodePlan, PlanError, plan_node
 from bgpd.resources import Key, Resource, ResourceSet
@@ -89,6 +90,7 @@ class Agent:
             Bounds(bytes(4), None, config.max_routes, config.accept_default), self._cost, config.sync_wait
         )
         self.tunnels = Tunnels()
+        self.workloads = Workloads()
         self.forwarding = Forwarding(self.fib, self.learned, self.tunnels)
         self.sessions = Sessions(config, self)
         self.resources = ResourceSet.of()
@@ -113,6 +115,8 @@ class Agent:
                 tasks.create_task(self._register(), name="registration")
             tasks.create_task(self._hold_lease(), name="lease")
             tasks.create_task(self._keep_tunnels(), name="tunnels")
+            if not self.config.kernel.dry_run:
+                tasks.create_task(self.workloads.run(), name="workloads")
 
     async def leave(self) -> None:
         """End, and leave everything in place for the next agent (an upgrade, a restart)."""
@@ -236,6 +240,7 @@ class Agent:
         if versions != self.tunnels.versions:
             self._registering.set()
         self.forwarding.own(plan)
+        self.workloads.planned(plan)
         self.sessions.announce(plan)
         for address in again:
             self._refresh(address)
@@ -324,6 +329,7 @@ class Agent:
 
     def _links_changed(self) -> None:
         self.tunnels.links_changed(self.fib.links.indexes, self.fib.links.up)
+        self.workloads.links_changed(self.fib.links.indexes)
         self.forwarding.resolved_anew()
 
     def _routes_changed(self) -> None:

@@ -140,7 +140,8 @@ def error_code(body: bytes) -> int:
     return -int(_ERROR.unpack_from(body)[0])
 
 
-def _attributes(body: bytes, position: int) -> Iterator[tuple[int, bytes]]:
+def attributes(body: bytes, position: int = 0) -> Iterator[tuple[int, bytes]]:
+    """(type, value) of each netlink attribute from ``position`` on; a nested one's value is read alike."""
     end = len(body)
     while position + 4 <= end:
         length, kind = _RTA.unpack_from(body, position)
@@ -161,7 +162,7 @@ def _hops(value: bytes) -> Iterator[Hop]:
         if length < _RTNH.size:
             return
         gateway = b""
-        for kind, inner in _attributes(value[: position + length], position + _RTNH.size):
+        for kind, inner in attributes(value[: position + length], position + _RTNH.size):
             if kind in (_RTA_GATEWAY, _RTA_VIA):
                 gateway = _gateway(kind, inner)
         yield Hop(gateway, interface, bool(flags & _RTNH_F_ONLINK), weight + 1)
@@ -183,7 +184,7 @@ def unpack(body: bytes) -> RouteEntry | None:
         return None
     destination, metric, interface, gateway = b"", 0, 0, b""
     hops: tuple[Hop, ...] = ()
-    for attribute, value in _attributes(body, _RTMSG.size):
+    for attribute, value in attributes(body, _RTMSG.size):
         if attribute == _RTA_DST:
             destination = value
         elif attribute == _RTA_OIF:

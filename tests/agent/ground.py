@@ -149,14 +149,18 @@ def kill_api_process(run_directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def python(code: str, *arguments: str, feed: str = "") -> Iterator[subprocess.Popen[bytes]]:
+def python(
+    code: str, *arguments: str, feed: str = "", inside: str | None = None, output: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A Python of its own running some code in the project's directory; killed at the end at the latest."""
-    started = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        cwd=Path(__file__).parents[2],
-    )
+    prefix = ["ip", "netns", "exec", inside] if inside else []
+    with (output or Path(os.devnull)).open("wb") as said:
+        started = subprocess.Popen(
+            [*prefix, sys.executable, "-c", code, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=said,
+            cwd=Path(__file__).parents[2],
+        )
     try:
         assert started.stdin is not None
         started.stdin.write(feed.encode())

@@ -164,6 +164,8 @@ async def test_workloads_appear_move_and_go_everywhere(cluster: Cluster) -> None
     await eventually(lambda: set(a.routes()) == {"10.77.0.0/26", "10.77.0.5"})
     assert a.routes()["10.77.0.0/26"]["type"] == "blackhole"
     assert a.routes()["10.77.0.5"]["dev"] == "cali0"
+    proxy = f"ip netns exec {a.inside} cat /proc/sys/net/ipv4/conf/cali0/proxy_arp"
+    await eventually(lambda: sh(proxy).strip() == "1")
     cluster.workload("b", "w1", "10.77.0.5")  # moved: now borrowed from a's block
     await eventually(lambda: b.routes().get("10.77.0.5", {}).get("dev") == "cali0")
     await eventually(lambda: a.routes().get("10.77.0.5", {}).get("gateway") == "10.0.0.2")

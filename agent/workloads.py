@@ -1,0 +1,112 @@
+"""The surroundings of this node's workloads: their interfaces' settings, and the connections of those gone.
+
+A workload reaches everything by way of a router its network does not have (169.254.1.1, or the link-local
+address of the node's end): the node's interface answers for it. So a workload's interface forwards, answers
+ARP for others at once (``proxy_delay`` would wait up to 0.8 s) and does the same for neighbour discovery.
+Addresses that left this node, or moved to another interface of it, have their connections forgotten.
+
+Settings are made once per interface, and again if it is replaced. What cannot be set is said once, with the
+remedy, and does not stop the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from agent.kernel.conntrack import forget
+from agent.kernel.netlink import KernelError
+from bgpd.plan.model import NodePlan
+from bgpd.plan.policy import is_host
+
+SYSCTL = Path("/proc/sys/net")
+SETTINGS: dict[int, tuple[tuple[str, str], ...]] = {
+    4: (
+        ("ipv4/conf/{}/proxy_arp", "1"),
+        ("ipv4/conf/{}/forwarding", "1"),
+        ("ipv4/neigh/{}/proxy_delay", "0"),
+    ),
+    6: (
+        ("ipv6/conf/{}/proxy_ndp", "1"),
+        ("ipv6/conf/{}/forwarding", "1"),
+        ("ipv6/neigh/{}/proxy_delay", "0"),
+    ),
+}
+log = structlog.get_logger("agent.workloads")
+
+
+class Workloads:
+    """Declare with `planned` and `links_changed`; `run` carries out."""
+
+    def __init__(self, root: Path = SYSCTL) -> None:
+        self._root = root
+        self._interfaces: dict[str, frozenset[int]] = {}  # of workloads → IP versions
+        self._addresses: dict[bytes, str] = {}
+        self._indexes: dict[str, int] = {}
+        self._prepared: dict[tuple[str, int], int] = {}  # (interface, version) → index it had
+        self._departed: set[bytes] = set()
+        self._complained: set[str] = set()
+        self._wake = asyncio.Event()
+
+    def planned(self, plan: NodePlan) -> None:
+        """The plan's workloads are now this node's."""
+        interfaces: dict[str, frozenset[int]] = {}
+        addresses: dict[bytes, str] = {}
+        for workload in plan.workloads:
+            version = frozenset((workload.prefix.version,))
+            interfaces[workload.interface] = interfaces.get(workload.interface, frozenset()) | version
+            if is_host(workload.prefix):
+                addresses[workload.prefix.network_address.packed] = workload.interface
+        self._departed.update(
+            address for address, interface in self._addresses.items() if addresses.get(address) != interface
+        )
+        self._interfaces, self._addresses = interfaces, addresses
+        self._wake.set()
+
+    def links_changed(self, indexes: Mapping[str, int]) -> None:
+        self._indexes = dict(indexes)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            self.prepare()
+            if self._departed:
+                departed, self._departed = self._departed, set()
+                try:
+                    forgotten = await asyncio.to_thread(forget, departed)
+                except (KernelError, OSError) as error:
+                    self._complain(f"connections of departed addresses stay until they expire: {error}")
+                else:
+                    log.debug("connections forgotten", addresses=len(departed), connections=forgotten)
+
+    def prepare(self) -> None:
+        """Make the settings of interfaces that are there and have not got them yet."""
+        for name, versions in self._interfaces.items():
+            index = self._indexes.get(name)
+            for version in versions:
+                if index is not None and self._prepared.get((name, version)) != index:
+                    self._prepared[name, version] = index
+                    for setting, value in SETTINGS[version]:
+                        self._set(self._root / setting.format(name), value)
+        self._prepared = {key: index for key, index in self._prepared.items() if key[0] in self._indexes}
+
+    def _set(self, path: Path, value: str) -> None:
+        try:
+            if path.read_text().strip() != value:
+                path.write_text(value)
+        except OSError as error:
+            self._complain(
+                f"{path} cannot be set to {value}: {error.strerror}; give the agent a writable /proc/sys, "
+                "or set it where interfaces are made"
+            )
+
+    def _complain(self, text: str) -> None:
+        if text not in self._complained:
+            self._complained.add(text)
+            log.error("a workload's surroundings are not as they should be", reason=text)
