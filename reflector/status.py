@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_network
+from itertools import islice
 
 from bgpd.rib.loc_rib import PATH_ID_OCTETS, LocRib
 from bgpd.session.counters import MessageCounters
@@ -23,6 +24,9 @@ from bgpd.telemetry.status import (
 from bgpd.wire.nlri import Family, nlri_of, prefix_of
 from reflector.core import Member
 from reflector.server import Entry, Server
+
+Look = Callable[[bytes, Family, LocRib, RouteQuery], Iterator[RouteStatus]]
+ROWS = 5000  # a page never has more routes: the table may be large, and so may the number of peers
 
 
 class ReflectorStatus:
@@ -126,7 +130,7 @@ class ReflectorStatus:
     def routes(self, query: RouteQuery) -> RoutePage:
         """Only the prefixes of the page asked for are explained: a table of 100,000 is not walked for 50.
 
-        `total` then counts prefixes. Routes as advertised have to be asked prefix by prefix.
+        `total` counts prefixes. What everybody is told, of many prefixes, ends at `ROWS` routes.
         """
         total, window = 0, range(query.offset, query.offset + query.limit)
         chosen: list[RouteStatus] = []
@@ -134,16 +138,22 @@ class ReflectorStatus:
             if query.family not in (None, str(family)):
                 continue
             nlris = self._prefixes(query, family, rib)
+            look: Look = self._candidates
             if query.direction is Direction.OUT:
-                for nlri in nlris:
-                    for route in self._advertised(nlri, family, query):
-                        if total in window:
-                            chosen.append(route)
-                        total += 1
-                continue
+                look = self._advertised
+                if query.peer is not None:
+                    readers = [
+                        link.member for entry, link in self._server.live() if _called(entry, query.peer)
+                    ]
+                    told = self._server.reflector.told
+                    nlris = [
+                        nlri
+                        for nlri in nlris
+                        if any(member and told(member, family, nlri) for member in readers)
+                    ]
             start, stop = max(0, window.start - total), max(0, window.stop - total)
             for nlri in nlris[start:stop]:
-                chosen += self._candidates(nlri, family, rib, query)
+                chosen += islice(look(nlri, family, rib, query), ROWS - len(chosen))
             total += len(nlris)
         return RoutePage(total, tuple(chosen))
 
@@ -174,11 +184,19 @@ class ReflectorStatus:
             found.update((item[PATH_ID_OCTETS:] for item in items) if family in member.adds_paths else items)
         return found
 
-    def _advertised(self, nlri: bytes, family: Family, query: RouteQuery) -> Iterator[RouteStatus]:
+    def _told_to(self, peer: str, nlris: list[bytes], family: Family) -> list[bytes]:
+        """Those of `nlris` that one peer is told of."""
+        told = self._server.reflector.told
+        readers = [link.member for entry, link in self._server.live() if _called(entry, peer)]
+        return [nlri for nlri in nlris if any(member and told(member, family, nlri) for member in readers)]
+
+    def _advertised(
+        self, nlri: bytes, family: Family, _rib: LocRib, query: RouteQuery
+    ) -> Iterator[RouteStatus]:
         for entry, link in self._server.live():
             member = link.member
             name = entry.spec.name if entry.spec.single else entry.address
-            if member is None or query.peer not in (None, name, entry.address):
+            if member is None or not (query.peer is None or _called(entry, query.peer)):
                 continue
             path = self._server.reflector.told(member, family, nlri)
             if path is not None:
@@ -234,6 +252,10 @@ class ReflectorStatus:
 
     async def drain(self) -> None:
         self._server.drain()
+
+
+def _called(entry: Entry, name: str) -> bool:
+    return name == entry.address or (entry.spec.single and name == entry.spec.name)
 
 
 def _counts(counters: MessageCounters) -> Mapping[str, int]:

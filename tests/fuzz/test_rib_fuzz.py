@@ -28,6 +28,7 @@ from tests.fuzz.test_wire_fuzz import updates
 from tests.reflector.simulated import BOTH, V4, SimulatedPeer, graceful, reflector
 
 EXAMPLES = int(os.environ.get("CAIRN_FUZZ_EXAMPLES", "150"))
+pytestmark = pytest.mark.timeout(max(120, EXAMPLES))
 CLIENT, NON_CLIENT, EXTERNAL = SourceKind.CLIENT, SourceKind.NON_CLIENT, SourceKind.EXTERNAL
 EXTENDED = {"extended_next_hop": ((V4, 2),), "extended_message": True}
 LONG_LIVED = {

@@ -3,16 +3,20 @@
 from types import SimpleNamespace
 from typing import Any
 
-from bgpd.telemetry.status import Direction, EventRing, RouteQuery
+import pytest
+
+from bgpd.telemetry.route_status import route_status
+from bgpd.telemetry.status import Direction, EventRing, RouteQuery, RouteStatus
+from reflector import status
 from reflector.status import ReflectorStatus
-from tests.reflector.simulated import SimulatedPeer, path_of, reflector
+from tests.reflector.simulated import V4, SimulatedPeer, key, path_of, reflector
 
 
 class Cluster:
     """Three clients; the third sends several paths per prefix."""
 
     def __init__(self) -> None:
-        core = reflector()
+        core = self.core = reflector()
         self.a, self.b = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up()
         self.c = SimulatedPeer(core, 3, sends_paths=True).up()
         self.a.announce(*(f"10.1.{number}.0/24" for number in range(10)), "2001:db8:1::/48")
@@ -90,3 +94,36 @@ def test_the_best_comes_first_and_everyone_has_a_reason() -> None:
     routes = Cluster().status.routes(RouteQuery(prefix="10.1.3.0/24")).routes
     assert [(route.peer, route.best) for route in routes] == [("192.0.2.1", True), ("192.0.2.2", False)]
     assert all(route.reason for route in routes)
+
+
+def test_a_table_of_100_000_is_paged_without_being_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the routes of the page are made, whoever asks for what."""
+    cluster = Cluster()
+    nlri = [bytes((24, 20 + (n >> 16), n >> 8 & 255, n & 255)) for n in range(100_000)]
+    rib = cluster.core.ribs[V4]
+    member = cluster.a.member
+    assert member is not None
+    rib.announce(member.source, rib.candidates(key("10.1.0.0/24"))[0].attributes, nlri)
+    cluster.core.flush()
+    made = 0
+    real = route_status
+
+    def counted(*args: Any, **more: Any) -> RouteStatus:
+        nonlocal made
+        made += 1
+        return real(*args, **more)
+
+    monkeypatch.setattr(status, "route_status", counted)
+    total, first = cluster.ask(limit=50, family="ipv4-unicast")
+    assert total == 100_013
+    _, last = cluster.ask(offset=100_000, limit=50)
+    assert len(last) == 14
+    assert not set(first) & set(last)
+    assert cluster.ask(direction=Direction.IN, peer="192.0.2.1", offset=70_000, limit=50)[0] == 100_011
+    total, told = cluster.ask(direction=Direction.OUT, peer="192.0.2.2", offset=50_000, limit=50)
+    assert total == 100_012
+    assert len(told) == 50
+    _, everybody = cluster.ask(direction=Direction.OUT, offset=50_000, limit=50)
+    assert len(everybody) == 100
+    assert made < 400
+    assert len(cluster.ask(direction=Direction.OUT, limit=100_000)[1]) == status.ROWS
