@@ -37,12 +37,14 @@ class Vendor(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TorSession:
-    """A session with one node, from the router's side. ``multihop``: the node is not in the router's subnet.
+    """A session with one node, from the router's side. ``multihop``: the node is not in the subnet of
+    ``local``, the address it knows the router by, which the router then has to speak from.
     ``password`` is ``None`` without one; ``shut`` says why the session has to stay down.
     """
 
     node: str
     address: IPAddress
+    local: IPAddress
     port: int
     asn: int
     internal: bool
@@ -156,9 +158,11 @@ def _session(plan: NodePlan, peering: Peering, passwords: Mapping[SecretRef, str
         else:
             _check(password, f"the password of {plan.node} (secret {peering.password})")
     direct = plan.is_direct(peering.peer_address)
+    hops = None if direct or peering.internal else peering.multihop
     return TorSession(
         node=plan.node,
         address=own,
+        local=peering.peer_address,
         port=plan.listen_port,
         asn=peering.local_asn,
         internal=peering.internal,
@@ -166,7 +170,7 @@ def _session(plan: NodePlan, peering: Peering, passwords: Mapping[SecretRef, str
         keepalive_time=peering.keepalive_time or max(1, peering.hold_time // 3),
         restart_time=peering.graceful_restart,
         ttl_security=peering.ttl_security,
-        multihop=None if direct or peering.internal or peering.ttl_security else peering.multihop,
+        multihop=hops,
         max_prefixes=peering.max_prefixes,
         password=password,
         shut=shut,

@@ -31,12 +31,10 @@ def _lines(router: Router) -> Iterator[str]:
 
 def _session(router: Router, session: TorSession) -> Iterator[str]:
     family = session.address.version
-    local = next((address for address in router.addresses if address.version == family), None)
     yield f"protocol bgp {symbol('cairn', str(family), session.node)} {{"
     yield f'  description "{name(session.node)}";'
-    at = f" {local}" if local is not None else ""
     port = f" port {router.port}" if router.port != DEFAULT_LISTEN_PORT else ""
-    yield f"  local{at}{port} as {router.asn};"
+    yield f"  local {session.local}{port} as {router.asn};"
     port = f" port {session.port}" if session.port != DEFAULT_LISTEN_PORT else ""
     yield f"  neighbor {session.address}{port} as {session.asn};"
     if session.ttl_security is not None:

@@ -113,6 +113,8 @@ def _session(session: TorSession, dialect: _Dialect) -> Iterator[str]:
         yield f"{dialect.gtsm} {session.ttl_security}"
     elif session.multihop is not None:
         yield f"ebgp-multihop {session.multihop}"
+    if session.multihop is not None:
+        yield f"update-source {session.local}"
     if session.password is not None:
         yield f"{dialect.password} {session.password}"
     if session.shut is not None:

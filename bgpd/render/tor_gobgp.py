@@ -82,8 +82,9 @@ def _session(router: Router, session: TorSession) -> Iterator[str]:
     yield "  [neighbors.timers.config]"
     yield f"    hold-time = {session.hold_time}"
     yield f"    keepalive-interval = {session.keepalive_time}"
+    yield "  [neighbors.transport.config]"
+    yield f'    local-address = "{session.local}"'
     if session.port != DEFAULT_LISTEN_PORT:
-        yield "  [neighbors.transport.config]"
         yield f"    remote-port = {session.port}"
     if session.ttl_security is not None:
         yield "  [neighbors.ttl-security.config]"

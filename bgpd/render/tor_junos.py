@@ -84,6 +84,7 @@ def _group(router: Router, version: int, internal: bool, sessions: list[TorSessi
         yield f'description "{name(session.node)}";'
         if not internal:
             yield f"peer-as {session.asn};"
+        yield f"local-address {session.local};"
         yield f"hold-time {session.hold_time};"
         if session.ttl_security is not None:
             yield f"/* GTSM: refuse BGP from here with a TTL below {256 - session.ttl_security} */"

@@ -47,6 +47,7 @@ def _session(router: Router, session: TorSession) -> Iterator[str]:
     yield f'\tdescr "{name(session.node)[:_MAX_DESCRIPTION]}"'
     if session.port != DEFAULT_LISTEN_PORT:
         yield f"\tport {session.port}"
+    yield f"\tlocal-address {session.local}"
     yield f"\tholdtime {session.hold_time}"
     if session.ttl_security is not None:
         yield "\tttl-security yes"
