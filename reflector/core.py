@@ -600,7 +600,6 @@ class Reflector:
         """Read on in the log of one family, and what its end is followed by: End-of-RIB, marks, a move."""
         negotiated = member.negotiated
         enhanced = negotiated is not None and negotiated.enhanced_refresh
-        restartable = negotiated is not None and negotiated.graceful_restart is not None
         while True:
             cursor = reading.cursor
             while cursor.behind and not buffers:
@@ -623,8 +622,9 @@ class Reflector:
                 if family not in member.readings:
                     return
                 continue
-            # No mark before End-of-RIB with a peer that waits for it (RFC 7313 4).
-            if not reading.refresh_due or (enhanced and restartable and reading.eor_at is not None):
+            # A peer that was offered graceful restart ignores marks before End-of-RIB (RFC 7313 4), whatever
+            # it offers itself.
+            if not reading.refresh_due or (enhanced and reading.eor_at is not None):
                 return
             if not self._renew(reading):
                 return

@@ -373,10 +373,12 @@ def test_rfc7313_4_the_answer_stands_between_marks_and_repairs_everything() -> N
     assert b.messages[-1] == "eorr"
 
 
-def test_rfc7313_4_no_mark_before_end_of_rib() -> None:
+@pytest.mark.parametrize("offered", [{}, {"graceful_restart": graceful()}])
+def test_rfc7313_4_no_mark_before_end_of_rib(offered: dict[str, Any]) -> None:
+    """What we offered makes the peer ignore earlier marks, whether or not it offers graceful restart."""
     core = reflector(deferral=60.0)
     core.expected = {"192.0.2.9"}
-    b = restartable(core, 2).up()
+    b = SimulatedPeer(core, 2, capabilities=offered, ours={"graceful_restart": graceful()}).up()
     b.refresh()
     settle(b)
     assert "borr" not in b.messages
