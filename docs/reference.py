@@ -41,8 +41,12 @@ TOP = Path(__file__).resolve().parent.parent
 NOTE = "<!-- Written by docs/reference.py; edit the code it is made from. -->\n\n"
 EXITS = "0 fine, 1 degraded or different, 2 wrong usage, 3 unreachable, 4 invalid."
 KINDS = re.compile(r"(?:session|agent|plan|exabgp|config|reflector|peer|route|datastore)\.[a-z-]+")
-MQTT: dict[str, type[BaseModel]] = {"Online": schema.Online, "Offline": schema.Offline, "PeerSummary": schema.PeerSummary,
-        "Event": schema.Event}  # fmt: skip
+MQTT: dict[str, type[BaseModel]] = {
+    "Online": schema.Online,
+    "Offline": schema.Offline,
+    "PeerSummary": schema.PeerSummary,
+    "Event": schema.Event,
+}
 
 
 def pages() -> dict[str, str]:
