@@ -1,4 +1,4 @@
-"""The manifests: every field known, every reference met, every configuration loaded; without an API server."""
+"""The manifests: every field known, every reference met, every configuration loaded; no API server."""
 
 import shutil
 import subprocess
@@ -254,13 +254,12 @@ def test_the_configurations_load_and_the_probes_ask_where_the_services_answer(tm
         assert found.spec is not None
         assert http is not None
         [container] = found.spec.template.spec.containers
-        for probe, path_asked in (
-            (container.liveness_probe, "/healthz"),
-            (container.readiness_probe, "/readyz"),
-        ):
-            asked: Any = probe.http_get
-            assert (asked.host, asked.port, asked.path) == (str(http.address), http.port, path_asked)
-    mounts = {mount.mount_path for mount in WORKLOADS[0].spec.template.spec.containers[0].volume_mounts}  # type: ignore[union-attr]  # workloads have specs
+        alive, ready = container.liveness_probe.http_get, container.readiness_probe.http_get
+        assert (alive.path, ready.path) == ("/healthz", "/readyz")
+        assert {(each.host, each.port) for each in (alive, ready)} == {(str(http.address), http.port)}
+    [daemon] = [found.spec for found in WORKLOADS if found.kind == "DaemonSet"]
+    assert daemon is not None
+    mounts = {mount.mount_path for mount in daemon.template.spec.containers[0].volume_mounts}
     assert str(of_agent.exabgp.run_directory.parent) in mounts
 
 
