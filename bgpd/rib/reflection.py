@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from bgpd.rib.path import DEFAULT_LOCAL_PREF, Path, SourceKind
 from bgpd.wire.as_path import without_confederation
+from bgpd.wire.attribute_rows import ROWS
 from bgpd.wire.attributes import NEXT_HOP_BIT, AttributeSet, for_old_speaker, rewrite
 from bgpd.wire.iana import AttributeCode, Role, SegmentType, WellKnownCommunity
 from bgpd.wire.nlri import IPV4_UNICAST, Family
@@ -23,6 +24,8 @@ from bgpd.wire.nlri import IPV4_UNICAST, Family
 _COMMUNITIES_BIT = 1 << AttributeCode.COMMUNITIES
 _REFLECTION_BITS = 1 << AttributeCode.ORIGINATOR_ID | 1 << AttributeCode.CLUSTER_LIST
 _WELL_KNOWN = b"\xff\xff"  # how well-known communities begin
+_INTERNAL: dict[int, bytes | None] = {code: None for code, row in ROWS.items() if row.internal_only}
+_NON_TRANSITIVE = 0x40  # of the first octet of an extended community
 _OTC_BIT = 1 << AttributeCode.ONLY_TO_CUSTOMER
 # RFC 9234 5, by our own role: whose routes carry the mark already or get it here, and who is told what.
 _DOWNSTREAM = frozenset({Role.PROVIDER, Role.ROUTE_SERVER})
@@ -167,15 +170,20 @@ def _prepended(attributes: AttributeSet, asn: int) -> bytes:
 def _external(path: Path, target: Target) -> bytes:
     """Attributes for another AS: our AS in front, nothing that is internal to ours (RFC 4271 5.1.3 to 5.1.5).
 
+    Internal are also AIGP and Prefix-SID (RFC 7311 3.2, RFC 8669 5) and communities that are not transitive
+    (RFC 4360 6).
+
     A MED that came from another AS stays here; one of our own AS's routes is told (RFC 4271 5.1.4).
     """
     attributes = path.attributes
     changes: dict[int, bytes | None] = {
+        **_INTERNAL,
         AttributeCode.AS_PATH: _prepended(attributes, target.local_asn),
-        AttributeCode.LOCAL_PREF: None,
-        AttributeCode.ORIGINATOR_ID: None,
-        AttributeCode.CLUSTER_LIST: None,
     }
+    extended = attributes.extended_communities
+    if any(community[0] & _NON_TRANSITIVE for community in extended):
+        kept = b"".join(community for community in extended if not community[0] & _NON_TRANSITIVE)
+        changes[AttributeCode.EXTENDED_COMMUNITIES] = kept or None
     if attributes.as_path:
         changes[AttributeCode.MULTI_EXIT_DISC] = None
     if target.role in _TO_BELOW_OR_BESIDE and not attributes.present & _OTC_BIT:

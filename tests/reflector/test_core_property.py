@@ -381,7 +381,7 @@ def small_logs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_view_is_exact_at_rest_and_moves_forward_on_the_way() -> None:
     ReflectorMachine.TestCase.settings = settings(
-        max_examples=150,
+        max_examples=100,
         stateful_step_count=60,
         deadline=None,
         suppress_health_check=list(HealthCheck),

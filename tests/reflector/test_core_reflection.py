@@ -137,6 +137,22 @@ def test_rfc5065_4_confederation_segments_stay_inside() -> None:
     assert x.told(P).as_path == path_of(ASN, 65200)
 
 
+def test_rfc4360_6_and_rfc7311_3_2_what_is_internal_stays_inside() -> None:
+    core = reflector()
+    a, b, x = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up(), external(core, 5, 65100).up()
+    transitive, internal = bytes.fromhex("0002fde800000001"), bytes.fromhex("4004fde800000001")
+    aigp = (0x80, 26, bytes.fromhex("01000b0000000000000018"))
+    prefix_sid = (0xC0, 40, bytes.fromhex("01000700000000000000"[:20]))
+    a.announce(P, extended_communities=(transitive, internal), unknown=(aigp, prefix_sid))
+    a.announce(Q, extended_communities=(internal,))
+    settle(b, x)
+    assert b.told(P).extended_communities == (transitive, internal)
+    assert b.told(P).value(26) == aigp[2]
+    assert x.told(P).extended_communities == (transitive,)
+    assert x.told(P).value(26) is x.told(P).value(40) is None
+    assert not x.told(Q).extended_communities
+
+
 def test_rfc4271_5_1_5_local_pref_is_added_for_internal_peers() -> None:
     core = reflector()
     a, x = SimulatedPeer(core, 1).up(), external(core, 5, 65100).up()

@@ -21,7 +21,7 @@ from tests.reflector.clients import Client, until
 from tests.reflector.simulated import BOTH, V4, SimulatedPeer, graceful, key, reflector
 from tests.reflector.test_process import Program
 
-SECONDS = float(os.environ.get("CAIRN_SOAK_SECONDS", "6"))
+SECONDS = float(os.environ.get("CAIRN_SOAK_SECONDS", "4"))
 CLIENTS = 500
 PREFIXES = 4
 
