@@ -5,10 +5,16 @@ peer is in the Loc-RIB of its family. ExaBGP drops all knowledge with a session,
 graceful restart (RFC 4724 §4.2, RFC 8538) is here: routes of a peer that went away as it had promised to
 come back are stale, still used, and swept at its End-of-RIB or when its time is over.
 
-**Fail static.** When no session is left at all, nobody can say anything anew, and forgetting would turn a
-control-plane failure into an outage. All routes then stay without a time limit, except those *through* a
-lost peer itself, until a session returns or their next hop is known to be a dead node (`dead`). A node
-known dead loses its stale routes at once, sooner than any timer would take them.
+**Fail static.** When no session within the AS is left (the reflectors are lost), nobody can say anything
+anew, and forgetting would turn a control-plane failure into an outage. What those peers said then stays
+without a time limit, except what leads *through* a lost peer itself, until one of them returns or the next
+hop is known to be a dead node (`dead`). What peers of other ASes said stays likewise when no session is left
+at all. A node known dead loses its stale routes at once, sooner than any timer would take them.
+``whenReflectorsLost: Expire`` leaves all of that to the peers' restart times.
+
+Long-lived restart (RFC 9494 §4.2): after its restart time the stale routes of a peer whose OPEN offers a
+long-lived stale time are used for that much longer where there is nothing better, but for those marked
+NO_LLGR. ExaBGP cannot offer the capability for us; as an agent passes no route on, nobody else is misled.
 
 Left out: next hops (the resolver), the kernel, and which peers exist (the plan).
 """
@@ -24,6 +30,7 @@ from bgpd.plan.model import Peering
 from bgpd.plan.route_policy import changed, facts_of
 from bgpd.rib.loc_rib import Changes, LocRib
 from bgpd.rib.path import Cost, Path, Source, SourceKind
+from bgpd.rib.reflection import long_lived_stale
 from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.capabilities import Negotiated
 from bgpd.wire.iana import MessageType, RefreshSubtype
@@ -47,6 +54,7 @@ class Bounds:
     max_routes: int
     accept_default: bool
     normal_priority: tuple[int, int] = (1024, 1024)
+    keep_when_lost: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +72,8 @@ class PeerIn:
     stale_until: float | None = None  # when stale routes go; None while none are, or none may
     held: bool = False  # stale without a time limit: fail static
     ours: bool = False  # it was our ExaBGP that ended the last session, not the peer
+    long_lived: dict[Family, int] = field(default_factory=dict)  # seconds, after the restart time
+    long_lived_until: dict[Family, float] = field(default_factory=dict)
     updates: int = 0
     malformed: int = 0
     last_notification: Notification | None = None
@@ -81,10 +91,20 @@ class Learned:
         self.bounds = bounds
         self.ribs = {family: LocRib(family, cost) for family in FAMILIES}
         self.peers: dict[str, PeerIn] = {}
-        self.fail_static = False
         self._sync_wait = sync_wait
         self._dead: frozenset[bytes] = frozenset()
         self._undecided: set[tuple[Family, bytes]] = set()  # new prefixes since the last `take_changes`
+
+    @property
+    def fail_static(self) -> bool:
+        """Whether routes are kept because nobody is left to ask."""
+        return any(peer.held for peer in self.peers.values())
+
+    def _alone(self, peer: PeerIn) -> bool:
+        """Whether no session is left that could say the same: within the AS only the AS's own can."""
+        return not any(
+            each.up and (each.peering.internal or not peer.peering.internal) for each in self.peers.values()
+        )
 
     # which peers there are
 
@@ -140,9 +160,10 @@ class Learned:
             self._release_unforwarded(peer, negotiated)
         peer.held = peer.ours = False
         peer.stale_until = peer.sync_by
+        peer.long_lived = {family: seconds for family, _, seconds in remote.capabilities.long_lived}
+        peer.long_lived_until.clear()
         self._reconsider(peer)
-        if self.fail_static:
-            self._resume(now)
+        self._resume([each for each in self.peers.values() if not self._alone(each)], now)
         return negotiated
 
     def _release_unforwarded(self, peer: PeerIn, negotiated: Negotiated) -> None:
@@ -170,9 +191,7 @@ class Learned:
             return
         restart = peer.negotiated.graceful_restart if peer.negotiated else None
         peer.up, peer.decoder, peer.awaited = False, None, set()
-        last = not any(other.up for other in self.peers.values())
-        if last:
-            self.fail_static = True
+        last = self.bounds.keep_when_lost and self._alone(peer)
         notified = "notification" in reason
         graceful = (
             restart is not None and _HARD_RESET not in reason and (restart.notification or not notified)
@@ -191,15 +210,15 @@ class Learned:
                 rib.drop(peer.source)
         self._reconsider(peer)
         peer.stale_until = now + patience
-        if self.fail_static:
+        peer.long_lived = {family: time for family, time in peer.long_lived.items() if family in kept}
+        if self.bounds.keep_when_lost:
             for other in self.peers.values():
-                other.held = not other.up
+                other.held = other.held or (not other.up and self._alone(other))
         self._bury()
 
-    def _resume(self, now: float) -> None:
+    def _resume(self, peers: Iterable[PeerIn], now: float) -> None:
         """A session is back: those still away have their restart time, counted from now, to follow."""
-        self.fail_static = False
-        for peer in self.peers.values():
+        for peer in peers:
             if peer.held:
                 peer.held = False
                 restart = peer.negotiated.graceful_restart if peer.negotiated else None
@@ -326,16 +345,25 @@ class Learned:
 
     def tick(self, now: float) -> None:
         """Let go what has waited long enough."""
+        if not self.bounds.keep_when_lost:
+            self._resume(self.peers.values(), now)
         for peer in self.peers.values():
             if peer.up and peer.awaited and now >= peer.sync_by:
                 peer.awaited.clear()
             if peer.stale_until is not None and now >= peer.stale_until and not peer.held:
                 peer.stale_until = None
-                for rib in self.ribs.values():
+                for family, rib in self.ribs.items():
                     if peer.up:
                         rib.sweep_stale(peer.source)
+                    elif (seconds := peer.long_lived.get(family, 0)) > 0:
+                        rib.revise(peer.source, long_lived_stale, stale_only=True)
+                        peer.long_lived_until[family] = now + seconds
                     else:
                         rib.drop(peer.source)
+            for family, until in list(peer.long_lived_until.items()):
+                if now >= until and not peer.held:
+                    del peer.long_lived_until[family]
+                    self.ribs[family].drop(peer.source)
 
     def next_timer(self) -> float | None:
         return min(self._times(), default=None)
@@ -344,8 +372,10 @@ class Learned:
         for peer in self.peers.values():
             if peer.up and peer.awaited:
                 yield peer.sync_by
-            if peer.stale_until is not None and not peer.held:
-                yield peer.stale_until
+            if not peer.held:
+                if peer.stale_until is not None:
+                    yield peer.stale_until
+                yield from peer.long_lived_until.values()
 
     # what follows
 

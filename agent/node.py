@@ -229,6 +229,7 @@ class Agent:
             self.config.max_routes,
             self.config.accept_default,
             plan.normal_priority,
+            self.resources.cairn.spec.when_reflectors_lost != "Expire",
         )
         again = self.learned.configure(plan.peerings)
         if before is None or before.peerings != plan.peerings:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -257,6 +259,63 @@ async def test_a_lost_peer_that_is_the_last_leaves_its_routes(cluster: Cluster) 
     b.start()
     await eventually(lambda: a.said("session up") == 2)
     assert "10.77.1.0/26" in a.routes()
+
+
+def with_etcd(cluster: Cluster) -> subprocess.Popen[bytes]:
+    """Have both nodes use a real etcd next to BIRD's machine; the declarations so far are written there."""
+    url, peer = "http://10.0.0.3:2379", "http://127.0.0.1:2380"
+    assert cluster.bird.inside is not None
+    started = subprocess.Popen(
+        ["ip", "netns", "exec", cluster.bird.inside, "etcd", "--name", "one", "--unsafe-no-fsync",
+         "--data-dir", str(cluster.directory / "etcd"), "--listen-client-urls", url,
+         "--advertise-client-urls", url, "--listen-peer-urls", peer, "--log-level", "error",
+         "--initial-advertise-peer-urls", peer, "--initial-cluster", f"one={peer}"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    for node in (cluster.a, cluster.b):
+        node.config |= {"datastore": "etcd://10.0.0.3:2379", "leaseTtl": 2}
+    command = [
+        "ip", "netns", "exec", cluster.a.inside, sys.executable, "-m", "ctl", "apply",
+        "--datastore", "etcd://10.0.0.3:2379", "-f", str(cluster.store),
+    ]  # fmt: skip
+    for _ in range(20):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return started
+        time.sleep(0.3)
+    started.kill()
+    pytest.fail(f"etcd takes nothing: {done.stderr}")
+
+
+@pytest.mark.peer("etcd")
+@pytest.mark.skipif(shutil.which("etcd") is None, reason="etcd is not installed (Debian: etcd-server)")
+async def test_a_dead_node_loses_its_routes_with_its_lease_unless_etcd_is_lost_as_well(
+    cluster: Cluster,
+) -> None:
+    a, b = cluster.a, cluster.b
+    cluster.block("b", "10.77.1.0/26")
+    etcd = await asyncio.to_thread(with_etcd, cluster)
+    try:
+        a.start()
+        b.start()
+        await eventually(lambda: "10.77.1.0/26" in a.routes() and a.said("in sync") == 1)
+        b.stop(signal.SIGKILL)
+        await asyncio.sleep(4)  # more than the lease; but the session lives, and forwarding with it
+        assert "10.77.1.0/26" in a.routes()
+        kill_exabgp(b.run / "mesh")
+        await eventually(lambda: "10.77.1.0/26" not in a.routes(), 10)  # no hold timer is that fast
+        b.start()
+        await eventually(lambda: "10.77.1.0/26" in a.routes())
+        etcd.kill()
+        await eventually(lambda: a.said("session up") == 2)
+        b.stop(signal.SIGKILL)
+        kill_exabgp(b.run / "mesh")
+        await eventually(lambda: a.said("session down") == 2)
+        await asyncio.sleep(4)
+        assert "10.77.1.0/26" in a.routes()  # who is to say that it is dead?
+    finally:
+        etcd.kill()
+        etcd.wait()
 
 
 async def test_withdrawal_leaves_nothing_and_a_plain_end_leaves_everything(cluster: Cluster) -> None:

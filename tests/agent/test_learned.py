@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from ipaddress import IPv4Address, ip_address, ip_network
 
@@ -21,7 +22,7 @@ from bgpd.plan.policy import (
 from bgpd.resources.scalars import Community
 from bgpd.wire.attributes import encode_attributes
 from bgpd.wire.capabilities import Capabilities, GracefulRestart
-from bgpd.wire.iana import MessageType, SegmentType
+from bgpd.wire.iana import MessageType, SegmentType, WellKnownCommunity
 from bgpd.wire.messages import Notification, Open, RouteRefresh
 from bgpd.wire.nlri import IPV4_UNICAST, Family, nlri_of, prefix_of
 from bgpd.wire.update import encode_end_of_rib, encode_updates, encode_withdrawals
@@ -41,13 +42,15 @@ def peering(address: str, asn: int = ASN, **options: object) -> Peering:
     )  # fmt: skip
 
 
-def opened(asn: int = ASN, *, restart: int | None = 120, kept: bool = True, refresh: bool = True) -> bytes:
+def opened(
+    asn: int = ASN, *, restart: int | None = 120, kept: bool = True, refresh: bool = True, long_lived: int = 0
+) -> bytes:
     graceful = None
     if restart is not None:
         graceful = GracefulRestart(restart_time=restart, families=((IPV4_UNICAST, kept),))
     capabilities = Capabilities(
         families=frozenset({IPV4_UNICAST}), asn4=asn, route_refresh=refresh, enhanced_refresh=refresh,
-        graceful_restart=graceful,
+        graceful_restart=graceful, long_lived=((IPV4_UNICAST, True, long_lived),) if long_lived else (),
     )  # fmt: skip
     return Open(asn, 90, IPv4Address("10.0.0.9").packed, capabilities).body()
 
@@ -56,7 +59,13 @@ class Cluster:
     """`Learned` with a clock, and peers to speak as."""
 
     def __init__(self, *peerings: Peering, unreachable: Sequence[str] = (), **bounds: int | bool) -> None:
-        limits = Bounds(OWN, None, int(bounds.get("max_routes", 1000)), bool(bounds.get("accept_default")))
+        limits = Bounds(
+            OWN,
+            None,
+            int(bounds.get("max_routes", 1000)),
+            bool(bounds.get("accept_default")),
+            keep_when_lost=bool(bounds.get("keep", True)),
+        )
         self.now = 0.0
         self.unreachable = {IPv4Address(text).packed for text in unreachable}
         self.learned = Learned(limits, lambda hop: None if hop in self.unreachable else 0, sync_wait=30.0)
@@ -73,10 +82,17 @@ class Cluster:
         self.learned.message(address, MessageType.UPDATE, message[HEADER:], self.now)
 
     def announce(
-        self, address: str, *prefixes: str, next_hop: str = "10.0.0.9", path: tuple[int, ...] = ()
+        self,
+        address: str,
+        *prefixes: str,
+        next_hop: str = "10.0.0.9",
+        path: tuple[int, ...] = (),
+        communities: tuple[int, ...] = (),
     ) -> None:
         attributes = encode_attributes(
-            origin=0, as_path=((SegmentType.AS_SEQUENCE, path),) if path else (), local_pref=100
+            as_path=((SegmentType.AS_SEQUENCE, path),) if path else (),
+            local_pref=100,
+            communities=communities,
         )
         nlri = [nlri_of(ip_network(prefix)) for prefix in prefixes]
         for message in encode_updates(IPV4_UNICAST, attributes, IPv4Address(next_hop).packed, nlri):
@@ -112,8 +128,12 @@ def synced(cluster: Cluster) -> bool:
     return cluster.learned.synced
 
 
-P, Q = "10.0.0.2", "10.0.0.3"
-A, B = "10.77.0.0/26", "10.77.1.0/26"
+def fail_static(cluster: Cluster) -> bool:
+    return cluster.learned.fail_static
+
+
+P, Q, R = "10.0.0.2", "10.0.0.3", "10.0.0.4"
+A, B, C = "10.77.0.0/26", "10.77.1.0/26", "10.77.2.0/26"
 
 
 def test_routes_come_and_go() -> None:
@@ -239,7 +259,7 @@ def test_fail_static_without_any_session_everything_stays_however_long() -> None
     cluster.announce(Q, A, B, next_hop="10.0.0.77")
     cluster.down(P)
     cluster.down(Q, "notification received (6,2)")
-    assert cluster.learned.fail_static
+    assert fail_static(cluster)
     cluster.pass_time(100_000)
     assert cluster.routes == {A, B}
 
@@ -266,6 +286,102 @@ def test_fail_static_ends_when_a_session_returns_and_its_word_counts() -> None:
     cluster.end(P)
     assert cluster.routes == {A, B}  # Q may yet return
     cluster.pass_time(121)
+    assert cluster.routes == {A}
+
+
+def test_fail_static_reflectors_lost_while_a_router_still_talks() -> None:
+    """A top-of-rack router knows nothing of what the reflectors said."""
+    cluster = Cluster(peering(P), peering(Q), peering(R, 65100))
+    for address, asn in ((P, ASN), (Q, ASN), (R, 65100)):
+        cluster.up(address, asn)
+    cluster.announce(P, A, next_hop="10.0.0.77")
+    cluster.announce(R, B, next_hop=R, path=(65100,))
+    cluster.down(P)
+    cluster.down(Q)
+    cluster.pass_time(100_000)
+    assert fail_static(cluster)
+    assert cluster.routes == {A, B}
+    cluster.withdraw(R, B)
+    assert cluster.routes == {A}
+    cluster.down(R)
+    cluster.up(R, 65100)
+    cluster.end(R)
+    cluster.pass_time(1000)
+    assert cluster.routes == {A}  # a router's return does not end the reflectors' absence
+    cluster.up(Q)
+    cluster.end(Q)
+    cluster.pass_time(121)
+    assert not fail_static(cluster)
+    assert cluster.routes == set()
+
+
+def test_routers_lost_while_reflectors_talk_have_their_restart_time_only() -> None:
+    cluster = Cluster(peering(P), peering(R, 65100))
+    cluster.up(P)
+    cluster.up(R, 65100)
+    cluster.announce(R, A, next_hop="10.0.0.77", path=(65100,))
+    cluster.down(R)
+    assert cluster.routes == {A}
+    cluster.pass_time(121)
+    assert cluster.routes == set()
+
+
+def test_when_reflectors_lost_expire_the_restart_time_decides() -> None:
+    cluster = Cluster(peering(P), keep=False)
+    cluster.up(P)
+    cluster.announce(P, A)
+    cluster.down(P)
+    assert not fail_static(cluster)
+    assert cluster.routes == {A}
+    cluster.pass_time(121)
+    assert cluster.routes == set()
+
+
+def test_when_reflectors_lost_may_be_declared_afterwards() -> None:
+    cluster = Cluster(peering(P))
+    cluster.up(P)
+    cluster.announce(P, A)
+    cluster.down(P)
+    cluster.pass_time(10_000)
+    cluster.learned.bounds = dataclasses.replace(cluster.learned.bounds, keep_when_lost=False)
+    cluster.pass_time(1)
+    assert cluster.routes == {A}
+    cluster.pass_time(121)
+    assert cluster.routes == set()
+
+
+def test_long_lived_stale_routes_are_the_last_choice_and_go_in_the_end_rfc9494_4_2() -> None:
+    cluster = Cluster(peering(P), peering(Q))
+    cluster.up(P, long_lived=3600)
+    cluster.up(Q)
+    cluster.announce(P, A, B, next_hop="10.0.0.77")
+    cluster.announce(P, C, communities=(WellKnownCommunity.NO_LLGR,))
+    cluster.down(P)
+    cluster.pass_time(121)
+    assert cluster.routes == {A, B}
+    cluster.announce(Q, A, next_hop="10.0.0.99", path=(1, 2, 3))
+    assert cluster.routes == {A, B}
+    a = nlri_of(ip_network(A))
+    assert cluster.learned.next_hops(IPV4_UNICAST, a) == (IPv4Address("10.0.0.99").packed,)
+    assert cluster.learned.next_timer() == 121 + 3600
+    cluster.pass_time(3600)
+    assert cluster.routes == {A}
+
+
+def test_long_lived_stale_routes_are_ordinary_again_when_repeated_rfc9494_4_2() -> None:
+    cluster = Cluster(peering(P), peering(Q))
+    cluster.up(P, long_lived=3600)
+    cluster.up(Q)
+    cluster.announce(P, A, B)
+    cluster.down(P)
+    cluster.pass_time(121)
+    cluster.up(P, long_lived=3600)
+    cluster.announce(P, A)
+    cluster.end(P)
+    assert cluster.routes == {A}
+    [path] = cluster.learned.ribs[IPV4_UNICAST].candidates(nlri_of(ip_network(A)))
+    assert not path.long_lived_stale
+    cluster.pass_time(10_000)
     assert cluster.routes == {A}
 
 
