@@ -42,12 +42,15 @@ class BirdOptions:
 
     ``reflector``: the machine only reflects: nothing of its own is announced and nothing goes into its
     kernel. ``workloads``: BIRD itself routes local workloads (otherwise another program does, and BIRD learns
-    from it). ``log`` is the destination as BIRD writes it; ``kernel_table`` a routing table's number.
+    from it). ``transit``: what was learned from a peer is passed on to others, as Calico's own nodes do;
+    without it only a reflector does that, and a router hears of every block from its own node alone, as from
+    our agents. ``log`` is the destination as BIRD writes it; ``kernel_table`` a routing table's number.
     """
 
     reflector: bool = False
     workloads: bool = True
     add_paths: bool = True
+    transit: bool = False
     log: str = "stderr"
     kernel_table: int | None = None
     scan_time: int = 2
@@ -343,6 +346,8 @@ class _Writer:
         yield "export filter {"
         if self._options.reflector:
             yield f"{INDENT}if (source != RTS_BGP) then reject; # this machine only reflects"
+        elif not self._options.transit and self._plan.cluster_id is None:
+            yield f"{INDENT}if (source = RTS_BGP) then reject; # a node passes nothing on"
         if self._plan.export_rules.nothing is None:
             yield f"{INDENT}cairn_origin_v{family}();"
             for compiled in peering.export_policy.filters:

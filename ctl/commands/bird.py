@@ -21,7 +21,7 @@ from bgpd.resources import ResourceSet
 from bgpd.telemetry.logging import configure_logging
 from ctl import options, state
 from ctl.bird_runner import BirdRunner, Daemon, Following, Outcome, Result
-from ctl.commands.render import BirdRole, BirdVersion, NodeName, SecretsDirectory, read_passwords
+from ctl.commands.render import BirdRole, BirdVersion, NodeName, SecretsDirectory, Transit, read_passwords
 from ctl.exits import ExitCode
 
 app = typer.Typer(no_args_is_help=True)
@@ -52,6 +52,7 @@ def run(
     program: Annotated[str, typer.Option("--bird", help="The program that checks configurations.")] = "bird",
     version: Annotated[BirdVersion, typer.Option("--version", help="Of BIRD; 1 is 1.6.")] = BirdVersion.TWO,
     role: Annotated[BirdRole, typer.Option("--role", help="What the machine is.")] = BirdRole.NODE,
+    transit: Transit = False,
     secrets: SecretsDirectory = None,
     once: Annotated[bool, typer.Option("--once", help="Bring it in step once and end; 1 if not.")] = False,
     interval: Annotated[
@@ -74,7 +75,7 @@ def run(
     steps = _Steps(
         node,
         int(version),
-        BirdOptions(reflector=role is BirdRole.REFLECTOR),
+        BirdOptions(reflector=role is BirdRole.REFLECTOR, transit=transit),
         secrets,
         Following(runners, _tell),
     )

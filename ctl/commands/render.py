@@ -25,6 +25,9 @@ from ctl.exits import ExitCode, Failure, usage
 
 app = typer.Typer(no_args_is_help=True)
 NodeName = Annotated[str, typer.Option("--node", help="Name of the node.", show_default=False)]
+Transit = Annotated[
+    bool, typer.Option("--transit", help="Pass learned routes on to other peers, as Calico's nodes do.")
+]
 SecretsDirectory = Annotated[
     Path | None, typer.Option("--secrets", help="Directory of passwords: <secret>/<key>.", show_default=False)
 ]
@@ -59,13 +62,14 @@ def bird(
         BirdFamily, typer.Option("--family", help="For BIRD 1: bird.conf (4) or bird6.conf (6).")
     ] = BirdFamily.FOUR,
     role: Annotated[BirdRole, typer.Option("--role", help="What the machine is.")] = BirdRole.NODE,
+    transit: Transit = False,
     secrets: SecretsDirectory = None,
     datastore: options.Datastore = None,
 ) -> None:
     """A complete, commented bird.conf."""
     plan = planned(state.declared(datastore), node)
     passwords = read_passwords(plan.peerings, secrets)
-    bird_options = BirdOptions(reflector=role is BirdRole.REFLECTOR)
+    bird_options = BirdOptions(reflector=role is BirdRole.REFLECTOR, transit=transit)
     name = "bird6.conf" if version is BirdVersion.ONE and family is BirdFamily.SIX else "bird.conf"
     _print(lambda: bird_files(plan, int(version), passwords, bird_options)[name])
 

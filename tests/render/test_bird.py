@@ -464,3 +464,18 @@ def test_a_lonely_node_has_a_configuration_too() -> None:
     assert check_bird(text).accepted
     six = bird(plan_node(cluster(node("n1", "{bgp: {ipv6Address: 'fd00::1/64'}}")), "n1"))
     assert check_bird(six).accepted
+
+
+def test_a_node_passes_nothing_on_unless_it_is_asked_to_or_reflects() -> None:
+    tor = "kind: BGPPeer\nmetadata: {name: tor}\nspec: {peerIP: 192.0.2.1, asNumber: 65001}"
+    resources = cluster(THREE, bgp("rr", 9, ", routeReflectorClusterID: 244.0.0.1"), tor)
+    passing = "if (source = RTS_BGP) then reject;"
+    plan = plan_node(resources, "n1")
+    for version in (1, 2):
+        text, transit = bird(plan, version), bird(plan, version, options=BirdOptions(transit=True))
+        assert text.count(passing) == len(plan.peerings)
+        assert passing not in transit
+        for each in (text, transit):
+            verdict = check_bird(each, version)
+            assert verdict.accepted, verdict.message
+    assert passing not in bird(plan_node(resources, "rr"))
