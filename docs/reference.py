@@ -86,7 +86,7 @@ def options(command: Any) -> Iterator[tuple[str, str]]:
         if parameter.hidden or parameter.name in ("install_completion", "show_completion", "help"):
             continue
         if parameter.param_type_name == "argument":
-            name = (parameter.metavar or parameter.name or "").strip("[]").upper()
+            name = parameter.name.upper()
             yield (
                 (name if parameter.required else f"[{name}]") + (" ..." if parameter.nargs == -1 else ""),
                 text,
@@ -297,10 +297,13 @@ def mqtt_schema() -> dict[str, Any]:
 
 def mqtt() -> str:
     text = "# MQTT\n\n" + NOTE + MQTT_TEXT
-    for name, model in MQTT.items():
-        text += f"\n## {name}\n\n{inspect.cleandoc(model.__doc__ or '')}\n\n| field | value |\n|---|---|\n"
-        for field, found in model.model_fields.items():
-            text += f"| `{field}` | {_cell(_kind(found.annotation))} |\n"
+    known: set[type[BaseModel]] = set()
+    for top in MQTT.values():
+        for model in _models(top, known) if top not in known else ():
+            text += f"\n## {model.__name__}\n\n{inspect.cleandoc(model.__doc__ or '')}\n\n"
+            text += "| field | value |\n|---|---|\n"
+            for field, found in model.model_fields.items():
+                text += f"| `{field}` | {_cell(_kind(found.annotation))} |\n"
     text += "\n## Events\n\n| kind |\n|---|\n"
     text += "".join(f"| `{kind}` |\n" for kind in sorted({*event_kinds(), "events.dropped"}))
     return text
