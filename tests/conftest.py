@@ -14,6 +14,7 @@ PEERS = {
     "frr": ("/usr/lib/frr/zebra", "/usr/lib/frr/bgpd", "vtysh"),
     "gobgp": ("gobgpd", "gobgp"),
     "mosquitto": ("mosquitto", "mosquitto_sub"),
+    "prometheus": ("prometheus", "promtool"),
     "openbgpd": ("/usr/sbin/bgpd", "bgpctl"),
 }
 """The daemons a test may ask for with ``@pytest.mark.peer(name)``, and the programs each must have."""

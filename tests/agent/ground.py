@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,10 +19,7 @@ import pytest
 from pyroute2 import netns
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces")
-needs_bird = [
-    pytest.mark.peer("bird"),
-    pytest.mark.skipif(shutil.which("bird") is None, reason="bird is not installed (Debian: bird2)"),
-]
+needs_bird = [pytest.mark.peer("bird")]
 
 
 def free_port() -> int:

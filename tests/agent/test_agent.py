@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -288,7 +287,6 @@ def with_etcd(cluster: Cluster) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.peer("etcd")
-@pytest.mark.skipif(shutil.which("etcd") is None, reason="etcd is not installed (Debian: etcd-server)")
 async def test_a_dead_node_loses_its_routes_with_its_lease_unless_etcd_is_lost_as_well(
     cluster: Cluster,
 ) -> None:

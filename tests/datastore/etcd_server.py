@@ -23,10 +23,7 @@ FAST = Timing(
     settle=0.1,
 )
 
-needs_etcd = [
-    pytest.mark.etcd,
-    pytest.mark.skipif(shutil.which("etcd") is None, reason="etcd is not installed"),
-]
+needs_etcd = [pytest.mark.etcd]
 
 
 def free_port() -> int:

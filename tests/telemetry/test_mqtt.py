@@ -4,7 +4,6 @@ import asyncio
 import gc
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +21,7 @@ from bgpd.telemetry.mqtt import MqttOptions, MqttPublisher
 from tests.telemetry.broker import Broker, free_port
 from tests.telemetry.source import Source, peer
 
-pytestmark = pytest.mark.skipif(shutil.which("mosquitto") is None, reason="mosquitto is not installed")
+pytestmark = pytest.mark.peer("mosquitto")
 
 FAST: dict[str, Any] = {"retry_first": 0.05, "retry_limit": 0.2, "timeout": 1.0, "status_every": 0.5}
 TOPIC = "cairn/v1/agent/node-a"

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator
@@ -26,10 +25,7 @@ CONFIGS = TOP / "configs" / "prometheus"
 RULES = CONFIGS / "cairn.rules.yml"
 DASHBOARD = TOP / "configs" / "grafana" / "cairn.json"
 SCRAPED = "count_over_time(cairn_service_healthy[1m]) >= 3"
-needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-needs_prometheus = pytest.mark.skipif(
-    shutil.which("prometheus") is None, reason="prometheus is not installed"
-)
+needs_promtool = needs_prometheus = pytest.mark.peer("prometheus")
 
 
 def rules() -> list[dict[str, Any]]:
