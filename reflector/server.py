@@ -50,8 +50,8 @@ LONGEST_REST = 0.05  # seconds between two flushes at most
 CONNECT_TIMEOUT = 10.0
 CROWDED = 0.1  # seconds without accepting when all room for unidentified connections is taken
 UNIDENTIFIED_AGE = 2.0  # seconds after which an unidentified connection makes room for another
-FORGOTTEN_AFTER = 300.0  # seconds that a client nobody named is remembered after its last connection
-REMEMBERED = 20_000  # how many such clients are remembered at most
+FORGOTTEN_AFTER = 120.0  # seconds that a client nobody named is remembered after its last connection
+REMEMBERED = 5_000  # how many such clients are remembered at most
 PRUNING = 10.0  # seconds between two looks at them
 
 log = structlog.get_logger()

@@ -502,6 +502,7 @@ async def test_drain_is_heard_without_a_new_session() -> None:
         a.announce(P)
         await until(lambda: b.has(P))
         before = sessions(server)
+        server.reflector.deferred_until = None  # its start is over
         told = b.view[bytes((24, 10, 1, 0))]
         server.drain()
         await until(lambda: b.view.get(bytes((24, 10, 1, 0)), told) != told)
