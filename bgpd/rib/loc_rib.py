@@ -14,6 +14,7 @@ An *item* is a raw NLRI, preceded by its 4-octet path identifier when the source
 (RFC 7911 3). Left out: what a change means for a peer (see `update_group`).
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -100,6 +101,8 @@ class LocRib:
         self.family = family
         self.best: dict[bytes, Path] = {}
         self.version = 0
+        self._losers: Counter[Source] = Counter()  # paths that are not best, as of version `_losers_of`
+        self._losers_of = -1
         self.tells_all = False
         self._cost = cost
         self._candidates: dict[bytes, list[Path]] = {}
@@ -381,10 +384,16 @@ class LocRib:
         adj = self._adj.get(source)
         if adj is None:
             return 0
-        if not self._candidates:
-            return len(adj.paths)
-        best = self.best.values()
-        return sum(path.source is source for path in best) if len(adj.paths) else 0
+        if self._losers_of != self.version:
+            known = self.best
+            self._losers = Counter(
+                path.source
+                for nlri, choices in self._candidates.items()
+                for path in choices
+                if path is not known.get(nlri)
+            )
+            self._losers_of = self.version
+        return len(adj.paths) - self._losers[source]
 
     def refused(self, source: Source) -> int:
         """How many items of `source` are ineligible."""

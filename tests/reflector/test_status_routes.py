@@ -127,3 +127,21 @@ def test_a_table_of_100_000_is_paged_without_being_shown(monkeypatch: pytest.Mon
     assert len(everybody) == 100
     assert made < 400
     assert len(cluster.ask(direction=Direction.OUT, limit=100_000)[1]) == status.ROWS
+
+
+def test_what_is_announced_is_counted_as_it_is_listed() -> None:
+    cluster = Cluster()
+    core = cluster.status._server.reflector
+    for turn in range(3):
+        for family, rib in core.ribs.items():
+            for peer in (cluster.a, cluster.b, cluster.c):
+                assert peer.member is not None
+                told = sum(core.told(peer.member, family, nlri) is not None for nlri in rib.prefixes())
+                assert core.advertised_count(peer.member, family) == told
+                best = sum(path.source is peer.member.source for path in rib.best.values())
+                assert rib.best_count(peer.member.source) == best
+        if turn == 0:
+            cluster.a.announce("10.9.0.0/16")
+        else:
+            cluster.a.withdraw("10.1.3.0/24")
+        core.flush()
