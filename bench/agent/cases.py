@@ -18,6 +18,7 @@ from bench.agent.contenders import Node, peak_memory, processor_time
 from bench.agent.feeder import Feeder, hosts
 from bench.agent.ground import ASN, CORE, FEEDER, SECOND, Ground, resource
 from bench.agent.kernel import Kernel
+from bench.agent.packets import measure
 from bench.figures import Figure
 
 Results = dict[str, float]
@@ -208,9 +209,31 @@ def idle(seconds: float) -> Case:
     return Case("idle", figures, run, rivals=False)
 
 
+def packets(rounds: int, seconds: float) -> Case:
+    """Round trips by four ways; the ratios are to the hosts measured at the same time."""
+
+    async def run(ground: Ground, make: Make) -> Results:  # noqa: ARG001
+        took = await measure(ground, rounds, seconds)
+        again = took.pop("hosts-again")
+        results = {f"trip-{name}": value for name, value in took.items()}
+        for name in ("routed", "bridge", "vxlan"):
+            results[f"rate-{name}"] = took[name] / (again if name == "vxlan" else took["hosts"])
+        return results
+
+    titles = {"hosts": "between hosts", "routed": "workloads, routed", "bridge": "workloads, Linux bridge",
+              "vxlan": "workloads, VXLAN"}  # fmt: skip
+    figures = [Figure(f"trip-{name}", f"a round trip {title}", "µs") for name, title in titles.items()]
+    figures += [
+        Figure(f"rate-{name}", f"{titles[name]}: time of a round trip ÷ hosts'", "×",
+               limit=round(1 / 0.95, 3) if name == "routed" else None)
+        for name in ("routed", "bridge", "vxlan")
+    ]  # fmt: skip
+    return Case("packets", tuple(figures), run, rivals=False)
+
+
 def standard() -> list[Case]:
-    return [single_changes(500), join(1000, 10), table(100_000), endpoints(5000), idle(30)]
+    return [single_changes(500), join(1000, 10), table(100_000), endpoints(5000), idle(30), packets(5, 2)]
 
 
 def quick() -> list[Case]:
-    return [single_changes(40), join(100, 10), table(5000), endpoints(500), idle(10)]
+    return [single_changes(40), join(100, 10), table(5000), endpoints(500), idle(10), packets(3, 0.5)]

@@ -75,6 +75,7 @@ class Ground:
         """A machine at 10.0.0.<number> that forwards packets."""
         made = self.lab.host(name, router=True)
         self.lab.attach("lan", made, "eth0", f"10.0.0.{number}/16")
+        made.ip(f"route add default via {CORE}")  # without one a kernel does not answer ARP for 169.254.1.1
         return made
 
     def start(self, place: Namespace, name: str, *argv: str | Path) -> Program:
