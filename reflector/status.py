@@ -227,7 +227,7 @@ class ReflectorStatus:
             Sample("strangers", "Connections of undeclared peers.", server.strangers),
             Sample("update_groups", "Update groups with readers.", sum(log.based for log in logs), gauge),
             Sample(
-                "export_log_octets", "Octets of encoded UPDATEs held.", sum(log.live for log in logs), gauge
+                "export_log_octets", "Octets of encoded UPDATEs held.", sum(log.octets for log in logs), gauge
             ),
             Sample("max_lag_octets", "Octets the slowest client is behind.", lag, gauge),
         ]

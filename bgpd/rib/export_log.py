@@ -204,7 +204,7 @@ class ExportLog:
         self._cursors: set[Cursor] = set()
         self.based = False
         self.position = 0
-        self.live = 0
+        self.octets = 0
         self.garbage = 0
 
     def append(self, segments: Sequence[Segment], superseded: bool) -> None:
@@ -220,10 +220,10 @@ class ExportLog:
         self._tail = batch.following = Batch()
         self._tail.end = self.position
         self._batches += 1
-        self.live += size
+        self.octets += size
         if superseded:
             self.garbage += size
-            if self.garbage > self._slack and 2 * self.garbage > self.live:
+            if self.garbage > self._slack and 2 * self.garbage > self.octets:
                 self.rebase()
 
     def join(self, source: Source) -> Cursor:
@@ -231,7 +231,7 @@ class ExportLog:
         if (
             not self.based
             or self._batches > SLACK_BATCHES
-            or (self.garbage > self._slack >> 4 and 4 * self.garbage > self.live)
+            or (self.garbage > self._slack >> 4 and 4 * self.garbage > self.octets)
         ):
             self.rebase()
         cursor = Cursor(self, source, self._head)
@@ -244,7 +244,7 @@ class ExportLog:
         if not self._cursors:
             self._head = self._tail = Batch()
             self._tail.end = self.position
-            self._batches = self.live = self.garbage = 0
+            self._batches = self.octets = self.garbage = 0
             self.based = False
 
     def restart(self, cursor: Cursor) -> None:
@@ -254,7 +254,7 @@ class ExportLog:
     def rebase(self) -> None:
         """Write the chain anew from the present state, and see to readers that are too far behind."""
         tail = self._tail
-        stalled = [c for c in self._cursors if c.lag > self._slack and c.lag > self.live - self.garbage]
+        stalled = [c for c in self._cursors if c.lag > self._slack and c.lag > self.octets - self.garbage]
         touched: set[bytes] = set()
         for batch in {c.batch for c in stalled}:
             walker = batch
@@ -265,7 +265,7 @@ class ExportLog:
             start, _, _ = self._chain(self._catch_up(touched), tail)
             for cursor in stalled:
                 cursor.move_to(start)
-        self._head, self._batches, self.live = self._chain(self._snapshot(), tail)
+        self._head, self._batches, self.octets = self._chain(self._snapshot(), tail)
         self.garbage = 0
         self.based = True
 
