@@ -626,6 +626,9 @@ class Reflector:
             # it offers itself.
             if not reading.refresh_due or (enhanced and reading.eor_at is not None):
                 return
+            # One family after the other: some peers keep a single mark for all of them (FRR 8 does).
+            if enhanced and any(other.refreshing for other in member.readings.values()):
+                return
             if not self._renew(reading):
                 return
             reading.refresh_due, reading.refreshing = False, True
@@ -645,7 +648,7 @@ class Reflector:
                 self._refresh_waits = True
                 return False
             log.rebase()
-            self._refresh_from[reading.key] = self._now + log.live / REFRESH_RATE
+            self._refresh_from[reading.key] = self._now + log.octets / REFRESH_RATE
         return True
 
     def _move(self, member: Member, family: Family, reading: Reading) -> bytes:
