@@ -8,7 +8,8 @@ from bgpd.rib.path import SourceKind
 from bgpd.session.restart import retained_families
 from bgpd.wire.iana import RefreshSubtype, WellKnownCommunity
 from bgpd.wire.nlri import Family
-from reflector.core import REFRESH_TIME, STALE_PATH_TIME, MemberOptions, Reflector
+from reflector.core import REFRESH_TIME, STALE_PATH_TIME, Reflector
+from reflector.member import MemberOptions
 from tests.reflector.simulated import (
     ASN,
     BOTH,
@@ -371,6 +372,23 @@ def test_rfc7313_4_the_answer_stands_between_marks_and_repairs_everything() -> N
     at = b.messages.index("borr")
     assert "update" in b.messages[at:]
     assert b.messages[-1] == "eorr"
+
+
+@pytest.mark.parametrize("limit", [1, 1 << 20])
+def test_families_are_refreshed_one_after_the_other(limit: int) -> None:
+    """RFC 7313 lets marks of two families mix; FRR 8 has one flag for all and then repairs neither."""
+    core = reflector()
+    a, b = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up()
+    a.announce(P, Q, P6)
+    settle(b)
+    b.messages.clear()
+    b.refresh(family=V6)
+    b.refresh(family=V4)
+    core.flush()
+    b.read(limit)
+    assert [m for m in b.messages if m != "update"] == ["borr", "eorr", "borr", "eorr"]
+    assert b.prefixes == {P, Q, P6}
+    assert not b.stale
 
 
 @pytest.mark.parametrize("offered", [{}, {"graceful_restart": graceful()}])
