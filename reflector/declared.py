@@ -14,7 +14,7 @@ from bgpd.rib.reflection import Speaker
 from bgpd.session.config import SessionConfig
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST
 from reflector.config import Limits, Listen, ReflectorConfig
-from reflector.core import MemberOptions
+from reflector.member import MemberOptions
 from reflector.spec import PeerSpec, ReflectorSpec, capabilities, password_problem
 
 ReadSecret = Callable[[SecretRef], str | None]

@@ -15,7 +15,8 @@ from collections.abc import Callable
 
 from bgpd.rib.export_log import Buffer
 from bgpd.session.session import Session
-from reflector.core import Member, Reflector
+from reflector.core import Reflector
+from reflector.member import Member
 
 VECTOR = 512  # buffers per system call; Linux takes 1,024
 CHUNK_OCTETS = 1 << 18  # how much is asked of the log at a time

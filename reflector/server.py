@@ -36,9 +36,10 @@ from bgpd.telemetry.status import EventRing, Severity
 from bgpd.wire.iana import CeaseSubcode
 from bgpd.wire.messages import Notification, encode
 from reflector import sockets
-from reflector.core import FAMILIES, Member, Reflector
+from reflector.core import FAMILIES, Reflector
 from reflector.journal import SessionJournal
 from reflector.link import CHUNK_OCTETS, Link
+from reflector.member import Member
 from reflector.spec import PeerSpec, ReflectorSpec, times
 
 TICK = 0.25  # seconds between two looks at the timers

@@ -27,7 +27,7 @@ from reflector.config import (
     ReflectorConfig,
     SecretSource,
 )
-from reflector.core import MemberOptions
+from reflector.member import MemberOptions
 from reflector.sockets import TCP_MD5SIG_MAXKEYLEN
 
 ROLES = {

@@ -22,7 +22,7 @@ from bgpd.telemetry.status import (
     StoreHealth,
 )
 from bgpd.wire.nlri import Family, nlri_of, prefix_of
-from reflector.core import Member
+from reflector.member import Member
 from reflector.server import Entry, Server
 
 Look = Callable[[bytes, Family, LocRib, RouteQuery], Iterator[RouteStatus]]

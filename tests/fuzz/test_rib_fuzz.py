@@ -23,7 +23,8 @@ from bgpd.telemetry.route_status import route_status
 from bgpd.wire.errors import ProtocolError
 from bgpd.wire.iana import Role
 from bgpd.wire.nlri import prefix_of
-from reflector.core import MemberOptions, Reflector
+from reflector.core import Reflector
+from reflector.member import MemberOptions
 from tests.fuzz.test_wire_fuzz import updates
 from tests.reflector.simulated import BOTH, V4, SimulatedPeer, graceful, reflector
 

@@ -15,7 +15,8 @@ from bgpd.wire.iana import MessageType, RefreshSubtype, SegmentType
 from bgpd.wire.messages import HEADER_LENGTH, Open, RouteRefresh, decode, negotiate
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family, nlri_of, prefix_of
 from bgpd.wire.update import UpdateDecoder, encode_end_of_rib, encode_updates, encode_withdrawals
-from reflector.core import Member, MemberOptions, Reflector
+from reflector.core import Reflector
+from reflector.member import Member, MemberOptions
 
 ASN = 65000
 BOTH = frozenset({IPV4_UNICAST, IPV6_UNICAST})

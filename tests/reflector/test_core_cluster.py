@@ -12,7 +12,8 @@ from bgpd.wire.capabilities import Capabilities
 from bgpd.wire.framing import Framer
 from bgpd.wire.iana import MessageType
 from bgpd.wire.messages import Open, RouteRefresh, decode, negotiate
-from reflector.core import Member, MemberOptions, Reflector
+from reflector.core import Reflector
+from reflector.member import Member, MemberOptions
 from tests.reflector.simulated import ASN, BOTH, V4, SimulatedPeer, key, path_of, reflector, settle
 
 CLIENT, NON_CLIENT = SourceKind.CLIENT, SourceKind.NON_CLIENT

@@ -20,7 +20,7 @@ from bgpd.rib.reflection import export_to
 from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.iana import RefreshSubtype, Role
 from bgpd.wire.nlri import Family
-from reflector.core import MemberOptions
+from reflector.member import MemberOptions
 from tests.reflector.simulated import (
     BOTH,
     V4,

@@ -9,7 +9,8 @@ from bgpd.plan.policy import CompiledFilter, Operator, PrefixMatch, Rule
 from bgpd.rib import decision
 from bgpd.rib.path import Cost, Path, SourceKind
 from bgpd.wire.iana import Role, SegmentType, WellKnownCommunity
-from reflector.core import MemberOptions, Reflector
+from reflector.core import Reflector
+from reflector.member import MemberOptions
 from tests.reflector.simulated import (
     ASN,
     V4,

@@ -21,8 +21,8 @@ from bgpd.wire.nlri import IPV4_UNICAST
 from bgpd.wire.update import Update, encode_updates
 from reflector import server as server_module
 from reflector import sockets
-from reflector.core import Member
 from reflector.journal import LINES, SessionJournal
+from reflector.member import Member
 from reflector.server import Server
 from tests.reflector.clients import Client, clients, serving, spec_of, until
 

@@ -17,7 +17,8 @@ from bgpd.rib import export_log, update_group
 from bgpd.rib.path import SourceKind
 from bgpd.session.decoders import Decoders
 from bgpd.wire.messages import KEEPALIVE
-from reflector.core import MemberOptions, Reflector
+from reflector.core import Reflector
+from reflector.member import MemberOptions
 from tests.reflector.clients import Client, until
 from tests.reflector.simulated import BOTH, V4, SimulatedPeer, graceful, key, reflector
 from tests.reflector.test_process import Program
