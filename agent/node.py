@@ -24,6 +24,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from agent.config import AgentConfig
 from agent.exabgp.adj_rib_out import Refused
 from agent.forwarding import Forwarding
+from agent.kernel import ipip
 from agent.kernel.fib import Fib
 from agent.kernel.message import Place
 from agent.kernel.vxlan import ensure
@@ -179,17 +180,24 @@ class Agent:
         """Declare this node, and again when it comes to have tunnels to declare."""
         while True:
             self._registering.clear()
-            await register(self.store, self.config, self.tunnels.versions, mac_of(self.config.node))
+            await register(
+                self.store,
+                self.config,
+                self.tunnels.versions,
+                mac_of(self.config.node),
+                ipip=self.tunnels.wanted_ipip() is not None,
+            )
             await self._registering.wait()
 
     async def _keep_tunnels(self) -> None:
         while True:
             self._tunnelling.clear()
             if not self.fib.dry_run and self.plan is not None:
-                try:
-                    await ensure(self.tunnels.wanted())
-                except (NetlinkError, OSError) as error:
-                    log.error("a tunnel cannot be set up", reason=str(error))
+                for made in (ensure(self.tunnels.wanted()), ipip.ensure(self.tunnels.wanted_ipip())):
+                    try:
+                        await made
+                    except (NetlinkError, OSError) as error:
+                        log.error("a tunnel cannot be set up", reason=str(error))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._tunnelling.wait(), self.config.kernel.compare_every)
 
@@ -234,11 +242,11 @@ class Agent:
         again = self.learned.configure(plan.peerings)
         if before is None or before.peerings != plan.peerings:
             self.sessions.configure(plan)
-        versions = self.tunnels.versions
+        ends = (self.tunnels.versions, self.tunnels.wanted_ipip())
         if self.tunnels.planned(plan):
             self._tunnelling.set()
             self.forwarding.resolved_anew()
-        if versions != self.tunnels.versions:
+        if ends != (self.tunnels.versions, self.tunnels.wanted_ipip()):
             self._registering.set()
         self.forwarding.own(plan)
         self.workloads.planned(plan)
@@ -317,7 +325,9 @@ class Agent:
     # the routes
 
     def _cost(self, next_hop: bytes) -> int | None:
-        return 0 if self.fib.resolver.resolve(next_hop) else None
+        """RFC 4271 §9.1.2.2 e: what is in this node's own subnet is nearer than what lies behind a router."""
+        hops = self.fib.resolver.resolve(next_hop)
+        return int(all(hop.gateway != next_hop[:16] for hop in hops)) if hops else None
 
     def _hops_of(self, af: int, nlri: bytes) -> tuple[bytes, ...] | None:
         return self.forwarding.hops_of(af, nlri)

@@ -32,11 +32,13 @@ def registered(
     found: Mapping[int, str],
     tunnelled: frozenset[int] = frozenset(),
     mac: str = "",
+    *,
+    ipip: bool = False,
 ) -> Node | None:
     """The Node as it should be declared; None if it is so already.
 
     ``found``: addresses by IP version. ``tunnelled``: the versions for which this node has a VXLAN device of
-    this ``mac``; its ordinary address serves as the tunnel's where none is declared.
+    this ``mac``; its ordinary address serves as the tunnel's where none is declared, and likewise for IPIP.
     """
     document: dict[str, Any] = (
         to_document(known)
@@ -65,6 +67,8 @@ def registered(
         if version in tunnelled and (own := bgp.get(f"ipv{version}Address")):
             document["spec"][address] = document["spec"].get(address) or own.partition("/")[0]
             document["spec"][device] = mac
+    if ipip and bgp.get("ipv4Address"):
+        bgp["ipv4IPIPTunnelAddr"] = bgp.get("ipv4IPIPTunnelAddr") or bgp["ipv4Address"].partition("/")[0]
     if config.learn_only:
         metadata = document.setdefault("metadata", {})
         metadata["annotations"] = {**(metadata.get("annotations") or {}), ANNOTATIONS + LEARN_ONLY: "true"}
@@ -96,7 +100,12 @@ def _interface(text: str) -> IPv4Interface | IPv6Interface:
 
 
 async def register(
-    store: Datastore, config: AgentConfig, tunnelled: frozenset[int] = frozenset(), mac: str = ""
+    store: Datastore,
+    config: AgentConfig,
+    tunnelled: frozenset[int] = frozenset(),
+    mac: str = "",
+    *,
+    ipip: bool = False,
 ) -> None:
     """Bring the Node about, as often as that takes; returns once it is right."""
     while True:
@@ -106,7 +115,7 @@ async def register(
             assert node is None or isinstance(node, Node)
             needed = (config.ipv4 or config.ipv6) is None
             found = await found_addresses() if needed and node is None else {}
-            wanted = registered(config, node, found, tunnelled, mac)
+            wanted = registered(config, node, found, tunnelled, mac, ipip=ipip)
             if wanted is None:
                 return
             if known is None:

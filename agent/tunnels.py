@@ -7,6 +7,9 @@ device's neighbour and forwarding entries (see ``kernel.vxlan``), so nothing is 
 
 A node without a tunnel address of its own announces its ordinary address as one: it only has to be unique
 on the device, and so no address needs to be taken from a pool.
+
+With `ipipMode` the route leads to the far node's ordinary address on the IPIP device, where the kernel has
+one (see ``kernel.ipip``); only to nodes that declare an end, for a router would not understand the packets.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from collections.abc import Iterable
 from hashlib import sha1
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from agent.kernel import ipip
 from agent.kernel.route import Hop
 from agent.kernel.vxlan import DEVICES, Far, Wanted
 from bgpd.plan.model import Encapsulation, NodePlan, PoolPlan
@@ -35,30 +39,47 @@ class Tunnels:
         self._pools: dict[int, list[PoolPlan]] = {4: [], 6: []}
         self._ends: dict[bytes, IPv4Address | IPv6Address] = {}
         self._devices: dict[int, int] = {}
+        self._ipip: int | None = None
+        self._nodes: frozenset[bytes] = frozenset()  # who has an IPIP end
 
     def planned(self, plan: NodePlan) -> bool:
         """Take a new plan in. True if next hops may be reached otherwise than before."""
         pools: dict[int, list[PoolPlan]] = {4: [], 6: []}
         for pool in plan.pools:
-            if pool.encapsulation is Encapsulation.VXLAN:
+            if pool.encapsulation is not Encapsulation.NONE:
                 pools[pool.cidr.version].append(pool)
         ends = {
             end.underlay.packed: end.tunnel_address
             for end in plan.tunnel_ends
             if end.encapsulation is Encapsulation.VXLAN
         }
+        nodes = frozenset(
+            end.underlay.packed for end in plan.tunnel_ends if end.encapsulation is Encapsulation.IPIP
+        )
         before = self._plan
         subnets = (plan.ipv4, plan.ipv6)
-        changed = (pools, ends) != (self._pools, self._ends) or (
+        changed = (pools, ends, nodes) != (self._pools, self._ends, self._nodes) or (
             before is not None and (before.ipv4, before.ipv6) != subnets
         )
-        self._plan, self._pools, self._ends = plan, pools, ends
+        self._plan, self._pools, self._ends, self._nodes = plan, pools, ends, nodes
         return changed
 
     @property
     def versions(self) -> frozenset[int]:
         """The IP versions some pool of which travels in VXLAN."""
-        return frozenset(version for version, pools in self._pools.items() if pools)
+        return frozenset(
+            pool.cidr.version
+            for pools in self._pools.values()
+            for pool in pools
+            if pool.encapsulation is Encapsulation.VXLAN
+        )
+
+    def wanted_ipip(self) -> str | None:
+        """The near end of the IPIP device this node shall have, if any."""
+        if self._plan is None or not any(pool.encapsulation is Encapsulation.IPIP for pool in self._pools[4]):
+            return None
+        address = self._plan.address(4)
+        return None if address is None else str(address)
 
     def links_changed(self, indexes: dict[str, int], up: Iterable[int]) -> None:
         usable = set(up)
@@ -67,6 +88,8 @@ class Tunnels:
             for version, name in DEVICES.items()
             if name in indexes and indexes[name] in usable
         }
+        index = indexes.get(ipip.DEVICE)
+        self._ipip = index if index in usable else None
 
     def wanted(self) -> list[Wanted]:
         """The devices this node shall have, with everybody who is behind them."""
@@ -92,11 +115,7 @@ class Tunnels:
         """The way through a tunnel to a prefix, or None if packets go straight."""
         version = 4 if family == IPV4_UNICAST else 6
         pools = self._pools[version]
-        device = self._devices.get(version)
-        if not pools or device is None or self._plan is None:
-            return None
-        far = self._ends.get(next_hop[:16])
-        if far is None:
+        if not pools or self._plan is None:
             return None
         bits = 32 if version == 4 else 128
         value = int.from_bytes(nlri[1:], "big") << bits - 8 * (len(nlri) - 1)
@@ -105,5 +124,13 @@ class Tunnels:
             if nlri[0] >= cidr.prefixlen and value & int(cidr.netmask) == int(cidr.network_address):
                 if pool.cross_subnet and self._plan.is_direct(ip_address(next_hop[:16])):
                     return None
-                return Hop(far.packed, device, onlink=True)
+                return self._through(pool, version, next_hop[:16])
         return None
+
+    def _through(self, pool: PoolPlan, version: int, next_hop: bytes) -> Hop | None:
+        if pool.encapsulation is Encapsulation.IPIP:
+            if self._ipip is None or len(next_hop) != 4 or next_hop not in self._nodes:
+                return None
+            return Hop(next_hop, self._ipip, onlink=True)
+        device, far = self._devices.get(version), self._ends.get(next_hop)
+        return None if device is None or far is None else Hop(far.packed, device, onlink=True)

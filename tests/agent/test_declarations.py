@@ -156,3 +156,37 @@ def test_tunnels_carry_what_the_pool_says(mode: str, near: bool) -> None:
 def test_the_mac_of_a_node_is_as_calico_derives_it() -> None:
     assert mac_of("node1").startswith("66:")
     assert mac_of("node1") != mac_of("node2")
+
+
+@pytest.mark.parametrize(("mode", "near"), [("Always", True), ("CrossSubnet", False)])
+def test_ipip_leads_to_the_far_nodes_own_address(mode: str, near: bool) -> None:
+    base = [
+        resource("Node", name, {"bgp": {"ipv4Address": f"{address}/24", "ipv4IPIPTunnelAddr": address}})
+        for name, address in (("b", "10.0.0.2"), ("c", "10.0.9.2"))
+    ]
+    plan = plan_of(*base, resource("IPPool", "p", {"cidr": "10.77.0.0/16", "ipipMode": mode}))
+    tunnels = Tunnels()
+    assert tunnels.planned(plan)
+    assert tunnels.versions == frozenset()
+    assert tunnels.wanted() == []
+    assert tunnels.wanted_ipip() == "10.0.0.1"
+    inside, outside = nlri_of(ip_network("10.77.5.0/26")), nlri_of(ip_network("192.0.2.0/24"))
+    b, c = IPv4Address("10.0.0.2").packed, IPv4Address("10.0.9.2").packed
+    assert tunnels.hop(IPV4_UNICAST, inside, c) is None  # the kernel has none
+    tunnels.links_changed({"ipip.cairn": 9}, {9})
+    assert tunnels.hop(IPV4_UNICAST, inside, c) == Hop(c, 9, onlink=True)
+    assert tunnels.hop(IPV4_UNICAST, inside, b) == (Hop(b, 9, onlink=True) if near else None)
+    assert tunnels.hop(IPV4_UNICAST, outside, c) is None
+    assert tunnels.hop(IPV4_UNICAST, inside, ip_address("10.0.9.1").packed) is None  # a router
+    assert tunnels.planned(plan_of(*base))
+    assert tunnels.wanted_ipip() is None
+
+
+def test_a_node_of_an_ipip_pool_declares_its_end_and_keeps_a_declared_one() -> None:
+    made = registered(config(ipv4=IPv4Interface("10.0.0.1/24")), None, {}, ipip=True)
+    assert made is not None
+    assert str(made.bgp.ipv4_ipip_tunnel_addr) == "10.0.0.1"
+    declared = {"ipv4Address": "10.0.0.1/24", "ipv4IPIPTunnelAddr": "10.77.0.1"}
+    known = resource("Node", "a", {"bgp": declared})
+    assert isinstance(known, Node)
+    assert registered(config(ipv4=IPv4Interface("10.0.0.1/24")), known, {}, ipip=True) is None

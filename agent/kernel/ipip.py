@@ -1,0 +1,61 @@
+"""The IPIP device (RFC 2003), by way of pyroute2.
+
+One device without a fixed far end: where a packet goes is said by its route's gateway, the far node's own
+address, taken to be on the device ("onlink"). So there are no entries to keep, unlike VXLAN's. IPv4 only.
+
+A kernel without IPIP refuses the device, and the routes then go straight, which works wherever the nodes'
+network lets it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyroute2 import AsyncIPRoute
+
+DEVICE = "ipip.cairn"
+_OVERHEAD = 20  # octets of the outer header
+_IFF_UP = 1
+
+
+async def ensure(local: str | None) -> None:
+    """Have the device with this node's own address as its near end, or with None have none.
+
+    Raises pyroute2's NetlinkError where the kernel refuses.
+    """
+    async with AsyncIPRoute() as route:
+        await bring_about(route, local)
+
+
+async def bring_about(route: Any, local: str | None) -> None:
+    """`ensure` over a given rtnetlink connection."""
+    links = [link async for link in await route.link("dump")]
+    present = next((link for link in links if link.get("ifname") == DEVICE), None)
+    if present is not None and (local is None or not _fits(present, local)):
+        await route.link("del", index=present["index"])
+        present = None
+    if local is None:
+        return
+    if present is None:
+        await route.link("add", ifname=DEVICE, kind="ipip", ipip_local=local, ipip_ttl=64, ipip_pmtudisc=1)
+        [index] = await route.link_lookup(ifname=DEVICE)
+        mtu = await _mtu(route, local, links)
+        await route.link("set", index=index, state="up", **({"mtu": mtu} if mtu else {}))
+    elif not present["flags"] & _IFF_UP:
+        await route.link("set", index=present["index"], state="up")
+
+
+def _fits(link: Any, local: str) -> bool:
+    info = link.get("linkinfo")
+    data = info.get("data") if info is not None else None
+    return data is not None and info.get("kind") == "ipip" and data.get("ipip_local") == local
+
+
+async def _mtu(route: Any, local: str, links: list[Any]) -> int | None:
+    """What fits into a packet of the link that has the node's address."""
+    async for address in await route.get_addr():
+        if address.get("local") == local:
+            for link in links:
+                if link["index"] == address["index"]:
+                    return int(link.get("mtu")) - _OVERHEAD
+    return None

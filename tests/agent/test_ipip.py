@@ -1,0 +1,106 @@
+"""The IPIP device's netlink messages; this suite's kernels need not have IPIP."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+from pyroute2.netlink.rtnl.marshal import MarshalRtnl
+
+from agent.kernel.ipip import DEVICE, bring_about
+
+OWN = "10.0.0.1"
+
+
+class Link(dict[str, Any]):
+    """A link as pyroute2 reports it: fields and attributes by one name."""
+
+
+def link(index: int, name: str, up: bool = True, **more: Any) -> Link:
+    return Link(index=index, ifname=name, flags=int(up), mtu=1500, **more)
+
+
+def tunnel(local: str = OWN, up: bool = True) -> Link:
+    return link(9, DEVICE, up, linkinfo={"kind": "ipip", "data": {"ipip_local": local}})
+
+
+class Kernel:
+    """Reports links and records what is asked."""
+
+    def __init__(self, *links: Link) -> None:
+        self.links = list(links)
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+
+    async def link(self, command: str, **words: Any) -> AsyncIterator[Link] | None:
+        if command == "dump":
+            return self._each(self.links)
+        self.asked.append((command, words))
+        if command == "del":
+            self.links = [each for each in self.links if each["index"] != words["index"]]
+        if command == "add":
+            self.links.append(tunnel())
+        return None
+
+    async def link_lookup(self, ifname: str) -> list[int]:
+        return [each["index"] for each in self.links if each["ifname"] == ifname]
+
+    async def get_addr(self) -> AsyncIterator[Link]:
+        return self._each([Link(index=1, local="127.0.0.1"), Link(index=2, local=OWN)])
+
+    async def _each(self, found: list[Link]) -> AsyncIterator[Link]:
+        for each in found:
+            yield each
+
+
+ETH0 = link(2, "eth0")
+ADD = {"ifname": DEVICE, "kind": "ipip", "ipip_local": OWN, "ipip_ttl": 64, "ipip_pmtudisc": 1}
+
+
+async def test_the_device_is_made_with_room_for_the_outer_header() -> None:
+    kernel = Kernel(ETH0)
+    await bring_about(kernel, OWN)
+    assert kernel.asked == [("add", ADD), ("set", {"index": 9, "state": "up", "mtu": 1480})]
+
+
+async def test_what_is_right_is_left_alone_and_what_is_down_comes_up() -> None:
+    kernel = Kernel(ETH0, tunnel())
+    await bring_about(kernel, OWN)
+    assert kernel.asked == []
+    kernel = Kernel(ETH0, tunnel(up=False))
+    await bring_about(kernel, OWN)
+    assert kernel.asked == [("set", {"index": 9, "state": "up"})]
+
+
+async def test_another_near_end_means_another_device_and_nobodys_wish_none() -> None:
+    kernel = Kernel(ETH0, tunnel("10.0.0.99"))
+    await bring_about(kernel, OWN)
+    assert [command for command, _ in kernel.asked] == ["del", "add", "set"]
+    kernel = Kernel(ETH0, tunnel())
+    await bring_about(kernel, None)
+    assert kernel.asked == [("del", {"index": 9})]
+    kernel = Kernel(ETH0)
+    await bring_about(kernel, None)
+    assert kernel.asked == []
+
+
+def test_the_message_on_the_wire() -> None:
+    """rtnetlink(7): RTM_NEWLINK with IFLA_INFO_KIND "ipip" and the IFLA_IPTUN attributes."""
+    code = "import json, sys, pyroute2; batch = pyroute2.IPBatch()"
+    code += "; batch.link('add', **json.loads(sys.argv[1])); print(bytes(batch.batch).hex())"
+    words = [sys.executable, "-c", code, json.dumps(ADD)]  # it leaves sockets open when it goes
+    data = bytes.fromhex(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    [message] = MarshalRtnl().parse(data)
+    info = message.get_attr("IFLA_LINKINFO")
+    assert message["header"]["type"] == 16
+    assert message.get_attr("IFLA_IFNAME") == DEVICE
+    assert info.get_attr("IFLA_INFO_KIND") == "ipip"
+    tunnel = info.get_attr("IFLA_INFO_DATA")
+    assert tunnel.get_attr("IFLA_IPIP_LOCAL") == OWN
+    assert tunnel.get_attr("IFLA_IPIP_TTL") == 64
+    assert tunnel.get_attr("IFLA_IPIP_PMTUDISC") == 1
+    assert tunnel.get_attr("IFLA_IPIP_REMOTE") is None
+    assert bytes((8, 0, 2, 0)) + socket.inet_aton(OWN) in data
