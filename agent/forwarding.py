@@ -1,7 +1,8 @@
 """From routes to forwarding: what the kernel shall have, kept up to date change by change.
 
-Three kinds of routes meet here. The node's *own*: workloads behind their interfaces, and blackholes for its
-address blocks, so that an unassigned address does not follow the default route out again. The *learned*: the
+Three kinds of routes meet here. The node's *own*: workloads behind their interfaces, blackholes for its
+address blocks, so that an unassigned address does not follow the default route out again, and the ways to
+peers behind a declared gateway (``reachableBy``). The *learned*: the
 best paths of the Loc-RIB, their next hops resolved, several of them as ECMP. An own route stands before a
 learned one of the same prefix, except where the learned one carries a lower MED: that is how the newer of
 two owners of one address says so (see ``plan``).
@@ -13,13 +14,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import NamedTuple, Protocol
 
 from agent.kernel.fib import Fib
 from agent.kernel.route import BLACKHOLE, Hop, KernelRoute, unicast
 from agent.learned import Learned
-from bgpd.plan.model import NodePlan
+from bgpd.plan.model import NodePlan, OriginKind
 from bgpd.rib.loc_rib import Changes
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family, nlri_of
 
@@ -32,10 +33,14 @@ def family_of(prefix: IPv4Network | IPv6Network) -> Family:
 
 
 class Own(NamedTuple):
-    """A route of this node itself. ``interface`` "" is a blackhole."""
+    """A route of this node itself: behind an interface, by way of a ``gateway``, or with neither a
+    blackhole. ``elsewhere``: another program delivers it here (services), and no learned route may take it.
+    """
 
     interface: str
     med: int | None = None
+    gateway: bytes = b""
+    elsewhere: bool = False
 
 
 class Encapsulation(Protocol):
@@ -65,10 +70,24 @@ class Forwarding:
         for workload in plan.workloads:
             key = (family_of(workload.prefix), nlri_of(workload.prefix))
             wanted[key] = Own(workload.interface, workload.med)
-        changed = {key for key in wanted.keys() | self._own.keys() if wanted.get(key) != self._own.get(key)}
-        self._own = wanted
-        for family, nlri in changed:
-            self._declare(family, nlri)
+        for route in plan.originated:
+            if route.kind in (OriginKind.SERVICE, OriginKind.STATIC):
+                key = (family_of(route.prefix), nlri_of(route.prefix))
+                wanted.setdefault(key, Own("", elsewhere=True))
+        for peering in plan.peerings:
+            if peering.reachable_by is not None:
+                peer = ip_network(peering.peer_address)
+                wanted[family_of(peer), nlri_of(peer)] = Own("", gateway=peering.reachable_by.packed)
+        former, self._own = self._own, wanted
+        moved = False
+        for family, nlri in wanted.keys() | former.keys():
+            was, now = former.get((family, nlri)), wanted.get((family, nlri))
+            if was != now:
+                if (was and was.gateway) or (now and now.gateway):  # next hops may lead by way of it
+                    moved = self.fib.resolver.learned_changed(AF[family], nlri) or moved
+                self._declare(family, nlri)
+        if moved:
+            self.resolved_anew()
 
     # learned routes
 
@@ -101,7 +120,9 @@ class Forwarding:
     def hops_of(self, af: int, nlri: bytes) -> tuple[bytes, ...] | None:
         """For the resolver: the next hops of a learned prefix, if it is one."""
         family = FAMILY[af]
-        if (family, nlri) in self._own or nlri not in self.learned.ribs[family].best:
+        if (own := self._own.get((family, nlri))) is not None:
+            return (own.gateway,) if own.gateway else None
+        if nlri not in self.learned.ribs[family].best:
             return None
         return self.learned.next_hops(family, nlri)
 
@@ -110,7 +131,11 @@ class Forwarding:
     def _declare(self, family: Family, nlri: bytes) -> None:
         own = self._own.get((family, nlri))
         route: KernelRoute | None
-        if own is not None and not self._superseded(family, nlri, own):
+        if own is not None and own.elsewhere:
+            route = None
+        elif own is not None and own.gateway:
+            route = self._route(self.fib.resolver.resolve(own.gateway))
+        elif own is not None and not self._superseded(family, nlri, own):
             route = BLACKHOLE if not own.interface else self.fib.workload(own.interface)
             if route is None:
                 self._waiting.add((family, nlri))

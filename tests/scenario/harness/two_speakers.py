@@ -21,7 +21,7 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_network
 from typing import Any
 
-from bgpd.plan import NodePlan
+from bgpd.plan import NodePlan, OriginKind
 from bgpd.render import BirdOptions, bird
 from bgpd.render.routers import router_text
 from bgpd.render.tor import Vendor, router, routers_in
@@ -89,9 +89,9 @@ class Run:
             world.attach(f"rack{rack}", tor, f"rack{rack}", f"10.{rack}.0.254/24", f"fd10:{rack}::254/64")
         tor.ip(f"addr add {FAR_ADDRESS}/32 dev lo")
         if any(str(address).endswith(".253") for known in self._routers_as.values() for address in known):
-            hosts["tor-b"] = world.host("tor-b", router=True)
-            world.attach("rack1", hosts["tor-b"], "rack1", "10.1.0.253/24", "fd10:1::253/64")
-            hosts["tor-b"].ip("route add 10.2.0.0/24 via 10.1.0.254")
+            hosts["tor.b"] = world.host("tor.b", router=True)
+            world.attach("rack1", hosts["tor.b"], "rack1", "10.1.0.253/24", "fd10:1::253/64")
+            hosts["tor.b"].ip("route add 10.2.0.0/24 via 10.1.0.254")
         for name, plan in self.plans.items():
             assert plan.ipv4 is not None
             rack = int(str(plan.ipv4).split(".")[1])
@@ -120,7 +120,7 @@ class Run:
         if any(address in (IPv4Address("10.1.0.254"), FAR_ADDRESS) for address in addresses):
             text += f"router bgp {asn}\n no bgp network import-check\n address-family ipv4 unicast\n"
             text += "".join(f"  network {prefix}\n" for prefix in OUTSIDE)
-        host = self.hosts["tor-b" if IPv4Address("10.1.0.253") in addresses else "tor"]
+        host = self.hosts["tor.b" if IPv4Address("10.1.0.253") in addresses else "tor"]
         return Frr(host, text)
 
     def _start(self, name: str, plan: NodePlan, speaker: Speaker) -> Agent | Reflector | Bird:
@@ -167,7 +167,12 @@ class Run:
         for prefix, origins in routes["learned"][plan.node].items():
             version = 6 if ":" in prefix else 4
             hops = frozenset(self._way(plan, self.plans[origin], version) for origin in origins)
-            table[prefix] = "unicast", hops
+            # RFC 4271 §9.1.2.2 e: what is nearer is better, and a node of the same subnet is nearest.
+            near = frozenset(hop for hop in hops if not hop[0].endswith("254"))
+            table[prefix] = "unicast", near or hops
+        for route in plan.originated:
+            if route.kind is OriginKind.SERVICE:  # delivered here, by others
+                table.pop(str(route.prefix), None)
         for hole in plan.blackholes:
             table[str(hole.prefix)] = "blackhole", frozenset({("", "lo" if hole.prefix.version == 6 else "")})
         for workload in plan.workloads:
