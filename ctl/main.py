@@ -9,7 +9,7 @@ not take.
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from typing import Annotated
@@ -108,20 +108,20 @@ def application(wanted: str | None) -> typer.Typer:
     return app
 
 
-def wanted_command(arguments: Sequence[str], completing: bool) -> str | None:
-    """The command that `arguments` name: "" if none is named, `None` if all are needed (shell completion).
+def wanted_command(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
+    """The command that is meant, "" if none: by `arguments`, or by the line a shell wants completed.
 
     No option of `cairn` itself takes a value, so the first word that is no option is the command.
     """
-    if completing:
-        return None
-    return next((word for word in arguments if not word.startswith("-")), "")
+    line = environ.get("COMP_WORDS") or environ.get("_TYPER_COMPLETE_ARGS") or ""  # bash; zsh and fish
+    words = line.split()[1:] if "_CAIRN_COMPLETE" in environ else arguments
+    return next((word for word in words if not word.startswith("-")), "")
 
 
 def main() -> None:
     """Run the command line and exit."""
     try:
-        app = application(wanted_command(sys.argv[1:], "_CAIRN_COMPLETE" in os.environ))
+        app = application(wanted_command(sys.argv[1:], os.environ))
         app(prog_name="cairn")
     except KeyboardInterrupt:  # while the command was still being loaded
         sys.exit(128 + signal.SIGINT)

@@ -39,10 +39,12 @@ def test_every_command_has_help_with_an_example(row: object) -> None:
 
 
 def test_the_word_that_names_the_command_is_found() -> None:
-    assert wanted_command(["get", "nodes"], completing=False) == "get"
-    assert wanted_command(["--version"], completing=False) == ""
-    assert wanted_command(["-h", "lab"], completing=False) == "lab"
-    assert wanted_command([], completing=True) is None
+    assert wanted_command(["get", "nodes"], {}) == "get"
+    assert wanted_command(["--version"], {}) == ""
+    assert wanted_command(["-h", "lab"], {}) == "lab"
+    asked = {"_CAIRN_COMPLETE": "complete_bash", "COMP_WORDS": "cairn --help get n"}
+    assert wanted_command([], asked) == "get"
+    assert wanted_command([], {"_CAIRN_COMPLETE": "source_bash"}) == ""
 
 
 def test_wrong_usage_is_exit_2() -> None:
