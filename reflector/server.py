@@ -97,7 +97,7 @@ class Server:
         self._unidentified: dict[Link, float] = {}  # with the time of their coming, oldest first
         self._next_pruning = loop.time() + PRUNING
         self._flush_due = False
-        self._flush_since = 0.0
+        self._updated_at: float | None = None  # when the first UPDATE came that no flush has seen yet
         self.decision = Distribution(
             "decision_seconds", "From the first UPDATE of a turn to its decisions and encoding."
         )
@@ -461,6 +461,8 @@ class Server:
         if isinstance(event, UpdatesReceived):
             member = link.member if link is not None else None
             if member is not None:
+                if self._updated_at is None:
+                    self._updated_at = self._loop.time()
                 self.reflector.update(member, event.updates)
                 if entry.spec.max_prefixes is not None:
                     self._check_limit(entry, member)
@@ -548,7 +550,6 @@ class Server:
         if self._flush_due:
             return
         self._flush_due = True
-        self._flush_since = self._loop.time()
         if self._loop.time() < self._rest_until:
             self._loop.call_at(self._rest_until, self._flush)
         else:
@@ -558,11 +559,14 @@ class Server:
         self._flush_due = False
         began = self._loop.time()
         self.reflector.flush()
-        self.decision.observe(self._loop.time() - self._flush_since)
+        updated_at, self._updated_at = self._updated_at, None
+        if updated_at is not None:
+            self.decision.observe(self._loop.time() - updated_at)
         for link in tuple(self.established):
             link.push()
         ended = self._loop.time()
-        self.convergence.observe(ended - self._flush_since)
+        if updated_at is not None:
+            self.convergence.observe(ended - updated_at)
         self._rest_until = ended + min(LONGEST_REST, ended - began)
 
     def _resume(self, link: Link) -> None:

@@ -59,7 +59,7 @@ def status_document(source: StatusSource, now: float) -> Document:
         "mode": service.mode,
         "healthy": healthy[0],
         "ready": ready,
-        "reason": healthy[1] or why,
+        "reason": why if healthy[0] else healthy[1],
         "peers": {
             "total": len(peers),
             "established": sum(peer.established for peer in peers),

@@ -17,6 +17,7 @@ from tests.telemetry.source import Source, peer
 @pytest.fixture
 def source() -> Source:
     source = Source()
+    source.health = (True, "healthy")
     source.peer_list = [peer("rr1"), peer("tor1", "ACTIVE", last_reason="connection refused")]
     return source
 
@@ -37,7 +38,7 @@ async def client(server: StatusServer) -> AsyncIterator[aiohttp.ClientSession]:
 
 async def test_probes(client: aiohttp.ClientSession, source: Source) -> None:
     async with client.get("/healthz") as answer:
-        assert (answer.status, await answer.text()) == (200, "ok\n")
+        assert (answer.status, await answer.text()) == (200, "healthy\n")
     async with client.get("/readyz") as answer:
         assert answer.status == 503
         assert "tor1 (10.0.0.2, ACTIVE, connection refused)" in await answer.text()
@@ -57,6 +58,7 @@ async def test_status_peers_plan_metrics(client: aiohttp.ClientSession) -> None:
     assert status["peers"] == {"total": 2, "established": 1, "missing": ["tor1"], "flaps": 4}
     assert status["datastore"]["reason"] == "nothing listens there"
     assert (status["healthy"], status["ready"]) == (True, False)
+    assert "tor1 (10.0.0.2, ACTIVE, connection refused)" in status["reason"]
     async with client.get("/api/v1/peers") as answer:
         peers = (await answer.json())["peers"]
     assert [(found["name"], found["established"]) for found in peers] == [("rr1", True), ("tor1", False)]
