@@ -86,7 +86,7 @@ def test_every_file_is_in_the_index() -> None:
 
 _KEYS_OF_A_SERVICE = {
     "build", "cap_add", "cap_drop", "command", "depends_on", "environment", "healthcheck", "hostname",
-    "image", "networks", "pull_policy", "restart", "sysctls", "tmpfs", "user", "volumes",
+    "image", "network_mode", "networks", "pull_policy", "restart", "sysctls", "tmpfs", "user", "volumes",
 }  # fmt: skip
 _CONDITIONS = {"service_started", "service_healthy", "service_completed_successfully"}
 _DURATION = re.compile(r"(\d+(h|m|s|ms|us))+")
@@ -94,7 +94,10 @@ _DURATION = re.compile(r"(\d+(h|m|s|ms|us))+")
 
 def test_the_compose_file_has_the_parts_it_promises() -> None:
     assert set(COMPOSE) - {"name", "services", "networks", "volumes"} == {"x-agent", "x-reflector"}
-    assert set(SERVICES) == {"etcd", "mosquitto", "declare", "rr1", "rr2", "node1", "node2", "node3", "tor"}
+    assert set(SERVICES) == {
+        "etcd", "mosquitto", "declare", "rr1", "rr2", "node1", "node2", "node3", "tor",
+        "prometheus", "grafana",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -123,7 +126,11 @@ def test_a_service_of_the_compose_file_is_well_formed(name: str) -> None:
 
 def test_addresses_in_the_compose_file_agree_with_the_declared_state() -> None:
     network = ip_network(COMPOSE["networks"]["fabric"]["ipam"]["config"][0]["subnet"])
-    addresses = {name: ip_address(s["networks"]["fabric"]["ipv4_address"]) for name, s in SERVICES.items()}
+    addresses = {
+        name: ip_address(service["networks"]["fabric"]["ipv4_address"])
+        for name, service in SERVICES.items()
+        if "networks" in service
+    }
     assert len(set(addresses.values())) == len(addresses)
     assert all(address in network for address in addresses.values())
     cluster = load_documents((CONFIGS / "compose/cluster.yaml").read_text(), "cluster.yaml")
@@ -176,3 +183,22 @@ def test_systemd_takes_the_units(name: str, tmp_path: Path) -> None:
     )
     complaints = [line for line in done.stderr.splitlines() if name in line]
     assert complaints == []
+
+
+def test_prometheus_and_grafana_of_the_compose_file_find_what_they_need() -> None:
+    prometheus, grafana = SERVICES["prometheus"], SERVICES["grafana"]
+    config = yaml.safe_load((CONFIGS / "compose/prometheus.yml").read_text())
+    mounted = {Path(volume.split(":")[1]) for volume in prometheus["volumes"]}
+    assert {Path("/etc/prometheus") / name for name in config["rule_files"]} <= mounted
+    beside = prometheus["network_mode"].removeprefix("service:")
+    http = reflector.config.load(CONFIGS / f"compose/{beside}.yaml").http
+    assert http is not None
+    [target] = config["scrape_configs"][0]["static_configs"][0]["targets"]
+    assert target == f"{http.address}:{http.port}"
+    [source] = yaml.safe_load((CONFIGS / "compose/grafana-datasource.yml").read_text())["datasources"]
+    address = SERVICES[beside]["networks"]["fabric"]["ipv4_address"]
+    assert source["url"] == f"http://{address}:9090"
+    assert f"--web.listen-address={address}:9090" in prometheus["command"]
+    [provider] = yaml.safe_load((CONFIGS / "compose/grafana-dashboards.yml").read_text())["providers"]
+    dashboards = {Path(volume.split(":")[1]).parent for volume in grafana["volumes"]}
+    assert Path(provider["options"]["path"]) in dashboards
