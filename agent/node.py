@@ -193,11 +193,11 @@ class Agent:
         while True:
             self._tunnelling.clear()
             if not self.fib.dry_run and self.plan is not None:
-                for made in (ensure(self.tunnels.wanted()), ipip.ensure(self.tunnels.wanted_ipip())):
-                    try:
-                        await made
-                    except (NetlinkError, OSError) as error:
-                        log.error("a tunnel cannot be set up", reason=str(error))
+                try:
+                    await ensure(self.tunnels.wanted())
+                    await ipip.ensure(self.tunnels.wanted_ipip())
+                except (NetlinkError, OSError) as error:
+                    log.error("a tunnel cannot be set up", reason=str(error))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._tunnelling.wait(), self.config.kernel.compare_every)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,11 @@ def process_of(peering: Peering) -> str:
     if peering.kind is PeeringKind.MESH or peering.passive:
         return SHARED
     return "peer-" + re.sub(r"[^A-Za-z0-9_.-]", "_", peering.name)
+
+
+def variable_of(secret: SecretRef) -> str:
+    """The environment variable that may hold a secret: CAIRN_SECRET_BGP_SECRETS_RR_PASSWORD."""
+    return "CAIRN_SECRET_" + re.sub(r"[^A-Za-z0-9]", "_", f"{secret.name}_{secret.key}").upper()
 
 
 class Sessions:
@@ -105,10 +111,16 @@ class Sessions:
         for peering in peerings:
             if peering.password is not None:
                 path = self._config.secrets.directory / peering.password.name / peering.password.key
+                variable = variable_of(peering.password)
                 try:
                     passwords[peering.password] = path.read_text().rstrip("\n")
                 except (OSError, UnicodeDecodeError) as error:
-                    self.problems[peering.name] = f"its password cannot be read: {error}"
+                    if variable in os.environ:
+                        passwords[peering.password] = os.environ[variable]
+                    else:
+                        self.problems[peering.name] = (
+                            f"its password cannot be read: {error}; and {variable} is not set"
+                        )
         return passwords
 
     def _ensure(self, name: str, text: str, peerings: Sequence[Peering]) -> None:

@@ -232,8 +232,8 @@ def packets(rounds: int, seconds: float) -> Case:
 
 
 def standard() -> list[Case]:
-    return [single_changes(500), join(1000, 10), table(100_000), endpoints(5000), idle(30), packets(5, 2)]
+    return [single_changes(500), join(1000, 10), table(100_000), endpoints(5000), idle(30), packets(20, 0.4)]
 
 
 def quick() -> list[Case]:
-    return [single_changes(40), join(100, 10), table(5000), endpoints(500), idle(10), packets(3, 0.5)]
+    return [single_changes(40), join(100, 10), table(5000), endpoints(500), idle(10), packets(5, 0.3)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -45,6 +46,7 @@ class Node:
             "exabgp": {"runDirectory": str(self.run)}, "syncWait": 8, **config,
         }  # fmt: skip
         self.process: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, str] = {}
 
     def start(self) -> None:
         path = self.directory / f"{self.name}.yaml"
@@ -52,7 +54,7 @@ class Node:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 ["ip", "netns", "exec", self.inside, sys.executable, "-m", "agent", "--config", str(path)],
-                cwd=ROOT, stdout=log, stderr=log,
+                cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **self.environment},
             )  # fmt: skip
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
@@ -241,6 +243,45 @@ async def test_a_router_is_learned_from_but_not_its_default_route(cluster: Clust
     await eventually(lambda: not (a.run / "peer-Global_10_0_0_3" / "process.json").exists())
     await eventually(lambda: "192.0.2.0/24" not in a.routes())
     await eventually(lambda: cluster.bird.routes("agent") == {})
+
+
+async def test_passwords_missing_wrong_and_right(cluster: Cluster) -> None:
+    """A session without its password is not tried unprotected; a wrong one never comes up; others go on."""
+    a, b = cluster.a, cluster.b
+    secrets = cluster.directory / "secrets"
+    a.config["secrets"] = {"directory": str(secrets)}
+    cluster.block("b", "10.77.1.0/26")
+    text = (cluster.directory / "bird" / "bird.conf").read_text()
+    protected = text.replace("neighbor 10.0.0.1 as 64512;", 'neighbor 10.0.0.1 as 64512; password "s3cret";')
+    await asyncio.to_thread((cluster.directory / "bird" / "bird.conf").write_text, protected)
+    password = {"secretKeyRef": {"name": "bgp", "key": "tor-1"}}
+    spec = {"peerIP": "10.0.0.3", "asNumber": 65100, "password": password}
+    cluster.declare("tor", "BGPPeer", "tor", spec)
+    cluster.bird.start()
+    a.start()
+    b.start()
+    await eventually(lambda: "10.77.1.0/26" in a.routes())
+    problem = next(line for line in a.lines() if line["event"] == "a session cannot be set up")
+    assert "tor-1" in problem["reason"]
+    assert "CAIRN_SECRET_BGP_TOR_1 is not set" in problem["reason"]
+    a.stop()
+    (secrets / "bgp").mkdir(parents=True)
+    await asyncio.to_thread((secrets / "bgp" / "tor-1").write_text, "wrong\n")
+    a.start()
+    await eventually(lambda: a.said("exabgp started") == 2)
+    await asyncio.sleep(3)
+    assert not cluster.bird.established("agent")
+    assert "10.77.1.0/26" in a.routes()
+    a.stop()
+    (secrets / "bgp" / "tor-1").unlink()
+    a.environment["CAIRN_SECRET_BGP_TOR_1"] = "s3cret"
+    a.start()
+    await eventually(lambda: cluster.bird.established("agent"))
+    await eventually(lambda: "192.0.2.0/24" in a.routes())
+    assert b.said("session down") == 0
+    logs = a.log.read_text()
+    assert "s3cret" not in logs
+    assert "wrong" not in logs
 
 
 async def test_a_lost_peer_that_is_the_last_leaves_its_routes(cluster: Cluster) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from random import Random
@@ -315,3 +316,57 @@ async def test_a_refused_route_is_reported_and_the_others_arrive(bench: Bench) -
         await eventually(lambda: bool(recorder.refusals))
         assert await speaker.settle(30)
         await eventually(lambda: bench.bird.routes() == {"10.1.1.0/24": None})
+
+
+async def test_peers_come_and_go_by_reload_and_the_one_that_stays_notices_nothing(bench: Bench) -> None:
+    """The mesh: ExaBGP takes other peers without a restart, verified."""
+
+    def text(*others: str) -> str:
+        sessions = [peering(bench.local, bench.peer, bench.port)]
+        sessions += [
+            replace(peering(bench.local, other, bench.port), name=f"other{n}")
+            for n, other in enumerate(others)
+        ]
+        return configuration(
+            sessions,
+            router_id=IPv4Address("10.255.0.1"),
+            helper_command=run_line(bench.run),
+            passwords={},
+        )
+
+    others = [f"{bench.peer.rpartition('.')[0]}.{last}" for last in (101, 102, 103)]
+    async with bench.speaker() as (speaker, recorder):
+        await eventually(lambda: recorder.up.get(bench.peer, False))
+        speaker.outbox.peer(bench.peer).want("10.1.0.0/26", "next-hop self")
+        speaker.push()
+        await eventually(lambda: "10.1.0.0/26" in bench.bird.routes())
+        pid, since = exabgp_pid(bench.run), bench.bird.established_since()
+        for wanted in (others[:2], others, others[2:], []):
+            await speaker.reconfigure(text(*wanted), [bench.peer, *wanted])
+            assert set(speaker.outbox.peers) == {bench.peer, *wanted}
+            assert speaker.process.digest == speaker.process.digest_of(text(*wanted))
+        assert exabgp_pid(bench.run) == pid
+        speaker.outbox.peer(bench.peer).want("10.1.0.64/26", "next-hop self")
+        speaker.push()
+        await eventually(lambda: {"10.1.0.0/26", "10.1.0.64/26"} <= bench.bird.routes().keys())
+        assert bench.bird.established_since() == since
+        assert recorder.downs == []
+
+
+async def test_a_stopped_exabgp_is_waited_for_and_goes_on(bench: Bench) -> None:
+    """SIGSTOP for less than the hold time: nothing is lost, nothing is restarted."""
+    async with bench.speaker() as (speaker, recorder):
+        await eventually(lambda: recorder.up.get(bench.peer, False))
+        pid = exabgp_pid(bench.run)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            for n in range(2000):
+                prefix = f"10.2.{n // 256}.{n % 256}/32"
+                speaker.outbox.peer(bench.peer).want(prefix, f"next-hop self med {n % 7}")
+            speaker.push()
+            await asyncio.sleep(2)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert await speaker.settle(30)
+        await eventually(lambda: len(bench.bird.routes()) == 2000)
+        assert (recorder.downs, speaker.restarts, exabgp_pid(bench.run)) == ([], 0, pid)
