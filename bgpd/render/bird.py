@@ -4,7 +4,8 @@
 The meaning is that of Calico's templates: blocks are blackholes and announced whole, borrowed addresses are
 host routes, next hops resolve through the kernel's own routes (``learn`` and ``gateway recursive``), equal
 paths are merged, kernel routes stay over a restart, sessions restart gracefully. Two things stock BIRD cannot
-do are left to the agent and said in the text: tunnels (Calico patches BIRD for them) and conntrack.
+do are left to the agent and said in the text: tunnels (Calico patches BIRD for them) and conntrack. BIRD 1.6
+cannot do a third: workloads' IPv4 routes, which in Calico are Felix's.
 
 A password that could not be resolved disables its session: better down than unprotected.
 """
@@ -132,6 +133,9 @@ class _Writer:
         yield "# Written by Cairn from the declared resources; edits are lost with the next rendering."
         for remark in plan.remarks:
             yield f"# Note: {readable(remark)}"
+        if self._version == 1 and plan.workloads and not self._options.reflector and 4 in self._families:
+            yield "# Note: BIRD 1.6 cannot route over interfaces without an IPv4 address; another program"
+            yield "# has to put the workloads' routes into the kernel, and BIRD learns them from there."
         for rejection in plan.rejected:
             yield f"# Not announced: {rejection.prefix}: {readable(rejection.reason)}"
         yield ""
@@ -237,7 +241,7 @@ class _Writer:
                 if route.kind in (OriginKind.SERVICE, OriginKind.STATIC) and route.prefix.version == family
             ]
             yield "services", "Announced here, delivered by others: not for the kernel.", announced
-        if not self._options.reflector and self._options.workloads:
+        if self._routes_workloads(family):
             local = [
                 f"route {route.prefix} via {quoted(route.interface, route.reason)};"
                 for route in plan.workloads
@@ -251,6 +255,11 @@ class _Writer:
         }
         gateways = [f"route {peer}/{peer.max_prefixlen} via {gateway};" for peer, gateway in reach.items()]
         yield "reach", "Peers behind a declared gateway (reachableBy).", gateways
+
+    def _routes_workloads(self, family: int) -> bool:
+        """BIRD 1.6 takes an interface without an IPv4 address, as workloads have it, for one that is down."""
+        able = self._version == 2 or family == 6
+        return able and self._options.workloads and not self._options.reflector
 
     def _template(self) -> Iterator[str]:
         yield "template bgp cairn_peer {"

@@ -479,3 +479,17 @@ def test_a_node_passes_nothing_on_unless_it_is_asked_to_or_reflects() -> None:
             verdict = check_bird(each, version)
             assert verdict.accepted, verdict.message
     assert passing not in bird(plan_node(resources, "rr"))
+
+
+def test_bird_1_leaves_workloads_ipv4_routes_to_another_program_and_says_so() -> None:
+    workload = (
+        "kind: WorkloadEndpoint\nmetadata: {name: n1-k8s-p-eth0, namespace: a}\n"
+        "spec: {node: n1, orchestrator: k8s, "
+        "pod: p, endpoint: eth0, interfaceName: cali1, ipNetworks: [10.1.0.5, 'fd00:1::5']}"
+    )
+    plan = plan_node(cluster(THREE, workload), "n1")
+    four, six = bird(plan, 1, family=4), bird(plan, 1, family=6)
+    assert 'via "cali1"' in bird(plan, 2)
+    assert 'via "cali1"' in six
+    assert 'via "cali1"' not in four
+    assert "BIRD 1.6 cannot route over interfaces without an IPv4 address" in four
