@@ -51,6 +51,8 @@ COMMANDS: tuple[Row, ...] = (
     Row("status", "status", _LIVE, "Is the cluster well? The first line says it.", "cairn status"),
     Row("peers", "peers", _LIVE, "Every BGP session, as each service sees it.", "cairn peers -o wide"),
     Row("routes", "routes", _LIVE, "Routes as each service has them.", "cairn routes 10.77.1.5"),
+    Row("top", "top", _LIVE, "Sessions, rates and lag, live and full-screen.", "cairn top --every 1"),
+    Row("watch", "watch", _LIVE, "Events of all services, as they happen.", "cairn watch --severity warning"),
     Row("agent", "agent", _RUN, "Run the node agent.", "cairn agent --config /etc/cairn/agent.yaml"),
     Row("reflector", "reflector", _RUN, "Run a route reflector.",
         "cairn reflector --config /etc/cairn/reflector.yaml"),

@@ -314,9 +314,12 @@ def event_kinds() -> set[str]:
     found = set()
     for path in (*(TOP / "agent").rglob("*.py"), *(TOP / "reflector").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            value = node.value if isinstance(node, ast.Constant) else None
-            if isinstance(value, str) and KINDS.fullmatch(value):
-                found.add(value)
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            if node.func.attr == "get_logger":
+                continue
+            words = [each.value for each in node.args[:2] if isinstance(each, ast.Constant)]
+            found |= {word for word in words if isinstance(word, str) and KINDS.fullmatch(word)}
     return found
 
 
