@@ -32,6 +32,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
+WINDOW, LIMIT = 4, 48
 UNKNOWN = "?"  # attributes ExaBGP was given by someone who can no longer be asked; equal to no real clause
 
 
@@ -285,9 +286,12 @@ class Outbox:
     """The command stream of one ExaBGP process: which line may be written next.
 
     ``window`` is how many lines may await their acknowledgement, ``limit`` how many prefixes share a line.
+    ExaBGP works through 50 steps of what it was commanded, one per prefix, and then sleeps for up to a full
+    round of its loop unless another line is waiting. So a line is kept shorter than that, and the next ones
+    are there in time: a table then goes out as fast as ExaBGP can work.
     """
 
-    def __init__(self, window: int = 2, limit: int = 200) -> None:
+    def __init__(self, window: int = WINDOW, limit: int = LIMIT) -> None:
         self.window = window
         self.limit = limit
         self.peers: dict[str, AdjRibOut] = {}

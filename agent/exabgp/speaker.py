@@ -24,7 +24,7 @@ from typing import Literal, Protocol
 
 import structlog
 
-from agent.exabgp.adj_rib_out import Command, Outbox, Purpose, Refused
+from agent.exabgp.adj_rib_out import LIMIT, WINDOW, Command, Outbox, Purpose, Refused
 from agent.exabgp.channel import Channel
 from agent.exabgp.events import (
     EXABGP_ENDED,
@@ -87,8 +87,8 @@ class Speaker:
         listener: Listener,
         environment: dict[str, str] | None = None,
         *,
-        window: int = 2,
-        limit: int = 200,
+        window: int = WINDOW,
+        limit: int = LIMIT,
     ) -> None:
         self.name = directory.name
         self.configuration = configuration
