@@ -53,12 +53,14 @@ def _lowest_med(paths: list[Path]) -> list[Path]:
 
     A missing MED counts as 0, the lowest (RFC 4271 9.1.2.2 c).
     """
+    if len({path.attributes.med or 0 for path in paths}) == 1:
+        return paths
     lowest: dict[int, int] = {}
     for path in paths:
-        first_as, med = path.attributes.first_as or 0, path.attributes.med or 0
+        first_as, med = path.attributes.first_as, path.attributes.med or 0
         if med < lowest.get(first_as, 1 << 32):
             lowest[first_as] = med
-    return [p for p in paths if (p.attributes.med or 0) == lowest[p.attributes.first_as or 0]]
+    return [p for p in paths if (p.attributes.med or 0) == lowest[p.attributes.first_as]]
 
 
 def _equals(paths: list[Path], cost: Cost | None) -> list[Path]:
@@ -77,14 +79,13 @@ def _equals(paths: list[Path], cost: Cost | None) -> list[Path]:
 
 def _tie_break(paths: list[Path]) -> Path:
     """The last steps, which always leave exactly one path (RFC 4271 9.1.2.2 f, g; RFC 4456 9)."""
+    identifiers = [path.attributes.originator_id or path.source.bgp_identifier for path in paths]
+    lowest = min(identifiers)
+    if identifiers.count(lowest) == 1:
+        return paths[identifiers.index(lowest)]
     return min(
-        paths,
-        key=lambda p: (
-            _identifier(p),
-            len(p.attributes.cluster_list),
-            p.source.address_key,
-            p.path_id,
-        ),
+        (path for path, identifier in zip(paths, identifiers, strict=True) if identifier == lowest),
+        key=lambda p: (len(p.attributes.cluster_list), p.source.address_key, p.path_id),
     )
 
 
@@ -97,11 +98,17 @@ def eligible(paths: Iterable[Path], cost: Cost | None = None) -> list[Path]:
 
 def equals(paths: Iterable[Path], cost: Cost | None = None) -> list[Path]:
     """All paths that tie with the best one before the arbitrary steps: the candidates for ECMP."""
-    candidates = eligible(paths, cost)
-    if len(candidates) < 2:
-        return candidates
-    least = min([p.rank for p in candidates])
-    return _equals([p for p in candidates if p.rank == least], cost)
+    tied: list[Path] = []
+    least = None
+    for path in paths:
+        if path.ineligible is not None or (cost is not None and cost(path.attributes.next_hop) is None):
+            continue
+        rank = path.rank
+        if least is None or rank < least:
+            least, tied = rank, [path]
+        elif rank == least:
+            tied.append(path)
+    return _equals(tied, cost) if len(tied) > 1 else tied
 
 
 def best(paths: Iterable[Path], cost: Cost | None = None) -> Path | None:

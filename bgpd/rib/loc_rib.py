@@ -61,21 +61,24 @@ class AdjRibIn:
     (RFC 4724 4.2, RFC 7313 4).
     """
 
-    __slots__ = ("_paths", "backlog", "last", "stale")
+    __slots__ = ("_paths", "last", "stale", "unsorted_items", "unsorted_paths")
 
     def __init__(self) -> None:
         self._paths: dict[bytes, Path] = {}
-        self.backlog: list[Run] = []
+        self.unsorted_paths: list[Path] = []  # with `unsorted_items`: what `paths` has yet to take in
+        self.unsorted_items: list[list[bytes]] = []
         self.stale: dict[bytes, Path] | None = None
         self.last: Path | None = None
 
     @property
     def paths(self) -> dict[bytes, Path]:
         """Item to path. Filled in when first asked for: during a full table nobody asks."""
-        if self.backlog:
-            for path, items, _ in self.backlog:
-                self._paths.update(dict.fromkeys(items, path))
-            self.backlog = []
+        if self.unsorted_paths:
+            paths = self._paths
+            for path, items in zip(self.unsorted_paths, self.unsorted_items, strict=True):
+                for item in items:
+                    paths[item] = path
+            self.unsorted_paths, self.unsorted_items = [], []
         return self._paths
 
 
@@ -146,9 +149,9 @@ class LocRib:
         ):
             for item in items:
                 known[item] = path
-            run = _new(Run, (path, items, raw))
-            adj.backlog.append(run)
-            self._fresh.append(run)
+            adj.unsorted_paths.append(path)
+            adj.unsorted_items.append(items)
+            self._fresh.append(_new(Run, (path, items, raw)))
             return
         paths, stale, replace = adj.paths, adj.stale, self._replace
         for item in items:
@@ -195,8 +198,11 @@ class LocRib:
         ):
             # What goes, if anything, did not count beside the best. What comes either doesn't, or wins
             # outright: nothing is left to decide, unless both are equal up to MED.
-            if new is None or _loses(new, current):
-                self._exchange(nlri, choices, current, old, new)
+            if new is None or new.ineligible is not None or new.rank > current.rank:
+                if old is None and new is not None and choices is not None:
+                    choices.append(new)
+                else:
+                    self._exchange(nlri, choices, current, old, new)
                 return
             if new.rank < current.rank:
                 self._before.setdefault(nlri, current)

@@ -60,9 +60,15 @@ class Path:
     stored all the same, because forgetting it would leave its predecessor alive. `path_id` is the
     path identifier it was received with (RFC 7911), 0 without add-path. `long_lived_stale` marks a
     path kept by long-lived graceful restart, the least preferred of all (RFC 9494 4.3).
+
+    `rank` holds the steps of the decision that form a total order, best is lowest: long-lived staleness,
+    local origin, LOCAL_PREF, AS_PATH length, ORIGIN. MED comes next and is no total order, so nothing
+    behind it can be part of a key. It is made when first asked for; most paths are never compared.
     """
 
-    __slots__ = ("_rank", "attributes", "ineligible", "long_lived_stale", "path_id", "source")
+    __slots__ = ("attributes", "ineligible", "long_lived_stale", "path_id", "rank", "source")
+
+    rank: Rank
 
     def __init__(
         self,
@@ -77,27 +83,21 @@ class Path:
         self.ineligible = ineligible
         self.path_id = path_id
         self.long_lived_stale = long_lived_stale
-        self._rank: Rank | None = None
 
-    @property
-    def rank(self) -> Rank:
-        """The steps of the decision that form a total order, best is lowest.
-
-        Long-lived staleness, local origin, LOCAL_PREF, AS_PATH length, ORIGIN. MED comes next and is
-        no total order, so nothing behind it can be part of a key.
-        """
-        rank = self._rank
-        if rank is None:
-            attributes = self.attributes
-            local_pref = attributes.local_pref
-            rank = self._rank = (
-                # Stale here, or marked so by the speaker it came from.
-                self.long_lived_stale or attributes.has_community(_LLGR_STALE),
-                self.source.kind is not SourceKind.LOCAL,
-                -(DEFAULT_LOCAL_PREF if local_pref is None else local_pref),
-                attributes.as_path_length,
-                int(attributes.origin),
-            )
+    def __getattr__(self, name: str) -> Rank:
+        """Fill the slot of `rank`. Python calls this only while it is empty."""
+        if name != "rank":
+            raise AttributeError(f"a Path has no attribute {name!r}")
+        attributes = self.attributes
+        local_pref = attributes.local_pref
+        rank = self.rank = (
+            # Stale here, or marked so by the speaker it came from.
+            self.long_lived_stale or attributes.has_community(_LLGR_STALE),
+            self.source.kind is not SourceKind.LOCAL,
+            -(DEFAULT_LOCAL_PREF if local_pref is None else local_pref),
+            attributes.as_path_length,
+            attributes.origin,
+        )
         return rank
 
     def __repr__(self) -> str:
