@@ -24,6 +24,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from agent.config import AgentConfig
 from agent.exabgp.adj_rib_out import Refused
 from agent.forwarding import Forwarding
+from agent.journal import PlanJournal
 from agent.kernel import ipip
 from agent.kernel.fib import Fib
 from agent.kernel.message import Place
@@ -37,6 +38,7 @@ from bgpd.datastore import Changes, Datastore, DatastoreError, Hold, Interests, 
 from bgpd.plan import NodePlan, PlanError, plan_node
 from bgpd.resources import Key, Resource, ResourceSet
 from bgpd.telemetry.distribution import Distribution, Stopwatch
+from bgpd.telemetry.flapping import Flapping
 from bgpd.telemetry.status import EventRing, Severity
 from bgpd.wire.errors import ProtocolError
 from bgpd.wire.iana import MessageType
@@ -60,6 +62,8 @@ class Agent:
         self.store = store
         self.events = EventRing()
         self.started_at = time.time()
+        self._journal = PlanJournal(self.events, time.time)
+        self._flapping = Flapping()
         self.version = version("cairn")
         self.mode = "running"
         self.plan: NodePlan | None = None
@@ -286,6 +290,9 @@ class Agent:
         self._event(
             "session.down", f"session with {peer} ended: {reason}", Severity.WARNING, self._name(peer)
         )
+        if self._flapping.lost(peer, self._now()):
+            text = f"session with {peer} flaps: {reason}"
+            self._event("session.flapping", text, Severity.WARNING, self._name(peer))
         if self.learned.fail_static:
             self._event("agent.fail-static", "no session is left: all routes are kept", Severity.ERROR)
         self._routes_changed()
@@ -391,6 +398,7 @@ class Agent:
             await asyncio.sleep(max(wait, 0.01))
             self.learned.tick(self._now())
             self._routes_changed()
+            self._journal.look(self.plan, self._now())
 
 
 def _changes(update: Changes) -> dict[Key, Resource | None]:

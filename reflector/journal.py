@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
+from bgpd.telemetry.flapping import Flapping
 from bgpd.telemetry.status import EventRing, Severity
 
 LINES = 8  # sessions named in the log per tick, each way
@@ -22,6 +23,7 @@ class SessionJournal:
         self._events = events
         self._clock = clock
         self._ups = self._downs = 0
+        self._flapping = Flapping()
 
     def up(self, peer: str, asn: int, kind: str) -> None:
         """A session is Established."""
@@ -38,6 +40,9 @@ class SessionJournal:
         self._events.add(
             self._clock(), "session.down", f"{peer}: {reason}", severity=Severity.WARNING, peer=peer
         )
+        if self._flapping.lost(peer, self._clock()):
+            text = f"{peer} flaps: {reason}"
+            self._events.add(self._clock(), "session.flapping", text, severity=Severity.WARNING, peer=peer)
 
     def tick(self) -> None:
         """Say what was not said since the last tick."""
