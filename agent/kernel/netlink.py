@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -133,11 +134,12 @@ class Monitor:
         """``ignore``: the port whose own writes are not news. ``route`` gets (new?, flags, entry)."""
         self._socket = _open(_GROUPS)
         self._socket.setblocking(False)
-        self._ignore, self._route, self._links, self._lost = ignore, route, links, lost
+        self._route, self._links, self._lost = route, links, lost
+        self._ignored = ignore.to_bytes(4, sys.byteorder)
         asyncio.get_running_loop().add_reader(self._socket, self._read)
 
     def _read(self) -> None:
-        for _ in range(64):
+        for _ in range(4 * BATCH):  # more than is written between two looks: a large table overruns nothing
             try:
                 data = self._socket.recv(_RECEIVE)
             except BlockingIOError:
@@ -147,9 +149,11 @@ class Monitor:
                     raise
                 self._lost()
                 continue
-            for kind, flags, _, port, body in message.messages(data):
+            if data[12:16] == self._ignored:  # nlmsg_pid: our own, and most of what there is
+                continue
+            for kind, flags, _, _, body in message.messages(data):
                 if kind in (message.RTM_NEWROUTE, message.RTM_DELROUTE):
-                    if port != self._ignore and (entry := message.unpack(body)) is not None:
+                    if (entry := message.unpack(body)) is not None:
                         self._route(kind == message.RTM_NEWROUTE, flags, entry)
                 elif 16 <= kind <= 23:  # RTM_NEWLINK … RTM_GETADDR
                     self._links()
