@@ -303,10 +303,11 @@ class Learned:
     def _over(self, peer: PeerIn, family: Family, nlri: bytes, fresh: int) -> str | None:
         """Why one more prefix of a peer is too many, if it is."""
         limit, most = peer.peering.max_prefixes, self.bounds.max_routes
-        before = sum(len(rib.received(peer.source)) for rib in self.ribs.values())
-        if limit is not None and before + fresh >= limit:
-            peer.over_limit = True
-            return f"more than {limit} prefixes from this peer (maxPrefixes)"
+        if limit is not None:
+            before = sum(len(rib.received(peer.source)) for rib in self.ribs.values())
+            if before + fresh >= limit:
+                peer.over_limit = True
+                return f"more than {limit} prefixes from this peer (maxPrefixes)"
         if nlri in self.ribs[family].best or (family, nlri) in self._undecided:
             return None
         if sum(len(rib.best) for rib in self.ribs.values()) + len(self._undecided) >= most:
@@ -394,7 +395,11 @@ class Learned:
         What a peer that is away said last counts only where none that is up says as much: a block that
         moved while a reflector was dead must not be shared between its old node and its new one.
         """
-        paths = self.ribs[family].multipath(nlri)
+        rib = self.ribs[family]
+        best = rib.best.get(nlri)
+        if best is not None and len(rib.candidates(nlri)) == 1:  # nearly always
+            return (best.attributes.next_hop,)
+        paths = rib.multipath(nlri)
         up = {peer.source for peer in self.peers.values() if peer.up}
         present = [path for path in paths if path.source in up]
         return tuple(sorted({path.attributes.next_hop for path in present or paths}))
