@@ -25,7 +25,9 @@ def spec_of(
     plan: NodePlan, config: ReflectorConfig, read_secret: ReadSecret
 ) -> tuple[ReflectorSpec, list[str]]:
     """The spec, and what an operator must know: each entry names a peer that had to be left out, and why."""
-    speaker = Speaker(plan.asn, plan.router_id.packed, (plan.cluster_id or plan.router_id).packed)
+    # A candidate has the cluster's ID also while it is not elected: it cannot change under live sessions.
+    cluster_id = plan.cluster_id or plan.standby_cluster_id or plan.router_id
+    speaker = Speaker(plan.asn, plan.router_id.packed, cluster_id.packed)
     peers: list[PeerSpec] = []
     problems: list[str] = []
     for peering in plan.peerings:

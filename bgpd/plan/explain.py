@@ -163,7 +163,7 @@ class _Walk:
         receiver = self._plans.get(peering.peer_node or "")
         if receiver is None or receiver.node in self._reached:
             return
-        if receiver.cluster_id in clusters:
+        if (receiver.cluster_id or receiver.standby_cluster_id) in clusters:
             return  # RFC 4456 §8: it has been in this cluster
         back = _session_with(receiver, sender)
         prefix = facts.prefix

@@ -224,6 +224,8 @@ class NodePlan:
     remarks: tuple[str, ...]
     role_reason: str | None = None
     """Why this node is a reflector, if it is one."""
+    standby_cluster_id: IPv4Address | None = None
+    """The cluster ID this node has whenever it is elected, if it is a candidate."""
 
     def address(self, version: int) -> IPAddress | None:
         """Give this node's address of an IP version, if it has one."""

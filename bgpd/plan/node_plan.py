@@ -60,6 +60,9 @@ def plan_node(resources: ResourceSet, node: str, statics: tuple[IPNetwork, ...] 
         max_prefixes=max_prefixes,
         remarks=(*remarks, *(f"{place}: no community is named {name!r}" for place, name in unknown.items())),
         role_reason=_role_reason(facts, declared),
+        standby_cluster_id=facts.election.cluster_id
+        if facts.election is not None and node in facts.election.candidates
+        else None,
     )
 
 

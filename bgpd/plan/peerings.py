@@ -124,7 +124,8 @@ class _Maker:
                     families=FAMILIES[version],
                     import_policy=ImportPolicy((), internal),
                     export_policy=ExportPolicy(self._rules, (), internal),
-                    reason=f"{reflector}: {election.elected[reflector]}",
+                    # Not the outcome's details: a session must not look changed because others came or went.
+                    reason=f"CairnConfiguration default: {reflector} is an elected reflector",
                     rr_client=self._is_client(internal, other),
                     passive=_waits(me, own, other, address),
                     password=secret,
