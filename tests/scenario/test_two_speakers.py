@@ -6,6 +6,7 @@ to come to what is written in the cluster's folder, and then all runs to the sam
 
 import pytest
 
+from tests.scenario.harness import bird1
 from tests.scenario.harness.declared import DeclaredCluster, all_clusters
 from tests.scenario.harness.two_speakers import Run, Seen, Speaker
 from tests.scenario.harness.world import World
@@ -37,3 +38,10 @@ def test_agents_bird_and_a_mixture_come_to_the_same(cluster: DeclaredCluster) ->
     results = {name: seen(cluster, name, speakers) for name, speakers in runs.items()}
     assert results["bird"] == results["cairn"]
     assert results["half"] == results["cairn"]
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS, ids=lambda cluster: cluster.name)
+def test_bird_1_comes_to_what_is_written_too(cluster: DeclaredCluster) -> None:
+    if why := bird1.unavailable():
+        pytest.skip(why)
+    seen(cluster, "bird1", dict.fromkeys(cluster.resources.nodes, Speaker.BIRD1))

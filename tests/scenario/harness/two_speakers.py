@@ -13,7 +13,6 @@ another directly, those of the other through the router; the kernel's main table
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,11 +21,13 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip
 from typing import Any
 
 from bgpd.plan import NodePlan, OriginKind
-from bgpd.render import BirdOptions, bird
+from bgpd.render import BirdOptions, bird, bird_files
 from bgpd.render.routers import router_text
 from bgpd.render.tor import Vendor, router, routers_in
+from bgpd.resources import NodeLease, dump_documents
 from bgpd.resources.workload_endpoint import WorkloadEndpoint
 from tests.scenario.harness.bird import Bird
+from tests.scenario.harness.bird1 import Bird1
 from tests.scenario.harness.cairn import Agent, Reflector
 from tests.scenario.harness.declared import DeclaredCluster, plans_of
 from tests.scenario.harness.frr import Frr
@@ -44,6 +45,7 @@ class Speaker(StrEnum):
 
     CAIRN = "cairn"
     BIRD = "bird"
+    BIRD1 = "bird 1.6"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +59,28 @@ class Seen:
 class Run:
     """One run of a cluster. The expectations are ``routes.yaml``'s and ``plan.yaml``'s."""
 
-    def __init__(self, world: World, cluster: DeclaredCluster, speakers: Mapping[str, Speaker]) -> None:
+    def __init__(
+        self,
+        world: World,
+        cluster: DeclaredCluster,
+        speakers: Mapping[str, Speaker],
+        candidates: frozenset[str] = frozenset(),
+    ) -> None:
+        """``candidates`` are nodes that run a reflector, whether they are elected or not."""
         self.world = world
         self.cluster = cluster
         self.resources = cluster.resources
         self.plans = plans_of(self.resources)
+        self._reflecting = candidates | {name for name, plan in self.plans.items() if plan.cluster_id}
         self._routers_as = self._known_routers()
         self.hosts = self._lay()
         self._base = {name: self._table(name) for name in self.plans}
         self.routers = {asn: self._router(asn) for asn in self._routers_as}
         self._store = world.directory / "store"
         self._store.mkdir()
-        shutil.copy(cluster.directory / "resources.yaml", self._store)
+        # Who is alive shows in a running cluster by itself.
+        declared = [item for item in self.resources if not isinstance(item, NodeLease)]
+        (self._store / "resources.yaml").write_text(dump_documents(declared))
         self.sessions = {name: self._start(name, plan, speakers[name]) for name, plan in self.plans.items()}
 
     def _known_routers(self) -> dict[int, list[IPv4Address | IPv6Address]]:
@@ -123,11 +135,21 @@ class Run:
         host = self.hosts["tor.b" if IPv4Address("10.1.0.253") in addresses else "tor"]
         return Frr(host, text)
 
-    def _start(self, name: str, plan: NodePlan, speaker: Speaker) -> Agent | Reflector | Bird:
+    def _start(self, name: str, plan: NodePlan, speaker: Speaker) -> Agent | Reflector | Bird | Bird1:
         host = self.hosts[name]
-        reflects = plan.cluster_id is not None
+        reflects = name in self._reflecting
+        options = BirdOptions(reflector=reflects, scan_time=1)
         if speaker is Speaker.BIRD:
-            return Bird(host, bird(plan, 2, {}, BirdOptions(reflector=reflects, scan_time=1)))
+            return Bird(host, bird(plan, 2, {}, options))
+        if speaker is Speaker.BIRD1:
+            for workload in plan.workloads:  # what Felix does beside BIRD 1.6
+                if workload.prefix.version == 4:
+                    host.ip(f"route add {workload.prefix} dev {workload.interface} scope link")
+            texts = bird_files(plan, 1, {}, options)
+            versions = {4: texts["bird.conf"]}
+            if plan.ipv6 is not None:
+                versions[6] = texts["bird6.conf"]
+            return Bird1(host, versions)
         common = {"datastore": str(self._store), "node": name, "http": {"port": 9178}}
         if reflects:
             return Reflector(host, common | {"http": {"port": Reflector.port}})
@@ -159,7 +181,7 @@ class Run:
 
     def expected_kernel(self, plan: NodePlan, routes: Mapping[str, Any]) -> Table:
         """A node's routes: what it learns, its blocks, its workloads, and what the routers announce."""
-        if plan.cluster_id is not None:
+        if plan.node in self._reflecting:
             return {}
         table: Table = {}
         for prefix, origins in self._from_routers(plan, routes).items():
