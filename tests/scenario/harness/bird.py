@@ -41,12 +41,13 @@ class Bird:
         self._configuration = host.write(f"{name}.conf", configuration)
         self.program = self._start()
 
-    def _start(self) -> Program:
-        return self.host.start(self.name, "bird", "-f", "-c", self._configuration, "-s", self._socket)
+    def _start(self, *flags: str) -> Program:
+        where = ("-c", self._configuration, "-s", self._socket)
+        return self.host.start(self.name, "bird", "-f", *where, *flags)
 
-    def restart(self) -> None:
-        """Start it again after it was stopped or killed."""
-        self.program = self._start()
+    def restart(self, *flags: str) -> None:
+        """Start it again after it was stopped or killed; with ``-R`` as from a graceful restart."""
+        self.program = self._start(*flags)
 
     def configure(self, configuration: str) -> str:
         """Replace the configuration of the running daemon; what it said."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,15 @@ class Service:
     def restart(self) -> None:
         """Start it again."""
         self.program = self._start()
+
+    def write(self, configuration: dict[str, Any]) -> None:
+        """Write another configuration, for the next start."""
+        self._path.write_text(yaml.safe_dump(configuration, sort_keys=False))
+
+    def configure(self, configuration: dict[str, Any]) -> None:
+        """Write another configuration and have it read (SIGHUP)."""
+        self.write(configuration)
+        self.program.signal(signal.SIGHUP)
 
     def run(self, *words: str) -> str:
         """Another `cairn` command on the same host."""

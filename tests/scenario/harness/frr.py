@@ -43,6 +43,12 @@ class Frr:
             *("--log", "stdout", "--log-level", "info"),
         )
 
+    def configure(self, bgpd: str) -> None:
+        """Another configuration for the next start of bgpd."""
+        (self._directory / "bgpd.conf").write_text(
+            f"hostname {self.host.name}\nlog timestamp precision 3\n{bgpd}\n"
+        )
+
     def restart_bgpd(self) -> None:
         """Start bgpd again after it was stopped or killed."""
         self.bgpd = self._start("bgpd")

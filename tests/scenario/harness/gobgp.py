@@ -6,6 +6,7 @@ import ipaddress
 import json
 from typing import Any
 
+from tests.scenario.harness.program import Program
 from tests.scenario.harness.world import Host
 
 _NEXT_HOP = 3
@@ -17,11 +18,16 @@ class GoBgp:
 
     def __init__(self, host: Host, configuration: str) -> None:
         self.host = host
-        path = host.write("gobgpd.yaml", configuration)
-        self.program = host.start(
-            "gobgpd",
-            *("gobgpd", "-t", "yaml", "-f", path, "-p", "--pprof-disable", "--api-hosts", "127.0.0.1:50051"),
-        )
+        self._path = host.write("gobgpd.yaml", configuration)
+        self.program = self._start()
+
+    def _start(self, *flags: str) -> Program:
+        api = ("--pprof-disable", "--api-hosts", "127.0.0.1:50051")
+        return self.host.start("gobgpd", "gobgpd", "-t", "yaml", "-f", self._path, "-p", *api, *flags)
+
+    def restart(self, *flags: str) -> None:
+        """Start it again after it was stopped or killed; with ``-r`` as from a graceful restart."""
+        self.program = self._start(*flags)
 
     def command(self, *words: str) -> str:
         """One `gobgp` command and its answer."""
