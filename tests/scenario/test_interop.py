@@ -322,8 +322,10 @@ class Matrix:
     def see_md5_wrong(self) -> Found:
         self.interop.enter(EXTERNAL, self.available, key="another-key")
         found = self.stay_down()
-        self.interop.profile = None
-        return found
+        self.interop.options.clear()  # the right key: they come up at once, for they were trying all the time
+        self.interop.reflector.configure(self.interop.configuration(EXTERNAL))
+        patient = [make for make in self.available if make != "openbgpd"]  # which waits two minutes
+        return merged(found, self.interop.each(up, 30.0, patient))
 
     def see_gtsm_missing(self) -> Found:
         self.interop.enter(UNGUARDED, self.available, ttlSecurity=1)
