@@ -68,9 +68,21 @@ def load_documents(text: str, source: str) -> list[Resource]:
 
 def dump_documents(resources: list[Resource]) -> str:
     """Write resources as a YAML file that ``load_documents`` reads back."""
-    return str(
-        yaml.safe_dump_all(map(to_document, resources), sort_keys=False, allow_unicode=True, width=110)
-    )
+    documents = map(to_document, resources)
+    return str(yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what YAML would take for the end of a line, which the plain dumper writes as it stands."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if _LINE_ENDS.search(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_LINE_ENDS = re.compile("[\x85\u2028\u2029\ufeff]")
+_Dumper.add_representer(str, _text)
 
 
 def _documents(text: str, source: str) -> Iterator[tuple[Any, dict[Place, int]]]:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from textwrap import dedent
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bgpd.resources import (
@@ -246,6 +246,8 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=30))
+@example("\x85")
+@example("a\u2028b\u2029\ufeff")
 def test_any_label_survives_a_file(text: str) -> None:
     node = Node(metadata={"name": "n1", "labels": {"a": text}})
     (back,) = load_documents(dump_documents([node]), "f")
