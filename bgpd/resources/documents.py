@@ -73,11 +73,11 @@ def dump_documents(resources: list[Resource]) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what YAML would take for the end of a line, which the plain dumper writes as it stands."""
+    """Quotes what the plain dumper leaves bare: odd ends of lines, and what YAML 1.2 reads as a number."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = '"' if _LINE_ENDS.search(text) else None
+    style = '"' if _LINE_ENDS.search(text) or _scalar(text) is not text else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

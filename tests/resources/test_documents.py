@@ -247,6 +247,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 @given(st.text(st.characters(codec="utf-8"), max_size=30))
 @example("\x85")
+@example("0E0")
 @example("a\u2028b\u2029\ufeff")
 def test_any_label_survives_a_file(text: str) -> None:
     node = Node(metadata={"name": "n1", "labels": {"a": text}})
