@@ -6,6 +6,7 @@ import re
 import subprocess
 import time
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,8 @@ async def prometheus(tmp_path: Path) -> AsyncIterator[aiohttp.ClientSession]:
 async def ask(client: aiohttp.ClientSession, path: str, **query: str) -> Any:
     try:
         async with client.get(f"/api/v1/{path}", params=query) as answer:
+            if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
+                return []  # it listens, and is still starting
             document = await answer.json()
     except aiohttp.ClientConnectionError:
         return []  # it is starting
