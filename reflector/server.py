@@ -71,11 +71,20 @@ class Entry:
     since: float = 0.0
     parted: float = 0.0  # when its last connection ended, on the loop's clock
     warned: bool = False
+    went_down: str = ""  # why the last session that was up ended
 
     @property
     def name(self) -> str:
         """The name of its member: the address it comes from."""
         return self.address
+
+    @property
+    def why_down(self) -> str:
+        """Why it went down, and what has come of it since."""
+        latest = self.peer.counters.last_error
+        if not self.went_down or latest == self.went_down:
+            return latest
+        return f"{self.went_down}; since then: {latest}" if latest else self.went_down
 
 
 class Server:
@@ -510,6 +519,7 @@ class Server:
             self.reflector.closed(member, event.retain, self._loop.time())
             self._schedule_flush()
             entry.since = self._clock()
+            entry.went_down = event.reason
             self._journal.down(entry.address, event.reason)
         link.finish()
 

@@ -98,7 +98,7 @@ class ReflectorStatus:
             kind=spec.kind,
             description=spec.description,
             flaps=counters.closed,
-            last_reason="" if up else counters.last_error,
+            last_reason="" if up else entry.why_down,
             hold_time=member.negotiated.hold_time if member is not None and member.negotiated else 0,
             lag=member.lag if member is not None else 0,
             restarting=member is not None and not member.established,

@@ -523,3 +523,14 @@ def test_many_sessions_at_once_cost_few_lines() -> None:
     assert len(logs) == LINES + 2
     assert logs[LINES]["count"] == 1000 - LINES
     assert len(events.after(0, 5000)) == 1001
+
+
+async def test_why_a_session_ended_is_not_hidden_by_what_came_after() -> None:
+    async with serving(clients=[{"prefix": "127.0.0.0/24"}]) as server, clients(server, 1) as (a,):
+        entry = server.entries[a.address]
+        await a.close()
+        await until(lambda: entry.went_down != "")
+        ended = entry.went_down
+        assert entry.why_down == ended
+        entry.peer.counters.last_error = "connect: ECONNREFUSED"
+        assert entry.why_down == f"{ended}; since then: connect: ECONNREFUSED"
