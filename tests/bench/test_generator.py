@@ -72,7 +72,7 @@ class Reflector(threading.Thread):
 
     def _serve(self, peer: socket.socket, address: str) -> None:
         originator = bytes((172, 16, 0, int(address.rpartition(".")[2])))
-        with peer, peer.makefile("rb") as stream, contextlib.suppress(ConnectionError):
+        with peer, peer.makefile("rb") as stream, contextlib.suppress(OSError):  # whoever is gone is gone
             while header := stream.read(19):
                 length, type_ = struct.unpack("!HB", header[16:])
                 self._answer(peer, type_, stream.read(length - 19), originator)
