@@ -11,6 +11,9 @@ nobody named is forgotten when it has been away for a while.
 
 A change of the configuration resets a session only if the session itself would be another. Policies change
 under it (see `core`), and so does a TCP MD5 key: the session that is up keeps the key it was made with.
+
+Longer than other modules: accepting, connecting, timers and the turn of the loop all work on the same
+entries, and apart each would need the others' view of them.
 """
 
 import asyncio
