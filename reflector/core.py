@@ -527,7 +527,7 @@ class Reflector:
         """
         self.flush()
         log = reading.group.log
-        if log.garbage:
+        if log.dead:
             if self._refresh_from.get(reading.key, self._now) > self._now:
                 self._refresh_waits = True
                 return False

@@ -14,8 +14,8 @@ peer gets everything except
 **A joiner** starts at the head of the chain. Whatever the head leads through, from there to the end
 lies the whole state, so joining costs no encoding at all, also for a thousand joiners at once.
 
-**Compaction** keeps that true and small. Superseded segments count as garbage; when there is more
-garbage than live state, the chain is written anew from the Loc-RIB (`rebase`) and both the old and
+**Compaction** keeps that true and small. What was withdrawn or replaced counts as dead; when more than half
+of the log is, the chain is written anew from the Loc-RIB (`rebase`) and both the old and
 the new chain run into the same open end, so readers on the way notice nothing. Old batches live as
 long as a cursor stands before them. A cursor that is further behind than the whole state is long
 (a stalled reader) is put on a *catch-up* chain, shared by all such readers: the present state of
@@ -205,12 +205,13 @@ class ExportLog:
         self.based = False
         self.position = 0
         self.octets = 0
-        self.garbage = 0
+        self._entries = 0
+        self.dead = 0
 
-    def append(self, segments: Sequence[Segment], superseded: bool) -> None:
-        """Add what changed. `superseded`: some of it replaces what the log already holds.
+    def append(self, segments: Sequence[Segment], dead: int) -> None:
+        """Add what changed; `dead` entries, of these or of earlier ones, mean nothing to a joiner any more.
 
-        Only for a log that is `based`.
+        An entry is a prefix in a segment. Only for a log that is `based`.
         """
         batch = self._tail
         batch.fill(segments)
@@ -221,9 +222,10 @@ class ExportLog:
         self._tail.end = self.position
         self._batches += 1
         self.octets += size
-        if superseded:
-            self.garbage += size
-            if self.garbage > self._slack and 2 * self.garbage > self.octets:
+        self._entries += sum(map(len, batch.touched))
+        if dead:
+            self.dead += dead
+            if self.octets > self._slack and 2 * self.dead > self._entries:
                 self.rebase()
 
     def join(self, source: Source) -> Cursor:
@@ -231,7 +233,7 @@ class ExportLog:
         if (
             not self.based
             or self._batches > SLACK_BATCHES
-            or (self.garbage > self._slack >> 4 and 4 * self.garbage > self.octets)
+            or (self.octets > self._slack >> 4 and 4 * self.dead > self._entries)
         ):
             self.rebase()
         cursor = Cursor(self, source, self._head)
@@ -244,7 +246,7 @@ class ExportLog:
         if not self._cursors:
             self._head = self._tail = Batch()
             self._tail.end = self.position
-            self._batches = self.octets = self.garbage = 0
+            self._batches = self.octets = self._entries = self.dead = 0
             self.based = False
 
     def restart(self, cursor: Cursor) -> None:
@@ -254,7 +256,9 @@ class ExportLog:
     def rebase(self) -> None:
         """Write the chain anew from the present state, and see to readers that are too far behind."""
         tail = self._tail
-        stalled = [c for c in self._cursors if c.lag > self._slack and c.lag > self.octets - self.garbage]
+        alive = max(0, self._entries - self.dead)
+        table = self.octets * alive // max(1, self._entries)
+        stalled = [c for c in self._cursors if c.lag > self._slack and c.lag > table]
         touched: set[bytes] = set()
         for batch in {c.batch for c in stalled}:
             walker = batch
@@ -266,7 +270,11 @@ class ExportLog:
             for cursor in stalled:
                 cursor.move_to(start)
         self._head, self._batches, self.octets = self._chain(self._snapshot(), tail)
-        self.garbage = 0
+        self._entries, self.dead = 0, 0
+        batch = self._head
+        while batch.following is not None:
+            self._entries += sum(map(len, batch.touched))
+            batch = batch.following
         self.based = True
 
     def _chain(self, segments: Iterable[Segment], tail: Batch) -> tuple[Batch, int, int]:

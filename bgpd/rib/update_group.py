@@ -84,13 +84,15 @@ class UpdateGroup:
         segments: list[Segment] = []
         if changes.fresh:
             segments += self._fresh(changes.fresh)
-        superseded = False
+        dead = 0
         if changes.moved:
-            before = len(segments)
-            segments += self._moved(changes.moved)
-            superseded = len(segments) > before
+            moved = list(self._moved(changes.moved))
+            # A withdrawal outlives what it withdraws by nothing: both are dead. For a replacement, which
+            # leaves one dead, that is too many, and only brings compaction forward.
+            dead = 2 * sum(len(nlri) for segment in moved for nlri in segment.touched)
+            segments += moved
         if segments:
-            self.log.append(segments, superseded)
+            self.log.append(segments, dead)
 
     # From paths to segments
 
@@ -167,7 +169,8 @@ class UpdateGroup:
             else:
                 parts += self._messages(advert, nlri)
             touched.append(nlri)
-        yield Segment(b"".join(parts), touched, current)
+        if touched:
+            yield Segment(b"".join(parts), touched, current)
 
     def _moved(self, moved: dict[bytes, tuple[Path | None, Path | None]]) -> Iterator[Segment]:
         announced: dict[tuple[Advert, Source], list[bytes]] = {}

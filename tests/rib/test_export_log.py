@@ -37,7 +37,7 @@ class Store:
         segments = [Segment(b"%b=%b;" % (key, value), ([key],), by)]
         if before is not None and before[1] is not by:
             segments.append(Segment(b"%b=;" % key, ([key],), only=by))
-        self.log.append(segments, before is not None)
+        self.log.append(segments, 2 if before is not None else 0)
 
     def expected(self, reader: Source) -> dict[bytes, bytes]:
         return {key: value for key, (value, by) in self.state.items() if by is not reader}
@@ -73,7 +73,7 @@ def test_a_peer_is_not_sent_its_own() -> None:
         [Segment(b"a;", ([b"a"],), two), Segment(b"b;", ([b"b"],), one), Segment(b"c;", ([b"c"],), two)],
         False,
     )
-    store.log.append([Segment(b"d;", ([b"d"],), one)], False)
+    store.log.append([Segment(b"d;", ([b"d"],), one)], 0)
     assert b"".join(cursor.take(1000)) == b"a;c;"
     assert not cursor.behind
 
@@ -81,7 +81,7 @@ def test_a_peer_is_not_sent_its_own() -> None:
 def test_an_addressed_segment_reaches_one_peer_after_all_others() -> None:
     store, one, two = Store(), source(1), source(2)
     first, second = store.log.join(one), store.log.join(two)
-    store.log.append([Segment(b"only;", ([b"k"],), only=one), Segment(b"all;", ([b"k"],))], True)
+    store.log.append([Segment(b"only;", ([b"k"],), only=one), Segment(b"all;", ([b"k"],))], 1)
     assert b"".join(first.take(1000)) == b"all;only;"
     assert b"".join(second.take(1000)) == b"all;"
 

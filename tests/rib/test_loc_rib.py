@@ -168,3 +168,22 @@ def test_costs_choose_and_refuse() -> None:
     costs[far.next_hop] = None
     rib.reconsider([K])
     assert rib.take_changes().moved[K][1] is None
+
+
+def test_prefixes_that_come_and_go_leave_nothing_in_the_log() -> None:
+    """Each is new when it is announced, so only its withdrawal shows that it is garbage."""
+    rib = LocRib(IPV4_UNICAST)
+    group = UpdateGroup(
+        rib, export_to(Target(SourceKind.CLIENT), Speaker(65000, bytes(4), bytes(4)), IPV4_UNICAST)
+    )
+    group.log._slack = 1000
+    cursor = group.join(B)
+    for n in range(5000):
+        nlri = bytes((32, 10, n >> 16, n >> 8 & 255, n & 255))
+        rib.announce(A, GOOD, [nlri], raw=nlri)
+        group.apply(rib.take_changes())
+        rib.withdraw(A, [nlri])
+        group.apply(rib.take_changes())
+        cursor.take(10_000)
+    assert group.log.octets < 5000
+    assert len(group.log) < 100
