@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""The shared core: protocol, RIB, declared state, plan. Imports no service."""

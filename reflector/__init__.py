@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""The route reflector: RIBs and export logs behind a listener."""
