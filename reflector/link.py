@@ -96,11 +96,6 @@ class Link:
         self._inbox(self, data)
         return True
 
-    @property
-    def idle(self) -> bool:
-        """Whether a write may be tried now."""
-        return not self._blocked and not self.closed
-
     def push(self) -> None:
         """Send what a flush has brought: nearly always one batch, the same bytes for every peer."""
         if self._blocked or self.closed:
@@ -199,11 +194,6 @@ class Link:
         self._blocked = False
         self._loop.remove_writer(self.fd)
         self.write()
-
-    @property
-    def blocked(self) -> bool:
-        """Whether TCP takes nothing at the moment."""
-        return self._blocked
 
     def finish(self) -> None:
         """Send what the session still has to say, then close; nothing more is read or taken."""

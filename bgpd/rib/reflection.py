@@ -73,11 +73,6 @@ class Advert(NamedTuple):
 Export = Callable[[Path], Advert | None]
 
 
-def may_advertise(source: SourceKind, target: SourceKind) -> bool:
-    """RFC 4456 6: everything goes to clients and to other ASes, a non-client's routes not to non-clients."""
-    return source is not SourceKind.NON_CLIENT or target is not SourceKind.NON_CLIENT
-
-
 def ineligibility(attributes: AttributeSet, speaker: Speaker, allowed_own_as: int = 0) -> str | None:
     """Why a received path must not be used, or None (RFC 4271 9.1.2, RFC 4456 8)."""
     raw = attributes.raw
@@ -192,7 +187,10 @@ def _external(path: Path, target: Target) -> bytes:
 
 
 def export_to(target: Target, speaker: Speaker, family: Family) -> Export:
-    """The export function of all peers that `target` describes."""
+    """The export function of all peers that `target` describes.
+
+    RFC 4456 6: everything goes to clients and to other ASes, a non-client's routes not to non-clients.
+    """
     client = target.kind is not SourceKind.NON_CLIENT
     internal = target.kind is not SourceKind.EXTERNAL
     cluster_id = speaker.cluster_id
