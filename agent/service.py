@@ -3,7 +3,8 @@
 SIGTERM and SIGINT end the agent and leave its ExaBGP processes, sessions and kernel routes as they are: a
 restart or an upgrade touches no packet. SIGUSR2 makes the end a real one: routes withdrawn, sessions closed,
 kernel routes removed (`cairn agent --withdraw` asks for the same from the start). SIGHUP reads the
-configuration anew; a bad one is refused whole and the old one stays in force.
+configuration anew; a bad one is refused whole and the old one stays in force. SIGRTMIN+22 makes the
+log detailed, SIGRTMIN+23 as before.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from agent.node_status import NodeStatusWriter
 from agent.status import AgentStatus
 from bgpd.datastore import open_datastore
 from bgpd.telemetry.http import HttpOptions, StatusServer
-from bgpd.telemetry.logging import set_level
+from bgpd.telemetry.logging import level_by_signal, set_level
 from bgpd.telemetry.mqtt import MqttOptions, MqttPublisher
 from bgpd.telemetry.systemd import SystemdNotifier
 
@@ -75,6 +76,7 @@ class Service:
             loop.add_signal_handler(signal.SIGINT, self.stop)
             loop.add_signal_handler(signal.SIGUSR2, lambda: self.stop(withdraw=True))
             loop.add_signal_handler(signal.SIGHUP, self.reload)
+            level_by_signal(loop, lambda: self.config.log_level)
         gc.collect()
         gc.freeze()
         gc.set_threshold(100_000, 50, 100)  # routes are freed by reference counts; cycles arise per session

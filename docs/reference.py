@@ -22,7 +22,7 @@ from pydantic.json_schema import models_json_schema
 
 from agent.config import AgentConfig
 from bgpd.telemetry import schema
-from bgpd.telemetry.http import MAX_LIMIT
+from bgpd.telemetry.answers import MAX_LIMIT
 from bgpd.telemetry.metrics import Metrics
 from bgpd.telemetry.openapi import description
 from bgpd.telemetry.status import (

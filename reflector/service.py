@@ -1,8 +1,8 @@
 """The running reflector: configuration in, declared state followed, signals, telemetry, an orderly end.
 
 SIGTERM and SIGINT end every session with a Cease that says so (RFC 9003); SIGHUP reads the configuration
-anew, and a bad one is refused whole while the old one stays in force. With a datastore the peers are what
-the plan gives this node, followed live.
+anew, and a bad one is refused whole while the old one stays in force; SIGRTMIN+22 makes the log detailed,
+SIGRTMIN+23 as before. With a datastore the peers are what the plan gives this node, followed live.
 
 What is not configured is not loaded: `following` (the datastore) and `surroundings` (HTTP, MQTT) bring
 libraries that together weigh more than all the rest.
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from bgpd.telemetry.logging import set_level
+from bgpd.telemetry.logging import level_by_signal, set_level
 from bgpd.telemetry.status import EventRing, Severity
 from bgpd.telemetry.systemd import SystemdNotifier
 from reflector.config import ConfigError, ReflectorConfig, load
@@ -80,6 +80,7 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
+        level_by_signal(loop, lambda: self._config.log_level)
         notifier = SystemdNotifier(self._environ)
         stopping = asyncio.create_task(self._stop.wait())
         tasks: set[asyncio.Task[object]] = {stopping}

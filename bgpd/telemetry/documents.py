@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bgpd.telemetry.distribution import Distribution
+from bgpd.telemetry.logging import level
 from bgpd.telemetry.readiness import readiness
 from bgpd.telemetry.status import Event, PeerStatus, RoutePage, RouteStatus, Sample, StatusSource, StoreHealth
 from bgpd.wire.nlri import Family
@@ -57,6 +58,7 @@ def status_document(source: StatusSource, now: float) -> Document:
         "router_id": service.router_id,
         "cluster_id": service.cluster_id,
         "mode": service.mode,
+        "log_level": level(),
         "healthy": healthy[0],
         "ready": ready,
         "reason": why if healthy[0] else healthy[1],

@@ -7,7 +7,8 @@
     /api/v1/routes?direction=&prefix=&longer=&family=&peer=&offset=&limit=
     /api/v1/events?after=&limit=       JSON; as text/event-stream a live feed, one event per message
     /api/v1/openapi.json               all of this described, see `openapi`
-    POST /api/v1/drain                 the only thing that changes anything
+    POST /api/v1/drain                 this and
+    POST /api/v1/log-level?level=      this are all that changes anything
     /                                  the web page, see `page`
     /status /protocols /routes         what Alice-LG asks, see `birdwatcher`
 
@@ -21,35 +22,32 @@ import hmac
 import json
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
-from ipaddress import ip_address, ip_network
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from bgpd.telemetry import page
+from bgpd.telemetry.answers import MAX_LIMIT, QUESTIONS, Answers, QuestionError, number, one_of
 from bgpd.telemetry.birdwatcher import Birdwatcher
 from bgpd.telemetry.documents import (
     SCHEMA_VERSION,
     Document,
     event_document,
-    routes_document,
-    samples_document,
     status_document,
 )
-from bgpd.telemetry.metrics import CONTENT_TYPE, STATE_NUMBERS, Metrics
+from bgpd.telemetry.logging import LEVELS, set_level
+from bgpd.telemetry.metrics import CONTENT_TYPE, Metrics
 from bgpd.telemetry.openapi import description
-from bgpd.telemetry.peer_query import DOWN, SORTS, PeerQuery, graph_document, peers_document, totals
 from bgpd.telemetry.readiness import readiness
-from bgpd.telemetry.status import Direction, Event, PeerStatus, RoutePage, RouteQuery, StatusSource
+from bgpd.telemetry.status import Event, StatusSource
 
-MAX_LIMIT = 1000
 _HEARTBEAT = 15.0
-_QUICK = 0.005
 _OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-_FAMILIES = ("ipv4-unicast", "ipv6-unicast")
+_PLAIN = tuple(what for what in QUESTIONS if what != "events")  # those that are JSON alone
 
 _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -93,12 +91,11 @@ class StatusServer:
         self._options = options
         self._metrics = metrics or Metrics(source, clock=clock)
         self._clock = clock
+        self._answers = Answers(source, clock)
         self._arrived = asyncio.Event()
         self._unsubscribe: Callable[[], None] = lambda: None
         self._runner: web.AppRunner | None = None
         self._port = 0
-        self._kept_peers: Sequence[PeerStatus] = ()
-        self._peers_kept_until = 0.0
 
     @property
     def url(self) -> str:
@@ -114,15 +111,11 @@ class StatusServer:
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._get_metrics),
-                web.get("/api/v1/status", self._status),
-                web.get("/api/v1/peers", self._peers),
-                web.get("/api/v1/routes", self._routes),
-                web.get("/api/v1/plan", self._plan),
+                *(web.get(f"/api/v1/{what}", self._answering(what)) for what in _PLAIN),
                 web.get("/api/v1/events", self._events),
-                web.get("/api/v1/graph", self._graph),
-                web.get("/api/v1/samples", self._samples),
                 web.get("/api/v1/openapi.json", self._openapi),
                 web.post("/api/v1/drain", self._drain),
+                web.post("/api/v1/log-level", self._log_level),
                 *page.routes(),
                 *Birdwatcher(self._source, self._clock).routes(),
             ]
@@ -178,6 +171,8 @@ class StatusServer:
                 return _failure(403, "requests from other sites' pages are refused")
         try:
             return await handler(request)
+        except QuestionError as error:
+            return _failure(400, str(error))
         except web.HTTPException as error:
             return _failure(error.status, error.text or error.reason)
 
@@ -198,62 +193,21 @@ class StatusServer:
     async def _get_metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=self._metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
-    async def _status(self, _: web.Request) -> web.Response:
-        return _json(status_document(self._source, self._clock()))
+    def _answering(self, what: str) -> _Answer:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            return _json(self._answers.answer(what, request.query))
 
-    async def _peers(self, request: web.Request) -> web.Response:
-        return _json(peers_document(self._peer_list(), _peer_query(request)))
-
-    async def _graph(self, _: web.Request) -> web.Response:
-        service = self._source.service()
-        return _json(graph_document(service.service, service.node, self._peer_list()))
-
-    async def _samples(self, _: web.Request) -> web.Response:
-        samples = [*totals(self._peer_list()), *self._source.samples()]
-        return _json(samples_document(samples, self._clock()))
-
-    def _peer_list(self) -> Sequence[PeerStatus]:
-        """The peers now, or, where collecting them takes long, as of a moment ago.
-
-        With 5,000 of them and several viewers the loop's time belongs to the sessions: a list is kept for
-        twenty times as long as it took to make.
-        """
-        now = time.monotonic()
-        if now >= self._peers_kept_until:
-            self._kept_peers = self._source.peers()
-            took = time.monotonic() - now
-            self._peers_kept_until = now + 20 * took if took > _QUICK else 0.0
-        return self._kept_peers
+        return answer
 
     async def _openapi(self, _: web.Request) -> web.Response:
         return _json(description(self._source.service().version, MAX_LIMIT))
 
-    async def _plan(self, _: web.Request) -> web.Response:
-        return _json({"version": SCHEMA_VERSION, "plan": dict(self._source.plan())})
-
-    async def _routes(self, request: web.Request) -> web.Response:
-        query = _route_query(request)
-        found = self._longest(query) if _is_address(query.prefix) else self._source.routes(query)
-        return _json(routes_document(found, query.offset, query.limit))
-
-    def _longest(self, query: RouteQuery) -> RoutePage:
-        """What the most specific prefix has that holds the address asked for."""
-        network = ip_network(query.prefix or "")
-        for length in range(network.max_prefixlen, -1, -1):
-            found = self._source.routes(replace(query, prefix=str(network.supernet(new_prefix=length))))
-            if found.total:
-                return found
-        return RoutePage(0, ())
-
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        ring = self._source.events
-        if "text/event-stream" in request.headers.get("Accept", ""):
-            resume = request.headers.get("Last-Event-ID") or request.query.get("after") or str(ring.last_id)
-            return await self._feed(request, _number(resume, "Last-Event-ID", ring.last_id))
-        after = _number(request.query.get("after", "0"), "after", ring.last_id)
-        limit = _number(request.query.get("limit", "100"), "limit", MAX_LIMIT)
-        events = [event_document(event) for event in ring.after(after, limit)]
-        return _json({"version": SCHEMA_VERSION, "last": ring.last_id, "events": events})
+        if "text/event-stream" not in request.headers.get("Accept", ""):
+            return _json(self._answers.answer("events", request.query))
+        last = self._source.events.last_id
+        resume = request.headers.get("Last-Event-ID") or request.query.get("after") or str(last)
+        return await self._feed(request, number(resume, "Last-Event-ID", last))
 
     async def _feed(self, request: web.Request, last: int) -> web.StreamResponse:
         """Send events as they come. A slow reader skips what the ring has forgotten; ids show the gap."""
@@ -280,56 +234,12 @@ class StatusServer:
         await self._source.drain()
         return _json(status_document(self._source, self._clock()))
 
-
-def _route_query(request: web.Request) -> RouteQuery:
-    prefix = request.query.get("prefix") or None
-    if prefix is not None:
-        try:
-            ip_network(prefix, strict=False)
-        except ValueError:
-            raise web.HTTPBadRequest(
-                text=f"prefix is such as 10.0.0.0/8 or 10.1.2.3, not {prefix!r}"
-            ) from None
-    return RouteQuery(
-        direction=Direction(_one_of(request, "direction", tuple(Direction)) or Direction.BEST),
-        prefix=prefix,
-        longer=request.query.get("longer", "").lower() in ("1", "true", "yes"),
-        family=_one_of(request, "family", _FAMILIES),
-        peer=request.query.get("peer") or None,
-        offset=_number(request.query.get("offset", "0"), "offset", None),
-        limit=_number(request.query.get("limit", "100"), "limit", MAX_LIMIT),
-    )
-
-
-def _peer_query(request: web.Request) -> PeerQuery:
-    sort = _one_of(request, "sort", (*SORTS, *(f"-{name}" for name in SORTS)))
-    limit = request.query.get("limit")
-    return PeerQuery(
-        state=_one_of(request, "state", (*STATE_NUMBERS, DOWN)),
-        kind=request.query.get("kind") or None,
-        search=request.query.get("search") or None,
-        sort=sort.removeprefix("-") if sort else None,
-        descending=sort is not None and sort.startswith("-"),
-        offset=_number(request.query.get("offset", "0"), "offset", None),
-        limit=None if limit is None else _number(limit, "limit", MAX_LIMIT),
-    )
-
-
-def _one_of(request: web.Request, name: str, choices: tuple[str, ...]) -> str | None:
-    text = request.query.get(name) or None
-    if text is not None and text not in choices:
-        raise web.HTTPBadRequest(text=f"{name} is one of {', '.join(choices)}, not {text!r}")
-    return text
-
-
-def _is_address(text: str | None) -> bool:
-    return text is not None and "/" not in text
-
-
-def _number(text: str, name: str, most: int | None) -> int:
-    if not (text.isascii() and text.isdecimal()) or len(text) > 18:
-        raise web.HTTPBadRequest(text=f"{name} is a number, not {text!r}")
-    return int(text) if most is None else min(int(text), most)
+    async def _log_level(self, request: web.Request) -> web.Response:
+        wanted = one_of(request.query, "level", LEVELS)
+        if wanted is None:
+            raise QuestionError(f"level is one of {', '.join(LEVELS)}")
+        set_level(wanted)
+        return _json(status_document(self._source, self._clock()))
 
 
 def _json(document: Document, status: int = 200) -> web.Response:

@@ -1,16 +1,18 @@
 """One stream of log lines for a whole service: JSON for machines, colours for people, secrets for nobody.
 
 structlog's loggers and the standard library's (aiohttp, grpc, aiomqtt, our own stdlib loggers) end in the
-same formatter. JSON is written unless the stream is a terminal. `set_level` works at run time; services
-call it from a signal. An event is a short fixed text; what varies goes into keywords, and a keyword that is
-named like a secret is replaced, at any depth, as are `password=...` and `//user:password@` inside texts of
-libraries.
+same formatter. JSON is written unless the stream is a terminal. The level changes at run time: by
+`set_level` (POST /api/v1/log-level) or by signals (`level_by_signal`). An event is a short fixed text; what
+varies goes into keywords, and a keyword that is named like a secret is replaced, at any depth, as are
+`password=...` and `//user:password@` inside texts of libraries.
 """
 
+import asyncio
 import logging
 import re
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 import structlog
@@ -83,6 +85,18 @@ def set_level(level: str) -> None:
     logging.getLogger().setLevel(number)
     for name in _QUIET:
         logging.getLogger(name).setLevel(number if number == logging.DEBUG else max(number, logging.WARNING))
+
+
+def level_by_signal(loop: asyncio.AbstractEventLoop, usual: Callable[[], str]) -> None:
+    """From now on SIGRTMIN+22 makes the log detailed and SIGRTMIN+23 as `usual`, as systemd itself has it."""
+    loop.add_signal_handler(signal.SIGRTMIN + 22, _switch, lambda: "debug")
+    loop.add_signal_handler(signal.SIGRTMIN + 23, _switch, usual)
+
+
+def _switch(to: Callable[[], str]) -> None:
+    wanted = to()
+    set_level(wanted)
+    logging.getLogger(__name__).log(logging.getLogger().level, "log level is now %s", wanted)
 
 
 def level() -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from bgpd.telemetry import schema
+from bgpd.telemetry.logging import LEVELS
 from bgpd.telemetry.peer_query import SORTS
 
 Json = dict[str, Any]
@@ -92,6 +93,7 @@ def description(software: str, most: int) -> Json:
         _query("after", _OFFSET, "Events with a greater id."),
         _query("limit", {"type": "integer", "minimum": 0, "maximum": most}, "How many at most."),
     ]
+    level = _query("level", {"enum": list(LEVELS)}, "The level.") | {"required": True}
     feed = _get(
         "events", "The last events; as text/event-stream a live feed.", _model("Events", "Events."), events
     )
@@ -101,7 +103,7 @@ def description(software: str, most: int) -> Json:
         "info": {
             "title": "Cairn's status interface",
             "version": software,
-            "description": "Read-only but for drain. Fields are only added within version 1.",
+            "description": "Read-only but for drain and log-level. Fields are only added within version 1.",
         },
         "components": {
             "schemas": definitions["$defs"],
@@ -124,6 +126,18 @@ def description(software: str, most: int) -> Json:
                     "operationId": "drain",
                     "summary": "Withdraw what is originated, or end sessions gracefully, and stay up.",
                     "responses": {"200": _model("Status", "The status, now draining."), **_REFUSALS},
+                }
+            },
+            "/api/v1/log-level": {
+                "post": {
+                    "operationId": "log-level",
+                    "summary": "Log this and worse from now on, until it ends or is told otherwise.",
+                    "parameters": [level],
+                    "responses": {
+                        "200": _model("Status", "The status, with the level now in force."),
+                        "400": _model("Failure", "There is no such level; the text names those there are."),
+                        **_REFUSALS,
+                    },
                 }
             },
         },

@@ -56,6 +56,7 @@ class Status(Shape):
     router_id: str
     cluster_id: str
     mode: Literal["running", "draining", "stopping"]
+    log_level: str
     healthy: bool
     ready: bool
     reason: str

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from bgpd.telemetry.http import HttpOptions, HttpOptionsError, StatusServer
+from bgpd.telemetry.logging import level, set_level
 from tests.telemetry.source import Source, peer
 
 
@@ -104,7 +105,7 @@ async def test_events_as_list_and_as_feed(client: aiohttp.ClientSession, source:
         assert await asyncio.wait_for(feed.content.readline(), 5) == b"id: 153\n"
 
 
-async def test_drain_is_the_only_post(client: aiohttp.ClientSession, source: Source) -> None:
+async def test_drain(client: aiohttp.ClientSession, source: Source) -> None:
     async with client.post("/api/v1/drain") as answer:
         assert (answer.status, (await answer.json())["mode"]) == (200, "draining")
     assert source.drained == 1
@@ -189,3 +190,19 @@ async def test_tls(source: Source, certificate: tuple[Path, Path], tmp_path: Pat
     with pytest.raises(HttpOptionsError, match=r"absent\.pem"):
         await broken.start()
     await broken.stop()
+
+
+async def test_the_log_level_is_changed_by_whoever_may_drain(client: aiohttp.ClientSession) -> None:
+    before = level()
+    try:
+        async with client.post("/api/v1/log-level", params={"level": "debug"}) as answer:
+            assert (answer.status, (await answer.json())["log_level"]) == (200, "debug")
+        assert level() == "debug"
+        async with client.post("/api/v1/log-level?level=loud") as answer:
+            assert (answer.status, "debug" in (await answer.json())["error"]) == (400, True)
+        foreign = {"Origin": "https://evil.example"}
+        async with client.post("/api/v1/log-level?level=error", headers=foreign) as answer:
+            assert answer.status == 403
+        assert level() == "debug"
+    finally:
+        set_level(before)

@@ -1,15 +1,18 @@
 """What a log line looks like, and what never stands in one."""
 
+import asyncio
 import io
 import json
 import logging
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
 
-from bgpd.telemetry.logging import configure_logging, level, set_level
+from bgpd.telemetry.logging import configure_logging, level, level_by_signal, set_level
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +68,23 @@ def test_level_changes_at_run_time() -> None:
     assert [line["event"] for line in lines(stream)] == ["loud", "loud too"]
     with pytest.raises(ValueError, match="say one of debug"):
         set_level("noisy")
+
+
+async def test_signals_make_the_log_detailed_and_as_before() -> None:
+    stream = io.StringIO()
+    configure_logging("warning", stream=stream)
+    loop = asyncio.get_running_loop()
+    level_by_signal(loop, lambda: "warning")
+    try:
+        for offset, wanted in ((22, "debug"), (23, "warning")):
+            os.kill(os.getpid(), signal.SIGRTMIN + offset)
+            while level() != wanted:  # noqa: ASYNC110 - a signal sets no event
+                await asyncio.sleep(0.01)
+    finally:
+        for offset in (22, 23):
+            loop.remove_signal_handler(signal.SIGRTMIN + offset)
+    told = [line["event"] for line in lines(stream)]
+    assert told == ["log level is now debug", "log level is now warning"]
 
 
 def test_secrets_are_redacted_everywhere() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import aiohttp
@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from bgpd.telemetry.http import MAX_LIMIT, HttpOptions, StatusServer
+from bgpd.telemetry.answers import MAX_LIMIT
+from bgpd.telemetry.http import HttpOptions, StatusServer
+from bgpd.telemetry.logging import LEVELS, level, set_level
 from bgpd.telemetry.openapi import MODELS, description
 from tests.telemetry.big import Big
 from tests.telemetry.source import Source, peer
@@ -23,6 +25,15 @@ OPERATIONS = [
     for method, operation in methods.items()
 ]
 QUERIES = [found for found in OPERATIONS if found[2].get("parameters")]
+
+
+@pytest.fixture(autouse=True)
+def _same_level() -> Iterator[None]:
+    """What a request does to this process's log is undone."""
+    before = level()
+    yield
+    if before in LEVELS:
+        set_level(before)
 
 
 def model_of(answer: dict[str, Any]) -> type[BaseModel] | None:
@@ -97,7 +108,12 @@ async def test_every_operation_answers_as_described(well: bool) -> None:
     try:
         async with aiohttp.ClientSession(server.url) as client:
             for path, method, operation in OPERATIONS:
-                status = await check(client, path, method, operation, {})
+                needed = {
+                    each["name"]: each["schema"]["enum"][0]
+                    for each in operation.get("parameters", ())
+                    if each["required"]
+                }
+                status = await check(client, path, method, operation, needed)
                 assert status == 200 or path in ("/healthz", "/readyz")
     finally:
         await server.stop()
@@ -131,9 +147,10 @@ def requests(*, valid: bool) -> st.SearchStrategy[tuple[int, dict[str, str]]]:
         fields = {
             each["name"]: _value(each["schema"]) if valid else st.text(max_size=20) for each in parameters
         }
+        needed = {each["name"]: fields.pop(each["name"]) for each in parameters if each["required"]}
         if valid and "prefix" in fields:
             fields["prefix"] = st.ip_addresses(v=4).map(str) | st.just("100.64.0.0/25") | st.just("::/0")
-        return st.fixed_dictionaries({}, optional=fields).map(lambda found: (place, found))
+        return st.fixed_dictionaries(needed, optional=fields).map(lambda found: (place, found))
 
     return st.integers(0, len(QUERIES) - 1).flatmap(query)
 
