@@ -22,7 +22,7 @@ def announcements(plan: NodePlan, peering: Peering) -> dict[str, str]:
         next_hop = _next_hop(plan, peering, origination.prefix.version)
         if next_hop is None:
             continue
-        decision = peering.export_policy.decide(_facts(origination))
+        decision = peering.export_policy.decide(_facts(origination), plan.export_rules)
         if decision.accept:
             wanted[str(origination.prefix)] = clause(peering, origination, decision, next_hop)
     return wanted

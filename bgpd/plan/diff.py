@@ -207,13 +207,7 @@ def _differing(
     same_self = (old.router_id, old.listen_port) == (new.router_id, new.listen_port)
     if isinstance(was, Peerings) and isinstance(now, Peerings) and same_self and was.mesh and now.mesh:
         first, second = was.mesh, now.mesh
-        if (first.me, first.taken, first.password, first.restart_time, first.max_prefixes) == (
-            second.me,
-            second.taken,
-            second.password,
-            second.restart_time,
-            second.max_prefixes,
-        ):
+        if first.taken == second.taken and first.terms == second.terms:
             gone, come = meshes.between(first.members, second.members)
             return (
                 _by_place([*was.explicit, *first.peerings(gone)]),

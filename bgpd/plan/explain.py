@@ -118,7 +118,7 @@ class _Walk:
         for peering in origin.peerings:
             if peering.peer_address.version != route.prefix.version:
                 continue
-            decision = peering.export_policy.decide(facts)
+            decision = peering.export_policy.decide(facts, origin.export_rules)
             if not decision.accept:
                 yield Finding(origin.node, route.prefix, Step.STOPS, _other(peering), decision.reason)
                 continue

@@ -17,7 +17,7 @@ from bgpd.resources.bgp_configuration import (
     DEFAULT_LISTEN_PORT,
     BGPConfigurationSpec,
 )
-from bgpd.resources.bgp_peer import BGPPeer
+from bgpd.resources.bgp_peer import BGPPeer, BGPPeerSpec
 from bgpd.resources.node import Node
 from bgpd.resources.resource_set import ResourceSet, State, changed_keys
 from bgpd.resources.scalars import IPAddress
@@ -40,6 +40,7 @@ class NodeFacts:
     asn: int
     cluster_id: IPv4Address | None
     port: int
+    elected: bool = False
 
     def address(self, version: int) -> IPAddress | None:
         return self.ipv4 if version == 4 else self.ipv6
@@ -50,7 +51,6 @@ class PeerUse(NamedTuple):
 
     peer: BGPPeer
     others: tuple[NodeFacts, ...] | None
-    versions: tuple[int, ...]
     why: str
 
 
@@ -61,7 +61,6 @@ class _Ends:
     peer: BGPPeer
     near: Mapping[str, object]
     far: Mapping[str, object]
-    versions: tuple[int, ...]
     why: str
     why_back: str
 
@@ -83,13 +82,13 @@ class ClusterFacts:
         for ends in self.ends:
             if node in ends.near:
                 others = self._of(ends.far) if ends.peer.spec.peer_selector is not None else None
-                yield PeerUse(ends.peer, others, ends.versions, ends.why)
+                yield PeerUse(ends.peer, others, ends.why)
 
     def reverse(self, node: str) -> Iterator[PeerUse]:
         """Give the BGPPeers of which a node is the far end, in the order of their names."""
         for ends in self.ends:
             if node in ends.far and ends.peer.spec.reverse_peering != "Manual":
-                yield PeerUse(ends.peer, self._of(ends.near), ends.versions, ends.why_back)
+                yield PeerUse(ends.peer, self._of(ends.near), ends.why_back)
 
     def _of(self, names: Mapping[str, object]) -> tuple[NodeFacts, ...]:
         # By identity: the mapping is kept by ``ends`` for as long as these facts are.
@@ -114,7 +113,7 @@ def node_spec(resources: ResourceSet, node: str) -> BGPConfigurationSpec:
 
 def cluster_facts(resources: ResourceSet) -> ClusterFacts:
     """Give the shared index of a snapshot."""
-    return resources.derived(_facts, KINDS)
+    return resources.revised(_facts, KINDS)
 
 
 def election_of(resources: ResourceSet) -> Election | None:
@@ -122,7 +121,12 @@ def election_of(resources: ResourceSet) -> Election | None:
     return resources.derived(_election, _ELECTING)
 
 
-def _facts(resources: ResourceSet) -> ClusterFacts:
+def _facts(
+    resources: ResourceSet,
+    last: ClusterFacts | None,
+    past: State | None,  # noqa: ARG001  a reviser's signature; what changed is seen in the parts
+    present: State,  # noqa: ARG001
+) -> ClusterFacts:
     spec = cluster_spec(resources)
     known = resources.revised(_described, _DESCRIBING)
     selected = resources.revised(_selected, _SELECTING)
@@ -133,7 +137,7 @@ def _facts(resources: ResourceSet) -> ClusterFacts:
         mesh=known.unreflecting if spec.node_to_node_mesh_enabled is not False and election is None else (),
         asn=spec.as_number or DEFAULT_AS_NUMBER,
         election=election,
-        ends=tuple([_ends(peer, selected, known) for peer in resources.bgp_peers]),
+        ends=_all_ends(resources.bgp_peers, last.ends if last is not None else (), selected, known),
     )
 
 
@@ -200,6 +204,7 @@ def _facts_of(resources: ResourceSet, node: Node, elected: IPv4Address | None) -
         node.bgp.as_number or spec.as_number or DEFAULT_AS_NUMBER,
         node.bgp.route_reflector_cluster_id or elected,
         node_spec(resources, node.name).listen_port or spec.listen_port or DEFAULT_LISTEN_PORT,
+        elected is not None,
     )
 
 
@@ -297,41 +302,57 @@ def _revised(known: _Fit, changed: list[str], nodes: Mapping[str, Node]) -> _Fit
 # The ends of a BGPPeer
 
 
-def _ends(peer: BGPPeer, selected: Mapping[str, _Fit], known: _Known) -> _Ends:
-    near, near_why = _near(peer, selected, known.nodes)
-    far, versions, far_why = _far(peer, selected, known.by_address)
-    return _Ends(
-        peer, near, far, versions, f"{near_why}; {far_why}", f"the other end of it: {far_why}; {near_why}"
-    )
+def _all_ends(
+    peers: tuple[BGPPeer, ...], last: tuple[_Ends, ...], selected: Mapping[str, _Fit], known: _Known
+) -> tuple[_Ends, ...]:
+    former = {ends.peer.name: ends for ends in last}
+    return tuple([_ends(peer, former.get(peer.name), selected, known) for peer in peers])
+
+
+def _ends(peer: BGPPeer, last: _Ends | None, selected: Mapping[str, _Fit], known: _Known) -> _Ends:
+    near, far = _near(peer, selected, known.nodes), _far(peer, selected, known.by_address)
+    if last is not None and last.peer is peer and last.near == near and last.far == far:
+        return last
+    spec = peer.spec
+    if spec.node_selector is not None:
+        near_why = f"nodeSelector {spec.node_selector}"
+    else:
+        near_why = f"node {spec.node}" if spec.node is not None else "global"
+    if spec.peer_ip is not None:
+        far_why = f"peerIP {spec.peer_ip}"
+    else:
+        far_why = f"peerSelector {spec.peer_selector}" if spec.peer_selector else "local workloads"
+    return _Ends(peer, near, far, f"{near_why}; {far_why}", f"the other end of it: {far_why}; {near_why}")
 
 
 def _near(
     peer: BGPPeer, selected: Mapping[str, _Fit], nodes: Mapping[str, NodeFacts]
-) -> tuple[Mapping[str, object], str]:
+) -> Mapping[str, object]:
     spec = peer.spec
     if spec.node_selector is not None:
-        return selected[spec.node_selector].names, f"nodeSelector {spec.node_selector}"
+        return selected[spec.node_selector].names
     if spec.node is not None:
-        return ({spec.node: None} if spec.node in nodes else {}), f"node {spec.node}"
-    return nodes, "global"
+        return {spec.node: None} if spec.node in nodes else {}
+    return nodes
 
 
 def _far(
     peer: BGPPeer, selected: Mapping[str, _Fit], by_address: Mapping[IPAddress, tuple[NodeFacts, ...]]
-) -> tuple[Mapping[str, object], tuple[int, ...], str]:
+) -> Mapping[str, object]:
     """Give the nodes at the declared other end; for an address, those that have it, its AS and its port."""
     spec = peer.spec
     if spec.peer_selector is not None:
-        return selected[spec.peer_selector].names, (4, 6), f"peerSelector {spec.peer_selector}"
+        return selected[spec.peer_selector].names
     if spec.peer_ip is None:
-        return {}, (), "local workloads"
-    address, port = spec.peer_ip
-    found = {
-        facts.name: None
-        for facts in by_address.get(address, ())
-        if spec.as_number in (None, facts.asn) and port in (None, facts.port)
-    }
-    return found, (address.version,), f"peerIP {spec.peer_ip}"
+        return {}
+    at = by_address.get(spec.peer_ip.address, ())
+    return {facts.name: None for facts in at if fits(spec, facts)}
+
+
+def fits(spec: BGPPeerSpec, facts: NodeFacts) -> bool:
+    """Say whether a node that has the declared address also has the declared AS number and port."""
+    port = spec.peer_ip.port if spec.peer_ip is not None else None
+    return spec.as_number in (None, facts.asn) and port in (None, facts.port)
 
 
 # Who is elected

@@ -7,12 +7,14 @@ look.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import overload
+from dataclasses import dataclass, field
+from operator import attrgetter
+from types import MappingProxyType
+from typing import NamedTuple, overload
 
 from bgpd.plan.facts import NodeFacts
 from bgpd.plan.model import Peering, PeeringKind, SecretRef
-from bgpd.plan.policy import ExportPolicy, ExportRules, ImportPolicy
+from bgpd.plan.policy import ExportPolicy, ImportPolicy
 from bgpd.resources.bgp_configuration import DEFAULT_LISTEN_PORT
 from bgpd.resources.scalars import IPAddress
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
@@ -33,42 +35,69 @@ def peering_name(kind: PeeringKind, address: IPAddress, port: int | None) -> str
     return f"{name}_port_{port}" if port is not None and port != DEFAULT_LISTEN_PORT else name
 
 
-def by_name(peering: Peering) -> str:
-    return peering.name
+by_name = attrgetter("name")
+IMPORT_ALL = {internal: ImportPolicy((), internal) for internal in (True, False)}
+EXPORT_ALL = {internal: ExportPolicy((), internal) for internal in (True, False)}
+
+
+class Meshed(NamedTuple):
+    """The sessions with one member of a mesh, and the member as it was when they were made."""
+
+    other: NodeFacts
+    sessions: tuple[Peering, ...]
+
+
+_NOBODY: Mapping[str, Meshed] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Mesh:
     """What a node's mesh sessions are made of. ``members`` includes the node itself and is shared by all
-    nodes; ``taken`` are the addresses that explicit peerings have already.
+    nodes; ``taken`` are the addresses that explicit peerings have already. ``former`` are the sessions of a
+    mesh on the same terms, which are not made again.
     """
 
     me: NodeFacts
     members: tuple[NodeFacts, ...]
     taken: frozenset[IPAddress]
-    rules: ExportRules
     password: SecretRef | None
     restart_time: int
     max_prefixes: int | None
+    former: Mapping[str, Meshed] = field(default_factory=dict, compare=False, repr=False)
 
-    def peerings(self, members: Iterable[NodeFacts] | None = None) -> Iterator[Peering]:
-        """Give the sessions with all members, or with these."""
-        me = self.me
-        policies = {
-            internal: (ImportPolicy((), internal), ExportPolicy(self.rules, (), internal))
-            for internal in (True, False)
-        }
+    @property
+    def terms(self) -> tuple[object, ...]:
+        """Give all that its sessions have in common."""
+        return (self.me, self.password, self.restart_time, self.max_prefixes)
+
+    def sessions(self) -> dict[str, Meshed]:
+        """Give the sessions with all members by name, whether the address is taken or not."""
+        made: dict[str, Meshed] = {}
+        for other in self.members:
+            kept = self.former.get(other.name)
+            made[other.name] = kept if kept is not None and kept.other is other else self._with(other)
+        return made
+
+    def peerings(self, members: Iterable[NodeFacts]) -> Iterator[Peering]:
+        """Give the sessions there are with these members."""
+        return self.untaken(self._with(other) for other in members)
+
+    def untaken(self, made: Iterable[Meshed]) -> Iterator[Peering]:
+        """Give those sessions whose address no explicit peering has."""
+        for _, sessions in made:
+            for peering in sessions:
+                if not self.taken or peering.peer_address not in self.taken:
+                    yield peering
+
+    def _with(self, other: NodeFacts) -> Meshed:
+        me, found = self.me, []
+        internal = other.asn == me.asn
         for version, own in ((4, me.ipv4), (6, me.ipv6)):
-            if own is None:
+            address = other.address(version)
+            if own is None or address is None or address == own:
                 continue
-            own_text = str(own)
-            families = FAMILIES[version]
-            for other in self.members if members is None else members:
-                address = other.address(version)
-                if address is None or address == own or address in self.taken:
-                    continue
-                imports, exports = policies[other.asn == me.asn]
-                yield Peering(
+            found.append(
+                Peering(
                     name=peering_name(PeeringKind.MESH, address, None),
                     kind=PeeringKind.MESH,
                     peer_address=address,
@@ -76,34 +105,45 @@ class Mesh:
                     local_address=own,
                     local_asn=me.asn,
                     peer_asn=other.asn,
-                    families=families,
-                    import_policy=imports,
-                    export_policy=exports,
+                    families=FAMILIES[version],
+                    import_policy=IMPORT_ALL[internal],
+                    export_policy=EXPORT_ALL[internal],
                     reason=f"node-to-node mesh: {me.name} and {other.name} are no reflectors",
-                    passive=str(address) > own_text,
+                    passive=str(address) > str(own),
                     password=self.password,
                     graceful_restart=self.restart_time,
                     peer_node=other.name,
                     max_prefixes=self.max_prefixes,
                 )
+            )
+        return Meshed(other, tuple(found))
 
 
 class Peerings(Sequence[Peering]):
     """A node's sessions in the order of their names; equal when made of equal parts."""
 
-    __slots__ = ("_all", "explicit", "mesh")
+    __slots__ = ("_all", "_meshed", "explicit", "mesh")
 
     def __init__(self, explicit: tuple[Peering, ...] = (), mesh: Mesh | None = None) -> None:
         self.explicit = explicit
         self.mesh = mesh
+        self._meshed: Mapping[str, Meshed] = _NOBODY
         self._all: tuple[Peering, ...] | None = None if mesh is not None else explicit
 
     @property
     def all(self) -> tuple[Peering, ...]:
         if self._all is None:
-            meshed = self.mesh.peerings() if self.mesh is not None else ()
+            meshed: Iterable[Peering] = ()
+            if self.mesh is not None:
+                self._meshed = self.mesh.sessions()
+                meshed = self.mesh.untaken(self._meshed.values())
             self._all = tuple(sorted([*self.explicit, *meshed], key=by_name))
         return self._all
+
+    @property
+    def meshed(self) -> Mapping[str, Meshed]:
+        """Give the mesh's sessions that are written out already, here or before."""
+        return self._meshed or (self.mesh.former if self.mesh is not None else _NOBODY)
 
     @overload
     def __getitem__(self, index: int) -> Peering: ...

@@ -4,19 +4,21 @@
 ``facts``), so planning a node again after one change costs that node's own routes and sessions.
 """
 
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from ipaddress import IPv4Address
 
 from bgpd.plan.facts import ClusterFacts, cluster_facts, cluster_spec, node_spec
 from bgpd.plan.model import Encapsulation, NodePlan, PlanError, PoolPlan, TunnelEnd
-from bgpd.plan.peerings import peerings_of
+from bgpd.plan.peerings import sessions_of
 from bgpd.plan.routes import is_learn_only, normal_priority, routes_of, unknown_communities
 from bgpd.resources.ip_pool import IPPool
 from bgpd.resources.node import Node
-from bgpd.resources.resource_set import ResourceSet
+from bgpd.resources.resource_set import ResourceSet, State, changed_keys
 from bgpd.resources.scalars import IPAddress, IPNetwork
 
 _DEFAULT_LOG_SEVERITY = "Info"
+_PLAIN = frozenset((Encapsulation.NONE, version) for version in (4, 6))
 
 
 def plan_node(resources: ResourceSet, node: str, statics: tuple[IPNetwork, ...] = ()) -> NodePlan:
@@ -34,7 +36,7 @@ def plan_node(resources: ResourceSet, node: str, statics: tuple[IPNetwork, ...] 
     routes = routes_of(resources, declared, statics)
     cluster, own = cluster_spec(resources), node_spec(resources, node)
     max_prefixes = resources.cairn.spec.max_prefixes
-    peerings, remarks = peerings_of(resources, facts, me, routes.rules, max_prefixes)
+    sessions = sessions_of(resources, node)
     unknown = unknown_communities(resources, node)
     return NodePlan(
         node=node,
@@ -45,20 +47,23 @@ def plan_node(resources: ResourceSet, node: str, statics: tuple[IPNetwork, ...] 
         listen_port=me.port,
         listen_addresses=_listen_addresses(declared) if cluster.bind_mode == "NodeIP" else (),
         cluster_id=me.cluster_id,
-        peerings=peerings,
+        peerings=sessions.peerings,
         originated=routes.originated,
         rejected=routes.rejected,
         blackholes=routes.blackholes,
         workloads=routes.workloads,
         pools=resources.derived(_pools, ("IPPool",)),
-        tunnel_ends=_tunnel_ends(resources, facts, node),
+        tunnel_ends=_tunnel_ends(resources, node),
         export_rules=routes.rules,
         normal_priority=normal_priority(resources),
         log_severity=own.log_severity_screen or cluster.log_severity_screen or _DEFAULT_LOG_SEVERITY,
         ignored_interfaces=tuple(cluster.ignored_interfaces or ()),
         learn_only=is_learn_only(declared),
         max_prefixes=max_prefixes,
-        remarks=(*remarks, *(f"{place}: no community is named {name!r}" for place, name in unknown.items())),
+        remarks=(
+            *sessions.remarks,
+            *(f"{place}: no community is named {name!r}" for place, name in unknown.items()),
+        ),
         role_reason=_role_reason(facts, declared),
         standby_cluster_id=facts.election.cluster_id
         if facts.election is not None and node in facts.election.candidates
@@ -99,29 +104,41 @@ def _pool(pool: IPPool) -> PoolPlan:
     )
 
 
-def _tunnel_ends(resources: ResourceSet, facts: ClusterFacts, node: str) -> tuple[TunnelEnd, ...]:
+def _tunnel_ends(resources: ResourceSet, node: str) -> tuple[TunnelEnd, ...]:
     """Give all other nodes' tunnel ends; none when no pool is encapsulated."""
-    if node not in facts.nodes:
-        return ()
-    ends = resources.derived(_all_tunnel_ends, ("Node", "IPPool"))
-    return tuple(end for end in ends if end.node != node)
+    ends = resources.revised(_all_tunnel_ends, ("Node", "IPPool"))
+    return tuple([end for name, found in ends.items() if name != node for end in found])
 
 
-def _all_tunnel_ends(resources: ResourceSet) -> tuple[TunnelEnd, ...]:
+def _all_tunnel_ends(
+    resources: ResourceSet,
+    last: Mapping[str, tuple[TunnelEnd, ...]] | None,
+    past: State | None,
+    present: State,
+) -> Mapping[str, tuple[TunnelEnd, ...]]:
     pools = resources.derived(_pools, ("IPPool",))
-    used = {(pool.encapsulation, pool.cidr.version) for pool in pools}
-    ends: list[TunnelEnd] = []
-    for name, node in resources.nodes.items():
-        spec = node.spec
-        vxlan, vxlan6 = (Encapsulation.VXLAN, 4), (Encapsulation.VXLAN, 6)
-        if vxlan in used and node.ipv4 and spec.ipv4_vxlan_tunnel_addr:
-            mac = spec.vxlan_tunnel_mac_addr
-            ends.append(TunnelEnd(name, Encapsulation.VXLAN, node.ipv4.ip, spec.ipv4_vxlan_tunnel_addr, mac))
-        if vxlan6 in used and node.ipv6 and spec.ipv6_vxlan_tunnel_addr:
-            mac = spec.vxlan_tunnel_mac_addr_v6
-            ends.append(TunnelEnd(name, Encapsulation.VXLAN, node.ipv6.ip, spec.ipv6_vxlan_tunnel_addr, mac))
-        if (Encapsulation.IPIP, 4) in used and node.ipv4 and node.bgp.ipv4_ipip_tunnel_addr:
-            ends.append(
-                TunnelEnd(name, Encapsulation.IPIP, node.ipv4.ip, node.bgp.ipv4_ipip_tunnel_addr, None)
-            )
-    return tuple(ends)
+    used = frozenset((pool.encapsulation, pool.cidr.version) for pool in pools)
+    if used <= _PLAIN:
+        return {}
+    former: Mapping[str, tuple[TunnelEnd, ...]] = {}
+    changed: set[str] = set()
+    if last is not None and past is not None and past[1] is present[1]:
+        former = last
+        changed = {key.name for key in changed_keys(past[0], present[0])}
+    return {
+        name: former[name] if name in former and name not in changed else tuple(_ends_of(node, used))
+        for name, node in resources.nodes.items()
+    }
+
+
+def _ends_of(node: Node, used: frozenset[tuple[Encapsulation, int]]) -> Iterator[TunnelEnd]:
+    spec, name = node.spec, node.name
+    vxlan, vxlan6, ipip = (Encapsulation.VXLAN, 4), (Encapsulation.VXLAN, 6), (Encapsulation.IPIP, 4)
+    if vxlan in used and node.ipv4 and spec.ipv4_vxlan_tunnel_addr:
+        mac = spec.vxlan_tunnel_mac_addr
+        yield TunnelEnd(name, Encapsulation.VXLAN, node.ipv4.ip, spec.ipv4_vxlan_tunnel_addr, mac)
+    if vxlan6 in used and node.ipv6 and spec.ipv6_vxlan_tunnel_addr:
+        mac = spec.vxlan_tunnel_mac_addr_v6
+        yield TunnelEnd(name, Encapsulation.VXLAN, node.ipv6.ip, spec.ipv6_vxlan_tunnel_addr, mac)
+    if ipip in used and node.ipv4 and node.bgp.ipv4_ipip_tunnel_addr:
+        yield TunnelEnd(name, Encapsulation.IPIP, node.ipv4.ip, node.bgp.ipv4_ipip_tunnel_addr, None)

@@ -16,273 +16,378 @@ restart:
   as Calico does) waits. Only ``reversePeering: Manual`` leaves both ends active: nothing is known of the
   other.
 - This node is a reflector for a peer of the same AS whose cluster ID is absent or another one.
+
+After a change only those sessions are made that it concerns: one BGPPeer's sessions at a node are a group,
+whose terms are all that they have in common, and a session is made of its group's terms and the node at its
+other end. As long as neither changes it is the same object.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from operator import is_
+from types import MappingProxyType
 from typing import NamedTuple
 
-from bgpd.plan.facts import ClusterFacts, NodeFacts, PeerUse, cluster_spec
-from bgpd.plan.mesh import FAMILIES, Mesh, Peerings, by_name, peering_name
+from bgpd.plan.facts import ClusterFacts, NodeFacts, PeerUse, cluster_facts, cluster_spec, fits
+from bgpd.plan.mesh import EXPORT_ALL, FAMILIES, IMPORT_ALL, Mesh, Peerings, by_name, peering_name
 from bgpd.plan.model import DEFAULT_HOLD_TIME, MULTIHOP_TTL, NextHopMode, Peering, PeeringKind, SecretRef
-from bgpd.plan.policy import CompiledFilter, ExportPolicy, ExportRules, ImportPolicy, compiled_filter
+from bgpd.plan.policy import CompiledFilter, ExportPolicy, ImportPolicy, compiled_filter
 from bgpd.resources.base import Password
-from bgpd.resources.bgp_configuration import DEFAULT_LISTEN_PORT, DEFAULT_RESTART_TIME
+from bgpd.resources.bgp_configuration import DEFAULT_LISTEN_PORT, DEFAULT_RESTART_TIME, BGPConfigurationSpec
 from bgpd.resources.bgp_filter import BGPFilter
 from bgpd.resources.bgp_peer import BGPPeer
-from bgpd.resources.resource_set import ResourceSet
+from bgpd.resources.resource_set import ResourceSet, State
 from bgpd.resources.scalars import IPAddress
+
+_KINDS = ("Node", "BGPPeer", "BGPFilter", "BGPConfiguration", "NodeLease", "CairnConfiguration")
+
+
+Place = tuple[IPAddress, int]
+"""A peer's address and port: of two sessions to one place there can be only one."""
+
+
+class _FilterSet(NamedTuple):
+    imports: tuple[CompiledFilter, ...] = ()
+    exports: tuple[CompiledFilter, ...] = ()
+
+
+_UNFILTERED: Mapping[int, _FilterSet] = MappingProxyType({4: _FilterSet(), 6: _FilterSet()})
 
 
 class _Terms(NamedTuple):
-    """What a BGPPeer alone says of its sessions."""
+    """All that the sessions of one group have in common. ``peer`` is ``None`` for elected reflectors."""
 
-    hold_time: int
-    keepalive_time: int | None
+    kind: PeeringKind
+    me: NodeFacts
+    peer: BGPPeer | None
+    why: str
+    cluster_asn: int
+    filters: Mapping[int, _FilterSet]
     password: SecretRef | None
-    hops: int | None
     restart_time: int
-    next_hop_mode: NextHopMode
+    max_prefixes: int | None
+    remarks: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _FilterSet:
-    imports: tuple[CompiledFilter, ...]
-    exports: tuple[CompiledFilter, ...]
+class _Made(NamedTuple):
+    """The sessions with one other end, and the node (if it is one) as it was when they were made."""
+
+    other: NodeFacts | None
+    sessions: Mapping[Place, Peering]
+    remarks: tuple[str, ...]
 
 
-def peerings_of(
-    resources: ResourceSet, facts: ClusterFacts, me: NodeFacts, rules: ExportRules, max_prefixes: int | None
-) -> tuple[Peerings, tuple[str, ...]]:
-    """Give a node's sessions, and remarks on those that cannot be."""
-    found: dict[tuple[IPAddress, int], Peering] = {}
-    remarks: list[str] = []
-    maker = _Maker(resources, facts, me, rules, max_prefixes, remarks)
-    for peering in maker.explicit():
-        found.setdefault((peering.peer_address, peering.peer_port), peering)
-    taken = frozenset(address for address, _ in found)
-    for peering in maker.elected(taken):
-        found.setdefault((peering.peer_address, peering.peer_port), peering)
-    mesh = maker.mesh(taken)
-    return Peerings(tuple(sorted(found.values(), key=by_name)), mesh), tuple(dict.fromkeys(remarks))
+class _Group(NamedTuple):
+    """The sessions on the same terms, by the names of the nodes at the other ends."""
+
+    terms: _Terms
+    made: Mapping[str, _Made]
 
 
-class _Maker:
+def _name_of(terms: _Terms) -> tuple[PeeringKind, str]:
+    return terms.kind, terms.peer.name if terms.peer is not None else ""
+
+
+class Sessions(NamedTuple):
+    """A node's sessions, and remarks on those that cannot be."""
+
+    peerings: Peerings
+    remarks: tuple[str, ...]
+    groups: Mapping[tuple[PeeringKind, str], _Group]
+
+
+def sessions_of(resources: ResourceSet, node: str) -> Sessions:
+    """Give the sessions of a node that has an address."""
+    return resources.revised(_sessions, _KINDS, node)
+
+
+def _sessions(
+    resources: ResourceSet,
+    last: Sessions | None,
+    past: State | None,  # noqa: ARG001  a reviser's signature; what changed is seen in the terms
+    present: State,  # noqa: ARG001
+    node: str,
+) -> Sessions:
+    facts = cluster_facts(resources)
+    writer = _Writer(resources, facts, facts.nodes[node], last)
+    found: dict[Place, Peering] = {}
+    groups = list(writer.explicit())
+    for group in reversed(groups):
+        for made in reversed([*group.made.values()]):
+            found.update(made.sessions)
+    elected = writer.elected()
+    meshed = facts.mesh and facts.nodes[node].cluster_id is None
+    taken = frozenset([address for address, _ in found]) if elected is not None or meshed else frozenset()
+    if elected is not None:
+        groups.append(elected)
+        for made in elected.made.values():
+            for place, peering in made.sessions.items():
+                if not taken or place[0] not in taken:
+                    found.setdefault(place, peering)
+    mesh = writer.mesh(taken) if meshed else None
+    explicit = tuple(sorted(found.values(), key=by_name))
+    remarks = [remark for group in groups for remark in _remarks(group)]
+    if mesh is not None:
+        remarks += writer.mesh_remarks
+    return Sessions(
+        _kept_or(Peerings(explicit, mesh), last),
+        tuple(dict.fromkeys(remarks)),
+        {_name_of(group.terms): group for group in groups},
+    )
+
+
+def _remarks(group: _Group) -> Iterator[str]:
+    if group.terms.remarks and any(made.sessions for made in group.made.values()):
+        yield from group.terms.remarks
+    for made in group.made.values():
+        if made.remarks:
+            yield from made.remarks
+
+
+def _kept_or(peerings: Peerings, last: Sessions | None) -> Peerings:
+    """Give the former sessions, which may be written out already, if nothing is different."""
+    if last is None or last.peerings.mesh != peerings.mesh:
+        return peerings
+    was, now = last.peerings.explicit, peerings.explicit
+    return last.peerings if len(was) == len(now) and all(map(is_, was, now)) else peerings
+
+
+class _Writer:
+    """Makes a node's groups, and takes from the ``last`` ones what is still so."""
+
     def __init__(
-        self,
-        resources: ResourceSet,
-        facts: ClusterFacts,
-        me: NodeFacts,
-        rules: ExportRules,
-        max_prefixes: int | None,
-        remarks: list[str],
+        self, resources: ResourceSet, facts: ClusterFacts, me: NodeFacts, last: Sessions | None
     ) -> None:
-        self._resources = resources
         self._facts = facts
         self._me = me
-        self._rules = rules
-        self._max_prefixes = max_prefixes
-        self._remarks = remarks
+        self._last = last
         self._spec = cluster_spec(resources)
+        self._max_prefixes = resources.cairn.spec.max_prefixes
+        self._compiled = resources.derived(_compiled_filters, ("BGPFilter",))
+        self._known_filters = resources.filters
+        self._mesh_secret, self.mesh_remarks = _secret(
+            self._spec.node_mesh_password, "BGPConfiguration default: nodeMeshPassword"
+        )
 
-    def explicit(self) -> Iterator[Peering]:
+    def explicit(self) -> Iterator[_Group]:
+        """Give the groups of BGPPeers in the order of their precedence."""
         forward = list(self._facts.forward(self._me.name))
         for use in forward:
             if use.peer.is_global:
-                yield from self._of_use(use, PeeringKind.GLOBAL)
+                yield self._of_use(use, PeeringKind.GLOBAL)
         for use in forward:
             if not use.peer.is_global:
-                yield from self._of_use(use, PeeringKind.NODE)
+                yield self._of_use(use, PeeringKind.NODE)
         for use in self._facts.reverse(self._me.name):
-            yield from self._of_use(use, PeeringKind.REVERSE)
+            yield self._of_use(use, PeeringKind.REVERSE)
 
-    def elected(self, taken: frozenset[IPAddress]) -> Iterator[Peering]:
+    def elected(self) -> _Group | None:
         """Give the sessions with elected reflectors, or, being one, with everybody."""
         election, me, nodes = self._facts.election, self._me, self._facts.nodes
         if election is None:
-            return
-        if me.name in election.elected:
-            others = [other for other in nodes.values() if other.name != me.name]
-        else:
-            others = [nodes[name] for name in election.elected]
-        secret = self._mesh_secret()
-        for version, own in ((4, me.ipv4), (6, me.ipv6)):
-            for other in others if own is not None else ():
-                address = other.address(version)
-                if own is None or address is None or address == own or address in taken:
-                    continue
-                internal = other.asn == me.asn
-                reflector = other.name if other.name in election.elected else me.name
-                yield Peering(
-                    name=peering_name(PeeringKind.ELECTED, address, None),
-                    kind=PeeringKind.ELECTED,
-                    peer_address=address,
-                    peer_port=other.port,
-                    local_address=own,
-                    local_asn=me.asn,
-                    peer_asn=other.asn,
-                    families=FAMILIES[version],
-                    import_policy=ImportPolicy((), internal),
-                    export_policy=ExportPolicy(self._rules, (), internal),
-                    # Not the outcome's details: a session must not look changed because others came or went.
-                    reason=f"CairnConfiguration default: {reflector} is an elected reflector",
-                    rr_client=self._is_client(internal, other),
-                    passive=_waits(me, own, other, address),
-                    password=secret,
-                    graceful_restart=self._mesh_restart_time(),
-                    peer_node=other.name,
-                    max_prefixes=self._max_prefixes,
-                )
-
-    def _mesh_secret(self) -> SecretRef | None:
-        return self._secret(self._spec.node_mesh_password, "BGPConfiguration default: nodeMeshPassword")
-
-    def _mesh_restart_time(self) -> int:
-        restart = self._spec.node_mesh_max_restart_time
-        return round(DEFAULT_RESTART_TIME if restart is None else restart)
-
-    def mesh(self, taken: frozenset[IPAddress]) -> Mesh | None:
-        me = self._me
-        if me.cluster_id is not None or not self._facts.mesh:
             return None
-        return Mesh(
+        others = nodes.values() if me.name in election.elected else [nodes[name] for name in election.elected]
+        terms = _Terms(
+            kind=PeeringKind.ELECTED,
             me=me,
+            peer=None,
+            why="",
+            cluster_asn=self._facts.asn,
+            filters=_UNFILTERED,
+            password=self._mesh_secret,
+            restart_time=_mesh_restart_time(self._spec),
+            max_prefixes=self._max_prefixes,
+            remarks=self.mesh_remarks,
+        )
+        return self._group(terms, others)
+
+    def mesh(self, taken: frozenset[IPAddress]) -> Mesh:
+        mesh = Mesh(
+            me=self._me,
             members=self._facts.mesh,
             taken=taken,
-            rules=self._rules,
-            password=self._mesh_secret(),
-            restart_time=self._mesh_restart_time(),
+            password=self._mesh_secret,
+            restart_time=_mesh_restart_time(self._spec),
             max_prefixes=self._max_prefixes,
         )
+        former = self._last.peerings if self._last is not None else None
+        if former is None or former.mesh is None or former.mesh.terms != mesh.terms:
+            return mesh
+        return replace(mesh, former=former.meshed)
 
-    def _of_use(self, use: PeerUse, kind: PeeringKind) -> Iterator[Peering]:
+    def _of_use(self, use: PeerUse, kind: PeeringKind) -> _Group:
         spec = use.peer.spec
-        if use.others is not None:
-            for other in use.others:
-                if other.name == self._me.name:
-                    continue
-                for version in use.versions:
-                    address = other.address(version)
-                    if address is not None:
-                        yield from self._peering(use, kind, address, other.port, other, explicit_port=None)
-        elif spec.peer_ip is not None:
-            address, port = spec.peer_ip
-            asn = spec.as_number
-            at = self._facts.by_address.get(address, ())
-            other_node = next(
-                (node for node in at if asn in (None, node.asn) and port in (None, node.port)), None
-            )
-            default_port = other_node.port if other_node is not None else DEFAULT_LISTEN_PORT
-            yield from self._peering(
-                use, kind, address, port or default_port, other_node, explicit_port=spec.peer_ip.port
-            )
-
-    def _peering(
-        self,
-        use: PeerUse,
-        kind: PeeringKind,
-        address: IPAddress,
-        port: int,
-        other: NodeFacts | None,
-        explicit_port: int | None,
-    ) -> Iterator[Peering]:
-        me, peer, spec = self._me, use.peer, use.peer.spec
-        own = me.address(address.version)
-        if address == own:
-            return
-        if own is None:
-            self._remarks.append(
-                f"BGPPeer {peer.name}: no session with {address}: "
-                f"node {me.name} has no IPv{address.version} address"
-            )
-            return
-        reverse = kind is PeeringKind.REVERSE
-        local_asn = me.asn if reverse else spec.local_as_number or me.asn
-        if other is not None:
-            peer_asn = spec.local_as_number or other.asn if reverse else other.asn
-        else:
-            peer_asn = spec.as_number or self._facts.asn
-        internal = local_asn == peer_asn
-        filters = self._filters(peer, address.version)
-        listening = port if explicit_port is not None or port != DEFAULT_LISTEN_PORT else None
-        terms = self._terms(peer, internal)
-        yield Peering(
-            name=peering_name(kind, address, listening),
-            kind=kind,
-            peer_address=address,
-            peer_port=port,
-            local_address=None if spec.source_address == "None" else own,
-            local_asn=local_asn,
-            peer_asn=peer_asn,
-            families=FAMILIES[address.version],
-            import_policy=ImportPolicy(filters.imports, internal),
-            export_policy=ExportPolicy(self._rules, filters.exports, internal),
-            reason=f"BGPPeer {peer.name}: {use.why}",
-            rr_client=self._is_client(internal, other),
-            passive=other is not None
-            and spec.reverse_peering != "Manual"
-            and _waits(me, own, other, address),
-            hold_time=terms.hold_time,
-            keepalive_time=terms.keepalive_time,
-            password=terms.password,
-            ttl_security=terms.hops,
-            multihop=terms.hops or MULTIHOP_TTL,
-            graceful_restart=terms.restart_time,
-            next_hop_mode=terms.next_hop_mode,
-            allowed_own_as=spec.num_allowed_local_as_numbers or 0,
-            reachable_by=None if reverse else spec.reachable_by,
-            peer_node=other.name if other is not None else None,
-            max_prefixes=self._max_prefixes,
-        )
-
-    def _terms(self, peer: BGPPeer, internal: bool) -> _Terms:
-        spec = peer.spec
-        mode = NextHopMode(spec.next_hop_mode or NextHopMode.AUTO)
-        if spec.keep_original_next_hop and not internal:
-            mode = NextHopMode.KEEP
-        keepalive = None if spec.keepalive_time is None else max(1, round(spec.keepalive_time))
+        filters, remarks = self._filters(use.peer)
+        password, unprotected = _secret(spec.password, f"BGPPeer {use.peer.name}: password")
         restart = DEFAULT_RESTART_TIME if spec.max_restart_time is None else spec.max_restart_time
-        return _Terms(
-            hold_time=DEFAULT_HOLD_TIME if keepalive is None else 3 * keepalive,
-            keepalive_time=keepalive,
-            password=self._secret(spec.password, f"BGPPeer {peer.name}: password"),
-            hops=spec.ttl_security or None,
+        terms = _Terms(
+            kind=kind,
+            me=self._me,
+            peer=use.peer,
+            why=f"BGPPeer {use.peer.name}: {use.why}",
+            cluster_asn=self._facts.asn,
+            filters=filters,
+            password=password,
             restart_time=round(restart),
-            next_hop_mode=mode,
+            max_prefixes=self._max_prefixes,
+            remarks=(*remarks, *unprotected),
         )
+        if use.others is not None:
+            return self._group(terms, use.others)
+        at = self._facts.by_address.get(spec.peer_ip.address, ()) if spec.peer_ip is not None else ()
+        return self._group(terms, [next((node for node in at if fits(spec, node)), None)])
 
-    def _is_client(self, internal: bool, other: NodeFacts | None) -> bool:
-        mine = self._me.cluster_id
-        theirs = other.cluster_id if other is not None else None
-        return internal and mine is not None and (theirs is None or theirs != mine)
+    def _group(self, terms: _Terms, others: Iterable[NodeFacts | None]) -> _Group:
+        former: Mapping[str, _Made] = {}
+        if self._last is not None:
+            last = self._last.groups.get(_name_of(terms))
+            former = last.made if last is not None and last.terms == terms else {}
+        made: dict[str, _Made] = {}
+        for other in others:
+            name = other.name if other is not None else ""
+            kept = former.get(name)
+            made[name] = kept if kept is not None and kept.other is other else _made(terms, other)
+        return _Group(terms, made)
 
-    def _secret(self, password: Password | None, place: str) -> SecretRef | None:
-        if password is None:
-            return None
-        if password.secret_key_ref is None:
-            self._remarks.append(f"{place} refers to no secret; the session has no password")
-            return None
-        return SecretRef(password.secret_key_ref.name, password.secret_key_ref.key)
-
-    def _filters(self, peer: BGPPeer, version: int) -> _FilterSet:
+    def _filters(self, peer: BGPPeer) -> tuple[Mapping[int, _FilterSet], tuple[str, ...]]:
         names = peer.spec.filters
         if not names:
-            return _NO_FILTERS
-        compiled = self._resources.derived(_compiled_filters, ("BGPFilter",))
-        imports: list[CompiledFilter] = []
-        exports: list[CompiledFilter] = []
-        for name in names:
-            if name not in self._resources.filters:
-                self._remarks.append(
-                    f"BGPPeer {peer.name}: BGPFilter {name} does not exist; it filters nothing"
-                )
-            for direction, into in (("import", imports), ("export", exports)):
-                if (rules := compiled.get((name, direction, version))) is not None:
-                    into.append(rules)
-        return _FilterSet(tuple(imports), tuple(exports))
+            return _UNFILTERED, ()
+        compiled = self._compiled
+
+        def of(direction: str, version: int) -> tuple[CompiledFilter, ...]:
+            places = ((name, direction, version) for name in names)
+            return tuple([compiled[place] for place in places if place in compiled])
+
+        return (
+            {version: _FilterSet(of("import", version), of("export", version)) for version in (4, 6)},
+            tuple(
+                f"BGPPeer {peer.name}: BGPFilter {name} does not exist; it filters nothing"
+                for name in names
+                if name not in self._known_filters
+            ),
+        )
 
 
-_NO_FILTERS = _FilterSet((), ())
+def _made(terms: _Terms, other: NodeFacts | None) -> _Made:
+    """Make the sessions with one other end: a node, or the address that a BGPPeer declares."""
+    sessions: dict[Place, Peering] = {}
+    remarks: list[str] = []
+    if other is not None and other.name == terms.me.name:
+        return _Made(other, sessions, ())
+    for address, port in _targets(terms, other):
+        own = terms.me.address(address.version)
+        if address == own:
+            continue
+        if own is not None and terms.peer is not None:
+            sessions[address, port] = _explicit(terms, terms.peer, other, (address, port), own)
+        elif own is not None and other is not None:
+            sessions[address, port] = _elected(terms, other, (address, port), own)
+        elif terms.peer is not None:
+            remarks.append(
+                f"BGPPeer {terms.peer.name}: no session with {address}: "
+                f"node {terms.me.name} has no IPv{address.version} address"
+            )
+    return _Made(other, sessions, tuple(remarks))
+
+
+def _targets(terms: _Terms, other: NodeFacts | None) -> Iterator[Place]:
+    declared = terms.peer.spec.peer_ip if terms.peer is not None else None
+    if declared is not None and terms.kind is not PeeringKind.REVERSE:
+        default = other.port if other is not None else DEFAULT_LISTEN_PORT
+        yield declared.address, declared.port or default
+    elif other is not None:
+        for version in (4, 6) if declared is None else (declared.address.version,):
+            address = other.address(version)
+            if address is not None:
+                yield address, other.port
+
+
+def _explicit(terms: _Terms, peer: BGPPeer, other: NodeFacts | None, to: Place, own: IPAddress) -> Peering:
+    (address, port), me, spec = to, terms.me, peer.spec
+    reverse = terms.kind is PeeringKind.REVERSE
+    local_asn = me.asn if reverse else spec.local_as_number or me.asn
+    if other is not None:
+        peer_asn = spec.local_as_number or other.asn if reverse else other.asn
+    else:
+        peer_asn = spec.as_number or terms.cluster_asn
+    internal = local_asn == peer_asn
+    filters = terms.filters[address.version]
+    keepalive = None if spec.keepalive_time is None else max(1, round(spec.keepalive_time))
+    mode = NextHopMode(spec.next_hop_mode or NextHopMode.AUTO)
+    if spec.keep_original_next_hop and not internal:
+        mode = NextHopMode.KEEP
+    hops = spec.ttl_security or None
+    return Peering(
+        name=peering_name(terms.kind, address, port),
+        kind=terms.kind,
+        peer_address=address,
+        peer_port=port,
+        local_address=None if spec.source_address == "None" else own,
+        local_asn=local_asn,
+        peer_asn=peer_asn,
+        families=FAMILIES[address.version],
+        import_policy=ImportPolicy(filters.imports, internal),
+        export_policy=ExportPolicy(filters.exports, internal),
+        reason=terms.why,
+        rr_client=_is_client(me, internal, other),
+        passive=other is not None and spec.reverse_peering != "Manual" and _waits(me, own, other, address),
+        hold_time=DEFAULT_HOLD_TIME if keepalive is None else 3 * keepalive,
+        keepalive_time=keepalive,
+        password=terms.password,
+        ttl_security=hops,
+        multihop=hops or MULTIHOP_TTL,
+        graceful_restart=terms.restart_time,
+        next_hop_mode=mode,
+        allowed_own_as=spec.num_allowed_local_as_numbers or 0,
+        reachable_by=None if reverse else spec.reachable_by,
+        peer_node=other.name if other is not None else None,
+        max_prefixes=terms.max_prefixes,
+    )
+
+
+def _elected(terms: _Terms, other: NodeFacts, to: Place, own: IPAddress) -> Peering:
+    (address, port), me = to, terms.me
+    internal = other.asn == me.asn
+    reflector = other if other.elected else me
+    return Peering(
+        name=peering_name(terms.kind, address, None),
+        kind=terms.kind,
+        peer_address=address,
+        peer_port=port,
+        local_address=own,
+        local_asn=me.asn,
+        peer_asn=other.asn,
+        families=FAMILIES[address.version],
+        import_policy=IMPORT_ALL[internal],
+        export_policy=EXPORT_ALL[internal],
+        # Not the outcome's details: a session must not look changed because others came or went.
+        reason=f"CairnConfiguration default: {reflector.name} is an elected reflector",
+        rr_client=_is_client(me, internal, other),
+        passive=_waits(me, own, other, address),
+        password=terms.password,
+        graceful_restart=terms.restart_time,
+        peer_node=other.name,
+        max_prefixes=terms.max_prefixes,
+    )
+
+
+def _is_client(me: NodeFacts, internal: bool, other: NodeFacts | None) -> bool:
+    theirs = other.cluster_id if other is not None else None
+    return internal and me.cluster_id is not None and theirs != me.cluster_id
+
+
+def _secret(password: Password | None, place: str) -> tuple[SecretRef | None, tuple[str, ...]]:
+    if password is None:
+        return None, ()
+    if password.secret_key_ref is None:
+        return None, (f"{place} refers to no secret; the session has no password",)
+    return SecretRef(password.secret_key_ref.name, password.secret_key_ref.key), ()
+
+
+def _mesh_restart_time(spec: BGPConfigurationSpec) -> int:
+    restart = spec.node_mesh_max_restart_time
+    return round(DEFAULT_RESTART_TIME if restart is None else restart)
 
 
 def _waits(me: NodeFacts, own: IPAddress, other: NodeFacts, address: IPAddress) -> bool:

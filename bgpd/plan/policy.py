@@ -256,19 +256,18 @@ class ExportRules:
 
 @dataclass(frozen=True, slots=True)
 class ExportPolicy:
-    """What is announced to a peer: its filters, then the node's rules."""
+    """What is announced to a peer: its filters, then the node's rules, which are the same for all peers."""
 
-    rules: ExportRules
     filters: tuple[CompiledFilter, ...] = ()
     internal: bool = True
 
-    def decide(self, route: RouteFacts) -> Decision:
-        if self.rules.nothing is None:
+    def decide(self, route: RouteFacts, rules: ExportRules) -> Decision:
+        if rules.nothing is None:
             for compiled in self.filters:
                 for rule in compiled.rules:
                     if rule.holds(route, self.internal):
                         return rule.applied(route)
-        return self.rules.decide(route)
+        return rules.decide(route)
 
 
 def within(prefix: IPNetwork, network: IPNetwork) -> bool:

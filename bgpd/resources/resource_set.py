@@ -5,13 +5,16 @@ kind one dictionary, and indexes of endpoints and block affinities by node and b
 forward change by change. What other packages derive (which peers a node has, which pool holds an address)
 they compute through ``derived``: once per snapshot, and carried to successors until one of the kinds it
 depends on changes. So planning one node after one endpoint moved costs that node's work, not the cluster's.
-A derivation that is large and changes little is ``Revised``: it is given its last value and what that was
-made from, and ``changed_keys`` tells the difference.
+A derivation that is large and changes little is ``revised``: it is given its last value and what that was
+made from, and ``changed_keys`` tells the difference. All of it is a memory of pure functions: a snapshot
+without any gives the same answers, later.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from operator import is_
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, TypeVarTuple, cast
+from weakref import ref
 
 from bgpd.resources.base import Resource
 from bgpd.resources.bgp_configuration import BGPConfiguration
@@ -26,50 +29,62 @@ from bgpd.resources.scalars import IPNetwork
 from bgpd.resources.workload_endpoint import WorkloadEndpoint
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 R = TypeVar("R", bound=Resource)
 State = tuple[Mapping[Key, Any], ...]
 """The resources by key of each kind a derivation depends on, in the order it names the kinds."""
 _NOTHING: Mapping[Key, Any] = MappingProxyType({})
+_NO_MEMORY: Mapping[Hashable, tuple[State, Any]] = MappingProxyType({})
+
+
+class _Kind(dict[Key, Any]):
+    """The resources of one kind, and the keys in which they differ from those they came of."""
+
+    __slots__ = ("__weakref__", "changed", "former")
+
+    def __init__(self, resources: Mapping[Key, Any], changes: Mapping[Key, Any] = _NOTHING) -> None:
+        super().__init__(resources)
+        for key, resource in changes.items():
+            if resource is None:
+                self.pop(key, None)
+            else:
+                self[key] = resource
+        self.changed = sorted(changes)
+        self.former = ref(resources) if isinstance(resources, _Kind) else None
 
 
 class _Index(Generic[R]):
-    """Resources of one kind by groups, each group in key order; ``changed`` shares the untouched groups."""
+    """Resources of one kind by groups; ``changed`` shares the untouched groups."""
 
     __slots__ = ("_groups", "_of")
 
-    def __init__(self, of: Callable[[R], Iterable[Hashable]], groups: dict[Hashable, tuple[R, ...]]) -> None:
+    def __init__(
+        self, of: Callable[[R], Iterable[Hashable]], groups: dict[Hashable, dict[Key, R]] | None = None
+    ) -> None:
         self._of = of
-        self._groups = groups
+        self._groups = groups or {}
 
     def group(self, name: Hashable) -> tuple[R, ...]:
-        return self._groups.get(name, ())
-
-    def __iter__(self) -> Iterator[Hashable]:
-        return iter(self._groups)
-
-    def built(self, resources: Iterable[R]) -> "_Index[R]":
-        collected: dict[Hashable, list[R]] = {}
-        for resource in resources:
-            for name in self._of(resource):
-                collected.setdefault(name, []).append(resource)
-        return _Index(self._of, {name: tuple(sorted(group, key=_key)) for name, group in collected.items()})
+        """Give the members of a group in key order."""
+        members = self._groups.get(name)
+        return tuple([members[key] for key in sorted(members)]) if members else ()
 
     def changed(self, pairs: Iterable[tuple[R | None, R | None]]) -> "_Index[R]":
         groups = dict(self._groups)
+        touched: dict[Hashable, dict[Key, R]] = {}
         for old, new in pairs:
-            for name in self._of(old) if old is not None else ():
-                rest = tuple(member for member in groups.get(name, ()) if member.key != cast("R", old).key)
-                if rest:
-                    groups[name] = rest
-                else:
-                    groups.pop(name, None)
-            for name in self._of(new) if new is not None else ():
-                groups[name] = tuple(sorted((*groups.get(name, ()), cast("R", new)), key=_key))
+            for resource, present in ((old, False), (new, True)):
+                for name in self._of(resource) if resource is not None else ():
+                    if name not in touched:
+                        touched[name] = groups[name] = dict(groups.get(name, ()))
+                    if resource is not None and present:
+                        touched[name][resource.key] = resource
+                    elif resource is not None:
+                        touched[name].pop(resource.key, None)
+        for name, members in touched.items():
+            if not members:
+                del groups[name]
         return _Index(self._of, groups)
-
-
-def _key(resource: Resource) -> Key:
-    return resource.key
 
 
 def _endpoint_groups(endpoint: WorkloadEndpoint) -> list[Hashable]:
@@ -83,7 +98,7 @@ def _affinity_groups(affinity: BlockAffinity) -> list[Hashable]:
 class ResourceSet:
     """Every declared resource at one moment. Build with ``ResourceSet.of(resources)``; never changes."""
 
-    __slots__ = ("_affinities", "_derived", "_endpoints", "_kinds")
+    __slots__ = ("_affinities", "_derived", "_endpoints", "_former", "_kinds")
 
     def __init__(
         self,
@@ -91,85 +106,89 @@ class ResourceSet:
         endpoints: _Index[WorkloadEndpoint],
         affinities: _Index[BlockAffinity],
         derived: dict[Hashable, tuple[State, Any]],
+        former: Mapping[Hashable, tuple[State, Any]] = _NO_MEMORY,
     ) -> None:
         self._kinds = kinds
         self._endpoints = endpoints
         self._affinities = affinities
         self._derived = derived
+        self._former = former  # what the snapshot before derives, also after this one was made of it
 
     @classmethod
     def of(cls, resources: Iterable[Resource] = ()) -> "ResourceSet":
         """Make a snapshot; of two resources with one key the later counts."""
-        kinds: dict[str, dict[Key, Any]] = {}
-        for resource in resources:
-            kinds.setdefault(resource.KIND, {})[resource.key] = resource
-        endpoints = _Index(_endpoint_groups, {}).built(kinds.get("WorkloadEndpoint", {}).values())
-        affinities = _Index(_affinity_groups, {}).built(kinds.get("BlockAffinity", {}).values())
-        return cls(kinds, endpoints, affinities, {})
+        empty = cls({}, _Index(_endpoint_groups), _Index(_affinity_groups), {})
+        return empty._changed({resource.key: resource for resource in resources}, {})
 
     def with_changes(self, changes: Mapping[Key, Resource | None]) -> "ResourceSet":
         """Give the snapshot after these changes; ``None`` deletes. This one stays as it is."""
+        return self._changed(changes, self._derived)
+
+    def _changed(
+        self, changes: Mapping[Key, Resource | None], former: Mapping[Hashable, tuple[State, Any]]
+    ) -> "ResourceSet":
         kinds = dict(self._kinds)
-        copies: dict[str, dict[Key, Any]] = {}
-        pairs: dict[str, list[tuple[Any, Any]]] = {}
+        differing: dict[str, dict[Key, Resource | None]] = {}
         for key, new in changes.items():
             old = kinds.get(key.kind, _NOTHING).get(key)
-            if old is new or (new is not None and old == new):
-                continue
-            if key.kind not in copies:
-                copies[key.kind] = dict(kinds.get(key.kind, _NOTHING))
-                kinds[key.kind] = copies[key.kind]
-            if new is None:
-                copies[key.kind].pop(key, None)
-            else:
-                copies[key.kind][key] = new
-            pairs.setdefault(key.kind, []).append((old, new))
-        endpoint_pairs, affinity_pairs = pairs.get("WorkloadEndpoint"), pairs.get("BlockAffinity")
+            if old is not new and (new is None or old != new):
+                differing.setdefault(key.kind, {})[key] = new
+        pairs: dict[str, list[tuple[Any, Any]]] = {}
+        for kind, edits in differing.items():
+            past = kinds.get(kind, _NOTHING)
+            kinds[kind] = _Kind(past, edits)
+            if kind in ("WorkloadEndpoint", "BlockAffinity"):
+                pairs[kind] = [(past.get(key), new) for key, new in edits.items()]
+        endpoints, affinities = pairs.get("WorkloadEndpoint"), pairs.get("BlockAffinity")
         return ResourceSet(
             kinds,
-            self._endpoints.changed(endpoint_pairs) if endpoint_pairs else self._endpoints,
-            self._affinities.changed(affinity_pairs) if affinity_pairs else self._affinities,
+            self._endpoints.changed(endpoints) if endpoints else self._endpoints,
+            self._affinities.changed(affinities) if affinities else self._affinities,
             dict(self._derived),
+            former,
         )
 
-    def derived(self, builder: Callable[["ResourceSet"], T], kinds: Iterable[str]) -> T:
-        """Give ``builder(self)``, computed once for as long as no resource of ``kinds`` changes.
+    def derived(self, builder: Callable[["ResourceSet", *Ts], T], kinds: Iterable[str], *arguments: *Ts) -> T:
+        """Give ``builder(self, *arguments)``, computed once for as long as no resource of ``kinds`` changes.
 
-        ``builder`` must be a module-level function that reads these kinds only.
+        ``builder`` must be a module-level function that reads these kinds only; the arguments are hashable.
         """
-        return self._derivation(builder, kinds, lambda _, __: builder(self))
+        return self._derivation((builder, *arguments), kinds, lambda *_: builder(self, *arguments))
 
     def revised(
-        self, reviser: Callable[["ResourceSet", T | None, State | None, State], T], kinds: Iterable[str]
+        self,
+        reviser: Callable[["ResourceSet", T | None, State | None, State, *Ts], T],
+        kinds: Iterable[str],
+        *arguments: *Ts,
     ) -> T:
         """Like ``derived``, for what is cheaper to bring up to date than to build.
 
-        ``reviser(resources, last value, its state, present state)`` gives the present value; without a last
-        value it builds one. It must not alter the last value, which an earlier snapshot still uses.
+        ``reviser(resources, last value, its state, present state, *arguments)`` gives the present value;
+        without a last value it builds one. It must not alter the last value, which an earlier snapshot still
+        uses.
         """
 
-        def revise(last: T | None, past: State | None) -> T:
-            return reviser(self, last, past, self._state(kinds))
+        def revise(last: T | None, past: State | None, present: State) -> T:
+            return reviser(self, last, past, present, *arguments)
 
-        return self._derivation(reviser, kinds, revise)
-
-    def _state(self, kinds: Iterable[str]) -> State:
-        return tuple(self._kinds.get(kind, _NOTHING) for kind in kinds)
+        return self._derivation((reviser, *arguments), kinds, revise)
 
     def _derivation(
-        self, name: Hashable, kinds: Iterable[str], make: Callable[[T | None, State | None], T]
+        self,
+        name: Hashable,
+        kinds: Iterable[str],
+        make: Callable[[T | None, State | None, State], T],
     ) -> T:
-        state = self._state(kinds)
+        state = tuple([self._kinds.get(kind, _NOTHING) for kind in kinds])
         kept = self._derived.get(name)
-        if (
-            kept is not None
-            and len(kept[0]) == len(state)
-            and all(a is b for a, b in zip(kept[0], state, strict=True))
-        ):
-            return cast("T", kept[1])
-        value = make(kept[1], kept[0]) if kept is not None else make(None, None)
-        self._derived[name] = (state, value)
-        return value
+        if kept is None or not _same(kept[0], state):
+            kept = self._former.get(name, kept)
+            if kept is None:
+                kept = (state, make(None, None, state))
+            elif not _same(kept[0], state):
+                kept = (state, make(kept[1], kept[0], state))
+            self._derived[name] = kept
+        return cast("T", kept[1])
 
     def get(self, key: Key) -> Resource | None:
         return cast("Resource | None", self._kinds.get(key.kind, _NOTHING).get(key))
@@ -251,10 +270,16 @@ class ResourceSet:
         return self._affinities.group(cidr)
 
 
+def _same(one: State, other: State) -> bool:
+    return len(one) == len(other) and all(map(is_, one, other))
+
+
 def changed_keys(past: Mapping[Key, Any], present: Mapping[Key, Any]) -> list[Key]:
     """Give the keys that came, went, or have another resource now, in order."""
     if past is present:
         return []
+    if isinstance(present, _Kind) and present.former is not None and present.former() is past:
+        return present.changed
     changed = [key for key, resource in present.items() if past.get(key) is not resource]
     if len(present) - len(past) != sum(key not in past for key in changed):
         changed += [key for key in past if key not in present]
@@ -267,9 +292,10 @@ def _nodes(
     past: State | None,
     present: State,
 ) -> Mapping[str, Node]:
-    if last is not None and past is not None and past[0].keys() == present[0].keys():
-        same_names = {key.name: present[0][key] for key in changed_keys(past[0], present[0])}
-        return MappingProxyType({**last, **same_names})
+    if last is not None and past is not None:
+        changed = changed_keys(past[0], present[0])
+        if all(key in past[0] and key in present[0] for key in changed):
+            return MappingProxyType({**last, **{key.name: present[0][key] for key in changed}})
     return MappingProxyType({key.name: node for key, node in sorted(present[0].items())})
 
 

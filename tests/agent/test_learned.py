@@ -13,7 +13,6 @@ from bgpd.plan.model import Peering, PeeringKind
 from bgpd.plan.policy import (
     CompiledFilter,
     ExportPolicy,
-    ExportRules,
     ImportPolicy,
     Operator,
     PrefixMatch,
@@ -38,7 +37,7 @@ def peering(address: str, asn: int = ASN, **options: object) -> Peering:
     return Peering(
         name=f"peer_{address}", kind=PeeringKind.GLOBAL, peer_address=ip_address(address), peer_port=179,
         local_address=IPv4Address("10.0.0.1"), local_asn=ASN, peer_asn=asn, families=(IPV4_UNICAST,),
-        import_policy=policy, export_policy=ExportPolicy(ExportRules()), reason="a test", **options,  # type: ignore[arg-type]
+        import_policy=policy, export_policy=ExportPolicy(), reason="a test", **options,  # type: ignore[arg-type]
     )  # fmt: skip
 
 

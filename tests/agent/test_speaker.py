@@ -19,7 +19,7 @@ from agent.exabgp.adj_rib_out import Refused
 from agent.exabgp.process import run_line
 from agent.exabgp.speaker import Speaker
 from bgpd.plan.model import Peering, PeeringKind
-from bgpd.plan.policy import ExportPolicy, ExportRules, ImportPolicy
+from bgpd.plan.policy import ExportPolicy, ImportPolicy
 from bgpd.render.exabgp import configuration
 from bgpd.wire.iana import MessageType
 from bgpd.wire.messages import decode
@@ -68,7 +68,7 @@ def peering(local: str, peer: str, port: int) -> Peering:
     return Peering(
         name="bird", kind=PeeringKind.GLOBAL, peer_address=ip_address(peer), peer_port=port,
         local_address=ip_address(local), local_asn=ASN, peer_asn=ASN, families=(IPV4_UNICAST, IPV6_UNICAST),
-        import_policy=ImportPolicy(), export_policy=ExportPolicy(ExportRules()), reason="a test",
+        import_policy=ImportPolicy(), export_policy=ExportPolicy(), reason="a test",
         graceful_restart=60,
     )  # fmt: skip
 

@@ -256,7 +256,8 @@ kind: Node
 metadata: {name: v6, labels: {}}
 spec: {bgp: {ipv6Address: "fd00::4/64"}}
 """)
-    peering = session(plan_node(resources, "rack1-host1"), "10.0.0.3")
+    plan = plan_node(resources, "rack1-host1")
+    peering = session(plan, "10.0.0.3")
     assert [item.name for item in peering.import_policy.filters] == ["first-bgp-filter", "second-bgp-filter"]
 
     def taken(prefix: str) -> bool:
@@ -265,7 +266,8 @@ spec: {bgp: {ipv6Address: "fd00::4/64"}}
     assert (taken("44.0.1.0/24"), taken("45.0.0.0/24")) == (True, False)
 
     def let_out(prefix: str, **more: object) -> bool:
-        return peering.export_policy.decide(RouteFacts(ip_network(prefix), 1024, **more)).accept  # type: ignore[arg-type]  # by field name
+        facts = RouteFacts(ip_network(prefix), 1024, **more)  # type: ignore[arg-type]  # by field name
+        return peering.export_policy.decide(facts, plan.export_rules).accept
 
     assert let_out("77.0.1.0/24", remote=True)
     assert let_out("77.0.1.0/24", interface="x.calico")

@@ -168,10 +168,11 @@ spec:
 
 
 def test_filters_decide_first_and_the_nodes_rules_decide_the_rest() -> None:
-    policy = session(plans(cluster(THREE, FILTERED))["n1"], "192.0.2.1").export_policy
+    plan = plans(cluster(THREE, FILTERED))["n1"]
+    policy = session(plan, "192.0.2.1").export_policy
 
     def reason(prefix: str) -> tuple[bool, str]:
-        decision = policy.decide(facts(prefix))
+        decision = policy.decide(facts(prefix), plan.export_rules)
         return decision.accept, decision.reason
 
     assert reason("10.1.3.0/24") == (False, "BGPFilter first exportV4[0]: Reject")
@@ -184,9 +185,8 @@ def test_filters_decide_first_and_the_nodes_rules_decide_the_rest() -> None:
 
 
 def test_operations_are_applied_in_their_order() -> None:
-    decision = session(plans(cluster(THREE, FILTERED))["n1"], "192.0.2.1").export_policy.decide(
-        facts("10.2.5.0/24")
-    )
+    plan = plans(cluster(THREE, FILTERED))["n1"]
+    decision = session(plan, "192.0.2.1").export_policy.decide(facts("10.2.5.0/24"), plan.export_rules)
     assert (decision.accept, decision.prepend, decision.priority, decision.priority_set) == (
         True,
         (3, 1, 2),
@@ -197,9 +197,8 @@ def test_operations_are_applied_in_their_order() -> None:
 
 
 def test_communities_are_added_to_what_the_nodes_rules_let_out() -> None:
-    decision = session(plans(cluster(THREE, FILTERED))["n1"], "192.0.2.1").export_policy.decide(
-        facts("10.1.0.0/26")
-    )
+    plan = plans(cluster(THREE, FILTERED))["n1"]
+    decision = session(plan, "192.0.2.1").export_policy.decide(facts("10.1.0.0/26"), plan.export_rules)
     assert [str(item) for item in decision.communities] == ["65000:9"]
 
 

@@ -33,6 +33,11 @@ class DeclaredCluster:
         return HOME / self.name
 
     @property
+    def secrets(self) -> Path:
+        """The directory of its passwords, ``<secret>/<key>``."""
+        return self.directory / "secrets"
+
+    @property
     def resources(self) -> ResourceSet:
         path = self.directory / "resources.yaml"
         return ResourceSet.of(load_documents(path.read_text(), str(path)))
@@ -109,7 +114,7 @@ def route_view(resources: ResourceSet) -> dict[str, dict[str, Any]]:
                     if plan.node not in of and _reaches(resources, route, plan.node, finding.node):
                         of.append(plan.node)
             for peering in plan.peerings:
-                if peering.peer_node is None and (told := _told(peering, route)) is not None:
+                if peering.peer_node is None and (told := _told(plan, peering, route)) is not None:
                     router = view["told"].setdefault(str(peering.peer_address), {})
                     router.setdefault(str(route.prefix), []).append(told)
     return view
@@ -127,19 +132,19 @@ def _reaches(resources: ResourceSet, route: Origination, origin: str, node: str)
     return False
 
 
-def _decided(peering: Peering, route: Origination) -> Decision:
+def _decided(plan: NodePlan, peering: Peering, route: Origination) -> Decision:
     facts = RouteFacts(
         route.prefix,
         route.priority,
         interface=route.interface,
         communities={community.numbers for community in route.communities},
     )
-    return peering.export_policy.decide(facts)
+    return peering.export_policy.decide(facts, plan.export_rules)
 
 
-def _told(peering: Peering, route: Origination) -> str | None:
+def _told(plan: NodePlan, peering: Peering, route: Origination) -> str | None:
     """``path 64512 next hop 10.1.0.11 communities …``, as the router outside sees it."""
-    decision = _decided(peering, route)
+    decision = _decided(plan, peering, route)
     if not decision.accept or peering.peer_address.version != route.prefix.version:
         return None
     # The last AS to be put in front is the sender's own (RFC 4271 §5.1.2).
