@@ -84,6 +84,7 @@ class AdjRibOut:
         "_barrier",
         "_carried",
         "_confirm_due",
+        "_exact",
         "_families_due",
         "_flush_due",
         "_held",
@@ -112,6 +113,7 @@ class AdjRibOut:
         self._flush_due = False
         self._confirm_due = False
         self._stuck = False
+        self._exact = False  # since a barrier ExaBGP has sent nothing but what was commanded
 
     # what the peer shall have
 
@@ -174,7 +176,7 @@ class AdjRibOut:
         self._families_due = list(families)
         self._flush_due = uncertain
         self._barrier = _Barrier.NONE
-        self._stuck = False
+        self._stuck = self._exact = False
         self._in_flight.update(self._told)
         self._rebuild()
 
@@ -250,7 +252,7 @@ class AdjRibOut:
 
     def barrier_command(self) -> Command:
         if not self._families_due and self._flush_due:
-            self._flush_due = False
+            self._flush_due = self._exact = False
             self._families_due = [self.families[0]]
             self._in_flight.update(self._told)
             self._rebuild()
@@ -276,10 +278,24 @@ class AdjRibOut:
         if not self._families_due and not self._flush_due:
             self._in_flight.clear()
             self._confirm_due = False
+            self._exact = True
             for prefix in self._held:
                 self._ready.setdefault((":" in prefix, self._want.get(prefix)), {})[prefix] = None
             self._held.clear()
         return True
+
+    def sent(self, prefixes: Iterable[str]) -> None:
+        """ExaBGP put an UPDATE with these on the wire."""
+        if self._exact:
+            for prefix in self._in_flight.intersection(prefixes):
+                self._in_flight.discard(prefix)
+                if prefix in self._held:
+                    self._held.discard(prefix)
+                    self._ready.setdefault((":" in prefix, self._want.get(prefix)), {})[prefix] = None
+
+    def refresh_asked(self) -> None:
+        """The peer wants everything again: what ExaBGP sends from now on may be a repetition."""
+        self._exact = False
 
 
 class Outbox:
@@ -399,3 +415,11 @@ class Outbox:
     def end_of_rib_sent(self, address: str) -> None:
         if address in self.peers:
             self.peers[address].end_of_rib_sent()
+
+    def sent(self, address: str, prefixes: Iterable[str]) -> None:
+        if address in self.peers:
+            self.peers[address].sent(prefixes)
+
+    def refresh_asked(self, address: str) -> None:
+        if address in self.peers:
+            self.peers[address].refresh_asked()

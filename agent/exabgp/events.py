@@ -3,7 +3,7 @@
 The configuration asks for ``neighbor-changes`` and raw ``packets`` in both directions, so that UPDATEs and
 OPENs are decoded by our own wire codec, octet for octet as the peer sent them. A packet line is picked
 apart by one regular expression; only the rare state lines go through a JSON parser. Of the UPDATEs ExaBGP
-*sends* only End-of-RIBs matter to the agent (they end a barrier); the rest are skipped unread.
+*sends*, End-of-RIBs and short ones matter to the agent (see ``adj_rib_out``); the rest are skipped unread.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ import json
 import re
 from dataclasses import dataclass
 
+from bgpd.wire.iana import AttributeCode
+from bgpd.wire.nlri import IPV4_UNICAST, Family, prefix_of, split
+
 EXABGP_ENDED = "ExaBGP ended"
 """Why a session is over that ended on our side: the peer has lost nothing and said nothing."""
 OPEN, UPDATE, NOTIFICATION, KEEPALIVE, ROUTE_REFRESH = 1, 2, 3, 4, 5
-_LONGEST_END_OF_RIB = 22  # hexadecimal digits: an UPDATE of one MP_UNREACH_NLRI with extended length
+_LONGEST_TRACED = 300  # hexadecimal digits of an UPDATE sent: a few prefixes, whose change may be waited for
 
 _PACKET = re.compile(
     r'"peer": "([^"]+)" \}.*?"direction": "(send|receive)", '
@@ -71,7 +74,7 @@ def parse(line: str) -> Event | None:
     if packet := _PACKET.search(line):
         peer, direction, category, body = packet.groups()
         sent = direction == "send"
-        if sent and int(category) == UPDATE and len(body) > _LONGEST_END_OF_RIB:
+        if sent and int(category) == UPDATE and len(body) > _LONGEST_TRACED:
             return None
         return Packet(peer, sent, int(category), bytes.fromhex(body))
     if '"type": "state"' not in line:
@@ -92,6 +95,22 @@ def is_end_of_rib(body: bytes) -> bool:
         return False
     value = attributes[4:] if attributes[:1] and attributes[0] & 0x10 else attributes[3:]
     return attributes[1:2] == b"\x0f" and len(value) == 3
+
+
+def prefixes_of(body: bytes) -> list[str]:
+    """What an UPDATE of ours announces or withdraws. (ExaBGP is never told to send path identifiers.)"""
+    attributes = 4 + int.from_bytes(body[:2], "big")
+    end = attributes + int.from_bytes(body[attributes - 2 : attributes], "big")
+    fields = [(IPV4_UNICAST, body[2 : attributes - 2]), (IPV4_UNICAST, body[end:])]
+    while attributes < end:
+        extended = body[attributes] & 0x10
+        code, start = body[attributes + 1], attributes + (4 if extended else 3)
+        value = body[start : start + int.from_bytes(body[attributes + 2 : start], "big")]
+        if code in (AttributeCode.MP_REACH_NLRI, AttributeCode.MP_UNREACH_NLRI):
+            nlri = 5 + value[3] if code == AttributeCode.MP_REACH_NLRI else 3
+            fields.append((Family(int.from_bytes(value[:2], "big"), value[2]), value[nlri:]))
+        attributes = start + len(value)
+    return [str(prefix_of(nlri, family)) for family, field in fields for nlri in split(field, family)]
 
 
 def parse_route(line: str) -> tuple[str, str] | None:

@@ -29,6 +29,7 @@ from agent.exabgp.channel import Channel
 from agent.exabgp.events import (
     EXABGP_ENDED,
     OPEN,
+    ROUTE_REFRESH,
     UPDATE,
     Answer,
     Packet,
@@ -38,6 +39,7 @@ from agent.exabgp.events import (
     parse,
     parse_peers,
     parse_route,
+    prefixes_of,
 )
 from agent.exabgp.process import ExaBGPError, Process
 
@@ -280,7 +282,11 @@ class Speaker:
         elif packet.sent:
             if packet.type == UPDATE and is_end_of_rib(packet.body):
                 self.outbox.end_of_rib_sent(packet.peer)
+            elif packet.type == UPDATE:
+                self.outbox.sent(packet.peer, prefixes_of(packet.body))
         elif packet.peer in self._reported:
+            if packet.type == ROUTE_REFRESH:
+                self.outbox.refresh_asked(packet.peer)
             self.listener.message_received(packet.peer, packet.type, packet.body)
 
     def _state(self, change: StateChanged, line: str) -> None:

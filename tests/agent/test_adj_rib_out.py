@@ -25,7 +25,7 @@ class PeerOfExaBGP:
     queue: dict[str, dict[str, str | None]] = field(default_factory=dict)
     latest: dict[str, str] = field(default_factory=dict)
     sending: deque[tuple[str, str | None]] = field(default_factory=deque)
-    refreshing: bool = False
+    refresh: dict[str, str] = field(default_factory=dict)  # captured when asked for, sent with the next lot
     eor: int = 0
     up: bool = False
     view: dict[str, str] = field(default_factory=dict)  # what the BGP peer itself has
@@ -43,34 +43,38 @@ class PeerOfExaBGP:
         self.queue.setdefault(bucket, {})[prefix] = attributes
         self.latest[prefix] = bucket
 
-    def flush(self) -> None:
-        self.refreshing = True
+    def resend(self) -> None:
+        """A flush, or the peer's own route refresh: all that is cached goes out again."""
+        self.refresh |= self.cache
+
+    def _snapshot(self) -> None:
+        consumed = set(self.refresh)
+        for group in self.queue.values():
+            for prefix in [each for each, attributes in group.items() if attributes is None]:
+                if self.refresh.pop(prefix, None) is not None and self.latest[prefix] != "withdrawn":
+                    consumed.discard(prefix)
+        for prefix, attributes in self.refresh.items():
+            self.sending.append((prefix, self.latest.get(prefix, attributes)))
+        for group in self.queue.values():
+            self.sending.extend(item for item in group.items() if item[1] is None or item[0] not in consumed)
+        self.queue, self.latest, self.refresh = {}, {}, {}
 
     def step(self) -> str | None:
-        """One turn of the peer: a message out, or with an empty queue one End-of-RIB."""
+        """One turn of the peer: a message out (its prefix), or with an empty queue one End-of-RIB ("")."""
         if not self.up:
             return None
-        if not self.sending and (self.queue or self.refreshing):
-            if self.refreshing:
-                consumed = {p: self.cache[p] for p in self.cache}
-                self.sending.extend(consumed.items())
-                for prefix in consumed:
-                    for group in self.queue.values():
-                        if group.get(prefix) is not None:
-                            del group[prefix]
-            for group in self.queue.values():
-                self.sending.extend(group.items())
-            self.queue, self.latest, self.refreshing = {}, {}, False
+        if not self.sending and (self.queue or self.refresh):
+            self._snapshot()
         if self.sending:
             prefix, attributes = self.sending.popleft()
             if attributes is None:
                 self.view.pop(prefix, None)
             else:
                 self.view[prefix] = attributes
-            return None
+            return prefix
         if self.eor:
             self.eor -= 1
-            return "eor"
+            return ""
         return None
 
     def go_up(self) -> None:
@@ -80,7 +84,7 @@ class PeerOfExaBGP:
 
     def go_down(self) -> None:
         self.up = False
-        self.queue, self.latest, self.refreshing = {}, {}, False
+        self.queue, self.latest, self.refresh = {}, {}, {}
         self.sending.clear()
 
 
@@ -91,7 +95,7 @@ class ExaBGP:
         self.random = random
         self.peers = {address: PeerOfExaBGP() for address in peers}
         self.commands: deque[Command] = deque()
-        self.events: deque[tuple[str, str]] = deque()
+        self.events: deque[tuple[str, ...]] = deque()
 
     def process_command(self) -> None:
         if not self.commands:
@@ -110,13 +114,20 @@ class ExaBGP:
             case Purpose.FLUSH:
                 done = targets[0].up
                 if done:
-                    targets[0].flush()
+                    targets[0].resend()
         self.events.append(("ack", "done" if done else "error"))
 
     def turn(self) -> None:
         address = self.random.choice(list(self.peers))
-        if self.peers[address].step():
-            self.events.append(("eor", address))
+        if (prefix := self.peers[address].step()) is not None:
+            long = self.random.random() < 0.3  # an UPDATE too long to be read
+            self.events.append(("sent", address, *([] if long else [prefix])) if prefix else ("eor", address))
+
+    def ask_again(self, address: str) -> None:
+        """The BGP peer sends a ROUTE-REFRESH."""
+        if self.peers[address].up:
+            self.events.append(("refresh", address))
+            self.peers[address].resend()
 
     def flap(self, address: str) -> None:
         peer = self.peers[address]
@@ -135,6 +146,10 @@ def deliver(outbox: Outbox, exabgp: ExaBGP, count: int) -> None:
                 outbox.acknowledged(answer == "done")
             case ("eor", address):
                 outbox.end_of_rib_sent(address)
+            case ("sent", address, *prefixes):
+                outbox.sent(address, prefixes)
+            case ("refresh", address):
+                outbox.refresh_asked(address)
             case ("up", address):
                 outbox.session_up(address, FAMILIES)
             case ("down", address):
@@ -148,7 +163,7 @@ def settle(outbox: Outbox, exabgp: ExaBGP) -> None:
         exabgp.turn()
         deliver(outbox, exabgp, 3)
         quiet = not exabgp.commands and not exabgp.events and outbox.settled
-        if quiet and not any(p.sending or p.queue for p in exabgp.peers.values() if p.up):
+        if quiet and not any(p.sending or p.queue or p.refresh for p in exabgp.peers.values() if p.up):
             return
     pytest.fail("never came to rest")
 
@@ -161,13 +176,16 @@ def test_at_rest_every_peer_has_exactly_what_it_shall_have(
     random = Random(seed)
     addresses = tuple(f"192.0.2.{n}" for n in range(peers))
     outbox, exabgp = Outbox(window=window, limit=3), ExaBGP(addresses, random)
+    prefixes, clauses = PREFIXES[: random.randint(2, 5)], ATTRIBUTES[: random.randint(2, 3)]
     for address in addresses:
         exabgp.flap(address)
     for _ in range(operations):
-        match random.randrange(8):
+        match random.randrange(9):
+            case 8:
+                exabgp.ask_again(random.choice(addresses))
             case 0 | 1 | 2:
-                attributes = random.choice((None, *ATTRIBUTES))
-                outbox.peer(random.choice(addresses)).want(random.choice(PREFIXES), attributes)
+                attributes = random.choice((None, *clauses))
+                outbox.peer(random.choice(addresses)).want(random.choice(prefixes), attributes)
             case 3:
                 exabgp.commands.extend(outbox.commands())
             case 4:
@@ -259,6 +277,37 @@ def test_a_change_of_a_route_in_flight_waits_for_the_barrier_and_others_do_not()
     assert drive(outbox) == ["neighbor 192.0.2.1 announce attributes next-hop self med 4 nlri 10.0.0.0/26"]
 
 
+def test_what_was_seen_to_leave_changes_again_without_a_barrier() -> None:
+    outbox = Outbox()
+    peer = outbox.peer("192.0.2.1")
+    outbox.session_up("192.0.2.1", FAMILIES[:1])
+    drive(outbox)
+    outbox.acknowledged(True)
+    outbox.end_of_rib_sent("192.0.2.1")
+
+    def change(attributes: str | None) -> list[str]:
+        peer.want("10.0.0.0/26", attributes)
+        return drive(outbox)
+
+    def leaves() -> None:
+        outbox.acknowledged(True)
+        outbox.sent("192.0.2.1", ["10.0.0.0/26"])
+
+    withdraw = "neighbor 192.0.2.1 withdraw attributes nlri 10.0.0.0/26"
+    assert len(change("next-hop self")) == 1
+    assert change(None) == []  # not seen to leave yet
+    leaves()
+    assert drive(outbox) == [withdraw]
+    leaves()
+    assert len(change("next-hop self")) == 1
+    outbox.refresh_asked("192.0.2.1")
+    leaves()  # or only its repetition
+    assert change(None) == ["neighbor 192.0.2.1 announce eor ipv4 unicast"]
+    outbox.acknowledged(True)
+    outbox.end_of_rib_sent("192.0.2.1")
+    assert drive(outbox) == [withdraw]
+
+
 def test_peers_that_shall_have_the_same_share_a_line() -> None:
     outbox = Outbox()
     for address in ("192.0.2.1", "192.0.2.2"):
@@ -325,3 +374,25 @@ def test_a_command_that_meets_the_repetition_after_a_reconnect_is_flushed_once_m
     exabgp.flap("192.0.2.1")  # up again before ExaBGP has read the command
     settle(outbox, exabgp)
     assert exabgp.peers["192.0.2.1"].view == {"10.0.0.0/24": "med 4", "10.0.1.0/24": "med 4"}
+
+
+def test_what_leaves_after_a_peers_route_refresh_proves_nothing() -> None:
+    """The repetition of an older route looks like the newer one's departure."""
+    outbox, exabgp = Outbox(), ExaBGP(("192.0.2.1",), Random(3))
+    peer = outbox.peer("192.0.2.1")
+    exabgp.flap("192.0.2.1")
+    for prefix in ("10.0.0.0/24", "10.0.1.0/24"):
+        peer.want(prefix, "med 0")
+    settle(outbox, exabgp)
+    exabgp.ask_again("192.0.2.1")
+    exabgp.turn()  # 10.0.0.0/24 again; 10.0.1.0/24 is about to follow
+    for prefix, attributes in (("10.0.2.0/24", "med 0"), ("10.0.1.0/24", "med 4")):
+        peer.want(prefix, attributes)
+        exabgp.commands.extend(outbox.commands())
+        exabgp.process_command()
+    exabgp.turn()
+    exabgp.events.append(("sent", "192.0.2.1", "10.0.1.0/24"))  # read, however long
+    deliver(outbox, exabgp, 9)
+    peer.want("10.0.1.0/24", "med 0")
+    settle(outbox, exabgp)
+    assert exabgp.peers["192.0.2.1"].view["10.0.1.0/24"] == "med 0"

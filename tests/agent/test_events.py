@@ -1,0 +1,40 @@
+"""ExaBGP's lines, read."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from agent.exabgp.events import is_end_of_rib, prefixes_of
+from bgpd.wire.attributes import encode_attributes
+from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
+from bgpd.wire.update import encode_end_of_rib, encode_updates, encode_withdrawals
+
+V4 = [b"\x20\x0a\x00\x00\x01", b"\x1a\x0a\x00\x00\x40", b"\x00"]
+V6 = [b"\x40\x20\x01\x0d\xb8\x00\x00\x00\x01"]
+HOPS = {IPV4_UNICAST: bytes((192, 0, 2, 1)), IPV6_UNICAST: socket.inet_pton(socket.AF_INET6, "2001:db8::1")}
+
+
+@pytest.mark.parametrize(
+    ("family", "nlri", "texts"),
+    [
+        (IPV4_UNICAST, V4, ["10.0.0.1/32", "10.0.0.64/26", "0.0.0.0/0"]),
+        (IPV6_UNICAST, V6, ["2001:db8:0:1::/64"]),
+    ],
+)
+def test_the_prefixes_of_an_update_that_was_sent(family: Family, nlri: list[bytes], texts: list[str]) -> None:
+    attributes = encode_attributes(next_hop=HOPS[family], local_pref=100, communities=[65000 << 16 | 1] * 80)
+    for [update] in (
+        encode_updates(family, attributes, HOPS[family], nlri),
+        encode_withdrawals(family, nlri),
+    ):
+        assert prefixes_of(update[19:]) == texts
+        assert not is_end_of_rib(update[19:])
+
+
+def test_an_end_of_rib_has_none() -> None:
+    for family in (IPV4_UNICAST, IPV6_UNICAST):
+        body = encode_end_of_rib(family)[19:]
+        assert is_end_of_rib(body)
+        assert prefixes_of(body) == []
