@@ -3,7 +3,9 @@
 A workload reaches everything by way of a router its network does not have (169.254.1.1, or the link-local
 address of the node's end): the node's interface answers for it. So a workload's interface forwards, answers
 ARP for others at once (``proxy_delay`` would wait up to 0.8 s) and does the same for neighbour discovery.
-Addresses that left this node, or moved to another interface of it, have their connections forgotten.
+Addresses that left this node, or moved to another interface of it, have their connections forgotten: within
+a second, because looking for them stops the kernel for some ten milliseconds, however few there are; at once
+where an address has come back, whose new owner must not inherit.
 
 Settings are made once per interface, and again if it is replaced. What cannot be set is said once, with the
 remedy, and does not stop the rest.
@@ -12,6 +14,7 @@ remedy, and does not stop the rest.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,6 +38,8 @@ SETTINGS: dict[int, tuple[tuple[str, str], ...]] = {
         ("ipv6/neigh/{}/proxy_delay", "0"),
     ),
 }
+FORGET_AFTER = 1.0  # seconds
+CONNECTIONS = "netfilter/nf_conntrack_count"
 log = structlog.get_logger("agent.workloads")
 
 
@@ -48,6 +53,8 @@ class Workloads:
         self._indexes: dict[str, int] = {}
         self._prepared: dict[tuple[str, int], int] = {}  # (interface, version) → index it had
         self._departed: set[bytes] = set()
+        self._departure = asyncio.Event()
+        self._return = asyncio.Event()
         self._complained: set[str] = set()
         self._wake = asyncio.Event()
 
@@ -64,6 +71,10 @@ class Workloads:
             address for address, interface in self._addresses.items() if addresses.get(address) != interface
         )
         self._interfaces, self._addresses = interfaces, addresses
+        if self._departed:
+            self._departure.set()
+            if not self._departed.isdisjoint(addresses):
+                self._return.set()
         self._wake.set()
 
     def links_changed(self, indexes: Mapping[str, int]) -> None:
@@ -72,18 +83,30 @@ class Workloads:
 
     async def run(self) -> None:
         """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._forget_departed())
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                self.prepare()
+
+    async def _forget_departed(self) -> None:
         while True:
-            await self._wake.wait()
-            self._wake.clear()
-            self.prepare()
-            if self._departed:
-                departed, self._departed = self._departed, set()
-                try:
-                    forgotten = await asyncio.to_thread(forget, departed)
-                except (KernelError, OSError) as error:
-                    self._complain(f"connections of departed addresses stay until they expire: {error}")
-                else:
-                    log.debug("connections forgotten", addresses=len(departed), connections=forgotten)
+            await self._departure.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._return.wait(), FORGET_AFTER)
+            self._departure.clear()
+            self._return.clear()
+            departed, self._departed = self._departed, set()
+            with contextlib.suppress(OSError):
+                if (self._root / CONNECTIONS).read_text().strip() == "0":
+                    continue
+            try:
+                forgotten = await asyncio.to_thread(forget, departed)
+            except (KernelError, OSError) as error:
+                self._complain(f"connections of departed addresses stay until they expire: {error}")
+            else:
+                log.debug("connections forgotten", addresses=len(departed), connections=forgotten)
 
     def prepare(self) -> None:
         """Make the settings of interfaces that are there and have not got them yet."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from ipaddress import ip_address
@@ -87,6 +88,44 @@ async def test_what_cannot_be_set_is_said_and_stops_nothing(
     assert values(tmp_path, "cali1")[4] == ["1", "1", "0"]
     said = capsys.readouterr().out + caplog.text
     assert "proxy_arp cannot be set to 1: No such file or directory; give the agent a writable" in said
+
+
+class Forgetful:
+    """Instead of the kernel's connections."""
+
+    def __init__(self) -> None:
+        self.asked: list[set[bytes]] = []
+
+    def __call__(self, addresses: set[bytes]) -> int:
+        self.asked.append(addresses)
+        return 0
+
+
+async def test_connections_of_those_who_left_are_sought_together_and_of_one_who_came_back_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgetful, first, second = Forgetful(), bytes((10, 1, 0, 1)), bytes((10, 1, 0, 2))
+    monkeypatch.setattr("agent.workloads.forget", forgetful)
+    monkeypatch.setattr("agent.workloads.FORGET_AFTER", 0.2)
+    workloads = Workloads(tmp_path)
+    running = asyncio.create_task(workloads.run())
+    workloads.planned(planned(cali0="10.1.0.1", cali1="10.1.0.2"))
+    workloads.planned(planned(cali0="10.1.0.1"))
+    await asyncio.sleep(0)
+    workloads.planned(planned())
+    await eventually(lambda: forgetful.asked == [{first, second}])
+    monkeypatch.setattr("agent.workloads.FORGET_AFTER", 3600)
+    workloads.planned(planned(cali0="10.1.0.1", cali1="10.1.0.2"))
+    workloads.planned(planned(cali0="10.1.0.1"))
+    workloads.planned(planned(cali7="10.1.0.1"))  # moved, and the other is gone
+    await eventually(lambda: forgetful.asked[1:] == [{first, second}])
+    count = tmp_path / "netfilter/nf_conntrack_count"
+    count.parent.mkdir()
+    count.write_text("0\n")
+    workloads.planned(planned(cali0="10.1.0.1"))
+    await eventually(lambda: not workloads._departed)
+    assert len(forgetful.asked) == 2  # there are none to look through
+    running.cancel()
 
 
 def test_a_connection_concerns_its_four_addresses() -> None:
