@@ -149,6 +149,7 @@ class Limits(Model):
     unidentified_connections: Annotated[int, Field(ge=1)] = 512
     open_timeout: Annotated[float, Field(gt=0)] = 20.0
     send_hold_time: Annotated[int, Field(ge=0)] = 480
+    end_of_rib_wait: Annotated[float, Field(ge=0)] = 60.0
 
 
 class ReflectorConfig(Model):

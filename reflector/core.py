@@ -66,6 +66,7 @@ class Reflector:
         self.groups: dict[GroupKey, UpdateGroup] = {}
         self.deferred_until: float | None = started + deferral if deferral > 0 else None
         self.expected: set[str] = set()
+        self.absent: Collection[str] = ()
         self.normal_priority = 1024
         self.draining = False
         self.changes = 0
@@ -356,13 +357,13 @@ class Reflector:
     def _all_heard(self, now: float) -> bool:
         """Whether every peer we wait for is up and has told everything (RFC 4724 4.1).
 
-        One that restarts itself is not waited for.
+        One that restarts itself is not waited for, nor one that is `absent`.
         """
         if now < self._settled_at or now < self._stirred_at + self._quiet:
             return False
         for name in self.expected:
             member = self.members.get(name)
-            if member is None or not member.established:
+            if (member is None or not member.established) and name not in self.absent:
                 return False
         return not any(member.awaiting_eor and not member.restarting for member in self.members.values())
 

@@ -5,7 +5,7 @@ node's peerings. Passwords are read from files, `<directory>/<secret>/<key>`, wh
 peer whose password cannot be read is left out and said loudly, never left unprotected.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from ipaddress import ip_network
 
 from bgpd.plan.model import NextHopMode, NodePlan, Peering, SecretRef
@@ -22,9 +22,12 @@ FAMILIES = frozenset({IPV4_UNICAST, IPV6_UNICAST})
 
 
 def spec_of(
-    plan: NodePlan, config: ReflectorConfig, read_secret: ReadSecret
+    plan: NodePlan, config: ReflectorConfig, read_secret: ReadSecret, live_nodes: Collection[str] = ()
 ) -> tuple[ReflectorSpec, list[str]]:
-    """The spec, and what an operator must know: each entry names a peer that had to be left out, and why."""
+    """The spec, and what an operator must know: each entry names a peer that had to be left out, and why.
+
+    `live_nodes` show themselves alive in the datastore. If any client is among them, the others are absent.
+    """
     # A candidate has the cluster's ID also while it is not elected: it cannot change under live sessions.
     cluster_id = plan.cluster_id or plan.standby_cluster_id or plan.router_id
     speaker = Speaker(plan.asn, plan.router_id.packed, cluster_id.packed)
@@ -44,7 +47,11 @@ def spec_of(
                 problems.append(f"{peering.name}: {peering.password}: {problem}; the session stays down")
                 continue
         peers.append(_peer(plan, peering, config.limits, password, config.without_policy == "accept"))
-    return ReflectorSpec(speaker, _listen(plan, config), tuple(peers), config.limits), problems
+    clients = [peering for peering in plan.peerings if peering.rr_client and peering.peer_node is not None]
+    dead = [peering for peering in clients if peering.peer_node not in live_nodes]
+    # Nodes that run another speaker hold no lease; where nobody does, that says nothing.
+    absent = frozenset(str(p.peer_address) for p in dead) if len(dead) < len(clients) else frozenset()
+    return ReflectorSpec(speaker, _listen(plan, config), tuple(peers), config.limits, absent), problems
 
 
 def _listen(plan: NodePlan, config: ReflectorConfig) -> tuple[Listen, ...]:

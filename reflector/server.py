@@ -23,7 +23,7 @@ import random
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import structlog
 
@@ -43,13 +43,14 @@ from reflector.core import FAMILIES, Reflector
 from reflector.journal import SessionJournal
 from reflector.link import CHUNK_OCTETS, Link
 from reflector.member import Member
+from reflector.recall import Recall
 from reflector.spec import PeerSpec, ReflectorSpec, times
 
 TICK = 0.25  # seconds between two looks at the timers
 INPUT_OCTETS = 1 << 23  # read per turn, over all peers
 LEAST_READ_OCTETS = 1 << 13
 ACCEPTS = 256  # connections taken per turn
-DEFERRAL = 60.0  # seconds after the start that End-of-RIB waits for expected peers at most (RFC 4724 4.1)
+ABSENT_AFTER = 15.0  # seconds after the start when a peer that we cannot connect to counts as absent
 LONGEST_REST = 0.05  # seconds between two flushes at most
 CONNECT_TIMEOUT = 10.0
 CROWDED = 0.1  # seconds without accepting when all room for unidentified connections is taken
@@ -57,6 +58,8 @@ UNIDENTIFIED_AGE = 2.0  # seconds after which an unidentified connection makes r
 FORGOTTEN_AFTER = 120.0  # seconds that a client nobody named is remembered after its last connection
 REMEMBERED = 5_000  # how many such clients are remembered at most
 PRUNING = 10.0  # seconds between two looks at them
+
+Recalled = IPv4Address | IPv6Address | None
 
 log = structlog.get_logger()
 
@@ -73,6 +76,8 @@ class Entry:
     deadline: float = 0.0
     since: float = 0.0
     parted: float = 0.0  # when its last connection ended, on the loop's clock
+    recalled: Recalled = None  # our address that this client knew before our restart, until all is told
+    unreached: bool = False  # the last attempt to connect to it came to nothing
     warned: bool = False
     went_down: str = ""  # why the last session that was up ended
 
@@ -99,10 +104,12 @@ class Server:
         loop: asyncio.AbstractEventLoop,
         events: EventRing,
         clock: Callable[[], float],
+        recall: Recall | None = None,
     ) -> None:
-        """`clock` gives the wall time of events for people."""
+        """`clock` gives the wall time of events for people; `recall` keeps clients through a restart."""
         self._loop = loop
         self._clock = clock
+        self._recall = recall or Recall(None)
         self._specs: tuple[PeerSpec, ...] = ()
         self._listeners: dict[tuple[str, int], socket.socket] = {}
         self._decoders = Decoders()
@@ -127,7 +134,7 @@ class Server:
         self.reflector = Reflector(
             spec.speaker,
             started=loop.time(),
-            deferral=DEFERRAL,
+            deferral=spec.limits.end_of_rib_wait,
             unexpected_clients=any(not peer.single for peer in spec.peers),
         )
         self.entries: dict[str, Entry] = {}
@@ -143,7 +150,13 @@ class Server:
             sock = sockets.listening(listen.address, listen.port)
             self._listeners[str(listen.address), listen.port] = sock
             self._loop.add_reader(sock.fileno(), self._accept, sock)
+        self._absent_from = self._loop.time() + ABSENT_AFTER
         self._apply(self.spec)
+        for address, ours in self._recall.read().items():
+            found = self._spec_for(address)
+            if found is not None and address not in self.entries:
+                self._enter(found, address, ours)
+                self.reflector.expected.add(address)
         self._ticking = self._loop.call_later(TICK, self._tick)
 
     @property
@@ -164,9 +177,11 @@ class Server:
             raise ValueError("listen is fixed while the reflector runs; restart it to change it")
         self._apply(spec)
 
-    def _times(self, spec: PeerSpec) -> PeerTimes:
+    def _times(self, spec: PeerSpec, *, recalled: bool = False) -> PeerTimes:
         """The peer's times and session; after our own start, OPEN says that we restart (RFC 4724 4.1)."""
         chosen = times(spec)
+        if recalled:
+            chosen = replace(chosen, session=replace(chosen.session, passive=False))
         restart = chosen.session.capabilities.graceful_restart
         if restart is None or self.reflector.deferred_until is None:
             return chosen
@@ -184,6 +199,7 @@ class Server:
                 self._set_keys(peer, new.password if new else None)
         now = self._loop.time()
         self.reflector.expected = {str(p.network.network_address) for p in spec.peers if p.single}
+        self.reflector.expected |= {e.name for e in self.entries.values() if e.recalled is not None}
         for entry in list(self.entries.values()):
             wanted = self._spec_for(entry.address)
             if wanted is None or wanted.member.kind is not entry.spec.member.kind:
@@ -223,18 +239,28 @@ class Server:
             if (sock.family == socket.AF_INET) == (peer.network.version == 4):
                 sockets.set_md5(sock, peer.network, key)
 
-    def stop(self, communication: str) -> None:
-        """Stop listening and end every session with a Cease that says why."""
+    def stop(self, communication: str, *, restarting: bool = False) -> None:
+        """Stop listening and end every session with a Cease that says why.
+
+        `restarting`: we come back, so peers that know graceful restart shall keep our routes.
+        """
         self.stopping = True
         if self._ticking is not None:
             self._ticking.cancel()
+        if restarting:
+            self._remember()
+        else:
+            self._recall.write({})
         for sock in self._listeners.values():
             self._loop.remove_reader(sock.fileno())
             sock.close()
         self._listeners.clear()
         now = self._loop.time()
         for entry in list(self.entries.values()):
-            entry.peer.disable(now, communication)
+            if restarting:
+                entry.peer.leave(now, communication)
+            else:
+                entry.peer.disable(now, communication)
             self._follow(entry)
 
     def drain(self) -> None:
@@ -248,10 +274,12 @@ class Server:
         ip = ip_address(address.partition("%")[0])
         return next((s for s in self._specs if s.network.version == ip.version and ip in s.network), None)
 
-    def _enter(self, spec: PeerSpec, address: str) -> Entry:
+    def _enter(self, spec: PeerSpec, address: str, recalled: Recalled = None) -> Entry:
         now = self._loop.time()
-        peer = Peer(self._times(spec), decoder=self._decoders, jitter=self._jitter)
-        entry = self.entries[address] = Entry(spec, address, peer, since=self._clock(), parted=now)
+        times = self._times(spec, recalled=recalled is not None)
+        peer = Peer(times, decoder=self._decoders, jitter=self._jitter)
+        entry = Entry(spec, address, peer, since=self._clock(), parted=now, recalled=recalled)
+        self.entries[address] = entry
         peer.enable(now)
         self._follow(entry)
         return entry
@@ -263,6 +291,26 @@ class Server:
         if member is not None:
             self.reflector.forget(member)
         self.entries.pop(entry.address, None)
+
+    def _remember(self) -> None:
+        """Keep the clients that nobody named, for our next start."""
+        self._recall.write(
+            {
+                address: ip_address(member.local_address)
+                for address, member in self.reflector.members.items()
+                if member.local_address and not self.entries[address].spec.single
+            }
+        )
+
+    def _settle_down(self, now: float) -> None:
+        """Our start is over: OPEN says nothing of it any more, and nobody is looked for who did not come."""
+        for entry in list(self.entries.values()):
+            absent = entry.recalled is not None and not entry.links
+            entry.recalled = None
+            if absent:
+                self._remove(entry, CeaseSubcode.PEER_DECONFIGURED)
+            else:
+                entry.peer.configure(self._times(entry.spec), now, keep=True)
 
     def _jitter(self) -> float:
         return 0.75 + self._random.random() / 4  # RFC 4271 10
@@ -337,7 +385,7 @@ class Server:
         spec = entry.spec
         sock: socket.socket | None = None
         try:
-            sock = sockets.unconnected(entry.address, spec.local_address)
+            sock = sockets.unconnected(entry.address, spec.local_address or entry.recalled)
             sockets.prepare(sock)
             sockets.set_ttl(
                 sock, security_hops=spec.ttl_security, multihop=spec.multihop, external=spec.external
@@ -347,6 +395,7 @@ class Server:
         except OSError as error:
             if sock is not None:
                 sock.close()
+            entry.unreached = True
             entry.peer.connect_failed(attempt, error.strerror or str(error), self._loop.time())
             return
         entry.attempts[attempt] = sock
@@ -365,6 +414,7 @@ class Server:
         if code is None:
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         now = self._loop.time()
+        entry.unreached = bool(code)
         if code:
             sock.close()
             entry.peer.connect_failed(attempt, f"connect: {errno.errorcode.get(code, code)}", now)
@@ -443,7 +493,8 @@ class Server:
         for link in list(entry.links.values()):
             link.write()
         entry.deadline = entry.peer.next_timer() or float("inf")
-        if not entry.links and not entry.spec.single and entry.peer.state is State.ACTIVE:
+        waiting = entry.recalled is None and entry.peer.state is State.ACTIVE
+        if not entry.links and not entry.spec.single and waiting:
             member = self.reflector.members.get(entry.name)
             if member is None and not entry.peer.flaps:
                 self.entries.pop(entry.address, None)
@@ -455,6 +506,7 @@ class Server:
             for entry in self.entries.values()
             if not entry.links
             and not entry.attempts
+            and entry.recalled is None
             and not entry.spec.single
             and entry.name not in self.reflector.members
         ]
@@ -610,14 +662,17 @@ class Server:
                 link.wrote = False
                 link.session.sent(now)
         deferring = self.reflector.deferred_until is not None
+        if deferring and now >= self._absent_from:
+            gone = {entry.name for entry in self.entries.values() if entry.unreached and not entry.links}
+            self.reflector.absent = gone | self.spec.absent
         if self.reflector.tick(now):
             self._schedule_flush()
         if deferring and self.reflector.deferred_until is None:
-            for entry in self.entries.values():
-                entry.peer.configure(self._times(entry.spec), now, keep=True)
+            self._settle_down(now)
         if now >= self._next_pruning:
             self._next_pruning = now + PRUNING
             self._prune(now)
+            self._remember()
         self._journal.tick()
 
     def _expire(self, entry: Entry, now: float) -> None:

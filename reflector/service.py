@@ -1,6 +1,8 @@
 """The running reflector: configuration in, declared state followed, signals, telemetry, an orderly end.
 
-SIGTERM and SIGINT end every session with a Cease that says so (RFC 9003); SIGHUP reads the configuration
+SIGTERM and SIGINT end every session with a Cease that says so (RFC 9003), for good: peers drop our routes.
+SIGQUIT ends us for a restart: peers that know graceful restart keep our routes (RFC 4724), and the lease in
+the datastore runs on, so that no other reflector is elected meanwhile. SIGHUP reads the configuration
 anew, and a bad one is refused whole while the old one stays in force; SIGRTMIN+22 makes the log detailed,
 SIGRTMIN+23 as before. With a datastore the peers are what the plan gives this node, followed live.
 
@@ -25,6 +27,7 @@ from bgpd.telemetry.logging import level_by_signal, set_level
 from bgpd.telemetry.status import EventRing, Severity
 from bgpd.telemetry.systemd import SystemdNotifier
 from reflector.config import ConfigError, ReflectorConfig, load
+from reflector.recall import Recall
 from reflector.server import Server
 from reflector.sockets import SocketError
 from reflector.spec import ReflectorSpec, from_config
@@ -68,6 +71,7 @@ class Service:
         self._stop = asyncio.Event()
         self._started = asyncio.Event()
         self._reason = "stopped by the operator"
+        self._restarting = False
         self._following: Following | None = None
         self.events = EventRing()
         self.server: Server | None = None
@@ -79,6 +83,7 @@ class Service:
         set_level(self._config.log_level)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGQUIT, self.make_way)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         level_by_signal(loop, lambda: self._config.log_level)
         notifier = SystemdNotifier(self._environ)
@@ -102,10 +107,11 @@ class Service:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             if self._following is not None:
-                await self._following.close()
+                await self._following.close(returning=self._restarting)
             if self.server is not None:
-                log.info("reflector stopping", sessions=len(self.server.established))
-                self.server.stop(self._reason)
+                sessions = len(self.server.established)
+                log.info("reflector stopping", sessions=sessions, restarting=self._restarting)
+                self.server.stop(self._reason, restarting=self._restarting)
                 await asyncio.sleep(LINGER)
 
     @staticmethod
@@ -133,13 +139,19 @@ class Service:
             url = await surroundings.start()
             log.info("status is served", url=url)
         calm_garbage_collector()
-        watchdog = asyncio.create_task(notifier.feed_watchdog(source.healthy), name="watchdog")
+        aside: set[asyncio.Task[None]] = {
+            asyncio.create_task(notifier.feed_watchdog(source.healthy), name="watchdog")
+        }
+        if following is not None:
+            aside.add(asyncio.create_task(following.report(source), name="report"))
         log.info("reflector ready", ports=server.ports, asn=server.spec.speaker.asn)
         notifier.ready()
         try:
             await self._first_of(tasks)
         finally:
-            watchdog.cancel()
+            for task in aside:
+                task.cancel()
+            await asyncio.gather(*aside, return_exceptions=True)
             if surroundings is not None:
                 await surroundings.stop()
 
@@ -162,9 +174,16 @@ class Service:
         self._reason = reason or self._reason
         self._stop.set()
 
+    def make_way(self) -> None:
+        """End the service for another process that takes over at once."""
+        self._restarting = True
+        self.stop("restarted by the operator")
+
     def _carry_out(self, spec: ReflectorSpec) -> None:
         if self.server is None:
-            server = Server(spec, asyncio.get_running_loop(), self.events, time.time)
+            directory = self._config.run_directory or self._environ.get("RUNTIME_DIRECTORY")
+            recall = Recall(Path(directory) if directory is not None else None)
+            server = Server(spec, asyncio.get_running_loop(), self.events, time.time, recall)
             server.start()
             self.server = server
             self._started.set()

@@ -76,12 +76,13 @@ class PeerSpec:
 
 @dataclass(frozen=True, slots=True)
 class ReflectorSpec:
-    """The whole reflector."""
+    """The whole reflector. `absent`: addresses of peers that are known to be dead and not waited for."""
 
     speaker: Speaker
     listen: tuple[Listen, ...]
     peers: tuple[PeerSpec, ...]
     limits: Limits = field(default_factory=Limits)
+    absent: frozenset[str] = frozenset()
 
 
 def read_secret(source: SecretSource | None, environ: Mapping[str, str] = os.environ) -> str | None:

@@ -206,6 +206,25 @@ class Peer:
         self._timers.stop()
         self._flaps = 0
 
+    def leave(self, now: float, communication: str = "") -> None:
+        """End everything for a restart of ours and stay Idle; peers that can shall keep our routes meanwhile.
+
+        Where NOTIFICATIONs are graceful a Cease says why (RFC 8538 3), with graceful restart alone TCP ends
+        without one (RFC 4724 4.2), and without it the Cease ends our routes there.
+        """
+        self.enabled = False
+        ours = self.config.session.capabilities.graceful_restart
+        for session in self.sessions:
+            theirs = session.negotiated.graceful_restart if session.negotiated is not None else None
+            if ours is None or theirs is None or (ours.notification and theirs.notification):
+                session.shut_down(CeaseSubcode.ADMINISTRATIVE_RESET, communication, now, hard=False)
+            else:
+                session.connection_lost(now, f"we ended it without a word: {communication}")
+            self._follow(session, now)
+        self._feed(Input.MANUAL_STOP, now)
+        self._timers.stop()
+        self._flaps = 0
+
     def reset(
         self,
         now: float,

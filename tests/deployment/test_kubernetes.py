@@ -97,6 +97,18 @@ class Port(Part):
     protocol: Literal["TCP"]
 
 
+class Command(Part):
+    command: list[str]
+
+
+class Hook(Part):
+    exec: Command
+
+
+class Lifecycle(Part):
+    pre_stop: Hook
+
+
 class Container(Part):
     name: str
     image: str
@@ -105,6 +117,7 @@ class Container(Part):
     security_context: Security
     liveness_probe: Probe
     readiness_probe: Probe
+    lifecycle: Lifecycle | None = None
     resources: Resources
     ports: list[Port] = []
     volume_mounts: list[Mount]

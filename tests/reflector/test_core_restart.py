@@ -222,6 +222,20 @@ def test_rfc4724_4_1_end_of_rib_waits_for_the_expected_peers_but_not_for_ever() 
     assert a.messages.count("eor") == 2
 
 
+def test_rfc4724_4_1_a_peer_known_to_be_absent_is_not_waited_for_until_it_comes() -> None:
+    core = reflector(deferral=60.0)
+    core.expected, core.absent = {"192.0.2.1", "192.0.2.2"}, {"192.0.2.2"}
+    a, b = restartable(core, 1).up(1.0), restartable(core, 2).up(1.0)
+    a.end_of_rib()
+    tick(core, 2.0)
+    settle(a)
+    assert "eor" not in a.messages, "it is there, and has not told everything"
+    b.down(3.0)
+    tick(core, 3.0)
+    settle(a)
+    assert a.messages.count("eor") == 2
+
+
 def test_rfc4724_4_1_a_peer_that_restarts_itself_is_not_waited_for() -> None:
     core = reflector(deferral=60.0)
     core.expected = {"192.0.2.1"}

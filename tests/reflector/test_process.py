@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from bgpd.wire.capabilities import GracefulRestart
 from bgpd.wire.iana import CeaseSubcode
+from bgpd.wire.nlri import IPV4_UNICAST
 from tests.reflector.clients import Client, clients, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,6 +133,25 @@ async def test_sigterm_ends_with_a_cease_that_says_so(program: Program) -> None:
         assert a.notification is not None
         assert a.notification.subcode == CeaseSubcode.ADMINISTRATIVE_SHUTDOWN
         assert a.notification.communication
+
+
+async def test_rfc4724_4_1_sigquit_leaves_room_for_the_next_process(program: Program) -> None:
+    """Without a word to a client that keeps routes; both bits are set when the next one answers."""
+    keeping = GracefulRestart(60, False, False, ((IPV4_UNICAST, True),))
+    async with clients(program.port, 1, graceful_restart=keeping) as (a,), clients(program.port, 2) as (b,):
+        assert await program.stop(signal.SIGQUIT) == 0
+        await until(lambda: a.closed and b.closed)
+        assert a.notification is None
+        assert b.notification is not None
+        assert b.notification.subcode == CeaseSubcode.ADMINISTRATIVE_RESET
+    program.configure(listen={"address": "127.0.0.1", "port": program.port})
+    program.port = 0
+    await program.start()
+    async with clients(program.port, 1, graceful_restart=keeping) as (a,):
+        offered = a.peer_open.capabilities.graceful_restart
+        assert offered is not None
+        assert offered.restarting
+        assert (IPV4_UNICAST, True) in offered.families
 
 
 async def test_a_configuration_that_cannot_work_is_one_line_and_an_exit_code(tmp_path: Path) -> None:

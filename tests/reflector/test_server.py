@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Sequence
-from ipaddress import IPv6Address, ip_network
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address, ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +20,12 @@ from bgpd.wire.framing import Framer
 from bgpd.wire.iana import CeaseSubcode, ErrorCode, MessageType
 from bgpd.wire.messages import KEEPALIVE
 from bgpd.wire.nlri import IPV4_UNICAST
-from bgpd.wire.update import Update, encode_updates
+from bgpd.wire.update import Update, encode_end_of_rib, encode_updates
 from reflector import server as server_module
 from reflector import sockets
 from reflector.journal import LINES, SessionJournal
 from reflector.member import Member
+from reflector.recall import Recall
 from reflector.server import Server
 from tests.reflector.clients import Client, clients, serving, spec_of, until
 
@@ -486,6 +489,62 @@ async def test_rfc4724_4_1_after_a_start_open_says_restarting_until_all_is_told(
             offered = b.peer_open.capabilities.graceful_restart
             assert offered is not None
             assert not offered.restarting
+
+
+async def test_rfc4724_4_1_who_refuses_to_connect_or_is_declared_dead_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server_module, "ABSENT_AFTER", 0.0)
+    restart = GracefulRestart(60, False, True, ((IPV4_UNICAST, True),))
+    refusing = {"address": "127.0.0.4", "port": 1}
+    silent = {"address": "127.0.0.5", "passive": True}
+    peers = [{"address": "127.0.0.3", "passive": True}, refusing, silent]
+    async with (
+        serving(clients=[], peers=peers) as server,
+        clients(server, 1, graceful_restart=restart) as (a,),
+    ):
+        a.write(encode_end_of_rib(IPV4_UNICAST))
+        await until(lambda: server.entries["127.0.0.4"].unreached)
+        await until(lambda: "127.0.0.4" in server.reflector.absent)
+        assert a.end_of_rib == 0, "the silent one may come yet"
+        server.configure(replace(server.spec, absent=frozenset({"127.0.0.5"})))
+        await until(lambda: a.end_of_rib == 1)
+
+
+async def test_clients_of_a_prefix_are_remembered_through_a_restart(tmp_path: Path) -> None:
+    """They are looked for, waited for, and forgotten if they do not come."""
+    restart = GracefulRestart(60, False, True, ((IPV4_UNICAST, True),))
+    local = IPv4Address("127.0.0.1")
+    spec, loop = spec_of(peers=[{"address": "127.0.0.9", "passive": True}]), asyncio.get_running_loop()
+    first = Server(spec, loop, EventRing(), lambda: 0.0, Recall(tmp_path))
+    first.start()
+    async with clients(first, 1, 2, 7, graceful_restart=restart) as (a, b, _named):
+        first.stop("an upgrade", restarting=True)
+        await until(lambda: a.closed and b.closed)
+        assert a.notification is None or a.notification.subcode == CeaseSubcode.ADMINISTRATIVE_RESET
+    assert Recall(tmp_path).read() == {a.address: local, b.address: local}
+
+    second = Server(spec, loop, EventRing(), lambda: 0.0, Recall(tmp_path))
+    second.start()
+    assert second.reflector.expected == {"127.0.0.9", a.address, b.address}
+    for address in (a.address, b.address):
+        assert second.entries[address].peer.counters.attempts == 1
+    async with clients(second, 1) as (a,):
+        second.reflector.deferred_until = 0.0
+        await until(lambda: second.reflector.deferred_until is None)
+        await until(lambda: b.address not in second.entries)
+        assert a.address in second.entries
+    second.stop("for good")
+    assert Recall(tmp_path).read() == {}
+
+
+def test_a_memory_that_cannot_be_read_or_written_is_none(tmp_path: Path) -> None:
+    (tmp_path / "clients").write_text("10.0.0.1 10.0.0.2\nnonsense\n")
+    assert Recall(tmp_path).read() == {}
+    absent = Recall(tmp_path / "absent")
+    absent.write({"10.0.0.1": IPv4Address("10.0.0.2")})
+    assert absent.read() == {}
+    assert Recall(None).read() == {}
 
 
 async def test_rfc9003_2_the_end_says_why() -> None:

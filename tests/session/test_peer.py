@@ -7,6 +7,7 @@ from bgpd.session.events import Closed, Established
 from bgpd.session.fsm import State
 from bgpd.session.peer import ConnectCancelled, ConnectRequested, Peer, PeerEvent, SessionEvent
 from bgpd.session.session import Session
+from bgpd.wire.capabilities import GracefulRestart
 from bgpd.wire.errors import ProtocolError
 from bgpd.wire.iana import CeaseSubcode
 from bgpd.wire.messages import KEEPALIVE, Notification, encode
@@ -374,3 +375,33 @@ def test_disable_takes_the_reason_it_is_given(subcode: CeaseSubcode) -> None:
     found.disable(NOW, subcode=subcode)
     (end,) = closed(found.events())
     assert end.sent == Notification(6, subcode)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "told", "kept"),
+    [
+        (graceful(), graceful(), None, True),
+        (graceful(notification=True), graceful(), None, True),
+        (graceful(notification=True), graceful(notification=True), Notification(6, 4, b"\7upgrade"), True),
+        (graceful(notification=True), None, Notification(6, 4, b"\7upgrade"), False),
+        (None, graceful(notification=True), Notification(6, 4, b"\7upgrade"), False),
+    ],
+)
+def test_rfc4724_4_1_and_rfc8538_3_we_leave_for_a_restart_so_that_routes_are_kept(
+    ours: GracefulRestart | None, theirs: GracefulRestart | None, told: Notification | None, kept: bool
+) -> None:
+    """Without a NOTIFICATION, or with one where both sides have said that it is graceful."""
+    found = Peer(PeerConfig(config(offer(LOCAL_ASN, graceful_restart=ours))))
+    found.enable(NOW)
+    session = let_in(found)
+    bring_up(found, session, theirs=peer_open(capabilities=offer(LOCAL_ASN, graceful_restart=theirs)))
+    found.events()
+    session.data_to_send()
+    found.leave(NOW, "upgrade")
+    (end,) = closed(found.events())
+    assert end.sent == told
+    assert bool(end.retain) == kept
+    assert sent(session.data_to_send()) == ([] if told is None else [told])
+    assert found.state is State.IDLE
+    assert found.next_timer() is None
+    assert isinstance(found.accepted(NOW), Notification)

@@ -1,0 +1,117 @@
+"""A reflector that is upgraded: BIRD and FRR, clients of a prefix, keep every route and end exact.
+
+BIRD offers graceful restart without the N bit, so its TCP connection ends without a word; FRR offers it, and
+gets a Cease that is no hard reset. FRR then waits for the reflector to connect, by the address that is kept.
+"""
+
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.scenario.harness.bird import Bird, preamble
+from tests.scenario.harness.cairn import Reflector
+from tests.scenario.harness.frr import Frr
+from tests.scenario.harness.world import NOT_YET, World
+
+pytestmark = [pytest.mark.scenario, *(pytest.mark.peer(name) for name in ("bird", "frr"))]
+ASN = 65000
+REFLECTOR = "10.1.0.1"
+STEADY = {"bird": {"10.92.0.0/24"}, "frr": {"10.93.0.0/24"}}
+ENDING = "10.92.9.0/24"  # withdrawn while nobody listens
+
+
+@dataclass(slots=True)
+class Upgraded:
+    """A reflector and its two clients on one segment."""
+
+    world: World
+    reflector: Reflector
+    bird: Bird
+    frr: Frr
+
+    def seen(self) -> dict[str, set[str]]:
+        """What each client has of the other."""
+        return {"bird": set(self.bird.routes()), "frr": set(self.frr.routes())}
+
+    def up(self) -> bool:
+        return all(client.sessions()[REFLECTOR] for client in (self.bird, self.frr))
+
+
+@pytest.fixture(scope="module")
+def upgraded() -> Iterator[Upgraded]:
+    with World("upgrade") as world:
+        world.segment("lan")
+        hosts = {}
+        for name, number in {"rr": 1, "bird": 2, "frr": 3}.items():
+            hosts[name] = world.host(name)
+            world.attach("lan", hosts[name], "eth0", f"10.1.0.{number}/24")
+        reflector = Reflector(
+            hosts["rr"],
+            {
+                "asn": ASN,
+                "routerId": "10.255.255.254",
+                "listen": {"address": REFLECTOR},
+                "clients": [{"prefix": "10.1.0.0/24"}],
+                "http": {"port": Reflector.port},
+                "runDirectory": str(hosts["rr"].directory),
+            },
+        )
+        world.wait_until("the reflector ready", reflector.ready)
+        made = Upgraded(world, reflector, Bird(hosts["bird"], BIRD), Frr(hosts["frr"], FRR))
+        everything = {"bird": STEADY["frr"], "frr": STEADY["bird"] | {ENDING}}
+        world.wait_equal("routes of both", made.seen, everything)
+        yield made
+
+
+def test_rfc4724_4_1_clients_keep_all_routes_while_the_reflector_is_upgraded(upgraded: Upgraded) -> None:
+    world, reflector = upgraded.world, upgraded.reflector
+    kept = {"bird": STEADY["frr"], "frr": STEADY["bird"]}
+    reflector.program.signal(signal.SIGQUIT)
+    assert reflector.program.wait(15.0) == 0
+    ends = {e["peer"]: e["reason"] for e in reflector.log_lines() if e["event"] == "session down"}
+    assert "without a word" in ends["10.1.0.2"]
+    assert "administrative reset" in ends["10.1.0.3"]
+    world.wait_until("both without a session", lambda: not any(
+        client.sessions()[REFLECTOR] for client in (upgraded.bird, upgraded.frr)
+    ))  # fmt: skip
+    upgraded.bird.command("disable ending")
+    until = time.monotonic() + 1.0
+    restarted = False
+    while True:
+        try:
+            seen = upgraded.seen()
+        except NOT_YET:
+            continue
+        assert all(kept[name] <= seen[name] for name in kept), f"a route was lost: {seen}"
+        if time.monotonic() < until:
+            continue
+        if not restarted:
+            reflector.restart()
+            restarted, until = True, time.monotonic()
+        elif upgraded.up() and seen == kept:
+            break
+        assert time.monotonic() < until + 60.0, f"{seen}\n{world.dump()}"
+
+
+BIRD = f"""{preamble("10.1.0.2", kernel=False)}
+protocol static {{ ipv4; route 10.92.0.0/24 via 10.1.0.2; }}
+protocol static ending {{ ipv4; route {ENDING} via 10.1.0.2; }}
+protocol bgp reflector {{
+    local 10.1.0.2 as {ASN}; neighbor {REFLECTOR} as {ASN};
+    connect retry time 2; connect delay time 1; error wait time 1, 2;
+    ipv4 {{ import all; export where source = RTS_STATIC; next hop self; }};
+}}
+"""
+FRR = f"""
+router bgp {ASN}
+ bgp router-id 10.1.0.3
+ no bgp network import-check
+ neighbor {REFLECTOR} remote-as {ASN}
+ neighbor {REFLECTOR} timers connect 2
+ address-family ipv4 unicast
+  network 10.93.0.0/24
+ exit-address-family
+"""
