@@ -139,19 +139,13 @@ class Service:
             url = await surroundings.start()
             log.info("status is served", url=url)
         calm_garbage_collector()
-        aside: set[asyncio.Task[None]] = {
-            asyncio.create_task(notifier.feed_watchdog(source.healthy), name="watchdog")
-        }
-        if following is not None:
-            aside.add(asyncio.create_task(following.report(source), name="report"))
+        watchdog = asyncio.create_task(notifier.feed_watchdog(source.healthy), name="watchdog")
         log.info("reflector ready", ports=server.ports, asn=server.spec.speaker.asn)
         notifier.ready()
         try:
             await self._first_of(tasks)
         finally:
-            for task in aside:
-                task.cancel()
-            await asyncio.gather(*aside, return_exceptions=True)
+            watchdog.cancel()
             if surroundings is not None:
                 await surroundings.stop()
 
