@@ -306,8 +306,7 @@ class Reflector:
             return
         if subtype == RefreshSubtype.BEGIN:
             if family not in member.awaiting_eor:
-                if rib.stale_count(member.source) < len(rib.received(member.source)):
-                    rib.mark_stale(member.source)
+                rib.mark_stale(member.source)
                 member.refresh_until[family] = now + REFRESH_TIME
         elif subtype == RefreshSubtype.END:
             if family in member.refresh_until:

@@ -38,7 +38,8 @@ Buffer: TypeAlias = bytes | memoryview
 Ranges: TypeAlias = list[tuple[int, int]]
 
 SLACK_OCTETS = 1 << 20  # garbage and lag below this are not worth any work
-SLACK_BATCHES = 256  # a joiner that would walk through more small batches than this gets a fresh base
+SLACK_BATCHES = 256  # a joiner that would walk through more small batches than this gets a fresh base,
+ENTRIES_PER_BATCH = 16  # unless there are more entries to encode than this for each of the batches
 BATCH_OCTETS = 1 << 17  # a base is cut into batches of about this size
 
 
@@ -70,12 +71,13 @@ class Batch:
     def fill(self, segments: Iterable[Segment]) -> None:
         """Take in segments, in order; addressed ones are read after all others."""
         parts: list[bytes] = []
-        own, addressed, touched = self.own, self.addressed, self.touched
+        private: dict[Source, list[bytes]] = {}
+        own, touched = self.own, self.touched
         offset = 0
         for data, prefixes, source, only in segments:
             touched += prefixes
             if only is not None:
-                addressed[only] = addressed.get(only, b"") + data
+                private.setdefault(only, []).append(data)
                 continue
             parts.append(data)
             end = offset + len(data)
@@ -89,6 +91,7 @@ class Batch:
                     ranges.append((offset, end))
             offset = end
         self.data = b"".join(parts)
+        self.addressed = {only: b"".join(pieces) for only, pieces in private.items()}
 
     def view(self, source: Source) -> list[Buffer]:
         """What `source` is sent of this batch; the bytes are shared, not copied."""
@@ -232,7 +235,7 @@ class ExportLog:
         """A cursor for a peer that has nothing yet."""
         if (
             not self.based
-            or self._batches > SLACK_BATCHES
+            or self._batches > max(SLACK_BATCHES, self._entries // ENTRIES_PER_BATCH)
             or (self.octets > self._slack >> 4 and 4 * self.dead > self._entries)
         ):
             self.rebase()
@@ -260,9 +263,11 @@ class ExportLog:
         table = self.octets * alive // max(1, self._entries)
         stalled = [c for c in self._cursors if c.lag > self._slack and c.lag > table]
         touched: set[bytes] = set()
-        for batch in {c.batch for c in stalled}:
-            walker = batch
-            while walker.following is not None:
+        passed: set[Batch] = set()
+        for cursor in stalled:
+            walker = cursor.batch
+            while walker.following is not None and walker not in passed:
+                passed.add(walker)
                 touched.update(*walker.touched)
                 walker = walker.following
         if touched:

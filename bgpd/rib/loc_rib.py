@@ -58,16 +58,17 @@ class AdjRibIn:
     """What one source announced for one family, by item; and the part of it that is stale.
 
     Stale items are those a restarting or refreshing peer has not announced again yet
-    (RFC 4724 4.2, RFC 7313 4).
+    (RFC 4724 4.2, RFC 7313 4): all that are not `confirmed`, while that is not None. So to mark everything
+    stale costs nothing, however often a peer has us do it.
     """
 
-    __slots__ = ("_paths", "last", "stale", "unsorted_items", "unsorted_paths")
+    __slots__ = ("_paths", "confirmed", "last", "unsorted_items", "unsorted_paths")
 
     def __init__(self) -> None:
         self._paths: dict[bytes, Path] = {}
         self.unsorted_paths: list[Path] = []  # with `unsorted_items`: what `paths` has yet to take in
         self.unsorted_items: list[list[bytes]] = []
-        self.stale: dict[bytes, Path] | None = None
+        self.confirmed: set[bytes] | None = None
         self.last: Path | None = None
 
     @property
@@ -108,7 +109,8 @@ class LocRib:
         self._losers_of = -1
         self.tells_all = False
         self._cost = cost
-        self._candidates: dict[bytes, list[Path]] = {}
+        # By prefix; of the inner dictionaries only the keys count, in the order of their coming.
+        self._candidates: dict[bytes, dict[Path, None]] = {}
         self._adj: dict[Source, AdjRibIn] = {}
         self._fresh: list[Run] = []
         self._before: dict[bytes, Path | None] = {}
@@ -143,6 +145,7 @@ class LocRib:
         if (
             ineligible is None
             and self._cost is None
+            and adj.confirmed is None
             and (not self._candidates or self._candidates.keys().isdisjoint(items))
             and (not self._before or self._before.keys().isdisjoint(items))
             and known.keys().isdisjoint(items)
@@ -153,11 +156,11 @@ class LocRib:
             adj.unsorted_items.append(items)
             self._fresh.append(_new(Run, (path, items, raw)))
             return
-        paths, stale, replace = adj.paths, adj.stale, self._replace
+        paths, replace = adj.paths, self._replace
+        if adj.confirmed is not None:
+            adj.confirmed.update(items)
         for item in items:
             old = paths.get(item)
-            if stale is not None:
-                stale.pop(item, None)
             if old is None or not _same(old, path):
                 paths[item] = path
                 replace(item, old, path)
@@ -172,14 +175,14 @@ class LocRib:
     ) -> None:
         """As `announce`, for items with path identifiers: one path per identifier, shared by its items."""
         by_id: dict[bytes, Path] = {}
+        if adj.confirmed is not None:
+            adj.confirmed.update(items)
         for item in items:
             path_id = item[:PATH_ID_OCTETS]
             path = by_id.get(path_id)
             if path is None:
                 path = by_id[path_id] = Path(source, attributes, ineligible, int.from_bytes(path_id, "big"))
             old = adj.paths.get(item)
-            if adj.stale is not None:
-                adj.stale.pop(item, None)
             if old is None or not _same(old, path):
                 adj.paths[item] = path
                 self._replace(item[PATH_ID_OCTETS:], old, path)
@@ -200,7 +203,7 @@ class LocRib:
             # outright: nothing is left to decide, unless both are equal up to MED.
             if new is None or new.ineligible is not None or new.rank > current.rank:
                 if old is None and new is not None and choices is not None:
-                    choices.append(new)
+                    choices[new] = None
                 else:
                     self._exchange(nlri, choices, current, old, new)
                 return
@@ -227,25 +230,20 @@ class LocRib:
     def _exchange(
         self,
         nlri: bytes,
-        choices: list[Path] | None,
+        choices: dict[Path, None] | None,
         current: Path | None,
         old: Path | None,
         new: Path | None,
     ) -> None:
         """Keep the list of candidates, or do away with it when only the best path is left."""
         if choices is None:
-            choices = self._candidates[nlri] = [] if current is None else [current]
-        if old is None:
-            if new is not None:
-                choices.append(new)
-            return
-        at = next(i for i, path in enumerate(choices) if path is old)
-        if new is None:
-            del choices[at]
-            if len(choices) == 1 and choices[0] is current and nlri not in self._undecided:
-                del self._candidates[nlri]
-        else:
-            choices[at] = new
+            choices = self._candidates[nlri] = {} if current is None else {current: None}
+        if old is not None:
+            del choices[old]
+        if new is not None:
+            choices[new] = None
+        elif len(choices) == 1 and current in choices and nlri not in self._undecided:
+            del self._candidates[nlri]
 
     def withdraw(self, source: Source, items: Iterable[bytes], *, add_path: bool = False) -> None:
         """Take out what `source` announced; items it never announced are ignored."""
@@ -257,8 +255,8 @@ class LocRib:
             old = pop(item, None)
             if old is None:
                 continue
-            if adj.stale is not None:
-                adj.stale.pop(item, None)
+            if adj.confirmed is not None:
+                adj.confirmed.discard(item)
             self._replace(item[PATH_ID_OCTETS:] if add_path else item, old, None)
 
     def drop(self, source: Source, *, add_path: bool = False) -> None:
@@ -272,16 +270,17 @@ class LocRib:
         """Everything `source` has announced so far is stale until it is announced again."""
         adj = self._adj.get(source)
         if adj is not None:
-            adj.stale = dict(adj.paths)
+            adj.confirmed = set()
             adj.last = None
 
     def sweep_stale(self, source: Source, *, add_path: bool = False) -> int:
         """Take out what is still stale; gives how many items that were."""
         adj = self._adj.get(source)
-        if adj is None or adj.stale is None:
+        if adj is None or adj.confirmed is None:
             return 0
-        stale, adj.stale = adj.stale, None
-        self.withdraw(source, list(stale), add_path=add_path)
+        confirmed, adj.confirmed = adj.confirmed, None
+        stale = [item for item in adj.paths if item not in confirmed]
+        self.withdraw(source, stale, add_path=add_path)
         return len(stale)
 
     def revise(
@@ -302,7 +301,10 @@ class LocRib:
             return
         done: dict[Path, Path | None] = {}
         adj.last = None
-        for item, old in list((adj.stale or {}).items() if stale_only else adj.paths.items()):
+        spared = adj.paths.keys() if adj.confirmed is None else adj.confirmed
+        for item, old in list(adj.paths.items()):
+            if stale_only and item in spared:
+                continue
             if old not in done:
                 done[old] = change(old)
             new = done[old]
@@ -310,12 +312,10 @@ class LocRib:
                 continue
             if new is None:
                 del adj.paths[item]
-                if adj.stale is not None:
-                    adj.stale.pop(item, None)
+                if adj.confirmed is not None:
+                    adj.confirmed.discard(item)
             else:
                 adj.paths[item] = new
-                if adj.stale is not None and item in adj.stale:
-                    adj.stale[item] = new
             self._replace(item[PATH_ID_OCTETS:] if add_path else item, old, new)
 
     # What follows from it
@@ -328,7 +328,7 @@ class LocRib:
             if prefix not in self._candidates:
                 if current is None:
                     continue
-                self._candidates[prefix] = [current]
+                self._candidates[prefix] = {current: None}
             self._before.setdefault(prefix, current)
             self._undecided.add(prefix)
 
@@ -411,7 +411,7 @@ class LocRib:
     def stale_count(self, source: Source) -> int:
         """How many items of `source` are stale."""
         adj = self._adj.get(source)
-        return 0 if adj is None or adj.stale is None else len(adj.stale)
+        return 0 if adj is None or adj.confirmed is None else len(adj.paths) - len(adj.confirmed)
 
     def prefixes(self) -> Iterator[bytes]:
         """Every prefix that has a path, eligible or not."""

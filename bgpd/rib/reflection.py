@@ -133,17 +133,15 @@ def last_resort(raw: bytes) -> bytes:
 
 def _forbidden(attributes: AttributeSet, target: Target) -> bool:
     """Whether a well-known community keeps the path from this peer (RFC 1997, RFC 9494 4.3)."""
-    for community in attributes.communities:
-        if community == WellKnownCommunity.NO_ADVERTISE:
-            return True
-        if community == WellKnownCommunity.LLGR_STALE and not target.long_lived:
-            return True
-        if target.kind is SourceKind.EXTERNAL and community in (
-            WellKnownCommunity.NO_EXPORT,
-            WellKnownCommunity.NO_EXPORT_SUBCONFED,
-        ):
-            return True
-    return False
+    has = attributes.has_community
+    return (
+        has(WellKnownCommunity.NO_ADVERTISE)
+        or (not target.long_lived and has(WellKnownCommunity.LLGR_STALE))
+        or (
+            target.kind is SourceKind.EXTERNAL
+            and (has(WellKnownCommunity.NO_EXPORT) or has(WellKnownCommunity.NO_EXPORT_SUBCONFED))
+        )
+    )
 
 
 def _prepended(attributes: AttributeSet, asn: int) -> bytes:

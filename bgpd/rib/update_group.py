@@ -207,6 +207,7 @@ class UpdateGroup:
         forget it; to withdraw what a peer does not have means nothing (RFC 4271 3.1).
         """
         announced: dict[Path, list[bytes]] = {}
+        addressed: dict[Source, list[bytes]] = {}
         gone: list[bytes] = []
         for nlri in touched:
             path = self.loc_rib.best.get(nlri)
@@ -214,11 +215,13 @@ class UpdateGroup:
                 gone.append(nlri)
             else:
                 announced.setdefault(path, []).append(nlri)
+                addressed.setdefault(path.source, []).append(nlri)
         if gone:
             yield self._withdrawal(gone)
         for path, prefixes in announced.items():
             yield from self._announce(path, prefixes)
-            yield self._withdrawal(prefixes, only=path.source)
+        for source, prefixes in addressed.items():
+            yield self._withdrawal(prefixes, only=source)
 
 
 def joined(runs: list[Run]) -> Iterable[Run]:

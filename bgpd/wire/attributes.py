@@ -149,7 +149,8 @@ class AttributeSet:
         """How often an AS number is in the AS path."""
         if asn.to_bytes(4, "big") not in self.raw:
             return 0
-        return sum(numbers.count(asn) for _kind, numbers in self.as_path)
+        path = paths.decode(self.value(AttributeCode.AS_PATH) or b"")  # not kept: it is looked at once
+        return sum(numbers.count(asn) for _kind, numbers in path)
 
     @property
     def atomic_aggregate(self) -> bool:
@@ -189,8 +190,17 @@ class AttributeSet:
         return tuple(item for item in self.items() if item[1] not in ROWS)
 
     def has_community(self, community: int) -> bool:
-        """Whether a community is attached. Cheap where it is not."""
-        return community.to_bytes(4, "big") in self.raw and community in self.communities
+        """Whether a community is attached. Cheap where it is not; and nothing is decoded that would stay:
+        typed, a long list takes ten times the memory of its octets.
+        """
+        octets = community.to_bytes(4, "big")
+        if octets not in self.raw:
+            return False
+        value = self.value(AttributeCode.COMMUNITIES) or b""
+        at = value.find(octets)
+        while at & 3 and at > 0:
+            at = value.find(octets, at + 1)
+        return at >= 0
 
     def rewritten(self, changes: Mapping[int, bytes | None]) -> bytes:
         """`raw` with attributes replaced, added (in the order of their codes) or, for None, removed.
@@ -229,9 +239,10 @@ def _numbers(value: bytes | None) -> tuple[int, ...]:
 
 
 def _first_as(path: AsPath) -> int:
-    while path and path[0][0] in (SegmentType.AS_CONFED_SEQUENCE, SegmentType.AS_CONFED_SET):
-        path = path[1:]
-    return path[0][1][0] if path and path[0][0] == SegmentType.AS_SEQUENCE else 0
+    for kind, numbers in path:
+        if kind not in (SegmentType.AS_CONFED_SEQUENCE, SegmentType.AS_CONFED_SET):
+            return numbers[0] if kind == SegmentType.AS_SEQUENCE else 0
+    return 0
 
 
 _COMPARED: Final = frozenset(
