@@ -27,6 +27,7 @@ from bgpd.datastore import open_datastore
 from bgpd.telemetry.http import HttpOptions, StatusServer
 from bgpd.telemetry.logging import level_by_signal, set_level
 from bgpd.telemetry.mqtt import MqttOptions, MqttPublisher
+from bgpd.telemetry.reporter import Reporter
 from bgpd.telemetry.systemd import SystemdNotifier
 
 log = structlog.get_logger("agent")
@@ -97,8 +98,10 @@ class Service:
         watchdog = asyncio.create_task(notifier.feed_watchdog(source.healthy), name="watchdog")
         mqtt = self._mqtt(source)
         running = asyncio.create_task(agent.run(), name="agent")
-        reporter = NodeStatusWriter(agent.store, source, config.node)
-        reporting = asyncio.create_task(reporter.run(), name="node status")
+        asked = NodeStatusWriter(agent.store, source, config.node)
+        answering = asyncio.create_task(asked.run(), name="node status")
+        reporter = Reporter(agent.store, source, config.node)
+        reporting = asyncio.create_task(reporter.run(), name="report")
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             self.http = self._http(source)
@@ -114,9 +117,12 @@ class Service:
                 running.result()
         finally:
             notifier.stopping()
-            for task in (watchdog, stopping, running, reporting):
+            tasks = (watchdog, stopping, running, answering, reporting)
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(watchdog, stopping, running, reporting, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._withdraw:
+                await reporter.forget()
             await (agent.withdraw() if self._withdraw else agent.leave())
             if mqtt is not None:
                 await mqtt.stop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from ipaddress import ip_address, ip_network
 
 from agent.exabgp.speaker import Speaker
@@ -173,7 +172,7 @@ class AgentStatus:
         return [nlri] if rib.candidates(nlri) and (known is None or nlri in known) else []
 
     def plan(self) -> Mapping[str, object]:
-        return {} if self._agent.plan is None else plain(asdict(self._agent.plan))
+        return {} if self._agent.plan is None else plain(self._agent.plan)
 
     def samples(self) -> Sequence[Sample | Distribution]:
         agent, fib = self._agent, self._agent.fib

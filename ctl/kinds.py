@@ -25,6 +25,8 @@ _SHORT: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "IPAMHandle": ("handle", "handles"),
         "CalicoNodeStatus": ("caliconodestatuses",),
         "NodeLease": ("lease", "leases"),
+        "ServiceReport": ("report", "reports"),
+        "ServiceQuestion": ("question", "questions"),
     }
 )
 
@@ -92,6 +94,14 @@ _VIEWS: Mapping[str, tuple[Field, ...]] = MappingProxyType(
         "IPAMBlock": (Field("CIDR", "spec.cidr"), Field("AFFINITY", "spec.affinity")),
         "IPAMHandle": (Field("HANDLE", "spec.handleID"), Field("BLOCKS", "spec.block")),
         "NodeLease": (_NAME, Field("SINCE", "spec.since"), Field("HOLDER", "spec.holder", wide=True)),
+        "ServiceReport": (
+            Field("SERVICE", "spec.service"),
+            Field("NODE", "spec.node"),
+            Field("READY", "spec.status.ready"),
+            Field("SINCE", "spec.since"),
+            Field("REPORTED", "spec.reportedAt"),
+            Field("WHY", "spec.status.reason"),
+        ),
     }
 )
 

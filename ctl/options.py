@@ -23,6 +23,13 @@ Files = Annotated[
         "--filename", "-f", metavar="FILE", help="A file or directory of resources, or - for standard input."
     ),
 ]
+Of = Annotated[
+    str | None,
+    typer.Option(
+        "--node", metavar="NAME",
+        help="Ask the services of this node through the datastore, from anywhere; * and ? match any.",
+    ),
+]  # fmt: skip
 Api = Annotated[
     list[str] | None,
     typer.Option(

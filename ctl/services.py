@@ -67,9 +67,17 @@ class Service:
 
     async def get(self, what: str, **query: str) -> Document:
         """GET /api/v1/<what>. Raises Unreachable."""
+        return await self._request("GET", what, query)
+
+    async def post(self, what: str, **query: str) -> Document:
+        """POST /api/v1/<what>: what changes something. Raises Unreachable."""
+        return await self._request("POST", what, query)
+
+    async def _request(self, method: str, what: str, query: Mapping[str, str]) -> Document:
         assert self._session is not None, "use `async with`"
         try:
-            async with self._session.get(f"{self.location}/api/v1/{what}", params=query) as response:
+            url = f"{self.location}/api/v1/{what}"
+            async with self._session.request(method, url, params=query) as response:
                 document = await response.json()
                 status = response.status
         except aiohttp.ClientConnectorError as error:
@@ -110,6 +118,6 @@ def answered(answers: Sequence[Answer], named: bool) -> tuple[list[Answer], list
         raise Failure(
             ExitCode.UNREACHABLE,
             "no service answered: " + "; ".join(answer.failure for answer in bad),
-            remedy="start it, or give --api with the address of its status interface",
+            remedy="start it, give --api with its address, or --node and --datastore to ask from afar",
         )
     return good, bad if named else []

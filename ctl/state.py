@@ -90,12 +90,12 @@ def resource_set(found: Snapshot) -> ResourceSet:
     return ResourceSet.of(entry.resource for entry in found.entries)
 
 
-def declared(location: str | None) -> ResourceSet:
-    """Everything declared, for commands that only look."""
+def declared(location: str | None, kinds: Iterable[str] | None = None) -> ResourceSet:
+    """Everything declared, or what is of some kinds, for commands that only look."""
 
     async def read() -> ResourceSet:
         async with opened(location) as store:
-            return resource_set(await snapshot(store))
+            return resource_set(await snapshot(store, kinds))
 
     return run(read())
 

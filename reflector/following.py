@@ -9,7 +9,6 @@ candidate where the cluster elects its reflectors.
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 
 import structlog
 
@@ -17,7 +16,8 @@ from bgpd.datastore import Changes, DatastoreError, Hold, Interests, Snapshot, o
 from bgpd.plan import NodePlan, PlanError, SecretRef, plan_node
 from bgpd.resources import ResourceSet
 from bgpd.telemetry.documents import plain
-from bgpd.telemetry.status import StoreHealth
+from bgpd.telemetry.reporter import Reporter
+from bgpd.telemetry.status import StatusSource, StoreHealth
 from reflector.config import ConfigError, ReflectorConfig
 from reflector.declared import spec_of
 from reflector.sockets import SocketError
@@ -94,6 +94,11 @@ class Following:
                 self._resources = resources
                 self.declare()
 
+    async def report(self, source: StatusSource) -> None:
+        """Report `source` into the datastore, and answer questions there, until cancelled."""
+        if self.config.node is not None:
+            await Reporter(self._store, source, self.config.node).run()
+
     async def close(self, *, returning: bool = False) -> None:
         """Let go of the datastore, and of being alive in it (`returning`: of that when its time is over)."""
         if self._hold is not None and not returning:
@@ -125,7 +130,7 @@ class Following:
 
     def plan(self) -> Mapping[str, object]:
         """The plan in force as JSON-able values."""
-        return {} if self._plan is None else plain(asdict(self._plan))
+        return {} if self._plan is None else plain(self._plan)
 
     def health(self) -> StoreHealth:
         """How the datastore is."""

@@ -139,13 +139,19 @@ class Service:
             url = await surroundings.start()
             log.info("status is served", url=url)
         calm_garbage_collector()
-        watchdog = asyncio.create_task(notifier.feed_watchdog(source.healthy), name="watchdog")
+        aside: set[asyncio.Task[None]] = {
+            asyncio.create_task(notifier.feed_watchdog(source.healthy), name="watchdog")
+        }
+        if following is not None:
+            aside.add(asyncio.create_task(following.report(source), name="report"))
         log.info("reflector ready", ports=server.ports, asn=server.spec.speaker.asn)
         notifier.ready()
         try:
             await self._first_of(tasks)
         finally:
-            watchdog.cancel()
+            for task in aside:
+                task.cancel()
+            await asyncio.gather(*aside, return_exceptions=True)
             if surroundings is not None:
                 await surroundings.stop()
 

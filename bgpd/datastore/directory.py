@@ -55,6 +55,10 @@ class DirectoryStore:
         self._closed = False
 
     @property
+    def shared(self) -> bool:
+        return False
+
+    @property
     def location(self) -> str:
         return str(self._path)
 

@@ -54,6 +54,10 @@ class EtcdStore:
         self._opened = time.time()
 
     @property
+    def shared(self) -> bool:
+        return True
+
+    @property
     def location(self) -> str:
         return self._options.location
 

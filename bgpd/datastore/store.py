@@ -142,6 +142,10 @@ class Datastore(Protocol):
     def location(self) -> str:
         """Where, for people: no passwords in it."""
 
+    @property
+    def shared(self) -> bool:
+        """Whether other machines reach it too."""
+
     def health(self) -> Health: ...
 
     async def list(self, interests: Interests = EVERYTHING) -> Snapshot: ...

@@ -1,4 +1,4 @@
-"""Declared state: Calico's v3 resources in Calico's shapes and at Calico's keys, and two kinds of our own.
+"""Declared state: Calico's v3 resources in Calico's shapes and at Calico's keys, and a few kinds of our own.
 
 ``load_documents`` reads files, ``decode``/``encode`` read and write what a datastore holds, ``Key`` and
 ``etcd_key`` say where that is, and ``ResourceSet`` is the immutable snapshot that everything else works on.
@@ -16,7 +16,7 @@ from bgpd.resources.base import (
 from bgpd.resources.bgp_configuration import BGPConfiguration
 from bgpd.resources.bgp_filter import BGPFilter
 from bgpd.resources.bgp_peer import BGPPeer
-from bgpd.resources.cairn import CairnConfiguration, NodeLease
+from bgpd.resources.cairn import CairnConfiguration, NodeLease, ServiceAnswer, ServiceQuestion, ServiceReport
 from bgpd.resources.codec import MODELS, decode, encode, to_document
 from bgpd.resources.documents import dump_documents, load_documents
 from bgpd.resources.errors import ResourceError
@@ -70,6 +70,9 @@ __all__ = [
     "SecretKeyRef",
     "Selector",
     "SelectorError",
+    "ServiceAnswer",
+    "ServiceQuestion",
+    "ServiceReport",
     "Severity",
     "WorkloadEndpoint",
     "affinity_key",

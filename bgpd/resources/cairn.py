@@ -1,13 +1,15 @@
-"""The two kinds that are Cairn's own; they live outside Calico's part of the datastore.
+"""The kinds that are Cairn's own; they live outside Calico's part of the datastore.
 
 ``CairnConfiguration`` (named ``default``) declares what Calico has no words for. ``NodeLease`` exists while a
-node's agent is alive: it is bound to the datastore's lease and vanishes with it. What concerns one existing
-resource is an annotation on it instead: ``cairn.dev/learn-only: "true"`` on a Node makes it a plain server
+node's agent is alive: it is bound to the datastore's lease and vanishes with it. ``ServiceReport`` is what a
+service says of itself and ``ServiceQuestion`` what somebody wants to know of it, for operators who reach the
+datastore and not the node; no plan depends on either. What concerns one existing resource is an annotation on
+it instead: ``cairn.dev/learn-only: "true"`` on a Node makes it a plain server
 that learns every route and announces none.
 """
 
 from ipaddress import IPv4Address
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -75,3 +77,56 @@ class NodeLease(Resource):
     api_version: str = CAIRN_API_VERSION
     metadata: NamedMetadata = NamedMetadata()
     spec: NodeLeaseSpec = NodeLeaseSpec()
+
+
+class ServiceReportSpec(Model):
+    """A service's status as it was at ``reportedAt`` (RFC 3339), in the words of its status interface.
+
+    ``since``: when it became ready, or ceased to be. ``down``: expected sessions that are not established, at
+    most 50. ``numbers``: its gauges by name, summed over their labels.
+    """
+
+    service: str = Field(min_length=1)
+    node: str = Field(min_length=1)
+    reported_at: str
+    since: str
+    status: dict[str, Any]
+    down: list[dict[str, Any]] = Field(default_factory=list)
+    numbers: dict[str, Any] = Field(default_factory=dict)
+
+
+class ServiceReport(Resource):
+    """What a running service says of itself, written every minute and when it changes."""
+
+    KIND: ClassVar[str] = "ServiceReport"
+    API_VERSION: ClassVar[str] = CAIRN_API_VERSION
+    api_version: str = CAIRN_API_VERSION
+    metadata: NamedMetadata = NamedMetadata()
+    spec: ServiceReportSpec
+
+
+class ServiceQuestionSpec(Model):
+    """Who is asked, and what: the last part of ``/api/v1/<what>`` and its query."""
+
+    service: str = Field(min_length=1)
+    node: str = Field(min_length=1)
+    what: str = Field(min_length=1)
+    query: dict[str, Any] = Field(default_factory=dict)
+
+
+class ServiceAnswer(Model):
+    """The document asked for, or why there is none."""
+
+    document: dict[str, Any] | None = None
+    failure: str | None = None
+
+
+class ServiceQuestion(Resource):
+    """A question to one service. Who asks takes it away; what is forgotten, the service removes."""
+
+    KIND: ClassVar[str] = "ServiceQuestion"
+    API_VERSION: ClassVar[str] = CAIRN_API_VERSION
+    api_version: str = CAIRN_API_VERSION
+    metadata: NamedMetadata = NamedMetadata()
+    spec: ServiceQuestionSpec
+    status: ServiceAnswer | None = None

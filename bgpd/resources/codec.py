@@ -16,7 +16,7 @@ from bgpd.resources.base import Resource
 from bgpd.resources.bgp_configuration import BGPConfiguration
 from bgpd.resources.bgp_filter import BGPFilter
 from bgpd.resources.bgp_peer import BGPPeer
-from bgpd.resources.cairn import CairnConfiguration, NodeLease
+from bgpd.resources.cairn import CairnConfiguration, NodeLease, ServiceQuestion, ServiceReport
 from bgpd.resources.errors import ResourceError, joined
 from bgpd.resources.ip_pool import IPPool
 from bgpd.resources.ipam import BlockAffinity, IPAMBlock, IPAMConfig, IPAMHandle, IpamResource
@@ -42,6 +42,8 @@ MODELS: Mapping[str, type[Resource]] = MappingProxyType(
             CalicoNodeStatus,
             CairnConfiguration,
             NodeLease,
+            ServiceReport,
+            ServiceQuestion,
         )
     }
 )

@@ -2,8 +2,8 @@
 
 Calico's v3 kinds live below ``/calico/resources/v3/projectcalico.org/``, its address management below
 ``/calico/ipam/v2/``; both are kept to the letter, so that ``calicoctl`` in etcd mode and Cairn read one
-another's data. What is ours alone (the cluster's Cairn settings and the nodes' liveness leases) lives below
-``/cairn/v1/``, where no tool of Calico's looks.
+another's data. What is ours alone (the cluster's Cairn settings, the nodes' liveness leases, services'
+reports) lives below ``/cairn/v1/``, where no tool of Calico's looks.
 
 A ``Key`` is the identity everywhere else in the program. Names are the resource's own, with these three
 forms: ``BlockAffinity`` is named ``<node>/<cidr>``, ``IPAMBlock`` by its CIDR, ``WorkloadEndpoint`` by
@@ -32,7 +32,12 @@ _PLURALS = {
 }
 _KIND_OF_PLURAL = {plural: kind for kind, plural in _PLURALS.items()}
 _NAMESPACED = frozenset({"WorkloadEndpoint"})
-_CAIRN_PLURALS = {"CairnConfiguration": "configurations", "NodeLease": "leases"}
+_CAIRN_PLURALS = {
+    "CairnConfiguration": "configurations",
+    "NodeLease": "leases",
+    "ServiceReport": "reports",
+    "ServiceQuestion": "questions",
+}
 _CAIRN_KIND_OF_PLURAL = {plural: kind for kind, plural in _CAIRN_PLURALS.items()}
 
 _AFFINITY = re.compile(r"host/(?P<node>[^/]+)/ipv(?P<version>[46])/block/(?P<cidr>[^/]+)")

@@ -5,7 +5,7 @@ Fields are only ever added within a version; a reader ignores what it does not k
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,7 +25,7 @@ def rfc3339(at: float) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses' `asdict` as JSON-able values: addresses, families and enums as text, tuples by name."""
+    """Any value of ours as JSON has it: dataclasses and tuples by name, addresses, families, enums as text."""
     if isinstance(value, dict):
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, Family):
@@ -35,7 +35,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, str | int | float | bool) or value is None:
         return value
     if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
+        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, Collection) and not isinstance(value, bytes):
         return [plain(each) for each in value]
     return str(value)

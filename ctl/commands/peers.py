@@ -1,6 +1,5 @@
 """`cairn peers`: every BGP session of the services asked, in the columns operators know."""
 
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -8,10 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from ctl import options
+from ctl.cluster import ask
 from ctl.exits import ExitCode
 from ctl.output import Column, Format, Listing, ago, show
-from ctl.services import LOCAL, answered, ask_all
-from ctl.state import run
 
 STATES = {"ESTABLISHED": "green", "IDLE": "red", "ACTIVE": "yellow", "CONNECT": "yellow"}
 COLUMNS = (
@@ -30,23 +28,31 @@ COLUMNS = (
 )
 
 
+_MOST = 1000  # sessions asked of one service
+
+
 def command(
     down: Annotated[bool, typer.Option("--down", help="Only sessions that are not Established.")] = False,
     api: options.Api = None,
+    node: options.Of = None,
     output: options.Output = Format.TABLE,
+    datastore: options.Datastore = None,
 ) -> None:
     """Show every BGP session as the services see it. Exit 1 if one that is expected is down."""
-    answers = run(ask_all(api or LOCAL, os.environ.get("CAIRN_TOKEN"), "peers"))
-    good, bad = answered(answers, named=bool(api))
+    query = {"limit": str(_MOST), **({"state": "down"} if down else {})}
+    good, bad = ask(api, node, datastore, "peers", query)
     now = datetime.now(UTC)
-    rows, documents = [], []
+    rows, documents, unseen = [], [], 0
     for answer in good:
-        for peer in (answer.document or {})["peers"]:
-            if not (down and peer["established"]):
-                rows.append(row(answer.location, peer, now))
-                documents.append({"service": answer.location, **peer})
+        page = answer.document or {}
+        unseen += page["total"] - len(page["peers"])
+        rows += [row(answer.location, peer, now) for peer in page["peers"]]
+        documents += [{"service": answer.location, **peer} for peer in page["peers"]]
     failures = [{"service": answer.location, "error": answer.failure} for answer in bad]
-    show(Listing(COLUMNS, rows, {"peers": documents, "unreachable": failures}, "no sessions"), output)
+    document = {"peers": documents, "more": unseen, "unreachable": failures}
+    show(Listing(COLUMNS, rows, document, "no session is down" if down else "no sessions"), output)
+    if unseen and output in (Format.TABLE, Format.WIDE):
+        typer.echo(f"{unseen} more; --down shows those that need a look", err=True)
     for answer in bad:
         typer.echo(f"cairn: {answer.failure}", err=True)
     if bad:

@@ -1,29 +1,18 @@
 """`cairn routes`: routes as the services have them, with the reason each is the best or is not."""
 
-import os
-from collections.abc import Mapping
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_network
 from typing import Annotated, Any
 
 import typer
 
+from bgpd.telemetry.status import Direction
 from ctl import options
-from ctl.exits import ExitCode
+from ctl.cluster import ask
+from ctl.exits import ExitCode, usage
 from ctl.output import Column, Format, Listing, show
-from ctl.services import LOCAL, answered, ask_all
-from ctl.state import run
-
-
-class Direction(StrEnum):
-    """Which routes: the Loc-RIB with all candidates, as received, or as advertised."""
-
-    BEST = "best"
-    IN = "in"
-    OUT = "out"
-
 
 COLUMNS = (
-    Column("SERVICE", wide=True),
     Column(""),
     Column("NETWORK"),
     Column("NEXT HOP"),
@@ -37,41 +26,75 @@ COLUMNS = (
 
 
 def command(
-    prefix: Annotated[str | None, typer.Argument(help="Only this prefix, exactly.")] = None,
-    direction: Annotated[Direction, typer.Option("--direction", "-d", help="Which routes.")] = Direction.BEST,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[in|best|out] [PREFIX]",
+            help="As received, the Loc-RIB with all candidates (best), or as advertised; a prefix, or an "
+            "address and the longest prefix that holds it.",
+        ),
+    ] = None,
     longer: Annotated[bool, typer.Option("--longer", help="Also the more-specifics of the prefix.")] = False,
     peer: Annotated[str | None, typer.Option("--peer", help="Only from or to this peer.")] = None,
     limit: Annotated[
         int, typer.Option("--limit", min=1, max=1000, help="At most so many of each service.")
     ] = 100,
+    offset: Annotated[int, typer.Option("--offset", min=0, help="Leave out so many of each service.")] = 0,
     api: options.Api = None,
+    node: options.Of = None,
     output: options.Output = Format.TABLE,
+    datastore: options.Datastore = None,
 ) -> None:
     """Show routes as the services have them; `*` marks the best of a prefix. Exit 1 if there is none."""
-    if prefix is not None and "/" not in prefix:
-        prefix = f"{prefix}/{128 if ':' in prefix else 32}"
-    query = {"direction": direction.value, "limit": str(limit), "longer": str(longer).lower()}
+    direction, prefix = _meant(words or [])
+    query = {
+        "direction": direction,
+        "limit": str(limit),
+        "offset": str(offset),
+        "longer": str(longer).lower(),
+    }
     query |= {name: value for name, value in (("prefix", prefix), ("peer", peer)) if value is not None}
-    good, bad = answered(
-        run(ask_all(api or LOCAL, os.environ.get("CAIRN_TOKEN"), "routes", **query)), named=bool(api)
-    )
+    good, bad = ask(api, node, datastore, "routes", query)
     rows, documents, unseen = [], [], 0
     for answer in good:
         page = answer.document or {}
-        unseen += page["total"] - len(page["routes"])
+        unseen += max(0, page["total"] - offset - limit)
         rows += [row(answer.location, route) for route in page["routes"]]
         documents += [{"service": answer.location, **route} for route in page["routes"]]
     failures = [{"service": answer.location, "error": answer.failure} for answer in bad]
     document = {"routes": documents, "more": unseen, "unreachable": failures}
-    show(Listing(COLUMNS, rows, document, "no such route"), output)
+    columns = (Column("SERVICE", wide=len(good) == 1), *COLUMNS)
+    show(Listing(columns, rows, document, "no such route"), output)
     if unseen and output in (Format.TABLE, Format.WIDE):
-        typer.echo(f"{unseen} more; narrow it with a prefix, or raise --limit", err=True)
+        typer.echo(
+            f"{unseen} more; narrow it with a prefix, raise --limit, or go on with --offset {offset + limit}",
+            err=True,
+        )
     for answer in bad:
         typer.echo(f"cairn: {answer.failure}", err=True)
     if bad:
         raise typer.Exit(ExitCode.UNREACHABLE)
     if not documents:
         raise typer.Exit(ExitCode.DIFFERS)
+
+
+def _meant(words: Sequence[str]) -> tuple[str, str | None]:
+    """The direction and the prefix, in either order."""
+    directions = [word for word in words if word in tuple(Direction)]
+    prefixes = [word for word in words if word not in directions]
+    if len(directions) > 1 or len(prefixes) > 1:
+        raise usage(
+            f"too much to show at once: {' '.join(words)}", "write one of in, best, out and one prefix"
+        )
+    for prefix in prefixes:
+        try:
+            ip_network(prefix, strict=False)
+        except ValueError:
+            raise usage(
+                f"{prefix!r} is no prefix, no address and none of in, best, out",
+                "write 10.77.1.5 or 10.77.1.0/26; the routes of a peer: --peer NAME",
+            ) from None
+    return next(iter(directions), Direction.BEST.value), next(iter(prefixes), None)
 
 
 def row(service: str, route: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,30 +1,32 @@
-"""`cairn status`: is the cluster well? The first line says it; what is wrong comes next, then who was asked.
+"""`cairn status`: is the cluster well? The first line says it; then comes what is wrong, then who spoke.
 
-Services are asked at their status interfaces; where a datastore is named, it says which nodes are declared
-and which of them are alive, so that a node nobody can ask is seen all the same. Needs no root, and not to
-be on the node.
+With access to the datastore it works from anywhere, without root and without reaching a single node: services
+report into it, see `ctl.cluster`. On a node its own services are asked as well, and speak for themselves.
 """
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import typer
 
-from bgpd.resources import Node
 from ctl import options, state
+from ctl.cluster import KINDS, Cluster, Finding, Service, asked, findings, joined, moment, reported
 from ctl.exits import ExitCode, Failure
-from ctl.output import Column, Format, Listing, ago, as_json, as_yaml, console, show
-from ctl.services import LOCAL, Answer, ask_all
+from ctl.output import Column, Format, Listing, ago, as_json, as_yaml, console, rfc3339, show
+from ctl.services import LOCAL
 
-_STATES = {"ready": "green", "not ready": "yellow", "unhealthy": "red", "unreachable": "red"}
-_SERVICES = (
+_STATES = {
+    "ready": "green", "not ready": "yellow", "draining": "yellow", "stopping": "yellow",
+    "unhealthy": "red", "unreachable": "red", "silent": "red",
+}  # fmt: skip
+_COLUMNS = (
     Column("SERVICE"),
     Column("NODE"),
     Column("STATE", styles=_STATES),
     Column("SESSIONS"),
+    Column("RECEIVED"),
+    Column("ADVERTISED"),
     Column("UP FOR"),
     Column("ASN", wide=True),
     Column("IDENTIFIER", wide=True),
@@ -32,141 +34,132 @@ _SERVICES = (
     Column("DATASTORE", wide=True),
     Column("WHY"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Nodes:
-    """What the datastore says: the nodes declared to run an agent, and those whose agents hold a lease."""
-
-    declared: tuple[str, ...]
-    alive: frozenset[str]
+_MOST = 40  # services, and findings, shown without -o wide
 
 
 def command(
+    context: typer.Context,
     api: options.Api = None,
     output: options.Output = Format.TABLE,
     datastore: options.Datastore = None,
 ) -> None:
-    """Tell whether the cluster is well, and if not, what is wrong and since when. Exit 1 if it is not."""
-    nodes = state.run(_nodes(datastore)) if datastore is not None else None
-    answers = state.run(ask_all(api or LOCAL, os.environ.get("CAIRN_TOKEN"), "status"))
-    if not api:
-        answers = [answer for answer in answers if answer.document is not None]
-    if not answers and nodes is None:
+    """Tell whether the cluster is well, and if not, what is wrong and since when. Exit 1 if it is not.
+
+    With a datastore: the whole cluster, from anywhere. With --api: the services named. Otherwise: those here.
+    """
+    source = context.get_parameter_source("datastore")
+    named = source is not None and source.name == "COMMANDLINE"
+    stored = datastore is not None or "ETCD_ENDPOINTS" in os.environ
+    if not stored or (api and not named):
+        cluster = Cluster(())
+    else:
+        cluster = reported(state.declared(datastore, KINDS), datetime.now(UTC))
+    direct = state.run(asked(api or LOCAL, os.environ.get("CAIRN_TOKEN")))
+    cluster = joined(cluster, direct if api else [each for each in direct if each.status is not None])
+    if not cluster.services and cluster.nodes is None:
         raise Failure(
             ExitCode.UNREACHABLE,
             "no service answers on this machine, and no datastore is named",
-            remedy="give --api with a service's address, or --datastore",
+            remedy="give --datastore for the whole cluster, or --api with a service's address",
         )
-    wrong = findings(answers, nodes)
+    wrong = findings(cluster)
     match output:
         case Format.JSON:
-            print(as_json(_document(answers, nodes, wrong)))
+            print(as_json(_document(cluster, wrong)))
         case Format.YAML:
-            print(as_yaml(_document(answers, nodes, wrong)), end="")
+            print(as_yaml(_document(cluster, wrong)), end="")
         case _:
-            _tell(answers, nodes, wrong, output)
-    if any(answer.document is None for answer in answers):
+            _tell(cluster, wrong, output)
+    if any(each.status is None for each in cluster.services):
         raise typer.Exit(ExitCode.UNREACHABLE)
     if wrong:
         raise typer.Exit(ExitCode.DIFFERS)
 
 
-async def _nodes(location: str) -> Nodes:
-    async with state.opened(location) as store:
-        resources = state.resource_set(await state.snapshot(store, ["Node", "NodeLease"]))
-    agents = tuple(
-        name
-        for name, node in resources.nodes.items()
-        if not is_reflector(node) or name in resources.live_nodes
-    )
-    return Nodes(agents, resources.live_nodes)
-
-
-def is_reflector(node: Node) -> bool:
-    """Whether a node reflects; such a one need not run an agent, and then holds no lease."""
-    return node.spec.bgp is not None and node.spec.bgp.route_reflector_cluster_id is not None
-
-
-def findings(answers: Sequence[Answer], nodes: Nodes | None) -> list[str]:
-    """What is wrong, a line each; nothing if all is well."""
-    wrong = []
-    for answer in answers:
-        if answer.document is None:
-            wrong.append(answer.failure)
-        elif not answer.document["ready"] or answer.document["peers"]["missing"]:
-            wrong.append(
-                f"{answer.document['service']} on {answer.document['node']}: {answer.document['reason']}"
-            )
-    if nodes is not None and nodes.alive:
-        dead = [name for name in nodes.declared if name not in nodes.alive]
-        speaking = {(answer.document or {}).get("node") for answer in answers}
-        wrong += [f"node {name}: no agent holds its lease" for name in dead if name not in speaking]
-    return wrong
-
-
-def state_of(document: Mapping[str, Any] | None) -> str:
-    """A service's state in a word or two."""
-    if document is None:
-        return "unreachable"
-    return "unhealthy" if not document["healthy"] else "ready" if document["ready"] else "not ready"
-
-
-def _headline(answers: Sequence[Answer], nodes: Nodes | None, wrong: Sequence[str]) -> str:
+def headline(cluster: Cluster, wrong: Sequence[Finding]) -> str:
+    """The cluster in a line."""
     parts = []
-    if nodes is not None:
-        parts.append(f"{len(nodes.alive & set(nodes.declared))} of {len(nodes.declared)} nodes alive")
-    documents = [answer.document for answer in answers if answer.document is not None]
-    if answers:
-        ready = sum(document["ready"] for document in documents)
-        up = sum(document["peers"]["established"] for document in documents)
-        total = sum(document["peers"]["total"] for document in documents)
-        parts.append(f"{ready} of {len(answers)} services ready, {up} of {total} sessions up")
+    if cluster.nodes is not None:
+        parts.append(f"{len(cluster.alive & set(cluster.nodes))} of {len(cluster.nodes)} nodes alive")
+    services = cluster.services
+    if services:
+        speaking = [each.status["peers"] for each in services if each.status and not each.silent]
+        up, total = (sum(peers[count] for peers in speaking) for count in ("established", "total"))
+        routes = sum(int((each.numbers or {}).get("prefixes_received", 0)) for each in services)
+        parts.append(f"{sum(each.ready for each in services)} of {len(services)} services ready")
+        parts.append(f"{up} of {total} sessions up, {routes} prefixes received")
     verdict = f"DEGRADED ({len(wrong)})" if wrong else "OK"
-    return f"{verdict}: {'; '.join(parts)}"
+    return f"{verdict}: {'; '.join(parts) or 'nothing is declared'}"
 
 
-def _tell(answers: Sequence[Answer], nodes: Nodes | None, wrong: Sequence[str], form: Format) -> None:
-    out = console()
-    out.print(_headline(answers, nodes, wrong), style="bold red" if wrong else "bold green", markup=False)
-    for line in wrong:
-        out.print(f"  {line}", markup=False)
-    if not answers:
-        return
-    now = datetime.now(UTC)
-    print()
-    show(Listing(_SERVICES, [_row(answer, now) for answer in answers], ()), form)
+def _tell(cluster: Cluster, wrong: Sequence[Finding], form: Format) -> None:
+    out, now, most = console(), datetime.now(UTC), None if form is Format.WIDE else _MOST
+    out.print(headline(cluster, wrong), style="bold red" if wrong else "bold green", markup=False)
+    for finding in wrong[:most]:
+        since = f", for {ago((now - finding.since).total_seconds())}" if finding.since is not None else ""
+        out.print(f"  {finding.what}{since}", markup=False)
+    if len(wrong) > len(wrong[:most]):
+        out.print(f"  and {len(wrong) - _MOST} more: -o wide")
+    order = sorted(cluster.services, key=lambda each: (each.ready, each.name == "agent", each.node))
+    if order:
+        print()
+        show(Listing(_COLUMNS, [_row(each, now) for each in order[:most]], ()), form)
+    if len(order) > len(order[:most]):
+        well = sum(each.ready for each in order[most:])
+        print(f"and {len(order) - _MOST} more, {well} of them ready: -o wide")
 
 
-def _row(answer: Answer, now: datetime) -> tuple[str, ...]:
-    document = answer.document
-    if document is None:
-        return (answer.location, "", "unreachable", "", "", "", "", "", "", answer.failure)
-    store = document["datastore"]
+def _row(service: Service, now: datetime) -> tuple[str, ...]:
+    status = service.status
+    if status is None:
+        return (service.location, "", service.state, *[""] * (len(_COLUMNS) - 4), service.failure)
+    store, numbers = status["datastore"], service.numbers or {}
     place = (
         "" if store is None else f"{store['endpoint']} ({'current' if store['current'] else store['reason']})"
     )
+    if service.silent is not None:
+        why = f"last report {ago((now - service.silent).total_seconds())} ago"
+        sessions, received, advertised, up = ("",) * 4
+    else:
+        why = status["reason"]
+        sessions = f"{status['peers']['established']}/{status['peers']['total']}"
+        counts = (numbers.get(f"prefixes_{name}", 0) for name in ("received", "advertised"))
+        received, advertised = (f"{count:.0f}" for count in counts)
+        up = ago((now - moment(status["started_at"])).total_seconds())
     return (
-        document["service"],
-        document["node"],
-        state_of(document),
-        f"{document['peers']['established']}/{document['peers']['total']}",
-        ago((now - datetime.fromisoformat(document["started_at"])).total_seconds()),
-        str(document["asn"] or ""),
-        document["router_id"],
-        document["software"],
+        service.name,
+        service.node,
+        service.state,
+        sessions,
+        received,
+        advertised,
+        up,
+        str(status["asn"] or ""),
+        status["router_id"],
+        status["software"],
         place,
-        document["reason"],
+        why,
     )
 
 
-def _document(answers: Sequence[Answer], nodes: Nodes | None, wrong: Sequence[str]) -> dict[str, object]:
+def _document(cluster: Cluster, wrong: Sequence[Finding]) -> dict[str, object]:
+    nodes = cluster.nodes
     return {
         "ok": not wrong,
-        "findings": list(wrong),
-        "nodes": None if nodes is None else [{"name": n, "alive": n in nodes.alive} for n in nodes.declared],
+        "summary": headline(cluster, wrong),
+        "findings": [{"what": each.what, "since": each.since and rfc3339(each.since)} for each in wrong],
+        "nodes": None if nodes is None else [{"name": n, "alive": n in cluster.alive} for n in nodes],
         "services": [
-            {"location": answer.location, "state": state_of(answer.document), **(answer.document or {})}
-            for answer in answers
+            {
+                "location": each.location,
+                "state": each.state,
+                "since": each.since and rfc3339(each.since),
+                "silent_since": each.silent and rfc3339(each.silent),
+                "down": list(each.down),
+                "numbers": dict(each.numbers or {}),
+                "failure": each.failure,
+                **(each.status or {}),
+            }
+            for each in cluster.services
         ],
     }

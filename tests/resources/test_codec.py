@@ -203,6 +203,26 @@ STORED: dict[Key, dict[str, Any]] = {
         "metadata": {"name": "n1"},
         "spec": {"holder": "n1/123", "since": "2026-01-01T00:00:00Z"},
     },
+    Key("ServiceReport", "agent.n1"): {
+        "kind": "ServiceReport",
+        "apiVersion": "cairn.dev/v1",
+        "metadata": {"name": "agent.n1"},
+        "spec": {
+            "service": "agent",
+            "node": "n1",
+            "reportedAt": "2026-01-01T00:00:00Z",
+            "since": "2026-01-01T00:00:00Z",
+            "status": {"ready": False, "log_level": "info"},
+            "down": [{"name": "rr-1", "last_reason": "connection refused"}],
+        },
+    },
+    Key("ServiceQuestion", "agent.n1.0f"): {
+        "kind": "ServiceQuestion",
+        "apiVersion": "cairn.dev/v1",
+        "metadata": {"name": "agent.n1.0f"},
+        "spec": {"service": "agent", "node": "n1", "what": "routes", "query": {"longer": "true"}},
+        "status": {"document": {"total": 0, "routes": []}},
+    },
 }
 
 

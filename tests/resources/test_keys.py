@@ -25,6 +25,8 @@ EXAMPLES = {
     Key("IPAMConfig", "default"): "/calico/ipam/v2/config",
     Key("CairnConfiguration", "default"): "/cairn/v1/configurations/default",
     Key("NodeLease", "n1"): "/cairn/v1/leases/n1",
+    Key("ServiceReport", "agent.n1"): "/cairn/v1/reports/agent.n1",
+    Key("ServiceQuestion", "agent.n1.0f"): "/cairn/v1/questions/agent.n1.0f",
 }
 
 

@@ -1,0 +1,317 @@
+"""The cluster as an operator far away sees it: what services report into the datastore and are asked there.
+
+A report is as good as its age: one that is older than three of its minutes, or whose node holds no lease, is
+the last word of a service that is gone. Services that were asked directly (`ctl.services`) speak for
+themselves; their answers come in place of their reports. `findings` is where all this comes together: what is
+wrong, once, with the earliest time it is known to be so.
+"""
+
+import asyncio
+import os
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from secrets import token_hex
+from typing import Any
+
+from bgpd.datastore import Create, Datastore, DatastoreError, Delete, Entry, Interests, Snapshot
+from bgpd.resources import Key, Node, ResourceSet, ServiceAnswer, ServiceQuestion, ServiceReport
+from bgpd.telemetry.reporter import EVERY
+from ctl import state
+from ctl.exits import ExitCode, Failure, usage
+from ctl.services import LOCAL, Answer, answered, ask_all
+
+KINDS = ("Node", "NodeLease", "ServiceReport")
+STALE = timedelta(seconds=3 * EVERY)
+PATIENCE = 5.0  # seconds that services asked by way of the datastore are given
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service and what is known of it. `status` None: it was asked, and `failure` is why it did not answer.
+
+    `since`: when it became ready or ceased to be; `silent`: when it last reported, if it no longer does.
+    """
+
+    name: str
+    node: str
+    location: str
+    status: Mapping[str, Any] | None
+    failure: str = ""
+    since: datetime | None = None
+    silent: datetime | None = None
+    down: Sequence[Mapping[str, Any]] = ()
+    numbers: Mapping[str, float] | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self.status is not None and self.silent is None and bool(self.status["ready"])
+
+    @property
+    def state(self) -> str:
+        """In a word or two."""
+        if self.status is None:
+            return "unreachable"
+        if self.silent is not None:
+            return "silent"
+        if self.status["mode"] != "running":
+            return str(self.status["mode"])
+        return "unhealthy" if not self.status["healthy"] else "ready" if self.status["ready"] else "not ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """`nodes`: declared to run an agent, None where no datastore was asked; `alive`: whose lease is held.
+
+    `owners`: nodes by their addresses.
+    """
+
+    services: tuple[Service, ...]
+    nodes: tuple[str, ...] | None = None
+    alive: frozenset[str] = frozenset()
+    owners: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong, and since when if that is known."""
+
+    what: str
+    since: datetime | None = None
+
+
+def moment(text: str) -> datetime:
+    """RFC 3339, read."""
+    return datetime.fromisoformat(text)
+
+
+async def asked(locations: Sequence[str], token: str | None) -> list[Service]:
+    """Services at their status interfaces."""
+    status, down, samples = await asyncio.gather(
+        ask_all(locations, token, "status"),
+        ask_all(locations, token, "peers", state="down", limit="50"),
+        ask_all(locations, token, "samples"),
+    )
+    found = []
+    for said, peers, numbers in zip(status, down, samples, strict=True):
+        document = said.document or {}
+        gauges: dict[str, float] = defaultdict(float)
+        for sample in (numbers.document or {"samples": ()})["samples"]:
+            gauges[sample["name"]] += sample["value"]
+        found.append(
+            Service(
+                document.get("service", ""),
+                document.get("node", ""),
+                said.location,
+                said.document,
+                said.failure,
+                down=[peer for peer in (peers.document or {"peers": ()})["peers"] if peer["expected"]],
+                numbers=gauges,
+            )
+        )
+    return found
+
+
+def reported(resources: ResourceSet, now: datetime) -> Cluster:
+    """The cluster by what its datastore says."""
+    declared = tuple(
+        name
+        for name, node in resources.nodes.items()
+        if not is_reflector(node) or name in resources.live_nodes
+    )
+    services = []
+    for resource in resources.of_kind("ServiceReport").values():
+        assert isinstance(resource, ServiceReport)
+        spec = resource.spec
+        last = moment(spec.reported_at)
+        here = spec.node in resources.live_nodes and now - last < STALE
+        if here or spec.node in resources.nodes:
+            services.append(
+                Service(
+                    spec.service,
+                    spec.node,
+                    "datastore",
+                    spec.status,
+                    since=moment(spec.since),
+                    silent=None if here else last,
+                    down=spec.down if here else (),
+                    numbers=spec.numbers if here else {},
+                )
+            )
+    owners = {
+        str(address.ip): name
+        for name, node in resources.nodes.items()
+        if node.spec.bgp is not None
+        for address in (node.spec.bgp.ipv4_address, node.spec.bgp.ipv6_address)
+        if address is not None
+    }
+    return Cluster(tuple(services), declared, resources.live_nodes, owners)
+
+
+def is_reflector(node: Node) -> bool:
+    """Whether a node reflects; such a one need not run an agent, and then holds no lease."""
+    return node.spec.bgp is not None and node.spec.bgp.route_reflector_cluster_id is not None
+
+
+def joined(cluster: Cluster, direct: Iterable[Service]) -> Cluster:
+    """The cluster with what services themselves say in place of their reports."""
+    spoken = list(direct)
+    known = {(service.name, service.node) for service in spoken}
+    rest = [service for service in cluster.services if (service.name, service.node) not in known]
+    return replace(cluster, services=(*rest, *spoken))
+
+
+def findings(cluster: Cluster) -> list[Finding]:
+    """What is wrong, the gravest first; nothing if all is well.
+
+    A peer that many miss is told once, and that a dead node's sessions are down is not told.
+    """
+    speaking = {service.node for service in cluster.services if service.status and not service.silent}
+    silent = [service for service in cluster.services if service.silent]
+    missing: dict[str, list[tuple[Service, Mapping[str, Any]]]] = defaultdict(list)
+    for each in cluster.services:
+        if each.status is not None and not each.silent:
+            for peer in each.down:
+                missing[cluster.owners.get(peer["address"], peer["node"]) or peer["address"]].append(
+                    (each, peer)
+                )
+    lost = {name: min(moment(peer["since"]) for _, peer in sides) for name, sides in missing.items()}
+    dead = [
+        node
+        for node in cluster.nodes or ()
+        if cluster.alive and node not in cluster.alive and node not in speaking
+    ]
+    found = [
+        Finding(
+            f"node {node}: no agent holds its lease",
+            min(
+                (each.silent for each in silent if each.node == node and each.silent), default=lost.get(node)
+            ),
+        )
+        for node in dead
+    ]
+    found += [
+        Finding(f"{each.name} on {each.node}: it has ceased to report", each.silent)
+        for each in silent
+        if each.node not in dead
+    ]
+    found += [Finding(each.failure) for each in cluster.services if each.status is None]
+    for each in cluster.services:
+        if each.status is None or each.silent:
+            continue
+        by_peers = each.down and each.status["healthy"] and each.status["mode"] == "running"
+        if not each.status["ready"] and not by_peers:
+            found.append(Finding(f"{each.name} on {each.node}: {each.status['reason']}", each.since))
+    found += [_missed(name, sides) for name, sides in missing.items() if name not in dead]
+    return found
+
+
+def _missed(name: str, sides: Sequence[tuple[Service, Mapping[str, Any]]]) -> Finding:
+    """One peer, and who misses it."""
+    peer = sides[0][1]
+    since = min(moment(each["since"]) for _, each in sides)
+    who = f"{name} ({peer['address']})" if name != peer["address"] else name
+    reasons = {each["last_reason"] for _, each in sides if each["last_reason"]}
+    why = f": {min(reasons)}{' and other reasons' if len(reasons) > 1 else ''}" if reasons else ""
+    misses = [f"{service.name} on {service.node}" for service, _ in sides]
+    by = ", ".join(misses[:_NAMED]) + (f" and {len(misses) - _NAMED} more" if len(misses) > _NAMED else "")
+    return Finding(f"{by}: no session with {who}{why}", since)
+
+
+def ask(
+    api: Sequence[str] | None, node: str | None, datastore: str | None, what: str, query: Mapping[str, str]
+) -> tuple[list[Answer], list[Answer]]:
+    """Ask whom the operator means; who answered, and who failed to. Raises Failure if nobody did."""
+    if node is not None and api:
+        raise usage("--api and --node both say who is asked", "give one of them")
+    if node is not None:
+        return answered(state.run(ask_through(datastore, node, what, query)), named=True)
+    token = os.environ.get("CAIRN_TOKEN")
+    return answered(state.run(ask_all(api or LOCAL, token, what, **query)), named=bool(api))
+
+
+async def ask_through(
+    location: str | None, pattern: str, what: str, query: Mapping[str, str]
+) -> list[Answer]:
+    """Ask all services of the nodes that match `pattern` (`*` and `?` as in a shell), through the datastore.
+
+    Raises Failure if there is none. One that is silent, or does not answer in time, is an answer with its
+    failure.
+    """
+    async with state.opened(location) as store:
+        if not store.shared:
+            raise Failure(
+                ExitCode.UNREACHABLE,
+                f"services cannot be asked through the directory {store.location}",
+                remedy="they are on this machine: give --api with their addresses",
+            )
+        resources = state.resource_set(await state.snapshot(store, KINDS))
+        services = [
+            service
+            for service in reported(resources, datetime.now(UTC)).services
+            if fnmatchcase(service.node, pattern)
+        ]
+        if not services:
+            raise Failure(
+                ExitCode.UNREACHABLE,
+                f"no service of a node called {pattern} reports to {store.location}",
+                remedy="`cairn get reports` lists those that do",
+            )
+        good = [service for service in services if service.silent is None]
+        answers = await _ask(store, good, what, query)
+        return answers + [
+            Answer(_called(each), None, f"{_called(each)} is silent: no report since {each.silent:%F %T %Z}")
+            for each in services
+            if each.silent is not None
+        ]
+
+
+def _called(service: Service) -> str:
+    return f"{service.name} {service.node}"
+
+
+async def _ask(
+    store: Datastore, services: Sequence[Service], what: str, query: Mapping[str, str]
+) -> list[Answer]:
+    """Write a question to each, wait for the answers, take everything away again."""
+    questions: dict[Key, tuple[ServiceQuestion, str]] = {}
+    for service in services:
+        document = {
+            "metadata": {"name": f"{service.name}.{service.node}.{token_hex(6)}"},
+            "spec": {"service": service.name, "node": service.node, "what": what, "query": dict(query)},
+        }
+        question = ServiceQuestion.model_validate(document, by_alias=True)
+        questions[question.key] = (question, _called(service))
+    answers: dict[Key, ServiceAnswer] = {}
+    try:
+        await store.commit([Create(question) for question, _ in questions.values()], atomic=False)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await _collect(store, questions, answers)
+    finally:
+        with suppress(DatastoreError):
+            await store.commit([Delete(key) for key in questions], atomic=False)
+    late = ServiceAnswer(failure=f"no answer within {PATIENCE:g} s")
+    found = []
+    for key, (_, called) in questions.items():
+        answer = answers.get(key, late)
+        found.append(Answer(called, answer.document, f"{called}: {answer.failure}" if answer.failure else ""))
+    return found
+
+
+async def _collect(store: Datastore, questions: Collection[Key], answers: dict[Key, ServiceAnswer]) -> None:
+    """Fill in `answers` until there is one to every question."""
+    async with aclosing(store.watch(Interests(frozenset({ServiceQuestion.KIND})))) as stream:
+        async for news in stream:
+            changed: Iterable[Entry | None]
+            changed = news.entries if isinstance(news, Snapshot) else [c.entry for c in news.changes]
+            for entry in changed:
+                question = entry.resource if entry is not None and entry.key in questions else None
+                if isinstance(question, ServiceQuestion) and question.status is not None:
+                    answers[question.key] = question.status
+            if len(answers) == len(questions):
+                return

@@ -1,0 +1,208 @@
+"""A service that is seen and asked through a real etcd, by `Reporter` and by `cairn` as a process."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from bgpd.datastore import Datastore, open_datastore
+from bgpd.resources import Key, Node, ServiceQuestion, ServiceReport
+from bgpd.telemetry import reporter as reporting
+from bgpd.telemetry.reporter import Reporter
+from bgpd.telemetry.status import RoutePage, RouteQuery
+from ctl import cluster
+from tests.ctl.cairn import Done, cairn
+from tests.datastore.etcd_server import Etcd
+from tests.telemetry.source import Source, peer
+
+pytestmark = [
+    pytest.mark.etcd,
+    pytest.mark.skipif(shutil.which("etcd") is None, reason="etcd is not installed"),
+]
+
+
+@pytest.fixture
+def etcd(tmp_path: Path) -> Iterator[Etcd]:
+    server = Etcd(tmp_path / "etcd")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def store(etcd: Etcd) -> AsyncIterator[Datastore]:
+    store = open_datastore(f"etcd://127.0.0.1:{etcd.port}", {})
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def source() -> Source:
+    source = Source()
+    source.store = None
+    source.started_at = time.time() - 100
+    source.health = (True, "healthy")
+    source.peer_list = [peer("rr1", kind="global"), peer("rr2", kind="global", address="10.0.0.9")]
+    return source
+
+
+@asynccontextmanager
+async def reporting_for(store: Datastore, source: Source, node: str) -> AsyncIterator[Reporter]:
+    reporter = Reporter(store, source, node)
+    task = asyncio.create_task(reporter.run())
+    try:
+        yield reporter
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def report_of(store: Datastore, node: str, wanted: Callable[[ServiceReport], bool]) -> ServiceReport:
+    async with asyncio.timeout(20):
+        while True:
+            entry = await store.get(Key("ServiceReport", f"agent.{node}"))
+            if entry is not None and isinstance(entry.resource, ServiceReport) and wanted(entry.resource):
+                return entry.resource
+            await asyncio.sleep(0.02)
+
+
+async def command(*words: str) -> Done:
+    return await asyncio.to_thread(cairn, *words)
+
+
+async def declare(store: Datastore, *nodes: str) -> None:
+    for node in nodes:
+        await store.create(Node.model_validate({"metadata": {"name": node}}))
+
+
+async def test_a_report_follows_what_happens(
+    store: Datastore, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "_PACE", 0.05)
+    async with reporting_for(store, source, "n1") as reporter:
+        first = await report_of(store, "n1", lambda _: True)
+        assert (first.spec.status["ready"], first.spec.down) == (True, [])
+        assert first.spec.numbers["prefixes_received"] == 20
+        source.peer_list[1] = peer("rr2", "ACTIVE", address="10.0.0.9", last_reason="connection refused")
+        source.ring.add(1.0, "session.down", "rr2 is down")
+        then = await report_of(store, "n1", lambda found: bool(found.spec.down))
+        assert [(each["name"], each["last_reason"]) for each in then.spec.down] == [
+            ("rr2", "connection refused")
+        ]
+        assert then.spec.since == first.spec.since
+        source.health = (False, "ExaBGP is not attached")
+        source.ring.add(1.0, "plan.failed", "something else")
+        ill = await report_of(store, "n1", lambda found: not found.spec.status["ready"])
+        assert ill.spec.since > first.spec.since
+        await reporter.forget()
+        assert await store.get(first.key) is None
+
+
+async def test_questions_are_answered_and_removed(
+    store: Datastore, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "EVERY", 0.3)
+    monkeypatch.setattr(reporting, "_PACE", 0.1)
+
+    async def ask(name: str, what: str, **query: str) -> ServiceQuestion:
+        spec = {"service": "agent", "node": "n1", "what": what, "query": query}
+        question = ServiceQuestion.model_validate({"metadata": {"name": name}, "spec": spec}, by_alias=True)
+        await store.create(question)
+        async with asyncio.timeout(20):
+            while True:
+                entry = await store.get(question.key)
+                if entry is not None and isinstance(entry.resource, ServiceQuestion):
+                    question = entry.resource
+                if entry is None or question.status is not None:
+                    return question
+                await asyncio.sleep(0.01)
+
+    async with reporting_for(store, source, "n1"):
+        good = await ask("agent.n1.1", "routes", direction="out", peer="rr1")
+        assert good.status is not None
+        assert good.status.document is not None
+        assert (good.status.document["total"], source.queries[-1].peer) == (7, "rr1")
+        bad = await ask("agent.n1.2", "peers", sort="colour")
+        assert bad.status is not None
+        assert bad.status.failure is not None
+        assert "sort is one of" in bad.status.failure
+        monkeypatch.setattr(reporting, "MOST_OCTETS", 10)
+        large = await ask("agent.n1.3", "status")
+        assert large.status is not None
+        assert large.status.failure == "the answer is too large for the datastore; ask for less of it"
+        async with asyncio.timeout(20):
+            while await store.get(good.key) is not None:  # noqa: ASYNC110 - a datastore sets no event
+                await asyncio.sleep(0.05)
+
+
+async def test_the_whole_cluster_from_afar(store: Datastore, etcd: Etcd, source: Source) -> None:
+    at = ("--datastore", f"etcd://127.0.0.1:{etcd.port}")
+    await declare(store, "n1", "n2", "n3")
+    for node in ("n1", "n2"):
+        await store.hold(node)
+    other = Source()
+    other.store, other.started_at = None, source.started_at
+    gone = {
+        "address": "10.0.0.9",
+        "node": "n3",
+        "since": time.time() - 600,
+        "last_reason": "hold timer expired",
+    }
+    tor = {**gone, "address": "10.0.0.77", "node": None, "last_reason": "connection refused"}
+    other.peer_list = [peer("Mesh_10_0_0_9", "ACTIVE", **gone), peer("tor", "IDLE", **tor)]
+    async with reporting_for(store, source, "n1"), reporting_for(store, other, "n2"):
+        await report_of(store, "n1", lambda _: True)
+        await report_of(store, "n2", lambda _: True)
+        status = await command("status", *at)
+        assert status.code == 1, (status.out, status.err)
+        first, dead, missing, *_ = status.out.splitlines()
+        assert first.startswith("DEGRADED (2): 2 of 3 nodes alive; 1 of 2 services ready; 2 of 4 sessions up")
+        assert dead.startswith("  node n3: no agent holds its lease, for 10m")
+        assert missing.startswith("  agent on n2: no session with 10.0.0.77: connection refused, for 10m")
+        document = (await command("status", *at, "-o", "json")).json
+        assert [finding["what"].partition(":")[0] for finding in document["findings"]] == [
+            "node n3",
+            "agent on n2",
+        ]
+        assert document["findings"][0]["since"] is not None
+
+        everybody = await command("peers", "--node", "n*", *at, "-o", "json")
+        assert everybody.code == 1, everybody.err
+        assert [(each["service"], each["name"]) for each in everybody.json["peers"]] == [
+            ("agent n1", "rr1"), ("agent n1", "rr2"), ("agent n2", "Mesh_10_0_0_9"),
+            ("agent n2", "tor"),
+        ]  # fmt: skip
+        routes = await command("routes", "in", "10.1.0.0/26", "--node", "n1", "--peer", "rr1", *at)
+        assert (routes.code, "10.1.0.0/26" in routes.out) == (0, True), routes.err
+        assert source.queries[-1].direction == "in"
+        nobody = await command("peers", "--node", "n9", *at)
+        assert (nobody.code, "cairn get reports" in nobody.err) == (3, True), nobody
+    questions = await store.list()
+    assert not [entry for entry in questions.entries if entry.key.kind == "ServiceQuestion"]
+
+
+async def test_one_that_does_not_answer_is_told(
+    store: Datastore, etcd: Etcd, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stuck(_: RouteQuery) -> RoutePage:
+        raise RuntimeError("the loop of this reporter ends here")
+
+    await declare(store, "n1", "n2")
+    for node in ("n1", "n2"):
+        await store.hold(node)
+    source.routes = stuck  # type: ignore[method-assign,assignment]  # a service that cannot answer
+    monkeypatch.setattr(cluster, "PATIENCE", 1.0)
+    async with reporting_for(store, source, "n1"), reporting_for(store, Source(), "n2"):
+        await report_of(store, "n1", lambda _: True)
+        await report_of(store, "n2", lambda _: True)
+        answers = await cluster.ask_through(f"etcd://127.0.0.1:{etcd.port}", "n?", "routes", {})
+    assert [(each.location, each.failure) for each in answers] == [
+        ("agent n1", "agent n1: no answer within 1 s"),
+        ("agent n2", ""),
+    ]
+    assert answers[1].document is not None
+    assert answers[1].document["total"] == 7
