@@ -5,7 +5,11 @@ address blocks, so that an unassigned address does not follow the default route 
 peers behind a declared gateway (``reachableBy``). The *learned*: the
 best paths of the Loc-RIB, their next hops resolved, several of them as ECMP. An own route stands before a
 learned one of the same prefix, except where the learned one carries a lower MED: that is how the newer of
-two owners of one address says so (see ``plan``).
+two owners of one address says so (see ``plan``). The older one is then `superseded` and not to be announced
+either: a router of another AS compares path lengths before MED, and would send it back here for ever.
+
+An address that has left goes on being delivered here for `LINGER` seconds, while its interface exists, unless
+its new node is reached directly: until the routers between have heard, they would send every packet back.
 
 `Encapsulation` decides whether packets to a next hop travel in a tunnel.
 """
@@ -13,7 +17,8 @@ two owners of one address says so (see ``plan``).
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import NamedTuple, Protocol
 
@@ -22,10 +27,12 @@ from agent.kernel.route import BLACKHOLE, Hop, KernelRoute, unicast
 from agent.learned import Learned
 from bgpd.plan.model import NodePlan, OriginKind
 from bgpd.rib.loc_rib import Changes
-from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family, nlri_of
+from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family, nlri_of, prefix_of
 
 AF = {IPV4_UNICAST: int(socket.AF_INET), IPV6_UNICAST: int(socket.AF_INET6)}
 FAMILY = {af: family for family, af in AF.items()}
+LINGER = 0.3  # seconds
+Later = Callable[[float, Callable[[], None]], object]  # call something in so many seconds
 
 
 def family_of(prefix: IPv4Network | IPv6Network) -> Family:
@@ -52,12 +59,16 @@ class Encapsulation(Protocol):
 class Forwarding:
     """Declares to `fib` what follows from `learned`, the plan and the node's links."""
 
-    def __init__(self, fib: Fib, learned: Learned, encapsulation: Encapsulation) -> None:
+    def __init__(self, fib: Fib, learned: Learned, encapsulation: Encapsulation, later: Later) -> None:
         self.fib = fib
         self.learned = learned
         self.encapsulation = encapsulation
         self._own: dict[tuple[Family, bytes], Own] = {}
         self._waiting: set[tuple[Family, bytes]] = set()  # own routes whose interface is not there (yet)
+        self._superseded: set[tuple[Family, bytes]] = set()  # own addresses that a newer owner announces
+        self._later = later
+        self._delivered: dict[tuple[Family, bytes], str] = {}  # own addresses → interface
+        self._lingering: dict[tuple[Family, bytes], str] = {}  # own until a moment ago → interface
         self._routes: dict[tuple[bytes, ...], KernelRoute | None] = {}
 
     # own routes
@@ -131,22 +142,50 @@ class Forwarding:
     def _declare(self, family: Family, nlri: bytes) -> None:
         own = self._own.get((family, nlri))
         route: KernelRoute | None
+        superseded = own is not None and self._newer_elsewhere(family, nlri, own)
+        (self._superseded.add if superseded else self._superseded.discard)((family, nlri))
         if own is not None and own.elsewhere:
             route = None
         elif own is not None and own.gateway:
             route = self._route(self.fib.resolver.resolve(own.gateway))
-        elif own is not None and not self._superseded(family, nlri, own):
+        elif own is not None and not superseded:
             route = BLACKHOLE if not own.interface else self.fib.workload(own.interface)
             if route is None:
                 self._waiting.add((family, nlri))
             else:
                 self._waiting.discard((family, nlri))
+            if own.interface:
+                self._delivered[family, nlri] = own.interface
+                self._lingering.pop((family, nlri), None)
         else:
             self._waiting.discard((family, nlri))
-            route = self._learned_route(family, nlri)
+            route = self._lingering_route(family, nlri) or self._learned_route(family, nlri)
         self.fib.want(AF[family], nlri, route)
 
-    def _superseded(self, family: Family, nlri: bytes, own: Own) -> bool:
+    def _lingering_route(self, family: Family, nlri: bytes) -> KernelRoute | None:
+        """The way to an address that was this node's own until a moment ago, while it is still to be used."""
+        interface = self._delivered.pop((family, nlri), None)
+        if interface is not None and not self._reached_directly(family, nlri):
+            self._lingering[family, nlri] = interface
+            self._later(LINGER, partial(self._lingered, family, nlri))
+        interface = self._lingering.get((family, nlri))
+        return self.fib.workload(interface) if interface is not None else None
+
+    def _lingered(self, family: Family, nlri: bytes) -> None:
+        if self._lingering.pop((family, nlri), None) is not None:
+            self._declare(family, nlri)
+
+    def _reached_directly(self, family: Family, nlri: bytes) -> bool:
+        """Whether there is a learned way that leads through no other router."""
+        if nlri not in self.learned.ribs[family].best:
+            return False
+        return all(
+            self.encapsulation.hop(family, nlri, next_hop)
+            or all(hop.gateway == next_hop[:16] for hop in self.fib.resolver.resolve(next_hop))
+            for next_hop in self.learned.next_hops(family, nlri)
+        )
+
+    def _newer_elsewhere(self, family: Family, nlri: bytes, own: Own) -> bool:
         best = self.learned.ribs[family].best.get(nlri)
         return (
             best is not None
@@ -176,6 +215,11 @@ class Forwarding:
     def _route(self, hops: Iterable[Hop]) -> KernelRoute | None:
         found = tuple(hops)
         return unicast(*found) if found else None
+
+    @property
+    def superseded(self) -> frozenset[str]:
+        """This node's own addresses, as prefixes, that belong to another node by now."""
+        return frozenset(str(prefix_of(nlri, family)) for family, nlri in self._superseded)
 
     @property
     def waiting(self) -> int:

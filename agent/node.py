@@ -96,13 +96,19 @@ class Agent:
         )
         self.tunnels = Tunnels()
         self.workloads = Workloads()
-        self.forwarding = Forwarding(self.fib, self.learned, self.tunnels)
+        self.forwarding = Forwarding(
+            self.fib,
+            self.learned,
+            self.tunnels,
+            lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call),
+        )
         self.sessions = Sessions(config, self)
         self.resources = ResourceSet.of()
         self._begun = 0.0
         self._seen_alive: set[str] = set()
         self._hold: Hold | None = None
         self._dirty = False
+        self._superseded: frozenset[str] = frozenset()
         self._registering = asyncio.Event()
         self._tunnelling = asyncio.Event()
 
@@ -147,8 +153,7 @@ class Agent:
             self.mode = "draining"
             self.sessions.withdrawing = True
             self._event("agent.draining", "this node's routes are withdrawn", Severity.WARNING)
-            if self.plan is not None:
-                self.sessions.announce(self.plan)
+            self._announce()
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -254,7 +259,7 @@ class Agent:
             self._registering.set()
         self.forwarding.own(plan)
         self.workloads.planned(plan)
-        self.sessions.announce(plan)
+        self._announce()
         for address in again:
             self._refresh(address)
         self._routes_changed()
@@ -353,7 +358,14 @@ class Agent:
     def _routes_changed(self) -> None:
         self._dirty = False
         self.forwarding.changed(self.learned.take_changes())
+        if self.forwarding.superseded != self._superseded:
+            self._announce()
         self._consider_sync()
+
+    def _announce(self) -> None:
+        self._superseded = self.forwarding.superseded
+        if self.plan is not None:
+            self.sessions.announce(self.plan, self._superseded)
 
     def _consider_sync(self) -> None:
         """May what nobody wants be removed?"""

@@ -184,8 +184,8 @@ class Sessions:
 
     # what shall be told
 
-    def announce(self, plan: NodePlan) -> None:
-        """Everything every peer shall have, as of this plan."""
+    def announce(self, plan: NodePlan, superseded: frozenset[str] = frozenset()) -> None:
+        """Everything every peer shall have, as of this plan, but for addresses that others took over."""
         for peering in plan.peerings:
             address = str(peering.peer_address)
             speaker = self._by_peer.get(address)
@@ -195,10 +195,11 @@ class Sessions:
             if not self.withdrawing and not self._config.learn_only:
                 routes = announcements(plan, peering)
             peer = speaker.outbox.peer(address)
-            for prefix in [prefix for prefix in peer.wanted if prefix not in routes]:
+            for prefix in [prefix for prefix in peer.wanted if prefix not in routes or prefix in superseded]:
                 peer.want(prefix, None)
             for prefix, attributes in routes.items():
-                peer.want(prefix, attributes)
+                if prefix not in superseded:
+                    peer.want(prefix, attributes)
         for running in self._running.values():
             running.speaker.push()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -145,10 +146,12 @@ class Cluster:
 
     # What is written to etcd, as Calico's CNI plugin and IPAM do
 
-    def add(self, workload: Workload, node: str) -> None:
+    def add(self, workload: Workload, node: str, created: datetime | None = None) -> None:
         """Wire a workload to a node and register it."""
         workload.attach(self.hosts[node])
-        self.etcd.put(calico.workload_endpoint(node, workload.name, workload.addresses, workload.interface))
+        self.etcd.put(
+            calico.workload_endpoint(node, workload.name, workload.addresses, workload.interface, created)
+        )
         self.declared.workloads[workload.name] = workload, node
 
     def remove(self, workload: Workload) -> None:
@@ -159,10 +162,10 @@ class Cluster:
         )
         workload.detach()
 
-    def move(self, workload: Workload, node: str) -> None:
+    def move(self, workload: Workload, node: str, created: datetime | None = None) -> None:
         """Take a workload with its addresses to another node: new endpoint first, then the old one goes."""
         _, old = self.declared.workloads[workload.name]
-        self.add(workload, node)
+        self.add(workload, node, created)
         self.etcd.delete(
             *calico.workload_endpoint(old, workload.name, workload.addresses, workload.interface)
         )
@@ -203,10 +206,14 @@ class Cluster:
             if version_of(prefix) == version:
                 via = next_hop if there == rack else gateway(rack, version)
                 table[prefix] = "unicast", frozenset({(via, "eth0")})
-        for workload, node in self.declared.workloads.values():
-            for host in map(_host_route, workload.addresses):
-                if version_of(host) == version and node == name:
-                    table[host] = "unicast", frozenset({("", workload.interface)})
+        owners = {  # of an address that two nodes claim, the one that was declared last
+            host: (workload.interface, node)
+            for workload, node in self.declared.workloads.values()
+            for host in map(_host_route, workload.addresses)
+        }
+        for host, (interface, node) in owners.items():
+            if version_of(host) == version and node == name:
+                table[host] = "unicast", frozenset({("", interface)})
         return table
 
     def expected_router(self, rack: int, version: int) -> dict[str, frozenset[str]]:

@@ -1,95 +1,28 @@
 """The whole way, for real: what is written to etcd reaches every kernel and router; no fault drops a packet.
 
-One running cluster (see ``harness.topology``) serves all tests of this module; each leaves it exact. Through
+One running cluster (see ``harness.topology``) serves all tests of this folder; each leaves it exact. Through
 each fault an echo runs every 10 ms, IPv4 and IPv6: from the server behind the FRR router, and from workload
 to workload within a rack and across racks.
 """
 
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
 import pytest
 
+from tests.scenario.faults import ON_THE_CLUSTER
 from tests.scenario.harness import calico
 from tests.scenario.harness.cluster import Cluster
+from tests.scenario.harness.echoes import no_echo_lost, reach_everywhere, workload
 from tests.scenario.harness.gobgp import GoBgp
 from tests.scenario.harness.openbgpd import OpenBgpd
-from tests.scenario.harness.pinger import Pinger
 from tests.scenario.harness.program import command_line, kill_and_wait
 from tests.scenario.harness.topology import ASN, NODES, RACK, REFLECTORS, address, gateway
 from tests.scenario.harness.workload import Workload
-from tests.scenario.harness.world import Host, World
+from tests.scenario.harness.world import Host
 
-pytestmark = [
-    pytest.mark.scenario,
-    *(pytest.mark.peer(name) for name in ("etcd", "mosquitto", "bird", "frr")),
-    pytest.mark.timeout(240),
-]
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Cluster]:
-    with World("cluster") as world:
-        cluster = Cluster(world)
-        for number, node in enumerate(NODES, 1):
-            cluster.add(Workload(world, f"w{number}", f"10.244.{number}.5", f"fd00:244:0:{number}::5"), node)
-        yield cluster
-
-
-@pytest.fixture
-def cluster(running: Cluster) -> Cluster:
-    """The cluster, all sessions up and every table exact."""
-    if running.broken:
-        pytest.fail("an earlier test left the cluster in a state it did not recover from", pytrace=False)
-    running.broken = True
-    running.expect_sessions()
-    running.expect_exact()
-    running.broken = False
-    return running
-
-
-def workload(cluster: Cluster, name: str) -> Workload:
-    return cluster.declared.workloads[name][0]
-
-
-def reach(cluster: Cluster, source: Host, target: Workload) -> None:
-    """Wait until a workload answers, IPv4 and IPv6. The routes are there; ARP may take a moment."""
-    for place in target.addresses:
-        cluster.world.wait_until(f"{place} answering {source.name}", partial(source.pings, place), 20)
-
-
-def reach_everywhere(cluster: Cluster, target: Workload) -> None:
-    """From the router's side, and from a workload on every node."""
-    reach(cluster, cluster.server, target)
-    for other, _ in cluster.declared.workloads.values():
-        if other is not target and len(other.addresses) >= len(target.addresses):
-            reach(cluster, other.host, target)
-
-
-@contextmanager
-def no_echo_lost(cluster: Cluster) -> Iterator[None]:
-    """Echoes to the workloads of node1 and node3, from outside, across racks and within one: all answered."""
-    first, second, third = (workload(cluster, name) for name in ("w1", "w2", "w3"))
-    for target in (first, third):
-        reach_everywhere(cluster, target)
-    flows = [(cluster.server, first), (cluster.server, third), (first.host, third), (second.host, first)]
-    pingers = {
-        f"{source.name} → {place}": Pinger(source, place)
-        for source, target in flows
-        for place in target.addresses
-    }
-    time.sleep(0.5)
-    yield
-    time.sleep(0.5)
-    for pinger in pingers.values():
-        pinger.finish()
-    accounts = {flow: pinger.losses() for flow, pinger in pingers.items()}
-    lost = [f"{flow}: {losses}" for flow, losses in accounts.items() if losses.lost]
-    assert not lost, "\n".join([*lost, cluster.world.dump()])
-    assert all(losses.sent > 50 for losses in accounts.values())
+pytestmark = ON_THE_CLUSTER
 
 
 def test_a_workload_put_into_etcd_answers_everywhere_moves_and_goes(cluster: Cluster) -> None:
@@ -119,7 +52,7 @@ def test_a_reflector_killed_costs_no_echo(cluster: Cluster, name: str) -> None:
     late = Workload(cluster.world, f"late{name}", f"10.244.2.{20 + RACK[name]}")
     cluster.claim("10.244.14.0/26", "node2")
     cluster.expect_exact()
-    with no_echo_lost(cluster):
+    with no_echo_lost(cluster, f"reflector {name} killed, changes meanwhile, restarted"):
         reflector.program.kill()
         time.sleep(1.0)
         cluster.add(late, "node2")  # the other reflector carries every change on
@@ -153,7 +86,7 @@ def test_an_agent_killed_and_restarted_costs_no_echo_and_leaves_nothing_behind(
     cluster.expect_exact()
     processes = agent.exabgp_pids()
     assert processes
-    with no_echo_lost(cluster):
+    with no_echo_lost(cluster, f"agent ended by {number.name}, changes meanwhile, replaced"):
         agent.program.signal(number)
         agent.program.wait(15.0)
         cluster.claim("10.244.12.0/26", "node1")
@@ -183,7 +116,7 @@ def test_exabgp_killed_costs_no_echo(cluster: Cluster, name: str) -> None:
     agent = cluster.agents[name]
     before = agent.exabgp_pids()
     assert before
-    with no_echo_lost(cluster):
+    with no_echo_lost(cluster, f"ExaBGP of {name} killed"):
         for pid in before:
             kill_and_wait(pid)
         cluster.world.wait_until(
@@ -203,7 +136,7 @@ def test_etcd_away_for_20_seconds_and_compacted_meanwhile(cluster: Cluster) -> N
     cluster.claim("10.244.18.0/26", "node3")
     cluster.expect_exact()
     before = {name: cluster.kernel(name, 4) for name in NODES}
-    with no_echo_lost(cluster):
+    with no_echo_lost(cluster, "etcd away for 20 s, compacted meanwhile"):
         started = time.monotonic()
         cluster.etcd.program.kill()
         time.sleep(12.0)
