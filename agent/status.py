@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import ip_address, ip_network
+import re
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from agent.exabgp.speaker import Speaker
 from agent.forwarding import AF
@@ -29,6 +30,7 @@ from bgpd.telemetry.status import (
 from bgpd.wire.nlri import Family, nlri_of, prefix_of
 
 _ATTACH_TIME = 20.0  # seconds an ExaBGP may take to be attached before that is ill health
+_CLAUSE = re.compile(r"([\w-]+) (?:\[ (.*?) \]|(\S+))")
 
 
 class AgentStatus:
@@ -111,29 +113,27 @@ class AgentStatus:
         )
 
     def routes(self, query: RouteQuery) -> RoutePage:
-        if query.direction is not Direction.OUT:
-            return self._known(query)
-        found = list(self._advertised(query))
-        return RoutePage(len(found), tuple(found[query.offset : query.offset + query.limit]))
+        return self._advertised(query) if query.direction is Direction.OUT else self._known(query)
 
-    def _matches(self, query: RouteQuery, text: str) -> bool:
-        if query.prefix is None:
-            return True
-        wanted, network = ip_network(query.prefix, strict=False), ip_network(text)
-        if wanted == network:
-            return True
-        return query.longer and wanted.version == network.version and network.subnet_of(wanted)  # type: ignore[arg-type]  # versions are equal
-
-    def _advertised(self, query: RouteQuery) -> Iterator[RouteStatus]:
+    def _advertised(self, query: RouteQuery) -> RoutePage:
+        """What each peer is told, peer by peer; only the routes of the page asked for are put into words."""
+        plan = self._agent.plan
+        reasons = {} if plan is None else {str(each.prefix): each.reason for each in plan.originated}
+        total, chosen = 0, []
         for address, peer in sorted(self._agent.learned.peers.items()):
             speaker = self._agent.sessions.speaker_of(address)
-            if speaker is None or query.peer not in (None, peer.peering.name):
+            if speaker is None or query.peer not in (None, peer.peering.name, address):
                 continue
-            for prefix, attributes in sorted(speaker.outbox.peer(address).wanted.items()):
-                family = "ipv6-unicast" if ":" in prefix else "ipv4-unicast"
-                if query.family in (None, family) and self._matches(query, prefix):
-                    next_hop = attributes.split()[1]
-                    yield RouteStatus(prefix, family, next_hop, peer.peering.name, reason=attributes)
+            wanted = speaker.outbox.peer(address).wanted
+            found = _matching(query, wanted)
+            start, stop = max(0, query.offset - total), max(0, query.offset + query.limit - total)
+            total += len(found)
+            if start < min(stop, len(found)):
+                chosen += [
+                    _told(prefix, wanted[prefix], peer, reasons.get(prefix, ""))
+                    for prefix in sorted(found)[start:stop]
+                ]
+        return RoutePage(total, tuple(chosen))
 
     def _known(self, query: RouteQuery) -> RoutePage:
         """Only the prefixes of the page asked for are explained; `total` counts prefixes."""
@@ -213,3 +213,44 @@ class AgentStatus:
 
     async def drain(self) -> None:
         await self._agent.drain()
+
+
+def _matching(query: RouteQuery, told: Mapping[str, str]) -> list[str]:
+    """The prefixes of those told that are asked for."""
+    found = list(told)
+    if query.prefix is not None:
+        wanted = ip_network(query.prefix, strict=False)
+        if not query.longer:
+            found = [str(wanted)] if str(wanted) in told else []
+        else:
+            found = [prefix for prefix in found if _is_within(prefix, wanted)]
+    if query.family is not None:
+        found = [prefix for prefix in found if (":" in prefix) == (query.family == "ipv6-unicast")]
+    return found
+
+
+def _is_within(prefix: str, wanted: IPv4Network | IPv6Network) -> bool:
+    network = ip_network(prefix)
+    return network.version == wanted.version and network.subnet_of(wanted)  # type: ignore[arg-type]  # versions are equal
+
+
+def _told(prefix: str, clause: str, peer: PeerIn, reason: str) -> RouteStatus:
+    """A route as `agent.announcements.clause` has it written."""
+    words = {name: several or one for name, several, one in _CLAUSE.findall(clause)}
+    address = peer.peering.local_address
+    me = str(address) if address is not None else "self"
+    local_pref, med = words.get("local-preference"), words.get("med")
+    return RouteStatus(
+        prefix=prefix,
+        family="ipv6-unicast" if ":" in prefix else "ipv4-unicast",
+        next_hop=me if words["next-hop"] == "self" else words["next-hop"],
+        peer=peer.peering.name,
+        best=True,
+        reason=f"told to {peer.peering.name}" + (f": {reason}" if reason else ""),
+        origin="igp",
+        as_path=words.get("as-path", "" if peer.peering.internal else str(peer.peering.local_asn)),
+        local_pref=None if local_pref is None else int(local_pref),
+        med=None if med is None else int(med),
+        communities=tuple(words.get("community", "").split()),
+        large_communities=tuple(words.get("large-community", "").split()),
+    )

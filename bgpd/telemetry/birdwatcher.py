@@ -4,6 +4,7 @@
     /routes/protocol/:id          accepted routes of one peer
     /routes/filtered/:id          its routes that may not compete
     /routes/noexport/:id          its accepted routes whose communities forbid passing them on (RFC 1997)
+    /routes/export/:id            what one peer is told
     /routes/table/:t  /routes/table/:t/filtered                 all paths of one family
 
 A protocol's ID is the peer's name; a table is a family ("ipv4-unicast") or BIRD's name for it ("master4").
@@ -57,6 +58,7 @@ class Birdwatcher:
             web.get("/routes/protocol/{id}", self._accepted),
             web.get("/routes/filtered/{id}", self._filtered),
             web.get("/routes/noexport/{id}", self._not_exported),
+            web.get("/routes/export/{id}", self._exported),
             web.get("/routes/table/{table}", self._table),
             web.get("/routes/table/{table}/filtered", self._table_filtered),
         ]
@@ -108,11 +110,16 @@ class Birdwatcher:
             request, lambda route: not route.ineligible and not _NOT_PASSED_ON.isdisjoint(route.communities)
         )
 
-    async def _of_peer(self, request: web.Request, keep: _Keep) -> web.Response:
+    async def _exported(self, request: web.Request) -> web.Response:
+        return await self._of_peer(request, lambda _: True, Direction.OUT)
+
+    async def _of_peer(
+        self, request: web.Request, keep: _Keep, direction: Direction = Direction.IN
+    ) -> web.Response:
         name = request.match_info["id"]
         if all(peer.name != name for peer in self._source.peers()):
             return self._answer({"routes": []})
-        query = RouteQuery(direction=Direction.IN, peer=name)
+        query = RouteQuery(direction=direction, peer=name)
         return await self._routes([replace(query, family=family) for family in _FAMILIES], keep)
 
     async def _table(self, request: web.Request) -> web.Response:

@@ -133,6 +133,9 @@ async def test_routes_of_a_peer(client: aiohttp.ClientSession, source: Routed) -
     assert [route["network"] for route in filtered] == ["198.51.100.0/24"]
     kept = (await ask(client, "/routes/noexport/rr1"))["routes"]
     assert [route["network"] for route in kept] == ["192.0.2.0/24"]
+    source.queries.clear()
+    assert len((await ask(client, "/routes/export/rr1"))["routes"]) == 1203
+    assert {(query.direction, query.peer) for query in source.queries} == {("out", "rr1")}
 
 
 async def test_nothing_is_an_empty_list_and_never_a_404(client: aiohttp.ClientSession) -> None:
@@ -140,6 +143,7 @@ async def test_nothing_is_an_empty_list_and_never_a_404(client: aiohttp.ClientSe
         "/routes/protocol/nobody",
         "/routes/filtered/nobody",
         "/routes/noexport/nobody",
+        "/routes/export/nobody",
         "/routes/protocol/tor%2F1",
         "/routes/table/master6",
         "/routes/table/nothing",
