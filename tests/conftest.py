@@ -1,6 +1,13 @@
-"""Rules for all tests: what is not installed skips a test with the reason, and fails it where CI=true."""
+"""Rules for all tests: what is not installed skips a test with the reason, and fails it where CI=true.
 
+`./run test` runs the tests in several processes side by side, each file of tests in one of them. Where it is
+allowed (root), each process has a network namespace of its own: an address or port on the loopback that one
+test uses is no other's. Nothing reaches a network outside, then.
+"""
+
+import ctypes
 import os
+import subprocess
 from pathlib import Path
 from shutil import which
 
@@ -8,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from ctl.lab import netns
+from tests.bird1 import PROGRAMS as BIRD1
 
 # No test asserts timings: a busy machine must not fail an example for the time it took.
 settings.register_profile("cairn", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -15,6 +23,7 @@ settings.load_profile("cairn")
 
 PEERS = {
     "bird": ("bird", "birdc"),
+    "bird1": tuple(str(BIRD1 / program) for program in ("bird", "bird6", "birdc")),
     "etcd": ("etcd", "etcdctl"),
     "frr": ("/usr/lib/frr/zebra", "/usr/lib/frr/bgpd", "vtysh"),
     "gobgp": ("gobgpd", "gobgp"),
@@ -23,6 +32,22 @@ PEERS = {
     "openbgpd": ("/usr/sbin/bgpd", "bgpctl"),
 }
 """The daemons a test may ask for with ``@pytest.mark.peer(name)``, and the programs each must have."""
+
+
+_CLONE_NEWNET = 0x40000000  # os.unshare is there from Python 3.12 on
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give a process that runs tests beside others a loopback of its own."""
+    if not hasattr(config, "workerinput"):
+        netns.unavailable()  # makes /run/netns, before several want to make it at the same time
+    elif ctypes.CDLL(None).unshare(_CLONE_NEWNET) == 0:
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What mostly waits for daemons comes first, so that nothing long is left for the end."""
+    items.sort(key=lambda item: item.get_closest_marker("scenario") is None)
 
 
 def _missing(item: pytest.Item) -> str | None:

@@ -1,8 +1,4 @@
-"""The real parsers: BIRD 2 as installed, BIRD 1.6 from Debian's package `bird` (kept outside the project),
-ExaBGP.
-
-BIRD 2 and 1.6 cannot be installed side by side (both are /usr/sbin/bird), so 1.6 is unpacked into a cache.
-"""
+"""The real parsers: BIRD 2 as installed, BIRD 1.6 as `./run test` has unpacked it, ExaBGP."""
 
 import os
 import shutil
@@ -11,9 +7,10 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import pytest
+
+from tests.bird1 import PROGRAMS
 
 
 @dataclass(frozen=True)
@@ -32,33 +29,12 @@ def bird2() -> str | None:
     return found if "version 2." in version.stdout + version.stderr else None
 
 
-@cache
-def bird1(program: str) -> str | None:
-    """Give the path of BIRD 1.6's ``bird`` or ``bird6``, fetching the package once if apt can."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cairn-tests"
-    path = home / "bird16" / "usr" / "sbin" / program
-    if not path.exists() and shutil.which("apt-get") and shutil.which("dpkg"):
-        home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=home) as work:
-            subprocess.run(["apt-get", "download", "-qq", "bird"], cwd=work, capture_output=True, check=False)
-            packages = list(Path(work).glob("bird_1.6*.deb"))
-            if packages:
-                unpacked = Path(work) / "bird16"
-                subprocess.run(
-                    ["dpkg", "-x", str(packages[0]), str(unpacked)], capture_output=True, check=True
-                )
-                if not path.exists():
-                    shutil.rmtree(home / "bird16", ignore_errors=True)
-                    unpacked.rename(home / "bird16")
-    return str(path) if path.exists() else None
-
-
 def needs(path: str | None, what: str) -> str:
     """Give ``path``, or skip the test (fail it where CI says that every peer must be there)."""
     if path is None:
         if os.environ.get("CI") == "true":
-            pytest.fail(f"{what} is missing")
-        pytest.skip(f"{what} is missing")
+            pytest.fail(f"{what} is missing; `./run test` brings it on Debian")
+        pytest.skip(f"{what} is missing; `./run test` brings it on Debian")
     return path
 
 
@@ -67,7 +43,7 @@ def check_bird(text: str, version: int = 2, family: int = 4) -> Verdict:
     if version == 2:
         program = needs(bird2(), "BIRD 2 (Debian package bird2)")
     else:
-        program = needs(bird1("bird" if family == 4 else "bird6"), "BIRD 1.6 (Debian package bird)")
+        program = needs(shutil.which("bird" if family == 4 else "bird6", path=PROGRAMS), "BIRD 1.6")
     with tempfile.NamedTemporaryFile("w", suffix=".conf", encoding="utf-8", errors="surrogatepass") as file:
         file.write(text)
         file.flush()

@@ -8,7 +8,6 @@ import os
 
 import pytest
 
-from tests.scenario.harness import bird1
 from tests.scenario.harness.declared import DeclaredCluster, all_clusters
 from tests.scenario.harness.two_speakers import Run, Seen, Speaker
 from tests.scenario.harness.world import World
@@ -47,8 +46,7 @@ def test_agents_bird_and_a_mixture_come_to_the_same(cluster: DeclaredCluster) ->
     assert results["half"] == results["cairn"]
 
 
+@pytest.mark.peer("bird1")
 @pytest.mark.parametrize("cluster", CLUSTERS, ids=lambda cluster: cluster.name)
 def test_bird_1_comes_to_what_is_written_too(cluster: DeclaredCluster) -> None:
-    if why := bird1.unavailable():
-        pytest.skip(why)
     seen(cluster, "bird1", dict.fromkeys(cluster.resources.nodes, Speaker.BIRD1))

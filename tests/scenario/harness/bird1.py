@@ -1,58 +1,25 @@
-"""BIRD 1.6 on a host: two daemons, `bird` for IPv4 and `bird6` for IPv6, out of Debian's old package.
-
-The package cannot be installed beside BIRD 2, so it is unpacked into a cache directory (`CAIRN_BIRD1` names
-another root with `usr/sbin/bird` in it). `unavailable` says why a machine cannot have it.
-"""
+"""BIRD 1.6 on a host: two daemons, `bird` for IPv4 and `bird6` for IPv6."""
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-from functools import cache
 from pathlib import Path
 
+from tests.bird1 import PROGRAMS
 from tests.scenario.harness.program import Program
 from tests.scenario.harness.world import Host
 
-_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cairn" / "bird-1.6"
 _ROUTE = re.compile(
     r"^(?P<prefix>[0-9a-f.:]+/\d+|\s+)\s*(?:via|dev|blackhole|unreachable).*?\[(?P<protocol>\S+)"
 )
 _ATTRIBUTE = re.compile(r"^\t(?P<name>BGP\.[\w ]+?)(?: \[\w+\])?: (?P<value>.*)$")
 
 
-@cache
-def root() -> Path | str:
-    """Where the package is unpacked, or (text) why it cannot be had."""
-    where = Path(os.environ.get("CAIRN_BIRD1") or _CACHE)
-    if (where / "usr/sbin/bird6").is_file():
-        return where
-    where.mkdir(parents=True, exist_ok=True)
-    for argv in (("apt-get", "download", "bird=1.6*"), ("sh", "-c", "dpkg -x bird_1.6*.deb .")):
-        try:
-            done = subprocess.run(argv, cwd=where, capture_output=True, text=True, timeout=60, check=False)
-        except (OSError, subprocess.SubprocessError) as error:
-            return f"BIRD 1.6 cannot be fetched: {error}"
-        if done.returncode != 0:
-            return f"BIRD 1.6 cannot be fetched: {done.stderr.strip() or argv}"
-    return where
-
-
-def unavailable() -> str | None:
-    """Why there is no BIRD 1.6 here; None if there is."""
-    found = root()
-    return found if isinstance(found, str) else None
-
-
 class Bird1:
     """Both daemons; `configurations` are complete texts by IP version."""
 
     def __init__(self, host: Host, configurations: dict[int, str]) -> None:
-        where = root()
-        assert isinstance(where, Path), where
         self.host = host
-        self._programs = where / "usr/sbin"
         self._paths = {v: host.write(f"bird1-{v}.conf", text) for v, text in configurations.items()}
         self.programs = self._start(restarting=False)
 
@@ -61,7 +28,7 @@ class Bird1:
         return {
             version: self.host.start(
                 f"bird1-{version}",
-                self._programs / ("bird" if version == 4 else "bird6"),
+                PROGRAMS / ("bird" if version == 4 else "bird6"),
                 *("-f", "-c", path, "-s", self._socket(version), *flags),
             )
             for version, path in self._paths.items()
@@ -81,7 +48,7 @@ class Bird1:
 
     def command(self, version: int, command: str) -> str:
         """One birdc command to the daemon of an IP version, and its answer."""
-        return self.host.run(self._programs / "birdc", "-s", self._socket(version), command)
+        return self.host.run(PROGRAMS / "birdc", "-s", self._socket(version), command)
 
     def sessions(self) -> dict[str, bool]:
         """Peer address → established."""
