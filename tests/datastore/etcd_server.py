@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,18 @@ import pytest
 from bgpd.datastore.etcd_options import Endpoint, EtcdOptions, Timing
 
 FAST = Timing(
-    request=1.0,
-    silence=1.0,
+    request=8.0,
+    silence=8.0,
     keepalive=10.0,
     backoff_first=0.02,
     backoff_limit=0.2,
     compare_every=600.0,
     settle=0.1,
 )
+"""What failed is tried again soon; an answer may take its time on a busy machine."""
+
+IMPATIENT = replace(FAST, request=2.0, silence=1.0)
+"""For tests in which somebody does not answer, and that is to be noticed soon."""
 
 needs_etcd = [pytest.mark.etcd]
 
@@ -65,7 +70,7 @@ class Etcd:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while wait and time.monotonic() < deadline:
             if self.control("get", "ready", check=False).returncode == 0:
                 return

@@ -45,13 +45,13 @@ class Follower:
 
     async def until(self, *names: str, kind: str = "Node") -> None:
         """Wait until the view has exactly these names of a kind."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while sorted(names) != sorted(key.name for key in self.view if key.kind == kind):
                 await self.changed.wait()
 
     async def until_equal(self, store: Datastore, interests: Interests = EVERYTHING) -> None:
         """Wait until the view is what the store lists."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 changed = self.changed
                 listed = {entry.key: entry for entry in (await store.list(interests)).entries}
@@ -65,7 +65,7 @@ async def following(store: Datastore, interests: Interests = EVERYTHING) -> Asyn
     follower = Follower()
     task = asyncio.create_task(follower.run(store, interests))
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not follower.snapshots:
                 await follower.changed.wait()
         yield follower
@@ -79,7 +79,7 @@ async def following(store: Datastore, interests: Interests = EVERYTHING) -> Asyn
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - the condition may be another process's doing
             await asyncio.sleep(0.01)
 

@@ -149,7 +149,7 @@ def tls_etcd(directory: Path, authority: Authority, address: str = "127.0.0.1") 
 
 async def listed(store: EtcdStore) -> int:
     """List as soon as the server is up."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 return len((await store.list()).entries)

@@ -17,7 +17,7 @@ from bgpd.datastore import Conflict, Datastore, Denied, Interests, Unavailable, 
 from bgpd.datastore.etcd_options import Endpoint, EtcdOptions, Tls
 from bgpd.datastore.etcd_store import EtcdStore
 from bgpd.datastore.etcd_watch import EtcdWatch
-from tests.datastore.etcd_server import FAST, Etcd, Relay, free_port, needs_etcd
+from tests.datastore.etcd_server import FAST, IMPATIENT, Etcd, Relay, free_port, needs_etcd
 from tests.datastore.follower import following, node, until
 
 pytestmark = needs_etcd
@@ -79,7 +79,7 @@ async def test_killed_and_restarted(etcd: Etcd) -> None:
 async def test_killed_and_compacted_before_we_are_back(etcd: Etcd) -> None:
     relay = Relay(etcd.port)
     await relay.start()
-    timing = replace(FAST, backoff_first=0.5, backoff_limit=0.5)
+    timing = replace(IMPATIENT, backoff_first=0.5, backoff_limit=0.5)
     async with opened(replace(etcd.options(timing), endpoints=(Endpoint("127.0.0.1", relay.port),))) as store:
         await fill(store)
         async with following(store) as follower:
@@ -97,7 +97,7 @@ async def test_killed_and_compacted_before_we_are_back(etcd: Etcd) -> None:
 
 
 async def test_frozen_for_a_while(etcd: Etcd) -> None:
-    async with opened(etcd.options()) as store:
+    async with opened(etcd.options(IMPATIENT)) as store:
         await fill(store)
         async with following(store) as follower:
             await until(lambda: store.health().current)
@@ -113,7 +113,9 @@ async def test_frozen_for_a_while(etcd: Etcd) -> None:
 async def test_black_hole(etcd: Etcd) -> None:
     relay = Relay(etcd.port)
     await relay.start()
-    async with opened(replace(etcd.options(), endpoints=(Endpoint("127.0.0.1", relay.port),))) as store:
+    async with opened(
+        replace(etcd.options(IMPATIENT), endpoints=(Endpoint("127.0.0.1", relay.port),))
+    ) as store:
         await fill(store)
         async with following(store) as follower:
             await until(lambda: store.health().current)
@@ -132,7 +134,7 @@ async def test_black_hole_with_another_endpoint(etcd: Etcd) -> None:
     relay = Relay(etcd.port)
     await relay.start()
     endpoints = (Endpoint("127.0.0.1", relay.port), Endpoint("127.0.0.1", free_port()), etcd.endpoint)
-    async with opened(replace(etcd.options(), endpoints=endpoints)) as store:
+    async with opened(replace(etcd.options(IMPATIENT), endpoints=endpoints)) as store:
         await fill(store)
         async with following(store) as follower:
             await until(lambda: store.health().current)
@@ -184,8 +186,8 @@ async def test_watching_starts_before_etcd_does(tmp_path: Path) -> None:
 
 
 async def test_a_silent_watch_is_kept_while_etcd_answers(etcd: Etcd) -> None:
-    async with opened(etcd.options(replace(FAST, silence=0.2))) as store, following(store):
-        await asyncio.sleep(1.5)
+    async with opened(etcd.options(replace(FAST, silence=2.0))) as store, following(store):
+        await asyncio.sleep(5.0)
         assert store.health().current
         assert store.health().reconnects == 0
 
@@ -220,9 +222,9 @@ async def test_lost_lease_is_taken_again(etcd: Etcd) -> None:
 async def test_liveness_ends_with_its_holder(etcd: Etcd) -> None:
     async with opened(etcd.options()) as watcher, following(watcher) as follower:
         async with opened(etcd.options()) as holder:
-            await holder.hold("n1", ttl=1.0)
+            await holder.hold("n1", ttl=3.0)
             await follower.until("n1", kind="NodeLease")
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(4.0)
             assert [key.name for key in follower.view] == ["n1"]
         await follower.until(kind="NodeLease")
 
@@ -311,7 +313,7 @@ async def test_lost_answer_to_a_write_is_no_conflict(etcd: Etcd) -> None:
     relay = Relay(etcd.port)
     await relay.start()
     endpoints = (Endpoint("127.0.0.1", relay.port), etcd.endpoint)
-    async with opened(replace(etcd.options(), endpoints=endpoints)) as store:
+    async with opened(replace(etcd.options(IMPATIENT), endpoints=endpoints)) as store:
         await store.list()
         relay.swallow_answers()
         created = await store.create(node("a"))

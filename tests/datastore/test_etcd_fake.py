@@ -12,7 +12,7 @@ import pytest
 from bgpd.datastore.etcd_options import Endpoint, EtcdOptions
 from bgpd.datastore.etcd_store import EtcdStore
 from bgpd.datastore.etcd_stubs import kv, rpc, services
-from tests.datastore.etcd_server import FAST
+from tests.datastore.etcd_server import IMPATIENT
 from tests.datastore.follower import following, until
 
 NODES = "/calico/resources/v3/projectcalico.org/nodes/"
@@ -79,7 +79,7 @@ async def test_silent_ends(how: str) -> None:
     services.add_KVServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    store = EtcdStore(EtcdOptions((Endpoint("127.0.0.1", port),), timing=FAST))
+    store = EtcdStore(EtcdOptions((Endpoint("127.0.0.1", port),), timing=IMPATIENT))
     try:
         async with following(store) as follower:
             if how == "created and canceled":

@@ -169,9 +169,9 @@ async def test_hold(store: Datastore, other: Datastore) -> None:
 async def test_liveness_outlives_close_until_its_ttl(store: Datastore, other: Datastore) -> None:
     await other.create(node("seed"))
     async with following(other, Interests(kinds=frozenset({"NodeLease"}))) as follower:
-        await store.hold("n1", ttl=1)
+        await store.hold("n1", ttl=3)
         await follower.until("n1", kind="NodeLease")
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(4)
         assert len(follower.view) == 1  # refreshed
         await store.close()
         await follower.until(kind="NodeLease")
@@ -180,7 +180,7 @@ async def test_liveness_outlives_close_until_its_ttl(store: Datastore, other: Da
 async def test_health_is_current_while_watching(store: Datastore) -> None:
     await store.create(node("a"))
     async with following(store):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not store.health().current:  # noqa: ASYNC110 - a watch needs a moment to stand
                 await asyncio.sleep(0.01)
         assert store.health().reason == ""
