@@ -10,6 +10,7 @@ second opinion: it is told from the state, the others from its history, and both
 import os
 import random
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +73,12 @@ def made(core: Reflector, number: int, sort: dict[str, Any]) -> SimulatedPeer:
 class World:
     """A reflector, those who say anything at all, and those who listen."""
 
-    def __init__(self) -> None:
+    def __init__(self, listeners: Sequence[dict[str, Any]] = LISTENERS) -> None:
         self.core = reflector()
         self.now = 0.0
         self.speakers = [made(self.core, n, sort).up() for n, sort in enumerate(SPEAKERS, start=1)]
-        self.listeners = [made(self.core, 100 + n, sort).up() for n, sort in enumerate(LISTENERS)]
+        self.listens = listeners
+        self.listeners = [made(self.core, 100 + n, sort).up() for n, sort in enumerate(listeners)]
 
     def say(self, which: int, body: bytes) -> bool:
         """One UPDATE; whether the session survived it. If not, the peer comes back at once."""
@@ -107,7 +109,7 @@ class World:
     def check(self) -> None:
         """Everybody has the same as one who asks only now, and everything can be shown."""
         self.turn()
-        for number, (listener, sort) in enumerate(zip(self.listeners, LISTENERS, strict=True)):
+        for number, (listener, sort) in enumerate(zip(self.listeners, self.listens, strict=True)):
             late = made(self.core, 150 + number, sort).up(self.now).read()
             assert {
                 family: {item: told.attributes.raw for item, told in view.items()}
@@ -123,9 +125,9 @@ class World:
                     text = str(prefix_of(nlri, family))
                     assert route_status(text, family, path, best=False, reason=reason.value).prefix == text
 
-    def leave(self) -> None:
-        """When all speakers have gone nobody has anything."""
-        for speaker in self.speakers:
+    def leave(self, speakers: Iterable[SimulatedPeer] | None = None) -> None:
+        """When all speakers have gone (or these, if the others said nothing) nobody has anything."""
+        for speaker in self.speakers if speakers is None else speakers:
             speaker.down(self.now)
         self.turn()
         for listener in self.listeners:
