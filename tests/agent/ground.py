@@ -39,7 +39,7 @@ def short_directory() -> Iterator[Path]:
         yield Path(name)
 
 
-async def eventually(what: Callable[[], bool | Awaitable[bool]], seconds: float = 30.0) -> None:
+async def eventually(what: Callable[[], bool | Awaitable[bool]], seconds: float = 90.0) -> None:
     """Wait until something is so; fail if it does not become so."""
     deadline = asyncio.get_running_loop().time() + seconds
     while True:

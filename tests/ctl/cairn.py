@@ -34,7 +34,7 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def cairn(
-    *words: str | Path, stdin: str = "", environment: Mapping[str, str] | None = None, timeout: float = 60.0
+    *words: str | Path, stdin: str = "", environment: Mapping[str, str] | None = None, timeout: float = 120.0
 ) -> Done:
     """Run `cairn` with these words to its end."""
     done = subprocess.run(

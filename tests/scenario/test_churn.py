@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.scenario,
     pytest.mark.peer("etcd"),
     pytest.mark.peer("bird"),
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(400),
 ]
 OPERATIONS = 20_000
 ENDPOINTS = 500

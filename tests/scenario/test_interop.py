@@ -68,7 +68,7 @@ class Matrix:
     def plain(self) -> Found:
         return self.be(PLAIN, self.available)
 
-    def exact(self, timeout: float = 20.0) -> Found:
+    def exact(self, timeout: float = 60.0) -> Found:
         """Whether everybody has exactly the routes of everybody else, and the judge too."""
         interop = self.interop
 
@@ -188,7 +188,7 @@ class Matrix:
                 return f"{came} marks came instead of {wanted}"
             return "" if ours[make] in speaker.log() else f"no mark of ours in {speaker.log()}"
 
-        return merged(answered, interop.each(check, 5.0, self.makes("enhanced_refresh")))
+        return merged(answered, interop.each(check, makes=self.makes("enhanced_refresh")))
 
     def see_their_communication(self) -> Found:
         interop = self.interop
@@ -219,7 +219,7 @@ class Matrix:
 
         found = interop.each(ended)
         interop.reflector.configure(interop.configuration(PLAIN))
-        return merged(found, interop.each(up, 40.0), self.exact())
+        return merged(found, interop.each(up), self.exact())
 
     def see_peer_restart(self) -> Found:
         """All are killed at once: the judge must not hear of it. Those without the feature come back too."""
@@ -236,7 +236,7 @@ class Matrix:
         kept = {make: {prefix(NUMBERS[make], v) for v in (4, 6)} for make in makes}
         for make in interop.makes:
             interop.speakers[make].restart()
-        found = merged(interop.each(up, 40.0), self.exact())
+        found = merged(interop.each(up), self.exact())
 
         def swept(make: str, _speaker: Speaker) -> str:
             return "still restarting" if interop.peer(make)["restarting"] else ""
@@ -277,7 +277,7 @@ class Matrix:
 
         interop.each(check, 1.5, makes)
         interop.reflector.restart()
-        found = merged(interop.each(check, 40.0, makes), lost)
+        found = merged(interop.each(check, makes=makes), lost)
         interop.profile = None  # the judge's route is gone: whoever comes next begins anew
         return found
 
@@ -329,7 +329,7 @@ class Matrix:
         self.interop.options.clear()  # the right key: they come up at once, for they were trying all the time
         self.interop.reflector.configure(self.interop.configuration(EXTERNAL))
         patient = [make for make in self.available if make != "openbgpd"]  # which waits two minutes
-        return merged(found, self.interop.each(up, 30.0, patient))
+        return merged(found, self.interop.each(up, makes=patient))
 
     def see_gtsm_missing(self) -> Found:
         self.interop.enter(UNGUARDED, self.available, ttlSecurity=1)

@@ -54,7 +54,7 @@ class Page:
         """Wait for a JavaScript expression to become true; what it stumbles over is not there yet."""
         asking = f"(() => {{ try {{ return Boolean({script}); }} catch {{ return false; }} }})()"
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not await self.run(asking):  # noqa: ASYNC110 - it happens in another process
                     await asyncio.sleep(0.02)
         except TimeoutError:

@@ -105,7 +105,7 @@ async def listening(options: MqttOptions, name: str = "listener") -> AsyncIterat
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - what is waited for happens in another process
             await asyncio.sleep(0.01)
 

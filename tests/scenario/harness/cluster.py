@@ -239,7 +239,7 @@ class Cluster:
         assert len(table) == len(routes), f"duplicate routes on {host.name}: {routes}"
         return table
 
-    def expect_exact(self, timeout: float = 60.0) -> None:
+    def expect_exact(self, timeout: float = 120.0) -> None:
         """Wait until every node's kernel and both routers hold exactly what the declared state says."""
         for version in (4, 6):
             for name in NODES:
@@ -260,7 +260,7 @@ class Cluster:
                     timeout,
                 )
 
-    def expect_sessions(self, timeout: float = 90.0) -> None:
+    def expect_sessions(self, timeout: float = 120.0) -> None:
         """Wait until routers and nodes see all their peers established."""
         for rack, router in ((1, self.frr), (2, self.bird)):
             other = 3 - rack

@@ -163,7 +163,7 @@ class Interop:
     # Questions
 
     def each(
-        self, check: Callable[[str, Speaker], str], timeout: float = 20.0, makes: Iterable[str] | None = None
+        self, check: Callable[[str, Speaker], str], timeout: float = 60.0, makes: Iterable[str] | None = None
     ) -> Found:
         """Ask for every make until the answer is "" (all is well) or the time is over: the last answers."""
         waiting = dict.fromkeys(self.makes if makes is None else makes, "never asked")

@@ -66,7 +66,7 @@ class Program:
         self.signal(signal.SIGKILL)
         self._process.wait()
 
-    def stop(self, timeout: float = 15.0) -> int:
+    def stop(self, timeout: float = 60.0) -> int:
         """SIGTERM and wait; the exit code. What does not go in time is killed, and the test fails."""
         self.signal(signal.SIGTERM)
         try:
@@ -113,7 +113,7 @@ def command_line(pid: int) -> str:
         return ""
 
 
-def kill_and_wait(pid: int, timeout: float = 10.0) -> None:
+def kill_and_wait(pid: int, timeout: float = 60.0) -> None:
     """SIGKILL a process that is not ours to wait for, and return when it is gone (or a zombie)."""
     os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + timeout

@@ -50,7 +50,7 @@ class Host:
         self.namespace.ip(*commands)
 
     def run(
-        self, *program: str | Path, check: bool = True, input: str | None = None, timeout: float = 30.0
+        self, *program: str | Path, check: bool = True, input: str | None = None, timeout: float = 60.0
     ) -> str:
         """Run a program here to its end; its standard output."""
         return self.namespace.run(*program, check=check, input=input, timeout=timeout).stdout
@@ -144,7 +144,7 @@ class World:
         """Lay a wire between two hosts."""
         self.lab.link(a.namespace, a_interface, b.namespace, b_interface)
 
-    def wait_until(self, what: str, condition: Callable[[], object], timeout: float = 60.0) -> None:
+    def wait_until(self, what: str, condition: Callable[[], object], timeout: float = 120.0) -> None:
         """Return as soon as the condition holds; fail with everything one wants to know if it never does.
 
         A program that has died is a failure at once: nothing that is waited for will come of it.
@@ -164,7 +164,7 @@ class World:
                 raise AssertionError(f"after {timeout:g} s: not {what}; last seen: {last!r}\n{self.dump()}")
             time.sleep(0.05)
 
-    def wait_equal(self, what: str, view: Callable[[], T], wanted: T, timeout: float = 60.0) -> None:
+    def wait_equal(self, what: str, view: Callable[[], T], wanted: T, timeout: float = 120.0) -> None:
         """Return as soon as a view shows exactly what is wanted; the failure says in what it differs."""
         seen: list[object] = [None]
 
