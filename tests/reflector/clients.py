@@ -24,7 +24,7 @@ from reflector.server import Server
 from reflector.spec import ReflectorSpec, from_config
 
 ASN = 65000
-PATIENCE = 20.0  # seconds; how long a test waits before it gives up
+PATIENCE = 60.0  # seconds; how long a test waits before it gives up
 
 
 async def until(condition: Callable[[], object], what: str = "") -> None:
