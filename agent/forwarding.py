@@ -11,6 +11,10 @@ either: a router of another AS compares path lengths before MED, and would send 
 An address that has left goes on being delivered here for `LINGER` seconds, while its interface exists, unless
 its new node is reached directly: until the routers between have heard, they would send every packet back.
 
+A learned route's *priority* becomes its metric where it is not the ordinary one: set by an import filter here
+or by the node that announced it (``setPriority``), it is what LOCAL_PREF says (see ``plan.policy``). Small
+values of LOCAL_PREF, and the largest, are a router's own scale and no priorities.
+
 `Encapsulation` decides whether packets to a next hop travel in a tunnel.
 """
 
@@ -26,9 +30,11 @@ from agent.kernel.fib import Fib
 from agent.kernel.route import BLACKHOLE, Hop, KernelRoute, unicast
 from agent.learned import Learned
 from bgpd.plan.model import NodePlan, OriginKind
+from bgpd.plan.policy import LOCAL_PREF_OF_PRIORITY_ZERO, priority_of
 from bgpd.rib.loc_rib import Changes
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family, nlri_of, prefix_of
 
+PRIORITIES = range(1 << 30, LOCAL_PREF_OF_PRIORITY_ZERO)  # values of LOCAL_PREF that tell a priority
 AF = {IPV4_UNICAST: int(socket.AF_INET), IPV6_UNICAST: int(socket.AF_INET6)}
 FAMILY = {af: family for family, af in AF.items()}
 LINGER = 0.3  # seconds
@@ -142,6 +148,7 @@ class Forwarding:
     def _declare(self, family: Family, nlri: bytes) -> None:
         own = self._own.get((family, nlri))
         route: KernelRoute | None
+        metric = None
         superseded = own is not None and self._newer_elsewhere(family, nlri, own)
         (self._superseded.add if superseded else self._superseded.discard)((family, nlri))
         if own is not None and own.elsewhere:
@@ -159,8 +166,11 @@ class Forwarding:
                 self._lingering.pop((family, nlri), None)
         else:
             self._waiting.discard((family, nlri))
-            route = self._lingering_route(family, nlri) or self._learned_route(family, nlri)
-        self.fib.want(AF[family], nlri, route)
+            route = self._lingering_route(family, nlri)
+            if route is None:
+                route = self._learned_route(family, nlri)
+                metric = self._metric(family, nlri)
+        self.fib.want(AF[family], nlri, route, metric)
 
     def _lingering_route(self, family: Family, nlri: bytes) -> KernelRoute | None:
         """The way to an address that was this node's own until a moment ago, while it is still to be used."""
@@ -211,6 +221,15 @@ class Forwarding:
                 hop for next_hop in next_hops for hop in self.fib.resolver.resolve(next_hop)
             )
         return self._routes[next_hops]
+
+    def _metric(self, family: Family, nlri: bytes) -> int | None:
+        best = self.learned.ribs[family].best.get(nlri)
+        local_pref = best.attributes.local_pref if best is not None else None
+        if local_pref is None or local_pref not in PRIORITIES:
+            return None
+        normal = self.learned.bounds.normal_priority[family != IPV4_UNICAST]
+        priority = priority_of(local_pref, normal)
+        return None if priority == normal else priority
 
     def _route(self, hops: Iterable[Hop]) -> KernelRoute | None:
         found = tuple(hops)

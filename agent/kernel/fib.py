@@ -5,9 +5,10 @@ deletes or alters one, an interface takes its routes along) is seen by notificat
 that goes down drops IPv4 routes without saying so, therefore link events are answered by a full look; and a
 full look is also taken every so often, and whenever notifications were lost.
 
-Routes are ours by protocol number. Creation uses NLM_F_EXCL, so that even a foreign route that appeared a
-moment ago is not overwritten; replacement is used only where our own route was seen and is atomic; removal
-names our protocol number, so that the kernel itself refuses to remove another's.
+Routes are ours by protocol number and table. Creation uses NLM_F_EXCL, so that even a foreign route that
+appeared a moment ago is not overwritten; replacement is used only where our own route was seen and is atomic;
+removal names our protocol number, so that the kernel itself refuses to remove another's. A prefix that is
+wanted at another metric than before stands at both for a moment, and never at neither.
 
 With ``dry_run`` nothing is written and `wanted` tells what would be; links and routes are read all the same.
 """
@@ -37,7 +38,8 @@ _RETRY = 1.0  # seconds before refused routes are tried again
 _NLM_F_REPLACE, _NLM_F_APPEND = 0x100, 0x800
 
 log = structlog.get_logger("agent.kernel")
-Change = Put[bytes, KernelRoute] | Drop[bytes, KernelRoute]
+Spot = tuple[bytes, int]  # NLRI and metric
+Change = Put[Spot, KernelRoute] | Drop[Spot, KernelRoute]
 
 
 class Fib:
@@ -57,16 +59,17 @@ class Fib:
         self.dry_run = dry_run
         self.resolver = Resolver(learned, default_route=default_route)
         self.links = Links({}, frozenset(), frozenset())
-        self.deltas = {family: Delta[bytes, KernelRoute]() for family in FAMILIES}
+        self.deltas = {family: Delta[Spot, KernelRoute]() for family in FAMILIES}
         self.drift = 0  # routes of ours found altered or gone, since the start
         self.writes = 0
-        self.failures: dict[tuple[int, bytes], str] = {}
+        self.failures: dict[tuple[int, Spot], str] = {}
         self.ready = asyncio.Event()
         self.applied: Callable[[bool], None] = lambda _: None  # a round of writing is over; whether all went
         self._changed = changed
         self._compare_every = compare_every
         self._socket = RouteSocket()
         self._monitor: Monitor | None = None
+        self._elsewhere: dict[tuple[int, bytes], int] = {}  # wanted, but not at the ordinary metric
         self._own: dict[tuple[int, bytes, int, int], RouteEntry] = {}  # the node's routes, not the agent's
         self._wake = asyncio.Event()
         self._look = True
@@ -75,8 +78,16 @@ class Fib:
 
     # declarations
 
-    def want(self, family: int, nlri: bytes, route: KernelRoute | None) -> None:
-        self.deltas[family].want(nlri, route)
+    def want(self, family: int, nlri: bytes, route: KernelRoute | None, metric: int | None = None) -> None:
+        """``metric``: where it shall stand if not at the ordinary one."""
+        ordinary, delta = self.place.metric, self.deltas[family]
+        wanted = metric or ordinary
+        former = self._elsewhere.pop((family, nlri), ordinary)
+        if former != wanted:
+            delta.want((nlri, former), None)
+        if wanted != ordinary and route is not None:
+            self._elsewhere[family, nlri] = wanted
+        delta.want((nlri, wanted), route)
         self._wake.set()
 
     def workload(self, interface: str) -> KernelRoute | None:
@@ -92,7 +103,7 @@ class Fib:
 
     def wanted(self) -> Iterator[tuple[int, bytes, KernelRoute]]:
         for family, delta in self.deltas.items():
-            for nlri, route in delta.desired.items():
+            for (nlri, _), route in delta.desired.items():
                 yield family, nlri, route
 
     @property
@@ -162,24 +173,24 @@ class Fib:
     def _ours(self, entry: RouteEntry) -> bool:
         return entry.protocol == self.place.protocol
 
-    def _at_our_place(self, entry: RouteEntry) -> bool:
-        return entry.table == self.place.table and entry.metric == self.place.metric
+    def _in_our_table(self, entry: RouteEntry) -> bool:
+        return entry.table == self.place.table
 
     async def _observe(self) -> None:
         """The full look: links, addresses, every route; what others changed is now known."""
         self.links = await read_links()
         self._own = {}
         for family in FAMILIES:
-            ours: dict[bytes, KernelRoute] = {}
-            foreign: set[bytes] = set()
+            ours: dict[Spot, KernelRoute] = {}
+            foreign: set[Spot] = set()
             for entry in await asyncio.to_thread(self._socket.dump, family):
                 if self._ours(entry):
-                    if self._at_our_place(entry):
-                        ours[entry.nlri] = entry.route
+                    if self._in_our_table(entry):
+                        ours[entry.nlri, entry.metric] = entry.route
                 elif self._interesting(entry):
                     self._own[entry.family, entry.nlri, entry.table, entry.metric] = entry
-                    if self._at_our_place(entry):
-                        foreign.add(entry.nlri)
+                    if self._in_our_table(entry):
+                        foreign.add((entry.nlri, entry.metric))
             if not self.dry_run:
                 drift = self.deltas[family].observe(ours, foreign)
                 if self.ready.is_set() and drift:
@@ -201,10 +212,10 @@ class Fib:
     def _route_event(self, new: bool, flags: int, entry: RouteEntry) -> None:
         if not self._interesting(entry):
             return
-        delta = self.deltas[entry.family]
+        delta, spot = self.deltas[entry.family], (entry.nlri, entry.metric)
         if self._ours(entry):
-            if self._at_our_place(entry) and not self.dry_run:
-                if delta.observed(entry.nlri, entry.route if new else None):
+            if self._in_our_table(entry) and not self.dry_run:
+                if delta.observed(spot, entry.route if new else None):
                     self.drift += 1
                     what = "altered" if new else "removed"
                     log.warning("a route of ours was changed by others", what=what, nlri=entry.nlri.hex())
@@ -215,10 +226,10 @@ class Fib:
             self._own[key] = entry
         else:
             self._own.pop(key, None)
-        if self._at_our_place(entry):
-            delta.occupied(entry.nlri, new)
+        if self._in_our_table(entry):
+            delta.occupied(spot, new)
             if new and flags & _NLM_F_REPLACE:
-                delta.observed(entry.nlri, None)
+                delta.observed(spot, None)
         if entry.family == socket.AF_INET6 and (flags & _NLM_F_APPEND or len(entry.route.hops) > 1):
             self._look = True  # IPv6 tells of multipath routes piece by piece
         self._resolve = True
@@ -229,7 +240,13 @@ class Fib:
     def _pending(self) -> Iterator[tuple[int, Change]]:
         for family, delta in self.deltas.items():
             for change in delta.pending():
-                yield family, change
+                if isinstance(change, Put) or not self._has_yet_to_move(family, change.key[0]):
+                    yield family, change
+
+    def _has_yet_to_move(self, family: int, nlri: bytes) -> bool:
+        """Whether a prefix is wanted at a metric where it does not stand."""
+        spot = (nlri, self._elsewhere.get((family, nlri), self.place.metric))
+        return spot in self.deltas[family].desired and spot not in self.deltas[family].actual
 
     async def _apply(self) -> None:
         changes = list(self._pending())
@@ -242,6 +259,8 @@ class Fib:
             await asyncio.sleep(0)
         if failed:
             self._retry_at = asyncio.get_running_loop().time() + _RETRY
+        elif self.pending:  # what has moved may go from where it was
+            self._wake.set()
         self.applied(not failed)
 
     def _write(self, chunk: list[tuple[int, Change]]) -> bool:
@@ -264,14 +283,14 @@ class Fib:
                 self.writes += 1
             elif code == errno.EEXIST:
                 self.deltas[family].occupied(change.key, True)
-                log.warning("a route of someone else is in the way and stays", nlri=change.key.hex())
+                log.warning("a route of someone else is in the way and stays", nlri=change.key[0].hex())
                 self._look = True
             else:
                 reason = os.strerror(code)
                 if self.failures.get(key) != reason:
                     log.error(
                         "route refused by the kernel",
-                        nlri=change.key.hex(),
+                        nlri=change.key[0].hex(),
                         reason=reason,
                         change=str(change),
                     )
@@ -293,9 +312,11 @@ class Fib:
         return functools.partial(self._pack, kind, flags, family, change.key, route)
 
     def _pack(
-        self, kind: int, flags: int, family: int, nlri: bytes, route: KernelRoute, extra: int, sequence: int
+        self, kind: int, flags: int, family: int, spot: Spot, route: KernelRoute, extra: int, sequence: int
     ) -> bytes:
-        return message.pack(kind, flags | extra, sequence, family, nlri, self.place, route)
+        nlri, metric = spot
+        place = self.place if metric == self.place.metric else self.place._replace(metric=metric)
+        return message.pack(kind, flags | extra, sequence, family, nlri, place, route)
 
     async def remove_all(self) -> None:
         """Take every route of ours out: the agent leaves this node for good."""
@@ -303,7 +324,7 @@ class Fib:
         self._socket = RouteSocket()  # a dump that was cut short may have left answers on the old one
         await self._observe()
         for delta in self.deltas.values():
-            for nlri in list(delta.desired):
-                delta.want(nlri, None)
+            for spot in list(delta.desired):
+                delta.want(spot, None)
             delta.sweeping = True
         await self._apply()

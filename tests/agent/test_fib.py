@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import select
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from pyroute2 import netns
 
+from agent.kernel import message
 from agent.kernel.fib import Fib
 from agent.kernel.message import Place
 from agent.kernel.route import BLACKHOLE, Hop, KernelRoute, unicast, workload
@@ -169,7 +171,7 @@ async def test_foreign_routes_are_never_overwritten_nor_removed(ground: str) -> 
         owner.fib.want(V4, nlri("10.77.1.0/24"), owner.via("10.0.0.2"))
         await owner.settled()
         assert routes(ground, "10.77.0.0/24")["10.77.0.0/24"]["protocol"] == "static"
-        assert owner.fib.deltas[V4].blocked == {nlri("10.77.0.0/24")}
+        assert owner.fib.deltas[V4].blocked == {(nlri("10.77.0.0/24"), 1024)}
         both = json.loads(sh(f"ip -n {ground} -j route show 10.77.1.0/24"))
         assert {route["protocol"] for route in both} == {"bird", "84"}
         owner.fib.want(V4, nlri("10.77.0.0/24"), None)
@@ -179,6 +181,39 @@ async def test_foreign_routes_are_never_overwritten_nor_removed(ground: str) -> 
         owner.fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.0.0.2"))
         sh(f"ip -n {ground} route del 10.77.0.0/24 proto static")
         await eventually(lambda: "10.77.0.0/24" in routes(ground))
+
+
+async def test_a_route_moves_to_another_metric_without_a_gap(ground: str) -> None:
+    sh(f"ip -n {ground} route add 10.77.1.0/24 via 10.0.0.9 metric 512 proto static")
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as monitor:
+        monitor.bind((0, 0x40))  # RTNLGRP_IPV4_ROUTE
+        async with running() as owner:
+            fib = owner.fib
+            fib.allow_sweep(True)
+            for metric, gateway in (
+                (None, "10.0.0.2"),
+                (512, "10.0.0.2"),
+                (512, "10.0.1.2"),
+                (None, "10.0.1.2"),
+            ):
+                for prefix in ("10.77.0.0/24", "10.77.1.0/24"):
+                    fib.want(V4, nlri(prefix), owner.via(gateway), metric)
+                await owner.settled()
+                assert routes(ground)["10.77.0.0/24"]["gateway"] == gateway
+                assert routes(ground)["10.77.0.0/24"]["metric"] == (metric or 1024)
+                assert routes(ground)["10.77.1.0/24"]["metric"] == 1024  # at 512 somebody else is
+            for prefix in ("10.77.0.0/24", "10.77.1.0/24"):
+                fib.want(V4, nlri(prefix), None)
+            await eventually(lambda: not routes(ground))
+        seen = []
+        while select.select([monitor], [], [], 0)[0]:
+            for kind, _, _, _, body in message.messages(monitor.recv(65536)):
+                entry = message.unpack(body)
+                if entry is not None and entry.nlri == nlri("10.77.0.0/24"):
+                    seen.append((kind == message.RTM_NEWROUTE, entry.metric))
+    assert seen == [
+        (True, 1024), (True, 512), (False, 1024), (True, 512), (True, 1024), (False, 512), (False, 1024)
+    ]  # fmt: skip
 
 
 async def test_a_former_life_is_swept_only_when_allowed(ground: str) -> None:
@@ -217,7 +252,9 @@ async def test_a_refused_route_is_reported_and_the_rest_of_its_batch_stands(grou
             V4, nlri("10.78.0.0/24"), unicast(Hop(bytes((192, 0, 2, 1)), owner.fib.links.indexes["e0"]))
         )
         await eventually(lambda: len(routes(ground)) == 20)
-        await eventually(lambda: owner.fib.failures == {(V4, nlri("10.78.0.0/24")): "Network is unreachable"})
+        await eventually(
+            lambda: owner.fib.failures == {(V4, (nlri("10.78.0.0/24"), 1024)): "Network is unreachable"}
+        )
         sh(f"ip -n {ground} addr add 192.0.2.9/24 dev e0")
         await eventually(lambda: "10.78.0.0/24" in routes(ground))
         assert not owner.fib.failures
