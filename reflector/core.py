@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable
 from bgpd.plan.policy import CompiledFilter, Decision
 from bgpd.plan.route_policy import changed, decide, facts_of
 from bgpd.rib.export_log import Buffer, Cursor
-from bgpd.rib.loc_rib import PATH_ID_OCTETS, LocRib
+from bgpd.rib.loc_rib import PATH_ID_OCTETS, LocRib, Received
 from bgpd.rib.path import Path, Source, SourceKind
 from bgpd.rib.reflection import (
     Advert,
@@ -212,35 +212,40 @@ class Reflector:
 
     def update(self, member: Member, updates: Iterable[Update]) -> None:
         """Take in UPDATEs; nothing is decided or sent before `flush`."""
-        source, options = member.source, member.options
-        speaker, ribs = self.speaker, self.ribs
         if member.negotiated is None:
             return
-        add_path = member.adds_paths
+        source, options, speaker, ribs = member.source, member.options, self.speaker, self.ribs
+        add_path, allowed = member.adds_paths, options.allowed_own_as
         checked = options.kind is SourceKind.EXTERNAL or options.local_asn is not None
-        for update in updates:
-            for unreach in update.unreach:
-                rib = ribs.get(unreach.family)
-                if rib is not None:
-                    rib.withdraw(source, unreach.nlri, add_path=unreach.family in add_path)
-            for family, received, nlri, raw in update.reach:
-                attributes = received
-                rib = ribs.get(family)
-                if rib is None:
+        learned: dict[Family, list[Received]] = {family: [] for family in ribs}
+
+        def learn() -> None:
+            for family, routes in learned.items():
+                if routes:
+                    ribs[family].learn(source, routes, add_path=family in add_path)
+                    routes.clear()
+
+        for reach, unreach, end_of_rib, _errors in updates:
+            if unreach:
+                learn()
+                for family, items in unreach:
+                    if family in ribs:
+                        ribs[family].withdraw(source, items, add_path=family in add_path)
+            for family, attributes, items, raw in reach:
+                routes = learned.get(family)
+                if routes is None:
                     continue
-                reason = ineligibility(attributes, speaker, options.allowed_own_as)
+                received, reason = attributes, ineligibility(attributes, speaker, allowed)
                 if checked:
-                    attributes, reason = self._external(member, attributes, reason)
+                    received, reason = self._external(member, received, reason)
                 if options.import_filters:
-                    self._announce_filtered(member, family, attributes, nlri, reason)
-                    continue
-                if not options.accepts:
-                    reason = reason or "no import policy for an external peer (RFC 8212)"
-                rib.announce(
-                    source, attributes, nlri, raw=raw, ineligible=reason, add_path=family in add_path
-                )
-            if update.end_of_rib is not None:
-                self._end_of_rib(member, update.end_of_rib)
+                    routes += self._filtered(member, family, received, items, reason)
+                else:
+                    routes.append((received, items, raw, reason))
+            if end_of_rib is not None:
+                learn()
+                self._end_of_rib(member, end_of_rib)
+        learn()
 
     @staticmethod
     def _external(
@@ -258,14 +263,15 @@ class Reflector:
         if options.role is not None:
             reason = reason or leak(attributes, options.role, asn)
             attributes = only_to_customer(attributes, options.role, asn)
+        if reason is None and not options.accepts:
+            reason = "no import policy for an external peer (RFC 8212)"
         return attributes, reason
 
-    def _announce_filtered(
+    def _filtered(
         self, member: Member, family: Family, attributes: AttributeSet, items: list[bytes], reason: str | None
-    ) -> None:
-        """Take in paths through the import filters of a session, prefix by prefix."""
-        add_path = family in member.adds_paths
-        skip = PATH_ID_OCTETS if add_path else 0
+    ) -> list[Received]:
+        """What the import filters of a session make of a route, prefix by prefix."""
+        skip = PATH_ID_OCTETS if family in member.adds_paths else 0
         options = member.options
         done: dict[Decision, AttributeSet] = {}
         sorted_out: dict[tuple[AttributeSet, str | None], list[bytes]] = {}
@@ -280,9 +286,7 @@ class Reflector:
             elif decision is not None:
                 why = why or f"rejected on import: {decision.reason}"
             sorted_out.setdefault((accepted, why), []).append(item)
-        rib = self.ribs[family]
-        for (accepted, why), some in sorted_out.items():
-            rib.announce(member.source, accepted, some, ineligible=why, add_path=add_path)
+        return [(accepted, some, b"", why) for (accepted, why), some in sorted_out.items()]
 
     def _end_of_rib(self, member: Member, family: Family) -> None:
         member.awaiting_eor.discard(family)

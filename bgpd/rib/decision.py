@@ -9,11 +9,21 @@ Left out: comparing MED between different ASes, and "prefer the oldest external 
 make the result depend on history.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import Enum
 from heapq import heapify, heappop, merge
 
-from bgpd.rib.path import Cost, Path, Rank, SourceKind
+from bgpd.rib.path import (
+    AS_PATH_SHIFT,
+    INELIGIBLE,
+    LOCAL_PREF_SHIFT,
+    LOCAL_SHIFT,
+    ORIGIN_SHIFT,
+    STALE_SHIFT,
+    Cost,
+    Path,
+    SourceKind,
+)
 
 
 class Reason(Enum):
@@ -36,12 +46,13 @@ class Reason(Enum):
     PATH_IDENTIFIER = "path identifier"
 
 
-RANK_REASONS = (
-    Reason.LONG_LIVED_STALE,
-    Reason.LOCAL_ORIGIN,
-    Reason.LOCAL_PREF,
-    Reason.AS_PATH_LENGTH,
-    Reason.ORIGIN,
+# The steps before MED, each with where it begins in `Path.rank`.
+RANK_STEPS = (
+    (Reason.LONG_LIVED_STALE, STALE_SHIFT),
+    (Reason.LOCAL_ORIGIN, LOCAL_SHIFT),
+    (Reason.LOCAL_PREF, LOCAL_PREF_SHIFT),
+    (Reason.AS_PATH_LENGTH, AS_PATH_SHIFT),
+    (Reason.ORIGIN, ORIGIN_SHIFT),
 )
 
 
@@ -54,14 +65,17 @@ def _lowest_med(paths: list[Path]) -> list[Path]:
 
     A missing MED counts as 0, the lowest (RFC 4271 9.1.2.2 c).
     """
-    if len({path.attributes.med or 0 for path in paths}) == 1:
+    compared = [path.attributes.compared for path in paths]
+    if len({each.med or 0 for each in compared}) == 1:
         return paths
     lowest: dict[int, int] = {}
-    for path in paths:
-        first_as, med = path.attributes.first_as, path.attributes.med or 0
+    for each in compared:
+        first_as, med = each.first_as, each.med or 0
         if med < lowest.get(first_as, 1 << 32):
             lowest[first_as] = med
-    return [p for p in paths if (p.attributes.med or 0) == lowest[p.attributes.first_as]]
+    return [
+        path for path, each in zip(paths, compared, strict=True) if (each.med or 0) == lowest[each.first_as]
+    ]
 
 
 def _equals(paths: list[Path], cost: Cost | None) -> list[Path]:
@@ -80,7 +94,7 @@ def _equals(paths: list[Path], cost: Cost | None) -> list[Path]:
 
 def _tie_break(paths: list[Path]) -> Path:
     """The last steps, which always leave exactly one path (RFC 4271 9.1.2.2 f, g; RFC 4456 9)."""
-    identifiers = [path.attributes.originator_id or path.source.bgp_identifier for path in paths]
+    identifiers = [path.attributes.compared.originator_id or path.source.bgp_identifier for path in paths]
     lowest = min(identifiers)
     if identifiers.count(lowest) == 1:
         return paths[identifiers.index(lowest)]
@@ -92,27 +106,24 @@ def _tie_break(paths: list[Path]) -> Path:
 
 def eligible(paths: Iterable[Path], cost: Cost | None = None) -> list[Path]:
     """The paths the decision process may look at: not refused, and with a reachable next hop."""
-    return [
-        p for p in paths if p.ineligible is None and (cost is None or cost(p.attributes.next_hop) is not None)
-    ]
+    if cost is None:
+        return [p for p in paths if p.ineligible is None]
+    return [p for p in paths if p.ineligible is None and cost(p.attributes.next_hop) is not None]
 
 
-def equals(paths: Iterable[Path], cost: Cost | None = None) -> list[Path]:
+def equals(paths: Collection[Path], cost: Cost | None = None) -> list[Path]:
     """All paths that tie with the best one before the arbitrary steps: the candidates for ECMP."""
-    tied: list[Path] = []
-    least = None
-    for path in paths:
-        if path.ineligible is not None or (cost is not None and cost(path.attributes.next_hop) is None):
-            continue
-        rank = path.rank
-        if least is None or rank < least:
-            least, tied = rank, [path]
-        elif rank == least:
-            tied.append(path)
+    if cost is not None:
+        paths = [path for path in paths if cost(path.attributes.next_hop) is not None]
+    ranks = [path.rank or path.ranked() for path in paths]
+    least = min(ranks, default=INELIGIBLE)
+    if least >= INELIGIBLE:
+        return []
+    tied = [path for path, rank in zip(paths, ranks, strict=True) if rank == least]
     return _equals(tied, cost) if len(tied) > 1 else tied
 
 
-def best(paths: Iterable[Path], cost: Cost | None = None) -> Path | None:
+def best(paths: Collection[Path], cost: Cost | None = None) -> Path | None:
     """The best path, or None when no path is eligible."""
     survivors = equals(paths, cost)
     if not survivors:
@@ -144,9 +155,9 @@ def ordered(paths: Iterable[Path], cost: Cost | None = None) -> Iterator[Path]:
             path.path_id,
         )
 
-    by_rank: dict[Rank, dict[int, list[Path]]] = {}
+    by_rank: dict[int, dict[int, list[Path]]] = {}
     for path in rest:
-        by_rank.setdefault(path.rank, {}).setdefault(path.attributes.first_as, []).append(path)
+        by_rank.setdefault(path.ranked(), {}).setdefault(path.attributes.compared.first_as, []).append(path)
     ranks = list(by_rank)
     heapify(ranks)
     while ranks:
@@ -183,9 +194,9 @@ def explain(paths: Sequence[Path], cost: Cost | None = None) -> list[tuple[Path,
             decided = reason
         current = keep(current, survivors, reason)
 
-    for index, reason in enumerate(RANK_REASONS):
-        least = min(p.rank[index] for p in current)
-        step([p for p in current if p.rank[index] == least], reason)
+    for reason, shift in RANK_STEPS:
+        least = min(p.ranked() >> shift for p in current)
+        step([p for p in current if p.rank >> shift == least], reason)
     step(_lowest_med(current), Reason.MED)
     step([p for p in current if p.source.kind is SourceKind.EXTERNAL] or current, Reason.EXTERNAL)
     if cost is not None:

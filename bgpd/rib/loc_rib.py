@@ -17,7 +17,7 @@ An *item* is a raw NLRI, preceded by its 4-octet path identifier when the source
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from bgpd.rib.decision import Reason, best, equals, explain, ordered
 from bgpd.rib.path import Cost, Path, Source
@@ -26,6 +26,10 @@ from bgpd.wire.nlri import Family
 
 PATH_ID_OCTETS = 4
 _new = tuple.__new__  # a named tuple made directly: half the cost, on the hottest path there is
+
+
+Received: TypeAlias = tuple[AttributeSet, list[bytes], bytes, str | None]
+"""Attributes, items, their concatenation as received (or nothing), and why they are ineligible."""
 
 
 class Run(NamedTuple):
@@ -90,7 +94,7 @@ def _same(old: Path, new: Path) -> bool:
 
 def _loses(path: Path, best: Path) -> bool:
     """Whether a path is out before MED is looked at, so that it has no influence on the choice at all."""
-    return path.ineligible is not None or path.rank > best.rank
+    return (path.rank or path.ranked()) > (best.rank or best.ranked())
 
 
 class LocRib:
@@ -128,42 +132,52 @@ class LocRib:
         ineligible: str | None = None,
         add_path: bool = False,
     ) -> None:
-        """Take in paths with one attribute set; each replaces what `source` said of that item before.
+        """Take in paths with one attribute set; see `learn`."""
+        self.learn(source, [(attributes, items, raw, ineligible)], add_path=add_path)
 
-        `raw` may be given when it is exactly the concatenation of `items`.
-        """
+    def learn(self, source: Source, routes: Iterable[Received], *, add_path: bool = False) -> None:
+        """Take in paths, in order; each replaces what `source` said of that item before."""
         adj = self._adj.get(source)
         if adj is None:
             adj = self._adj[source] = AdjRibIn()
         if add_path:
-            self._announce_by_id(adj, source, attributes, items, ineligible)
+            for attributes, items, _raw, ineligible in routes:
+                self._announce_by_id(adj, source, attributes, items, ineligible)
             return
+        best, candidates, before, fresh = self.best, self._candidates, self._before, self._fresh
+        undecided, replace, unknown = self._undecided, self._replace, self.best.keys().isdisjoint
+        ordinary = self._cost is None and adj.confirmed is None
         path = adj.last
-        if path is None or path.attributes is not attributes or path.ineligible != ineligible:
-            path = adj.last = Path(source, attributes, ineligible)
-        known = self.best
-        if (
-            ineligible is None
-            and self._cost is None
-            and adj.confirmed is None
-            and (not self._candidates or self._candidates.keys().isdisjoint(items))
-            and (not self._before or self._before.keys().isdisjoint(items))
-            and known.keys().isdisjoint(items)
-        ):
+        for attributes, items, raw, ineligible in routes:
+            if path is None or path.attributes is not attributes or path.ineligible != ineligible:
+                path = adj.last = Path(source, attributes, ineligible)
+            if (
+                ordinary
+                and ineligible is None
+                and unknown(items)
+                and (not candidates or candidates.keys().isdisjoint(items))
+                and (not before or before.keys().isdisjoint(items))
+            ):
+                for item in items:
+                    best[item] = path
+                adj.unsorted_paths.append(path)
+                adj.unsorted_items.append(items)
+                fresh.append(_new(Run, (path, items, raw)))
+                continue
+            paths = adj.paths
+            if adj.confirmed is not None:
+                adj.confirmed.update(items)
             for item in items:
-                known[item] = path
-            adj.unsorted_paths.append(path)
-            adj.unsorted_items.append(items)
-            self._fresh.append(_new(Run, (path, items, raw)))
-            return
-        paths, replace = adj.paths, self._replace
-        if adj.confirmed is not None:
-            adj.confirmed.update(items)
-        for item in items:
-            old = paths.get(item)
-            if old is None or not _same(old, path):
-                paths[item] = path
-                replace(item, old, path)
+                old = paths.get(item)
+                if old is None:
+                    paths[item] = path
+                    if item in undecided:
+                        candidates[item][path] = None
+                    else:
+                        replace(item, None, path)
+                elif not _same(old, path):
+                    paths[item] = path
+                    replace(item, old, path)
 
     def _announce_by_id(
         self,
@@ -201,7 +215,7 @@ class LocRib:
         ):
             # What goes, if anything, did not count beside the best. What comes either doesn't, or wins
             # outright: nothing is left to decide, unless both are equal up to MED.
-            if new is None or new.ineligible is not None or new.rank > current.rank:
+            if new is None or (new.rank or new.ranked()) > (current.rank or current.ranked()):
                 if old is None and new is not None and choices is not None:
                     choices[new] = None
                 else:

@@ -18,7 +18,11 @@ from bgpd.wire.iana import WellKnownCommunity
 _LLGR_STALE = int(WellKnownCommunity.LLGR_STALE)
 DEFAULT_LOCAL_PREF = 100  # RFC 4271 leaves the value open; every implementation uses 100
 
-Rank = tuple[bool, bool, int, int, int]
+# A path's rank is one number, least is best. From its lowest bits up: ORIGIN, AS_PATH length, what LOCAL_PREF
+# lacks to the highest, learned from others, long-lived stale, a one so that no rank is 0, and ineligible.
+ORIGIN_SHIFT, AS_PATH_SHIFT, LOCAL_PREF_SHIFT, LOCAL_SHIFT, STALE_SHIFT, TOP_SHIFT = 0, 2, 18, 50, 51, 52
+INELIGIBLE = 1 << 53
+_HIGHEST_LOCAL_PREF = (1 << 32) - 1
 
 
 class SourceKind(Enum):
@@ -61,14 +65,13 @@ class Path:
     path identifier it was received with (RFC 7911), 0 without add-path. `long_lived_stale` marks a
     path kept by long-lived graceful restart, the least preferred of all (RFC 9494 4.3).
 
-    `rank` holds the steps of the decision that form a total order, best is lowest: long-lived staleness,
-    local origin, LOCAL_PREF, AS_PATH length, ORIGIN. MED comes next and is no total order, so nothing
-    behind it can be part of a key. It is made when first asked for; most paths are never compared.
+    `rank` holds the steps of the decision that form a total order, best is lowest: whether it is eligible,
+    long-lived staleness, local origin, LOCAL_PREF, AS_PATH length, ORIGIN. MED comes next and is no total
+    order, so nothing behind it can be part of a key. It is 0 until `ranked` is called; most paths are never
+    compared.
     """
 
     __slots__ = ("attributes", "ineligible", "long_lived_stale", "path_id", "rank", "source")
-
-    rank: Rank
 
     def __init__(
         self,
@@ -83,22 +86,26 @@ class Path:
         self.ineligible = ineligible
         self.path_id = path_id
         self.long_lived_stale = long_lived_stale
+        self.rank = 0
 
-    def __getattr__(self, name: str) -> Rank:
-        """Fill the slot of `rank`. Python calls this only while it is empty."""
-        if name != "rank":
-            raise AttributeError(f"a Path has no attribute {name!r}")
-        attributes = self.attributes
-        local_pref = attributes.local_pref
-        rank = self.rank = (
+    def ranked(self) -> int:
+        """`rank`, worked out when first asked for."""
+        if not self.rank:
+            attributes = self.attributes
+            origin, as_path_length, _, _, local_pref, _, _ = attributes.compared
             # Stale here, or marked so by the speaker it came from.
-            self.long_lived_stale or attributes.has_community(_LLGR_STALE),
-            self.source.kind is not SourceKind.LOCAL,
-            -(DEFAULT_LOCAL_PREF if local_pref is None else local_pref),
-            attributes.as_path_length,
-            attributes.origin,
-        )
-        return rank
+            stale = self.long_lived_stale or attributes.has_community(_LLGR_STALE)
+            self.rank = (
+                (INELIGIBLE if self.ineligible is not None else 0)
+                | 1 << TOP_SHIFT
+                | stale << STALE_SHIFT
+                | (self.source.kind is not SourceKind.LOCAL) << LOCAL_SHIFT
+                | _HIGHEST_LOCAL_PREF - (DEFAULT_LOCAL_PREF if local_pref is None else local_pref)
+                << LOCAL_PREF_SHIFT
+                | as_path_length << AS_PATH_SHIFT
+                | origin << ORIGIN_SHIFT
+            )
+        return self.rank
 
     def __repr__(self) -> str:
         why = f" ineligible: {self.ineligible}" if self.ineligible else ""

@@ -11,7 +11,7 @@ they occur does it decode anything.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from bgpd.rib.path import DEFAULT_LOCAL_PREF, Path, SourceKind
@@ -21,6 +21,10 @@ from bgpd.wire.attributes import NEXT_HOP_BIT, AttributeSet, for_old_speaker, re
 from bgpd.wire.iana import AttributeCode, Role, SegmentType, WellKnownCommunity
 from bgpd.wire.nlri import IPV4_UNICAST, Family
 
+# Said once, because looking them up costs more than comparing with them.
+_CLIENT, _NON_CLIENT = SourceKind.CLIENT, SourceKind.NON_CLIENT
+_new = tuple.__new__  # a named tuple made directly: half the cost
+_LOCAL_PREF_BIT = 1 << AttributeCode.LOCAL_PREF
 _COMMUNITIES_BIT = 1 << AttributeCode.COMMUNITIES
 _REFLECTION_BITS = 1 << AttributeCode.ORIGINATOR_ID | 1 << AttributeCode.CLUSTER_LIST
 _WELL_KNOWN = b"\xff\xff"  # how well-known communities begin
@@ -40,6 +44,10 @@ class Speaker:
     asn: int
     bgp_identifier: bytes
     cluster_id: bytes
+    asn_octets: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "asn_octets", self.asn.to_bytes(4, "big"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +83,13 @@ Export = Callable[[Path], Advert | None]
 
 def ineligibility(attributes: AttributeSet, speaker: Speaker, allowed_own_as: int = 0) -> str | None:
     """Why a received path must not be used, or None (RFC 4271 9.1.2, RFC 4456 8)."""
-    raw = attributes.raw
-    if speaker.asn.to_bytes(4, "big") in raw:
-        count = attributes.count_as(speaker.asn)
-        if count > allowed_own_as:
-            return f"AS loop: AS_PATH contains our AS {speaker.asn}"
-    if speaker.bgp_identifier in raw and attributes.originator_id == speaker.bgp_identifier:
-        return "ORIGINATOR_ID is our own BGP Identifier"
-    if speaker.cluster_id in raw and speaker.cluster_id in attributes.cluster_list:
-        return "CLUSTER_LIST contains our CLUSTER_ID"
+    if speaker.asn_octets in attributes.raw and attributes.count_as(speaker.asn) > allowed_own_as:
+        return f"AS loop: AS_PATH contains our AS {speaker.asn}"
+    if attributes.present & _REFLECTION_BITS:
+        if attributes.originator_id == speaker.bgp_identifier:
+            return "ORIGINATOR_ID is our own BGP Identifier"
+        if speaker.cluster_id in attributes.cluster_list:
+            return "CLUSTER_LIST contains our CLUSTER_ID"
     return None
 
 
@@ -200,39 +206,29 @@ def export_to(target: Target, speaker: Speaker, family: Family) -> Export:
 
     def export(path: Path) -> Advert | None:
         attributes, source = path.attributes, path.source
-        received = attributes.raw
-        if (
-            _WELL_KNOWN in received
-            and attributes.present & _COMMUNITIES_BIT
-            and _forbidden(attributes, target)
-        ):
+        raw, present, kind = attributes.raw, attributes.present, source.kind
+        if present & _COMMUNITIES_BIT and _WELL_KNOWN in raw and _forbidden(attributes, target):
             return None
         if path.long_lived_stale and not target.long_lived:
             return None
-        if upwards and attributes.present & _OTC_BIT:
+        if upwards and present & _OTC_BIT:
             return None
-        inside = attributes.present & NEXT_HOP_BIT
+        inside = present & NEXT_HOP_BIT
         if not inside and not outside:
             return None
-        kind = source.kind
-        if kind is SourceKind.CLIENT or (kind is SourceKind.NON_CLIENT and client):
-            if internal:
-                if attributes.present & _REFLECTION_BITS:
-                    raw = attributes.reflected(source.bgp_identifier, cluster_id)
-                else:
-                    raw = b"%b\x80\x09\x04%b\x80\x0a\x04%b" % (received, source.bgp_identifier, cluster_id)
-            else:
-                raw = _external(path, target)
-        elif kind is SourceKind.NON_CLIENT:
+        if kind is _NON_CLIENT and not client:
             return None
-        elif not internal:
+        if not internal:
             raw = _external(path, target)
-        elif attributes.local_pref is None:
+        elif kind is _CLIENT or kind is _NON_CLIENT:
+            if present & _REFLECTION_BITS:
+                raw = attributes.reflected(source.bgp_identifier, cluster_id)
+            else:
+                raw = b"%b\x80\x09\x04%b\x80\x0a\x04%b" % (raw, source.bgp_identifier, cluster_id)
+        elif not present & _LOCAL_PREF_BIT:
             raw = attributes.rewritten({AttributeCode.LOCAL_PREF: local_pref})
-        else:
-            raw = received
         if plain:
-            return Advert(raw, b"" if inside else attributes.next_hop)
+            return _new(Advert, (raw, b"" if inside else attributes.next_hop))
         return _adapted(raw, attributes.next_hop, target, family)
 
     return export

@@ -27,6 +27,7 @@ JOINED_OCTETS = 2048
 _FIXED_OCTETS = HEADER_LENGTH + 4
 # Header and empty withdrawn routes of an UPDATE, by the length of the message.
 _HEADS = [MARKER + size.to_bytes(2, "big") + b"\x02\0\0" for size in range(MESSAGE_OCTETS + 1)]
+_LENGTHS = [length.to_bytes(2, "big") for length in range(MESSAGE_OCTETS + 1)]
 
 ExportOfPrefix: TypeAlias = Callable[[bytes, Path], Advert | None]
 
@@ -165,7 +166,7 @@ class UpdateGroup:
             length = len(attributes)
             size = _FIXED_OCTETS + length + len(raw)
             if raw and classic and size <= MESSAGE_OCTETS and not next_hop:
-                parts += (_HEADS[size], length.to_bytes(2, "big"), attributes, raw)
+                parts += (_HEADS[size], _LENGTHS[length], attributes, raw)
             else:
                 parts += self._messages(advert, nlri)
             touched.append(nlri)

@@ -21,7 +21,7 @@ hostile peer can make them useless, but not large.
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from . import as_path as paths
 from .as_path import AsPath
@@ -29,7 +29,7 @@ from .attribute_rows import ROWS, Context, next_hop_fault
 from .errors import AttributeFault
 from .examination import encode_attribute
 from .iana import AS_TRANS, AttributeCode, AttributeFlag, Origin, SegmentType
-from .ordinary import recogniser
+from .ordinary import reader, recogniser
 
 _EXTENDED: Final = int(AttributeFlag.EXTENDED_LENGTH)
 _OPTIONAL: Final = int(AttributeFlag.OPTIONAL)
@@ -58,6 +58,22 @@ def walk(raw: bytes) -> Iterator[tuple[int, int, bytes, bytes]]:
         position = stop
 
 
+class Compared(NamedTuple):
+    """What the decision process compares of an attribute set. `med` and `local_pref` are None where absent.
+
+    `first_as` is the AS the route came from: the first of the AS path's leading sequence, 0 where the path
+    is empty or begins otherwise.
+    """
+
+    origin: int
+    as_path_length: int
+    first_as: int
+    med: int | None
+    local_pref: int | None
+    originator_id: bytes | None
+    cluster_list: tuple[bytes, ...]
+
+
 class AttributeSet:
     """The path attributes of a route.
 
@@ -65,42 +81,17 @@ class AttributeSet:
     the order received; NEXT_HOP is among them for IPv4 routes with an IPv4 next hop, and only there.
     `present` has bit n set where attribute n is in `raw`. `next_hop` is the next hop's 4, 16 or 32 octets.
 
-    Everything below is decoded on first use. `med` and `local_pref` are None where absent. `first_as` is
-    the AS the route came from: the first of the AS path's leading sequence, 0 where the path is empty or
-    begins otherwise.
+    What is compared is decoded on first use and kept; everything else is decoded whenever it is asked for.
     """
 
-    __slots__ = (
-        "as_path",
-        "as_path_length",
-        "cluster_list",
-        "communities",
-        "first_as",
-        "local_pref",
-        "med",
-        "next_hop",
-        "origin",
-        "originator_id",
-        "present",
-        "raw",
-    )
+    __slots__ = ("_compared", "_next_hop", "present", "raw")
 
-    raw: bytes
-    present: int
-    next_hop: bytes
-    origin: int
-    as_path: AsPath
-    as_path_length: int
-    first_as: int
-    med: int | None
-    local_pref: int | None
-    communities: tuple[int, ...]
-    originator_id: bytes | None
-    cluster_list: tuple[bytes, ...]
-
-    def __init__(self, raw: bytes, present: int) -> None:
+    def __init__(self, raw: bytes, present: int, next_hop: bytes | None = None) -> None:
+        """`next_hop` is needed where `raw` holds none."""
         self.raw = raw
         self.present = present
+        self._next_hop = next_hop
+        self._compared: Compared | None = None
 
     @classmethod
     def of(cls, raw: bytes, next_hop: bytes = b"") -> "AttributeSet":
@@ -111,25 +102,61 @@ class AttributeSet:
         present = 0
         for _flags, code, _value, _piece in walk(raw):
             present |= 1 << code
-        made = cls(raw, present)
-        if next_hop:
-            made.next_hop = next_hop
-        return made
+        return cls(raw, present, next_hop or None)
 
     def __repr__(self) -> str:
         return f"<AttributeSet {self.raw.hex()}>"
 
-    def __getattr__(self, name: str) -> object:
-        """Fill an empty slot. Python calls this only where the slot has no value yet."""
-        if name in _COMPARED:
-            _compare(self)
-            return object.__getattribute__(self, name)
-        decoder = _LAZY.get(name)
-        if decoder is None:
-            raise AttributeError(f"AttributeSet has no attribute {name!r}")
-        value = decoder(self)
-        setattr(self, name, value)
-        return value
+    @property
+    def compared(self) -> Compared:
+        """All that the decision process compares, decoded in one pass: it asks for one, then for the rest."""
+        known = self._compared
+        if known is None:
+            known = self._compared = _read_ordinary(self.raw) or _compare(self.raw)
+        return known
+
+    @property
+    def next_hop(self) -> bytes:
+        """4, 16 or 32 octets; none where the set has no next hop."""
+        known = self._next_hop
+        if known is None:
+            known = self._next_hop = self.value(AttributeCode.NEXT_HOP) or b""
+        return known
+
+    @property
+    def origin(self) -> int:
+        """ORIGIN."""
+        return self.compared.origin
+
+    @property
+    def med(self) -> int | None:
+        """MULTI_EXIT_DISC."""
+        return self.compared.med
+
+    @property
+    def local_pref(self) -> int | None:
+        """LOCAL_PREF."""
+        return self.compared.local_pref
+
+    @property
+    def originator_id(self) -> bytes | None:
+        """ORIGINATOR_ID."""
+        return self.compared.originator_id
+
+    @property
+    def cluster_list(self) -> tuple[bytes, ...]:
+        """CLUSTER_LIST."""
+        return self.compared.cluster_list
+
+    @property
+    def as_path(self) -> AsPath:
+        """Segments: type and AS numbers."""
+        return paths.decode(self.value(AttributeCode.AS_PATH) or b"")
+
+    @property
+    def communities(self) -> tuple[int, ...]:
+        """Communities (RFC 1997)."""
+        return _numbers(self.value(AttributeCode.COMMUNITIES))
 
     def value(self, code: int) -> bytes | None:
         """The value of one attribute, None where absent."""
@@ -245,61 +272,46 @@ def _first_as(path: AsPath) -> int:
     return 0
 
 
-_COMPARED: Final = frozenset(
-    {
-        "origin",
-        "as_path_length",
-        "first_as",
-        "med",
-        "local_pref",
-        "originator_id",
-        "cluster_list",
-    }
-)
+def _compare(raw: bytes) -> Compared:
+    """`Compared` of any valid block."""
+    origin = as_path_length = first_as = 0
+    med = local_pref = originator_id = None
+    cluster_list: tuple[bytes, ...] = ()
+    for _flags, code, value, _piece in walk(raw):
+        if code == AttributeCode.AS_PATH:
+            path = paths.decode(value)
+            as_path_length, first_as = paths.length_of(path), _first_as(path)
+        elif code == AttributeCode.ORIGIN:
+            origin = value[0]
+        elif code == AttributeCode.MULTI_EXIT_DISC:
+            med = int.from_bytes(value, "big")
+        elif code == AttributeCode.LOCAL_PREF:
+            local_pref = int.from_bytes(value, "big")
+        elif code == AttributeCode.ORIGINATOR_ID:
+            originator_id = value
+        elif code == AttributeCode.CLUSTER_LIST:
+            cluster_list = _pieces(value, 4)
+    return Compared(origin, as_path_length, first_as, med, local_pref, originator_id, cluster_list)
 
 
-def _compare(attributes: AttributeSet) -> None:
-    """Fill in all that the decision process compares, in one pass: it asks for one, and then for the rest."""
-    raw = attributes.raw
-    position, end = 0, len(raw)
-    attributes.origin = attributes.as_path_length = attributes.first_as = 0
-    attributes.med = attributes.local_pref = attributes.originator_id = None
-    attributes.cluster_list = ()
-    while position < end:
-        code = raw[position + 1]
-        if raw[position] & _EXTENDED:
-            start = position + 4
-            position = start + (raw[position + 2] << 8 | raw[position + 3])
-        else:
-            start = position + 3
-            position = start + raw[position + 2]
-        if code == 2:
-            if start == position:
-                continue
-            count = raw[start + 1]
-            if raw[start] == 2 and position - start == 2 + 4 * count:  # one sequence, as nearly always
-                attributes.as_path_length = count
-                attributes.first_as = int.from_bytes(raw[start + 2 : start + 6], "big")
-            else:
-                path = paths.decode(raw[start:position])
-                attributes.as_path_length, attributes.first_as = paths.length_of(path), _first_as(path)
-        elif code == 1:
-            attributes.origin = raw[start]
-        elif code == 4:
-            attributes.med = int.from_bytes(raw[start:position], "big")
-        elif code == 5:
-            attributes.local_pref = int.from_bytes(raw[start:position], "big")
-        elif code == 9:
-            attributes.originator_id = raw[start:position]
-        elif code == 10:
-            attributes.cluster_list = _pieces(raw[start:position], 4)
+def _read_ordinary(raw: bytes) -> Compared | None:
+    """The same of a block that is ordinary, which nearly all are, at half the cost; None of any other."""
+    found = _ordinary_values(raw)
+    if found is None:
+        return None
+    origin, as_path, med, local_pref, originator_id, cluster_list = found
+    return Compared(
+        origin[0],
+        as_path[2] if len(as_path) > 1 else 0,
+        int.from_bytes(as_path[3:7], "big"),
+        None if med is None else int.from_bytes(med, "big"),
+        None if local_pref is None else int.from_bytes(local_pref, "big"),
+        originator_id,
+        () if cluster_list is None else _pieces(cluster_list[1:], 4),
+    )
 
 
-_LAZY: Final[dict[str, Callable[[AttributeSet], object]]] = {
-    "next_hop": lambda a: a.value(AttributeCode.NEXT_HOP) or b"",
-    "as_path": lambda a: paths.decode(a.value(AttributeCode.AS_PATH) or b""),
-    "communities": lambda a: _numbers(a.value(AttributeCode.COMMUNITIES)),
-}
+_ordinary_values: Final = reader()
 
 
 def _reference_counts(objects: Iterable[object]) -> list[int]:
@@ -355,10 +367,7 @@ class Interner:
 
     def admit(self, block: bytes) -> AttributeSet | None:
         """The set of a new IPv4 block that is canonical and faultless as it stands; None if it is not."""
-        present = self._ordinary(block)
-        if present:
-            return self._keep(self.sets, block, AttributeSet(block, present))
-        present = self._skim(block)
+        present = self._ordinary(block) or self._skim(block)
         if present & CLASSIC_MANDATORY != CLASSIC_MANDATORY:
             return None
         return self._keep(self.sets, block, AttributeSet(block, present))
@@ -371,9 +380,7 @@ class Interner:
         next_hop = key[1 : 1 + key[0]]
         if next_hop_fault(next_hop, self.context.loopback) is not None:
             return None
-        made = AttributeSet(block, present)
-        made.next_hop = next_hop
-        return self._keep(self.multiprotocol, key, made)
+        return self._keep(self.multiprotocol, key, AttributeSet(block, present, next_hop))
 
     def intern(self, pieces: Mapping[int, bytes], next_hop: bytes = b"") -> AttributeSet:
         """The set of attributes already judged, by code and in order.
@@ -397,10 +404,8 @@ class Interner:
         known = store.get(key)
         if known is not None:
             return known
-        made = AttributeSet(raw, sum(1 << code for code in pieces))
-        if outside:
-            made.next_hop = next_hop
-        return self._keep(store, key, made)
+        present = sum(1 << code for code in pieces)
+        return self._keep(store, key, AttributeSet(raw, present, next_hop if outside else None))
 
     def memo(self, block: bytes) -> tuple[AttributeSet, tuple[AttributeFault, ...]] | None:
         """What an irregular IPv4 block was found to mean, if it is remembered."""

@@ -11,12 +11,17 @@ two against each other.
 
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from .iana import AttributeCode
 
 _SEQUENCE_LIMIT: Final = 24  # AS numbers in a path
 _LIST_LIMIT: Final = 16  # items in a list of communities
+
+_ORIGIN: Final = r"\x40\x01\x01"
+_AS_PATH: Final = r"(?:\x40\x02|\x50\x02\0)"
+_INTERNAL: Final = {AttributeCode.LOCAL_PREF, AttributeCode.ORIGINATOR_ID, AttributeCode.CLUSTER_LIST}
+_COMPARED: Final = _INTERNAL | {AttributeCode.MULTI_EXIT_DISC}
 
 _Bits = Callable[[bytes], int]
 
@@ -36,6 +41,29 @@ def _as_path(internal: bool) -> str:
     return "(?:" + "|".join([*(["\\0"] if internal else []), *sequences]) + ")"
 
 
+_Row = tuple[AttributeCode, str, str]  # the code; its flags, code and length if fixed; its value
+
+
+def _rows(internal: bool) -> list[_Row]:
+    """The attributes that may follow the mandatory ones, in order."""
+    rows = [
+        (AttributeCode.MULTI_EXIT_DISC, r"\x80\x04\x04", "...."),
+        (AttributeCode.LOCAL_PREF, r"\x40\x05\x04", "...."),
+        (AttributeCode.ATOMIC_AGGREGATE, r"\x40\x06\0", ""),
+        (AttributeCode.AGGREGATOR, r"[\xc0\xe0]\x07\x08", r"(?!\0\0\0\0)........"),
+        (AttributeCode.COMMUNITIES, r"(?:[\xc0\xe0]\x08|[\xd0\xf0]\x08\0)", _lists(4, _LIST_LIMIT)),
+        (AttributeCode.ORIGINATOR_ID, r"\x80\x09\x04", "...."),
+        (AttributeCode.CLUSTER_LIST, r"\x80\x0a", _lists(4, 8)),
+        (AttributeCode.EXTENDED_COMMUNITIES, r"\xc0\x10", _lists(8, 8)),
+        (AttributeCode.LARGE_COMMUNITIES, r"\xc0\x20", _lists(12, 8)),
+    ]
+    return rows if internal else [row for row in rows if row[0] not in _INTERNAL]
+
+
+def _matcher(pattern: str) -> Callable[[bytes], re.Match[bytes] | None]:
+    return re.compile(f"(?s:{pattern})".encode("latin-1")).fullmatch
+
+
 def recogniser(*, internal: bool, loopback: bool, next_hop: bool) -> _Bits:
     """A function from a block of four-octet form to its `present` bits; 0 where it is not ordinary.
 
@@ -43,28 +71,15 @@ def recogniser(*, internal: bool, loopback: bool, next_hop: bool) -> _Bits:
     `next_hop`: whether NEXT_HOP is to be there, or must not.
     """
     hosts = r"\x01-\xdf" if loopback else r"\x01-\x7e\x80-\xdf"
-    required = r"\x40\x01\x01[\0-\2](?:\x40\x02|\x50\x02\0)" + _as_path(internal)
+    required = rf"{_ORIGIN}[\0-\2]{_AS_PATH}{_as_path(internal)}"
     bits = 1 << AttributeCode.ORIGIN | 1 << AttributeCode.AS_PATH
     if next_hop:
         required += rf"\x40\x03\x04[{hosts}]..."
         bits |= 1 << AttributeCode.NEXT_HOP
-    optional: list[tuple[AttributeCode, str]] = [(AttributeCode.MULTI_EXIT_DISC, r"\x80\x04\x04....")]
-    if internal:
-        optional.append((AttributeCode.LOCAL_PREF, r"\x40\x05\x04...."))
-    optional.append((AttributeCode.ATOMIC_AGGREGATE, r"\x40\x06\0"))
-    optional.append((AttributeCode.AGGREGATOR, r"[\xc0\xe0]\x07\x08(?!\0\0\0\0)........"))
-    optional.append(
-        (AttributeCode.COMMUNITIES, r"(?:[\xc0\xe0]\x08|[\xd0\xf0]\x08\0)" + _lists(4, _LIST_LIMIT))
-    )
-    if internal:
-        optional.append((AttributeCode.ORIGINATOR_ID, r"\x80\x09\x04...."))
-        optional.append((AttributeCode.CLUSTER_LIST, r"\x80\x0a" + _lists(4, 8)))
-    optional.append((AttributeCode.EXTENDED_COMMUNITIES, r"\xc0\x10" + _lists(8, 8)))
-    optional.append((AttributeCode.LARGE_COMMUNITIES, r"\xc0\x20" + _lists(12, 8)))
+    rows = _rows(internal)
     # An empty group behind each optional attribute tells whether it was there.
-    text = required + "".join(f"(?:{pattern}())?" for _, pattern in optional)
-    match = re.compile(f"(?s:{text})".encode("latin-1")).fullmatch
-    codes = [1 << code for code, _ in optional]
+    match = _matcher(required + "".join(f"(?:{head}{value}())?" for _, head, value in rows))
+    codes = [1 << code for code, _, _ in rows]
     known: dict[tuple[bytes | None, ...], int] = {}
 
     def present(block: bytes) -> int:
@@ -80,3 +95,28 @@ def recogniser(*, internal: bool, loopback: bool, next_hop: bool) -> _Bits:
         return result
 
     return present
+
+
+Values = tuple[bytes, bytes, bytes | None, bytes | None, bytes | None, bytes | None]
+
+
+def reader() -> Callable[[bytes], Values | None]:
+    """A function from a block to the values that are compared; None where it is not ordinary.
+
+    These are ORIGIN, AS_PATH, MULTI_EXIT_DISC, LOCAL_PREF, ORIGINATOR_ID and CLUSTER_LIST; the two that have
+    no fixed length with their length octet.
+    """
+    pattern = rf"{_ORIGIN}(.){_AS_PATH}({_as_path(True)})(?:\x40\x03\x04....)?"
+    match = _matcher(
+        pattern
+        + "".join(
+            f"(?:{head}({value}))?" if code in _COMPARED else f"(?:{head}{value})?"
+            for code, head, value in _rows(True)
+        )
+    )
+
+    def values(block: bytes) -> Values | None:
+        found = match(block)
+        return None if found is None else cast("Values", found.groups())
+
+    return values

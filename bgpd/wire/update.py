@@ -85,6 +85,7 @@ class UpdateDecoder:
             raise ValueError(f"an interner for {interner.context} does not fit the session")
         self.interner = interner
         self._sets = interner.sets
+        self._admit = interner.admit
         self._multiprotocol_sets = interner.multiprotocol
         self._families = frozenset(filter(is_prefix_family, negotiated.families))
         self._add_path = negotiated.add_path_receive
@@ -115,7 +116,7 @@ class UpdateDecoder:
             raise reset(UpdateSubcode.MALFORMED_ATTRIBUTE_LIST, "the path attributes overrun the UPDATE")
         block = body[at + 2 : end]
         if end < total and self._verbatim:
-            attributes = self._sets.get(block) or self.interner.admit(block)
+            attributes = self._sets.get(block) or self._admit(block)
             if attributes is not None:
                 field = body[end:]
                 nlri = self._find_ipv4(field)

@@ -138,7 +138,7 @@ def whole_way(update: Update, add_path: bool) -> None:
         for whole in encode_updates(family, for_old_speaker(attributes.raw), attributes.next_hop, plain):
             told = decoded(old, whole)
             assert not told.errors
-            assert told.reach[0].attributes.as_path_length == attributes.as_path_length
+            assert told.reach[0].attributes.compared.as_path_length == attributes.compared.as_path_length
 
 
 def decoded(one: UpdateDecoder, whole: bytes) -> Update:

@@ -286,7 +286,7 @@ def test_taking_a_few_of_many_paths_takes_no_more_than_a_look_at_each() -> None:
         peer = source(1)
         paths = [Path(peer, attributes(local_pref=n), path_id=n) for n in range(count)]
         for path in paths:
-            assert path.rank
+            assert path.ranked()
         return lambda: list(islice(decision.ordered(paths), 3))
 
     linear(prepared)

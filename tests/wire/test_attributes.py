@@ -93,7 +93,12 @@ def test_absent_attributes_read_as_none_or_empty() -> None:
     bare = AttributeSet.of(ORIGIN + attribute(0x40, 2, b""), next_hop=NEXT_HOP6)
     assert (bare.med, bare.local_pref, bare.otc, bare.aggregator, bare.originator_id) == (None,) * 5
     assert (bare.communities, bare.cluster_list, bare.large_communities, bare.unknown) == ((),) * 4
-    assert (bare.as_path, bare.as_path_length, bare.first_as, bare.atomic_aggregate) == ((), 0, 0, False)
+    assert (bare.as_path, bare.compared.as_path_length, bare.compared.first_as, bare.atomic_aggregate) == (
+        (),
+        0,
+        0,
+        False,
+    )
     assert bare.next_hop == NEXT_HOP6
     assert AttributeSet.of(MANDATORY).next_hop == NEXT_HOP[3:]
 
@@ -120,7 +125,7 @@ class Case:
     ],
 )
 def test_rfc4271_9_1_2_2_first_as(case: Case) -> None:
-    assert AttributeSet.of(encode_attributes(as_path=case.path)).first_as == case.first
+    assert AttributeSet.of(encode_attributes(as_path=case.path)).compared.first_as == case.first
 
 
 def test_rfc4271_9_1_2_contains_as_is_exact() -> None:

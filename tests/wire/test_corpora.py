@@ -197,8 +197,8 @@ def decoded_fully(attributes: AttributeSet) -> tuple[object, ...]:
     return (
         attributes.origin,
         attributes.as_path,
-        attributes.as_path_length,
-        attributes.first_as,
+        attributes.compared.as_path_length,
+        attributes.compared.first_as,
         attributes.med,
         attributes.local_pref,
         attributes.atomic_aggregate,
