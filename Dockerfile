@@ -1,8 +1,9 @@
-# One file, three images: `cairn` (the program), and `etcd` and `frr` for docker-compose.yml, from Debian's packages.
+# One file, three images: `cairn` (the program), and `etcd` (with openssl for the demonstration's certificate) and
+# `frr` for docker-compose.yml, from Debian's packages.
 
 FROM debian:trixie-slim AS etcd
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends etcd-server etcd-client \
+    && apt-get install --yes --no-install-recommends etcd-server etcd-client openssl \
     && rm -rf /var/lib/apt/lists/*
 CMD ["etcd"]
 

@@ -7,7 +7,6 @@ wrong, once, with the earliest time it is known to be so.
 """
 
 import asyncio
-import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -89,12 +88,12 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-async def asked(locations: Sequence[str], token: str | None) -> list[Service]:
+async def asked(locations: Sequence[str]) -> list[Service]:
     """Services at their status interfaces."""
     status, down, samples = await asyncio.gather(
-        ask_all(locations, token, "status"),
-        ask_all(locations, token, "peers", state="down", limit="50"),
-        ask_all(locations, token, "samples"),
+        ask_all(locations, "status"),
+        ask_all(locations, "peers", state="down", limit="50"),
+        ask_all(locations, "samples"),
     )
     found = []
     for said, peers, numbers in zip(status, down, samples, strict=True):
@@ -230,8 +229,7 @@ def ask(
         raise usage("--api and --node both say who is asked", "give one of them")
     if node is not None:
         return answered(state.run(ask_through(datastore, node, what, query)), named=True)
-    token = os.environ.get("CAIRN_TOKEN")
-    return answered(state.run(ask_all(api or LOCAL, token, what, **query)), named=bool(api))
+    return answered(state.run(ask_all(api or LOCAL, what, **query)), named=bool(api))
 
 
 async def ask_through(

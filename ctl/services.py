@@ -2,15 +2,17 @@
 `telemetry.documents`).
 
 A location is `http://host:port` or `https://host:port`; without any, the two services' usual local ports
-are asked. A token for interfaces that want one comes from CAIRN_TOKEN, so that it does not show in a
-process list.
+are asked. A token for interfaces that want one comes from CAIRN_TOKEN or the file CAIRN_TOKEN_FILE, so
+that it does not show in a process list.
 """
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +26,18 @@ LOCAL = (AGENT, REFLECTOR)
 _TIMEOUT = aiohttp.ClientTimeout(total=10.0, connect=3.0)
 Document = Mapping[str, Any]
 AddressInfo = tuple[Any, Any, int, str, Any]
+
+
+def token() -> str | None:
+    """What an interface that wants a token is told: CAIRN_TOKEN, or what the file CAIRN_TOKEN_FILE holds."""
+    if path := os.environ.get("CAIRN_TOKEN_FILE"):
+        try:
+            return Path(path).read_text().strip()
+        except OSError as error:
+            raise usage(
+                f"CAIRN_TOKEN_FILE {path} cannot be read: {error.strerror}", "name a readable file"
+            ) from error
+    return os.environ.get("CAIRN_TOKEN")
 
 
 class Unreachable(Exception):  # noqa: N818  # a finding about a service as much as an error
@@ -94,12 +108,14 @@ class Service:
         return document
 
 
-async def ask_all(locations: Sequence[str], token: str | None, what: str, **query: str) -> list[Answer]:
+async def ask_all(locations: Sequence[str], what: str, **query: str) -> list[Answer]:
     """Ask several services the same at once; one that does not answer is an answer with its failure."""
+
+    told = token()
 
     async def ask(location: str) -> Answer:
         try:
-            async with Service(location, token) as service:
+            async with Service(location, told) as service:
                 return Answer(location, await service.get(what, **query))
         except Unreachable as error:
             return Answer(location, None, str(error))

@@ -47,14 +47,13 @@ def command(
 
     With a datastore: the whole cluster, from anywhere. With --api: the services named. Otherwise: those here.
     """
-    source = context.get_parameter_source("datastore")
-    named = source is not None and source.name == "COMMANDLINE"
+    written = [name for name in ("api", "datastore") if _is_written(context, name)]
     stored = datastore is not None or "ETCD_ENDPOINTS" in os.environ
-    if not stored or (api and not named):
+    if not stored or written == ["api"]:
         cluster = Cluster(())
     else:
         cluster = reported(state.declared(datastore, KINDS), datetime.now(UTC))
-    direct = state.run(asked(api or LOCAL, os.environ.get("CAIRN_TOKEN")))
+    direct = state.run(asked(api or LOCAL))
     cluster = joined(cluster, direct if api else [each for each in direct if each.status is not None])
     if not cluster.services and cluster.nodes is None:
         raise Failure(
@@ -74,6 +73,12 @@ def command(
         raise typer.Exit(ExitCode.UNREACHABLE)
     if wrong:
         raise typer.Exit(ExitCode.DIFFERS)
+
+
+def _is_written(context: typer.Context, option: str) -> bool:
+    """Whether an option stands on the command line itself: the environment says less of what is meant."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def headline(cluster: Cluster, wrong: Sequence[Finding]) -> str:

@@ -6,7 +6,6 @@ with thousands of sessions is asked for one screen of them.
 """
 
 import asyncio
-import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,13 +54,12 @@ def command(
 
 
 async def _top(locations: Sequence[str], named: bool, every: float, once: bool) -> None:
-    token = os.environ.get("CAIRN_TOKEN")
-    good, bad = answered(await ask_all(locations, token, "status"), named)
+    good, bad = answered(await ask_all(locations, "status"), named)
     chosen = [answer.location for answer in (*good, *bad)]
     console = Console()
-    before = await look(chosen, token, console.height)
+    before = await look(chosen, console.height)
     await asyncio.sleep(min(every, 1.0))
-    after = await look(chosen, token, console.height)
+    after = await look(chosen, console.height)
     if once:
         console.print(picture(before, after, console.height))
         return
@@ -70,18 +68,18 @@ async def _top(locations: Sequence[str], named: bool, every: float, once: bool) 
     ) as live:
         while True:
             await asyncio.sleep(every)
-            before, after = after, await look(chosen, token, console.height)
+            before, after = after, await look(chosen, console.height)
             live.update(picture(before, after, console.height), refresh=True)
 
 
-async def look(locations: Sequence[str], token: str | None, lines: int) -> list[Look]:
+async def look(locations: Sequence[str], lines: int) -> list[Look]:
     """Ask everybody for status, numbers, and a screen of sessions: those down, then the busiest."""
     limit = str(max(5, lines))
     status, samples, down, lagging = await asyncio.gather(
-        ask_all(locations, token, "status"),
-        ask_all(locations, token, "samples"),
-        ask_all(locations, token, "peers", state="down", sort="-since", limit=limit),
-        ask_all(locations, token, "peers", state="ESTABLISHED", sort="-lag", limit=limit),
+        ask_all(locations, "status"),
+        ask_all(locations, "samples"),
+        ask_all(locations, "peers", state="down", sort="-since", limit=limit),
+        ask_all(locations, "peers", state="ESTABLISHED", sort="-lag", limit=limit),
     )
     found = []
     for place, location in enumerate(locations):

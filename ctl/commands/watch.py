@@ -75,15 +75,14 @@ async def _watch(
     seconds: float | None,
     output: Format,
 ) -> None:
-    token = os.environ.get("CAIRN_TOKEN")
     loop = asyncio.get_running_loop()
     end = None if seconds is None else loop.time() + seconds
-    good, bad = answered(await ask_all(locations, token, "events", limit="0"), named)
+    good, bad = answered(await ask_all(locations, "events", limit="0"), named)
     followers = [Follower(answer.location) for answer in (*good, *bad)]
     for follower, answer in zip(followers, (*good, *bad), strict=True):
         follower.news(answer, past)
     while True:
-        asked = [_ask(follower, token) for follower in followers]
+        asked = [_ask(follower) for follower in followers]
         found: list[tuple[str, Mapping[str, Any]]] = []
         for follower, answer in zip(followers, await asyncio.gather(*asked), strict=True):
             found += [(follower.location, event) for event in follower.news(answer, past)]
@@ -95,9 +94,9 @@ async def _watch(
         await asyncio.sleep(1.0 if end is None else max(0.0, min(1.0, end - loop.time())))
 
 
-async def _ask(follower: Follower, token: str | None) -> Answer:
+async def _ask(follower: Follower) -> Answer:
     after = str(follower.after or 0)
-    [answer] = await ask_all([follower.location], token, "events", after=after, limit=str(_PAGE))
+    [answer] = await ask_all([follower.location], "events", after=after, limit=str(_PAGE))
     return answer
 
 

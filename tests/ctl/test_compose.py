@@ -2,10 +2,13 @@
 containers.
 
 What a container engine adds (images, users, capabilities) is not tried here. Everything else is: etcd, the
-broker, the declared state, two reflectors, three nodes and FRR find each other, and FRR learns every node's
-workloads.
+broker, the certificate, the declared state, two reflectors, three nodes, Prometheus and FRR find each other;
+FRR learns every node's workloads, Prometheus sees every service, `cairn status` on a node the whole cluster.
 """
 
+import json
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +26,13 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 NODES = ("node1", "node2", "node3")
 REFLECTORS = ("rr1", "rr2")
 
-pytestmark = [pytest.mark.scenario, pytest.mark.peer("etcd", "frr", "mosquitto")]
+# As a container has it: a /run of its own, and in it the volume with certificate and token.
+PRIVATE = (
+    "unshare", "-m", "sh", "-c",
+    'mount -t tmpfs tmpfs /run && mkdir /run/pki && mount --bind "$1" /run/pki && shift && exec "$@"', "sh",
+)  # fmt: skip
+
+pytestmark = [pytest.mark.scenario, pytest.mark.peer("etcd", "frr", "mosquitto", "prometheus")]
 
 
 @pytest.fixture
@@ -67,15 +76,51 @@ def start_etcd(world: World) -> None:
     world.wait_until("etcd healthy", lambda: host.namespace.run(*check, check=False).returncode == 0)
 
 
-def is_healthy(world: World, name: str) -> bool:
+def inside(world: World, name: str, pki: Path, *command: str) -> "subprocess.CompletedProcess[str]":
+    """What `docker compose exec NAME` would run, with the environment and the certificate of the service."""
+    settings = [f"{key}={value}" for key, value in SERVICES[name]["environment"].items()]
+    return world.hosts[name].namespace.run(
+        *PRIVATE, str(pki), "env", f"PYTHONPATH={ROOT}", *settings, sys.executable, "-m", "ctl", *command,
+        check=False,
+    )  # fmt: skip
+
+
+def is_healthy(world: World, name: str, pki: Path) -> bool:
     """What the container's health check would find."""
-    check = [sys.executable, "-m", "ctl", *SERVICES[name]["healthcheck"]["test"][2:]]
-    done = world.hosts[name].namespace.run("env", f"PYTHONPATH={ROOT}", *check, check=False)
-    return done.returncode == 0
+    return inside(world, name, pki, *SERVICES[name]["healthcheck"]["test"][2:]).returncode == 0
+
+
+def start_prometheus(world: World, pki: Path, folder: Path) -> Host:
+    service = SERVICES["prometheus"]
+    host = host_of(world, "prometheus")
+    config = mounted(service, "/etc/prometheus/prometheus.yml")
+    for name in (config.name, "cairn.rules.yml"):
+        shutil.copy(mounted(service, f"/etc/prometheus/{name}"), folder / name)
+    options = [word for word in service["command"] if not word.startswith("--config.file")]
+    command = (
+        "prometheus",
+        f"--config.file={folder / config.name}",
+        f"--storage.tsdb.path={folder / 'data'}",
+    )
+    host.start("prometheus", *PRIVATE, str(pki), *command, *options, "--log.level=warn")
+    return host
+
+
+def up(prometheus: Host) -> dict[str, str]:
+    """What Prometheus says is up, by instance."""
+    address = SERVICES["prometheus"]["networks"]["fabric"]["ipv4_address"]
+    url = f"http://{address}:9090/api/v1/query?query=up"
+    ask = f"import urllib.request as r; print(r.urlopen({url!r}).read().decode())"
+    done = prometheus.namespace.run(sys.executable, "-c", ask, check=False)
+    if done.returncode:
+        return {}
+    return {
+        each["metric"]["instance"]: each["value"][1] for each in json.loads(done.stdout)["data"]["result"]
+    }
 
 
 @pytest.mark.timeout(240)
-def test_the_compose_files_cluster_comes_up_and_the_router_learns_every_node(world: World) -> None:
+def test_the_compose_files_cluster_comes_up_and_everybody_sees_it(world: World, tmp_path: Path) -> None:
     start_etcd(world)
     broker = host_of(world, "mosquitto")
     broker.start(
@@ -88,21 +133,16 @@ def test_the_compose_files_cluster_comes_up_and_the_router_learns_every_node(wor
     said = host_of(world, "declare").run("env", f"PYTHONPATH={ROOT}", *settings, *words(declare), timeout=60)
     assert "applied:" in said
 
-    for name in REFLECTORS:
-        host_of(world, name).start(
-            "reflector", *words(SERVICES[name]), environment=environment(SERVICES[name])
-        )
-    for name in NODES:
-        private = 'mount -t tmpfs tmpfs /run && exec "$@"'  # as the container's tmpfs is
-        host_of(world, name).start(
-            "agent",
-            "sh",
-            "-c",
-            private,
-            "sh",
-            *words(SERVICES[name]),
-            environment=environment(SERVICES[name]),
-        )
+    pki = tmp_path / "pki"
+    pki.mkdir()
+    subprocess.run(
+        [*PRIVATE, str(pki), *SERVICES["certificates"]["command"]], check=True, capture_output=True
+    )
+    for name in (*REFLECTORS, *NODES):
+        kind = "reflector" if name in REFLECTORS else "agent"
+        command = (*PRIVATE, str(pki), *words(SERVICES[name]))
+        host_of(world, name).start(kind, *command, environment=environment(SERVICES[name]))
+    prometheus = start_prometheus(world, pki, tmp_path)
 
     addresses = {name: SERVICES[name]["networks"]["fabric"]["ipv4_address"] for name in NODES}
     world.wait_equal(
@@ -120,7 +160,13 @@ def test_the_compose_files_cluster_comes_up_and_the_router_learns_every_node(wor
                 wanted,
             )
     for name in (*REFLECTORS, *NODES):
-        world.wait_until(f"{name} healthy", lambda name=name: is_healthy(world, name))  # type: ignore[misc]  # bound at once
+        world.wait_until(f"{name} healthy", lambda name=name: is_healthy(world, name, pki))  # type: ignore[misc]  # bound at once
+    well = "OK: 5 of 5 nodes alive; 5 of 5 services ready; 17 of 17 sessions up"
+    world.wait_until(
+        "node1 sees everybody", lambda: inside(world, "node1", pki, "status").stdout.startswith(well)
+    )
+    every = dict.fromkeys((*REFLECTORS, *NODES), "1")
+    world.wait_equal("prometheus sees everybody", lambda: up(prometheus), every)
     retained = broker.run(
         *(
             "mosquitto_sub",

@@ -93,9 +93,13 @@ _DURATION = re.compile(r"(\d+(h|m|s|ms|us))+")
 
 
 def test_the_compose_file_has_the_parts_it_promises() -> None:
-    assert set(COMPOSE) - {"name", "services", "networks", "volumes"} == {"x-agent", "x-reflector"}
+    assert set(COMPOSE) - {"name", "services", "networks", "volumes"} == {
+        "x-agent",
+        "x-reflector",
+        "x-status",
+    }
     assert set(SERVICES) == {
-        "etcd", "mosquitto", "declare", "rr1", "rr2", "node1", "node2", "node3", "tor",
+        "etcd", "mosquitto", "certificates", "declare", "rr1", "rr2", "node1", "node2", "node3", "tor",
         "prometheus", "grafana",
     }  # fmt: skip
 
@@ -190,13 +194,19 @@ def test_prometheus_and_grafana_of_the_compose_file_find_what_they_need() -> Non
     config = yaml.safe_load((CONFIGS / "compose/prometheus.yml").read_text())
     mounted = {Path(volume.split(":")[1]) for volume in prometheus["volumes"]}
     assert {Path("/etc/prometheus") / name for name in config["rule_files"]} <= mounted
-    beside = prometheus["network_mode"].removeprefix("service:")
-    http = reflector.config.load(CONFIGS / f"compose/{beside}.yaml").http
-    assert http is not None
-    [target] = config["scrape_configs"][0]["static_configs"][0]["targets"]
-    assert target == f"{http.address}:{http.port}"
+    seen = {}
+    for job in config["scrape_configs"]:
+        for found in job["static_configs"]:
+            [seen[found["labels"]["instance"]]] = found["targets"]
+    services = [name for name in SERVICES if re.fullmatch(r"(node|rr)\d", name)]
+    assert seen == {
+        name: f"{SERVICES[name]['networks']['fabric']['ipv4_address']}:{9179 if name[0] == 'r' else 9178}"
+        for name in services
+    }
+    certificate = " ".join(SERVICES["certificates"]["command"])
+    assert all(f"IP:{target.partition(':')[0]}" in certificate for target in seen.values())
     [source] = yaml.safe_load((CONFIGS / "compose/grafana-datasource.yml").read_text())["datasources"]
-    address = SERVICES[beside]["networks"]["fabric"]["ipv4_address"]
+    address = prometheus["networks"]["fabric"]["ipv4_address"]
     assert source["url"] == f"http://{address}:9090"
     assert f"--web.listen-address={address}:9090" in prometheus["command"]
     [provider] = yaml.safe_load((CONFIGS / "compose/grafana-dashboards.yml").read_text())["providers"]
