@@ -20,11 +20,13 @@ from bench import machine
 from bench.figures import SUBJECT, Figure, dump, to_text
 from bgpd.plan import NodePlan, plan_node
 from bgpd.plan.diff import diff_cluster
+from bgpd.plan.facts import election_of
 from bgpd.resources import MODELS, Key, Resource, ResourceSet
 
 RACKS = 50
 PEERS = 100
 REFLECTORS = 3
+ENDPOINTS = 5000
 FULL_LIMIT = 2.0  # seconds: the full comparison of the cluster
 INCREMENTAL_LIMIT = 5.0  # milliseconds: one node after one change
 
@@ -87,6 +89,43 @@ def _meshed(number: int) -> object:
     return {"bgp": {"ipv4Address": f"10.{number // 250}.{number % 250}.1/16"}}
 
 
+def election() -> Resource:
+    return made("CairnConfiguration", "default", {"reflectors": {"count": 3, "spreadLabel": "rack"}})
+
+
+def elected_of(resources: ResourceSet) -> list[str]:
+    found = election_of(resources)
+    return list(found.elected) if found is not None else []
+
+
+def workload(node: str, number: int) -> Resource:
+    """A workload with the address of that number in the blocks of ``workloads``."""
+    address = f"172.30.{number // 256}.{number % 256}/32"
+    spec = {"orchestrator": "k8s", "node": node, "ipNetworks": [address], "interfaceName": f"cali{number}"}
+    return made("WorkloadEndpoint", f"{node.replace('-', '--')}-k8s-pod{number}-eth0", spec)
+
+
+def workloads(node: str, inside: bool) -> list[Resource]:
+    """Very many workloads on one node, inside blocks of it or outside all blocks."""
+    found = [workload(node, number) for number in range(ENDPOINTS)]
+    for number in range(ENDPOINTS // 64 + 2 if inside else 0):
+        cidr = f"172.30.{number // 4}.{number % 4 * 64}/26"
+        found.append(made("BlockAffinity", "block", {"node": node, "cidr": cidr, "state": "confirmed"}))
+    return found
+
+
+def _block(owner: str) -> Resource:
+    return made("BlockAffinity", "block", {"node": owner, "cidr": "172.31.0.0/26", "state": "confirmed"})
+
+
+def _planned(declared: Iterable[Resource], names: Iterable[str]) -> ResourceSet:
+    """A snapshot of which these nodes are planned to their last session."""
+    resources = ResourceSet.of(declared)
+    for name in names:
+        whole(plan_node(resources, name))
+    return resources
+
+
 def whole(plan: NodePlan) -> int:
     """Write out the plan's sessions, which it otherwise leaves for later; how many there are."""
     return len(list(plan.peerings))
@@ -122,28 +161,60 @@ class Bench:
         leaving = Key("Node", name_of(self._nodes - 1))
         title = f"diff of a full mesh of {self._nodes:,}: a node leaves"
         self._take("diff.mesh", title, "s", FULL_LIMIT, self._diff(meshed, (), gone=(leaving,)))
-        planned = ResourceSet.of(declared)
-        for name in names:
-            whole(plan_node(planned, name))
         ordinary, reflector = name_of(self._nodes // 2), name_of(0)
         moved = node(self._nodes - 7, rack=3, host=9)
-        cases = (
-            ("plan.node", "one node after another's address and labels changed", moved, ordinary),
-            ("plan.itself", "one node after its own address and labels changed", moved, moved.name),
-            ("plan.peer", "one node after a BGPPeer changed", peer(0, 65099), ordinary),
-            ("plan.block", "one node after its block came", self._block(ordinary), ordinary),
-            ("plan.lease", "one node after another's lease came", self._lease(), ordinary),
-            (
-                "plan.reflector",
-                f"a reflector of {self._nodes:,} clients after a node changed",
-                moved,
-                reflector,
-            ),
+        lease = made("NodeLease", name_of(self._nodes - 7), {})
+        planned = _planned(declared, names)
+        self._again("node", "one node after another's address and labels changed", planned, moved, ordinary)
+        self._again("itself", "one node after its own address and labels changed", planned, moved, moved.name)
+        self._again("peer", "one node after a BGPPeer changed", planned, peer(0, 65099), ordinary)
+        self._again("block", "one node after its block came", planned, _block(ordinary), ordinary)
+        self._again("lease", "one node after another's lease came", planned, lease, ordinary)
+        of = f"a reflector of {self._nodes:,} clients"
+        self._again("reflector.node", f"{of} after a node changed", planned, moved, reflector)
+        self._again("reflector.peer", f"{of} after a BGPPeer changed", planned, peer(0, 65099), reflector)
+        elected = _planned([*declared, election()], (reflector,))
+        (first, *_) = elected_of(elected)
+        elected = _planned([*declared, election()], (first,))
+        self._again(
+            "elected.node",
+            f"an elected reflector of {self._nodes:,} after a node changed",
+            elected,
+            moved,
+            first,
         )
-        for name, title, resource, who in cases:
-            limit = INCREMENTAL_LIMIT if who != reflector else None
-            self._take(name, title, "ms", limit, self._replanned(planned, resource, who))
+        self._again("elected.lease", "the same after a node's lease came", elected, lease, first)
+        whole_mesh = _planned(meshed, (ordinary,))
+        changed = made("Node", moved.name, _meshed(self._nodes - 8))
+        self._again(
+            "mesh.node",
+            f"one of a full mesh of {self._nodes:,} after a node changed",
+            whole_mesh,
+            changed,
+            ordinary,
+        )
+        of = f"one node of {ENDPOINTS:,} workloads"
+        for where, inside in (("inside its blocks", True), ("outside all blocks", False)):
+            full = _planned([*declared, *workloads(ordinary, inside)], (ordinary,))
+            short = "inside" if inside else "outside"
+            self._again(
+                f"{short}.come", f"{of} {where} after one came", full, workload(ordinary, ENDPOINTS), ordinary
+            )
+            self._again(
+                f"{short}.block", f"{of} {where} after a block came", full, _block(ordinary), ordinary
+            )
+            self._again(f"{short}.node", f"{of} {where} after another node changed", full, moved, ordinary)
         return self.figures
+
+    def _again(self, name: str, title: str, planned: ResourceSet, edit: Resource, who: str) -> None:
+        """Plan one node again after one change."""
+        self._take(
+            f"plan.{name}",
+            title,
+            "ms",
+            INCREMENTAL_LIMIT,
+            lambda: whole(plan_node(change(planned, edit), who)),
+        )
 
     def _take(
         self, name: str, title: str, unit: str, limit: float | None, work: Callable[[], object]
@@ -175,17 +246,6 @@ class Bench:
             return found
 
         return work
-
-    @staticmethod
-    def _replanned(resources: ResourceSet, edit: Resource, who: str) -> Callable[[], object]:
-        return lambda: whole(plan_node(change(resources, edit), who))
-
-    @staticmethod
-    def _block(owner: str) -> Resource:
-        return made("BlockAffinity", "block", {"node": owner, "cidr": "172.31.0.0/26", "state": "confirmed"})
-
-    def _lease(self) -> Resource:
-        return made("NodeLease", name_of(self._nodes - 7), {})
 
 
 def run(repeat: int, quick: bool, json: Path | None) -> int:

@@ -18,6 +18,7 @@ another is made (make before break).
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from ipaddress import IPv4Address
 
@@ -76,6 +77,7 @@ def _ordered(candidates: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(name, rack) for _, _, name, rack in sorted(placed)]
 
 
+@lru_cache(maxsize=10_000)
 def _score(name: str) -> int:
     """Give a candidate's score; the lowest is best. Equal on every machine and in every version."""
     return int.from_bytes(sha256(name.encode()).digest()[:8], "big")

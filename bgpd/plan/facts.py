@@ -18,7 +18,7 @@ from bgpd.resources.bgp_configuration import (
     BGPConfigurationSpec,
 )
 from bgpd.resources.bgp_peer import BGPPeer, BGPPeerSpec
-from bgpd.resources.node import Node
+from bgpd.resources.node import Node, NodeBgp
 from bgpd.resources.resource_set import ResourceSet, State, changed_keys
 from bgpd.resources.scalars import IPAddress
 from bgpd.resources.selector import Selector
@@ -364,13 +364,14 @@ def _election(resources: ResourceSet) -> Election | None:
         return None
     asn = cluster_spec(resources).as_number or DEFAULT_AS_NUMBER
     fit = resources.revised(_selected, _SELECTING)[declared.node_selector]
-    candidates: dict[str, Node] = {}
-    for name in fit.names:
-        node = resources.nodes[name]
-        if (
-            (node.ipv4 is not None or node.ipv6 is not None)
-            and node.bgp.route_reflector_cluster_id is None
-            and node.bgp.as_number in (None, asn)
-        ):
-            candidates[name] = node
+    nodes = resources.nodes
+    candidates = {name: nodes[name] for name in fit.names if _may_reflect(nodes[name].bgp, asn)}
     return elect(declared, candidates, resources.live_nodes) if candidates else None
+
+
+def _may_reflect(bgp: NodeBgp, asn: int) -> bool:
+    return (
+        (bgp.ipv4_address is not None or bgp.ipv6_address is not None)
+        and bgp.route_reflector_cluster_id is None
+        and bgp.as_number in (None, asn)
+    )

@@ -33,7 +33,7 @@ def plan_node(resources: ResourceSet, node: str, statics: tuple[IPNetwork, ...] 
         raise PlanError(f"Node {node}", "has neither spec.bgp.ipv4Address nor ipv6Address; BGP needs one")
     facts = cluster_facts(resources)
     me = facts.nodes[node]
-    routes = routes_of(resources, declared, statics)
+    routes = routes_of(resources, node, statics)
     cluster, own = cluster_spec(resources), node_spec(resources, node)
     max_prefixes = resources.cairn.spec.max_prefixes
     sessions = sessions_of(resources, node)

@@ -81,7 +81,7 @@ class _Group(NamedTuple):
     """The sessions on the same terms, by the names of the nodes at the other ends."""
 
     terms: _Terms
-    made: Mapping[str, _Made]
+    made: dict[str, _Made]
 
 
 def _name_of(terms: _Terms) -> tuple[PeeringKind, str]:
@@ -113,17 +113,19 @@ def _sessions(
     found: dict[Place, Peering] = {}
     groups = list(writer.explicit())
     for group in reversed(groups):
-        for made in reversed([*group.made.values()]):
+        for _, made in reversed(group.made.items()):
             found.update(made.sessions)
     elected = writer.elected()
     meshed = facts.mesh and facts.nodes[node].cluster_id is None
     taken = frozenset([address for address, _ in found]) if elected is not None or meshed else frozenset()
     if elected is not None:
         groups.append(elected)
-        for made in elected.made.values():
-            for place, peering in made.sessions.items():
-                if not taken or place[0] not in taken:
-                    found.setdefault(place, peering)
+        avoided = {other.name for address in taken for other in facts.by_address.get(address, ())}
+        for name, made in reversed(elected.made.items()):
+            if name not in avoided:
+                found.update(made.sessions)
+                continue
+            found.update({place: item for place, item in made.sessions.items() if place[0] not in taken})
     mesh = writer.mesh(taken) if meshed else None
     explicit = tuple(sorted(found.values(), key=by_name))
     remarks = [remark for group in groups for remark in _remarks(group)]

@@ -13,11 +13,16 @@ then
   every host route carries its endpoint's age as MULTI_EXIT_DISC, newer being lower: whoever hears both
   prefers the newer.
 - Service CIDRs are announced by every node that is not excluded from load balancers.
+
+After a change only the addresses it concerns are looked at again: those of changed endpoints and those in
+blocks that came or went.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network
+from typing import NamedTuple
 
 from bgpd.plan.facts import cluster_spec, node_spec
 from bgpd.plan.model import (
@@ -27,6 +32,7 @@ from bgpd.plan.model import (
     Rejection,
     WorkloadRoute,
 )
+from bgpd.plan.ordered import Ordered
 from bgpd.plan.policy import (
     Advertisement,
     Coverage,
@@ -41,13 +47,15 @@ from bgpd.resources.cairn import LEARN_ONLY
 from bgpd.resources.ipam import BlockAffinity, IPAMBlock
 from bgpd.resources.keys import Key
 from bgpd.resources.node import Node
-from bgpd.resources.resource_set import ResourceSet
+from bgpd.resources.resource_set import ResourceSet, State, changed_keys
 from bgpd.resources.scalars import Community, IPNetwork
 from bgpd.resources.workload_endpoint import WorkloadEndpoint
 
 EXCLUDED_FROM_LOAD_BALANCERS = "node.kubernetes.io/exclude-from-external-load-balancers"
 _POOL_KINDS = ("IPPool",)
+_KINDS = ("WorkloadEndpoint", "BlockAffinity", "IPAMBlock", "IPPool", "BGPConfiguration", "Node")
 _LAST_MED = 0xFFFFFFFF
+_EVERYWHERE = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,81 @@ class _Candidate:
     med: int | None = None
 
 
+Spot = tuple[int, int, int]
+"""A prefix as three numbers, which order quickly: IP version, first address, length."""
+
+
+class _Blocks(NamedTuple):
+    """A node's blocks: those that are its own, and those that are not, and why."""
+
+    own: tuple[_Candidate, ...]
+    refused: tuple[Rejection, ...]
+    coverage: Coverage
+
+
+class _Claim(NamedTuple):
+    """An address that workloads of this node claim. ``owner``: the one of them that has it, if one has."""
+
+    prefix: IPNetwork
+    owner: WorkloadEndpoint | None
+    lost: tuple[Rejection, ...]
+
+
+class _Outcome(NamedTuple):
+    """What becomes of an address. ``outside``: it lies in no block of this node."""
+
+    prefix: IPNetwork
+    claimed: bool
+    outside: bool
+    workload: WorkloadRoute | None = None
+    origination: Origination | None = None
+    rejections: tuple[Rejection, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Claimed:
+    """What becomes of all claimed addresses."""
+
+    outcomes: Ordered[Spot, _Outcome] = field(default_factory=Ordered)
+    workloads: Ordered[Spot, WorkloadRoute] = field(default_factory=Ordered)
+    originated: Ordered[Spot, Origination] = field(default_factory=Ordered)
+    rejected: Ordered[tuple[int, int, int, str, str], Rejection] = field(default_factory=Ordered)
+
+    def changed(self, outcomes: Iterable[_Outcome]) -> "_Claimed":
+        """Give all with these outcomes in the place of the former ones."""
+        come = {_spot(outcome.prefix): outcome for outcome in outcomes}
+        former = [outcome for spot in come if (outcome := self.outcomes.get(spot)) is not None]
+        return _Claimed(
+            self.outcomes.changed(come, {spot: item for spot, item in come.items() if item.claimed}),
+            self.workloads.changed(
+                come, {spot: item.workload for spot, item in come.items() if item.workload}
+            ),
+            self.originated.changed(
+                come, {spot: item.origination for spot, item in come.items() if item.origination}
+            ),
+            self.rejected.changed(
+                [_order(rejection) for outcome in former for rejection in outcome.rejections],
+                {_order(item): item for outcome in come.values() for item in outcome.rejections},
+            ),
+        )
+
+
+class _Terms(NamedTuple):
+    """What becomes of an address depends on, besides who claims it."""
+
+    coverage: Coverage
+    rules: ExportRules
+    priorities: tuple[int, int]
+
+
+class _Routes(NamedTuple):
+    """A node's routes, and what the next ones can be made of."""
+
+    routes: NodeRoutes
+    terms: _Terms
+    claimed: _Claimed
+
+
 def is_learn_only(node: Node) -> bool:
     """Say whether a node is a plain server: it learns every route and announces none."""
     return (node.metadata.annotation(LEARN_ONLY) or "").lower() == "true"
@@ -84,80 +167,132 @@ def normal_priority(resources: ResourceSet) -> tuple[int, int]:
     )
 
 
-def routes_of(resources: ResourceSet, node: Node, statics: tuple[IPNetwork, ...] = ()) -> NodeRoutes:
+def routes_of(resources: ResourceSet, node: str, statics: tuple[IPNetwork, ...] = ()) -> NodeRoutes:
     """Give what a node announces and does not. ``statics`` are prefixes of the agent's own configuration."""
-    blocks, rejected = _blocks(resources, node.name)
-    announced = Coverage(Covered(block.prefix, block.reason) for block in blocks)
-    workloads, borrowed, lost = _workloads(resources, node.name, announced)
-    rejected.extend(lost)
-    present = {route.prefix for route in workloads}
-    for block in [block for block in blocks if is_host(block.prefix) and block.prefix not in present]:
-        blocks.remove(block)
-        rejected.append(
-            Rejection(block.prefix, block.kind, f"{block.reason}: announced once a workload has it")
-        )
+    return resources.revised(_routes, _KINDS, node, statics).routes
+
+
+def _routes(
+    resources: ResourceSet,
+    last: _Routes | None,
+    past: State | None,
+    present: State,
+    name: str,
+    statics: tuple[IPNetwork, ...],
+) -> _Routes:
+    node = resources.nodes[name]
+    blocks = resources.derived(_blocks, ("BlockAffinity", "IPAMBlock"), name)
+    own: list[_Candidate] = []
+    rejected = list(blocks.refused)
+    for block in blocks.own:
+        if not is_host(block.prefix) or _has_interface(_claim(resources, name, block.prefix)):
+            own.append(block)
+        else:
+            reason = f"{block.reason}: announced once a workload has it"
+            rejected.append(Rejection(block.prefix, block.kind, reason))
     services, untold = _services(resources, node)
     rejected.extend(untold)
     static = [_Candidate(prefix, OriginKind.STATIC, "static route of this agent") for prefix in statics]
     pools, disabled = resources.derived(_pools, _POOL_KINDS)
     rules = ExportRules(
         disabled_pools=disabled,
-        advertisements=_advertisements(resources, node.name),
-        blocks=Coverage(Covered(block.prefix, block.reason) for block in blocks),
+        advertisements=_advertisements(resources, name),
+        blocks=Coverage(Covered(block.prefix, block.reason) for block in own),
         statics=Coverage(Covered(item.prefix, item.reason) for item in (*services, *static)),
         pools=pools,
-        nothing=f"Node {node.name} only learns (annotation cairn.dev/{LEARN_ONLY})"
+        nothing=f"Node {name} only learns (annotation cairn.dev/{LEARN_ONLY})"
         if is_learn_only(node)
         else None,
     )
-    originated: dict[IPNetwork, Origination] = {}
-    priorities = normal_priority(resources)
-    for item in (*blocks, *borrowed, *services, *static):
-        priority = priorities[0 if item.prefix.version == 4 else 1]
-        decision = rules.decide(RouteFacts(item.prefix, priority, interface=item.interface))
-        if not decision.accept:
-            rejected.append(Rejection(item.prefix, item.kind, decision.reason))
-        elif item.prefix not in originated:
-            originated[item.prefix] = Origination(
-                prefix=item.prefix,
-                kind=item.kind,
-                reason=item.reason,
-                communities=decision.communities,
-                priority=priority,
-                local_pref=local_pref_of(priority),
-                med=item.med,
-                interface=item.interface,
-            )
-    return NodeRoutes(
-        originated=tuple(sorted(originated.values(), key=_order)),
-        rejected=tuple(sorted(set(rejected), key=_order)),
-        blackholes=tuple(
-            Blackhole(block.prefix, block.reason) for block in blocks if not is_host(block.prefix)
-        ),
-        workloads=workloads,
-        rules=rules,
+    terms = _Terms(blocks.coverage, rules, normal_priority(resources))
+    claimed = last.claimed if last is not None else _Claimed()
+    if last is not None and last.terms == terms:
+        terms = last.terms
+    touched = _touched(resources, name, last, past, present, terms)
+    claimed = claimed.changed(_outcome(_claim(resources, name, prefix), name, terms) for prefix in touched)
+    originated: dict[Spot, Origination] = {}
+    for item in (*own, *services, *static):
+        found = _decided(item, terms)
+        if isinstance(found, Rejection):
+            rejected.append(found)
+        elif claimed.originated.get(spot := _spot(item.prefix)) is None:
+            originated.setdefault(spot, found)
+    routes = NodeRoutes(
+        originated=claimed.originated.changed((), originated).items,
+        rejected=claimed.rejected.changed((), {_order(item): item for item in rejected}).items,
+        blackholes=tuple(Blackhole(block.prefix, block.reason) for block in own if not is_host(block.prefix)),
+        workloads=claimed.workloads.items,
+        rules=terms.rules,
     )
+    return _Routes(last.routes if last is not None and last.routes == routes else routes, terms, claimed)
 
 
-def _order(item: Origination | Rejection) -> tuple[int, int, int, str]:
-    prefix = item.prefix
-    return (prefix.version, int(prefix.network_address), prefix.prefixlen, item.reason)
+def _touched(
+    resources: ResourceSet, node: str, last: _Routes | None, past: State | None, present: State, terms: _Terms
+) -> set[IPNetwork]:
+    """Give the addresses whose outcome may be another one than it was."""
+    if last is None or past is None:
+        endpoints = resources.endpoints_on(node)
+        return {prefix for endpoint in endpoints for prefix in endpoint.spec.ip_networks or ()}
+    touched = {
+        prefix
+        for key in changed_keys(past[0], present[0])
+        for endpoint in (past[0].get(key), present[0].get(key))
+        if endpoint is not None
+        for prefix in endpoint.spec.ip_networks or ()
+    }
+    if terms is not last.terms:
+        outcomes = last.claimed.outcomes
+        for network in _differing(last.terms, terms):
+            first = _spot(network)
+            beyond = (first[0], int(network.broadcast_address) + 1, 0)
+            touched.update(
+                outcome.prefix
+                for outcome in outcomes.between((*first[:2], 0), beyond)
+                # Of an address in a block of this node the rules have nothing to say.
+                if outcome.outside or terms.coverage.find(outcome.prefix) is None
+            )
+    return touched
 
 
-def _blocks(resources: ResourceSet, node: str) -> tuple[list[_Candidate], list[Rejection]]:
-    blocks: list[_Candidate] = []
-    rejected: list[Rejection] = []
+def _differing(last: _Terms, present: _Terms) -> set[IPNetwork]:
+    """Give the networks in which the terms are not what they were."""
+    was, now = last.rules, present.rules
+    if (was.advertisements, was.nothing, last.priorities) != (
+        now.advertisements,
+        now.nothing,
+        present.priorities,
+    ):
+        return {*_EVERYWHERE}
+    pairs = (
+        (last.coverage, present.coverage),
+        (was.disabled_pools, now.disabled_pools),
+        (was.statics, now.statics),
+        (was.pools, now.pools),
+    )
+    return {item.network for one, other in pairs if one != other for item in {*one} ^ {*other}}
+
+
+def _spot(prefix: IPNetwork) -> Spot:
+    return (prefix.version, int(prefix.network_address), prefix.prefixlen)
+
+
+def _order(item: Rejection) -> tuple[int, int, int, str, str]:
+    return (*_spot(item.prefix), item.reason, item.kind)
+
+
+def _blocks(resources: ResourceSet, node: str) -> _Blocks:
+    own: list[_Candidate] = []
+    refused: list[Rejection] = []
     for affinity in resources.affinities_of(node):
         if (refusal := _block_refusal(resources, affinity)) is not None:
-            rejected.append(Rejection(affinity.cidr, OriginKind.BLOCK, refusal))
+            refused.append(Rejection(affinity.cidr, OriginKind.BLOCK, refusal))
         else:
             state = affinity.spec.state or "implicitly confirmed"
-            blocks.append(
-                _Candidate(
-                    affinity.cidr, OriginKind.BLOCK, f"block {affinity.cidr}, affinity to {node} {state}"
-                )
-            )
-    return blocks, rejected
+            reason = f"block {affinity.cidr}, affinity to {node} {state}"
+            own.append(_Candidate(affinity.cidr, OriginKind.BLOCK, reason))
+    coverage = Coverage(Covered(block.prefix, block.reason) for block in own)
+    return _Blocks(tuple(own), tuple(refused), coverage)
 
 
 def _block_refusal(resources: ResourceSet, affinity: BlockAffinity) -> str | None:
@@ -170,41 +305,63 @@ def _block_refusal(resources: ResourceSet, affinity: BlockAffinity) -> str | Non
     return None
 
 
-def _workloads(
-    resources: ResourceSet, node: str, blocks: Coverage
-) -> tuple[tuple[WorkloadRoute, ...], list[_Candidate], list[Rejection]]:
-    routes: dict[IPNetwork, WorkloadRoute] = {}
-    borrowed: list[_Candidate] = []
-    lost: list[Rejection] = []
-    for endpoint in resources.endpoints_on(node):
-        for prefix in endpoint.spec.ip_networks or ():
-            title = f"WorkloadEndpoint {endpoint.metadata.namespace or 'default'}/{endpoint.name}"
-            rivals = resources.endpoints_with(prefix)
-            if len(rivals) > 1 and (owner := max(rivals, key=_age)) is not endpoint:
-                where = f"{owner.metadata.namespace or 'default'}/{owner.name} on {owner.node}"
-                lost.append(
-                    Rejection(
-                        prefix, OriginKind.ENDPOINT, f"{title}: the newer WorkloadEndpoint {where} has it"
-                    )
-                )
-                continue
-            med = age_med(endpoint)
-            if endpoint.spec.interface_name:
-                routes[prefix] = WorkloadRoute(prefix, endpoint.spec.interface_name, title, med)
-            if blocks.find(prefix) is None:
-                borrowed.append(
-                    _Candidate(
-                        prefix,
-                        OriginKind.ENDPOINT,
-                        f"{title}: outside the blocks of {node}",
-                        endpoint.spec.interface_name,
-                        med,
-                    )
-                )
-    return (
-        tuple(sorted(routes.values(), key=lambda route: (route.prefix.version, route.prefix))),
-        borrowed,
-        lost,
+def _claim(resources: ResourceSet, node: str, prefix: IPNetwork) -> _Claim:
+    """Find out who of all who claim an address has it."""
+    rivals = resources.endpoints_with(prefix)
+    owner = max(rivals, key=_age) if len(rivals) > 1 else next(iter(rivals), None)
+    if owner is None:
+        return _Claim(prefix, None, ())
+    losers = [rival for rival in rivals if rival is not owner and rival.node == node]
+    reason = f"the newer WorkloadEndpoint {_title(owner)} on {owner.node} has it"
+    return _Claim(
+        prefix,
+        owner if owner.node == node else None,
+        tuple(
+            Rejection(prefix, OriginKind.ENDPOINT, f"WorkloadEndpoint {_title(loser)}: {reason}")
+            for loser in losers
+        ),
+    )
+
+
+def _title(endpoint: WorkloadEndpoint) -> str:
+    return f"{endpoint.metadata.namespace or 'default'}/{endpoint.name}"
+
+
+def _has_interface(claim: _Claim) -> bool:
+    return claim.owner is not None and bool(claim.owner.spec.interface_name)
+
+
+def _outcome(claim: _Claim, node: str, terms: _Terms) -> _Outcome:
+    prefix, owner, rejections = claim
+    outside = terms.coverage.find(prefix) is None
+    if owner is None:
+        return _Outcome(prefix, bool(rejections), outside, rejections=rejections)
+    title, med, interface = f"WorkloadEndpoint {_title(owner)}", age_med(owner), owner.spec.interface_name
+    workload = WorkloadRoute(prefix, interface, title, med) if interface else None
+    if not outside:
+        return _Outcome(prefix, True, outside, workload, None, rejections)
+    reason = f"{title}: outside the blocks of {node}"
+    found = _decided(_Candidate(prefix, OriginKind.ENDPOINT, reason, interface, med), terms)
+    if isinstance(found, Rejection):
+        return _Outcome(prefix, True, outside, workload, None, (*rejections, found))
+    return _Outcome(prefix, True, outside, workload, found, rejections)
+
+
+def _decided(item: _Candidate, terms: _Terms) -> Origination | Rejection:
+    """Have the node's rules decide whether a route is announced."""
+    priority = terms.priorities[0 if item.prefix.version == 4 else 1]
+    decision = terms.rules.decide(RouteFacts(item.prefix, priority, interface=item.interface))
+    if not decision.accept:
+        return Rejection(item.prefix, item.kind, decision.reason)
+    return Origination(
+        prefix=item.prefix,
+        kind=item.kind,
+        reason=item.reason,
+        communities=decision.communities,
+        priority=priority,
+        local_pref=local_pref_of(priority),
+        med=item.med,
+        interface=item.interface,
     )
 
 

@@ -15,6 +15,7 @@ from bgpd.resources import (
     ResourceSet,
     WorkloadEndpoint,
 )
+from bgpd.resources.resource_set import State, changed_keys
 
 
 def endpoint(name: str, node: str, *addresses: str) -> WorkloadEndpoint:
@@ -69,6 +70,36 @@ def test_what_is_derived_is_kept_until_its_kinds_change() -> None:
     assert resources.with_changes({other.key: other}).derived(_count_nodes, ("Node",)) is not first
     same = Node(metadata={"name": "n1"})
     assert resources.with_changes({same.key: same}).derived(_count_nodes, ("Node",)) is first
+
+
+def _seen(
+    resources: ResourceSet,  # noqa: ARG001  a reviser's signature
+    last: list[list[str]] | None,
+    past: State | None,
+    present: State,
+    who: str,  # noqa: ARG001
+) -> list[list[str]]:
+    if last is None or past is None:
+        return []
+    return [*last, [key.name for key in changed_keys(past[0], present[0])]]
+
+
+def test_a_revision_is_told_every_change_since_the_last() -> None:
+    nodes = {name: Node(metadata={"name": name}) for name in ("n1", "n2", "n3")}
+    first = ResourceSet.of([nodes["n1"]])
+    assert first.revised(_seen, ("Node",), "often") == first.revised(_seen, ("Node",), "rarely") == []
+    second = first.with_changes({nodes["n2"].key: nodes["n2"]})
+    assert second.revised(_seen, ("Node",), "often") == [["n2"]]
+    third = second.with_changes({nodes["n3"].key: nodes["n3"], nodes["n1"].key: None})
+    assert third.revised(_seen, ("Node",), "often") == [["n2"], ["n1", "n3"]]
+    assert third.revised(_seen, ("Node",), "rarely") == [["n1", "n2", "n3"]]
+
+
+def test_what_a_snapshot_derives_later_serves_the_one_made_of_it() -> None:
+    resources = ResourceSet.of([Node(metadata={"name": "n1"})])
+    one = endpoint("a", "n1", "10.0.0.1")
+    after = resources.with_changes({one.key: one})
+    assert resources.derived(_count_nodes, ("Node",)) is after.derived(_count_nodes, ("Node",))
 
 
 addresses = st.sampled_from(["10.0.0.1", "10.0.0.2", "fd00::1"])
