@@ -73,11 +73,11 @@ def test_what_is_derived_is_kept_until_its_kinds_change() -> None:
 
 
 def _seen(
-    resources: ResourceSet,  # noqa: ARG001  a reviser's signature
+    resources: ResourceSet,
     last: list[list[str]] | None,
     past: State | None,
     present: State,
-    who: str,  # noqa: ARG001
+    who: str,
 ) -> list[list[str]]:
     if last is None or past is None:
         return []
