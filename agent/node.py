@@ -50,6 +50,7 @@ KINDS = frozenset(
     }
 )  # fmt: skip
 _LONGEST_TICK = 1.0
+_PASSWORDS_EVERY = 2.0  # seconds
 
 log = structlog.get_logger("agent")
 
@@ -122,6 +123,7 @@ class Agent:
             await self.fib.ready.wait()
             tasks.create_task(self._follow_datastore(), name="datastore")
             tasks.create_task(self._keep_time(), name="clock")
+            tasks.create_task(self._watch_passwords(), name="passwords")
             if self.config.register_node:
                 tasks.create_task(self._register(), name="registration")
             tasks.create_task(self._hold_lease(), name="lease")
@@ -147,13 +149,19 @@ class Agent:
                 await self._hold.release()
         await self.store.close()
 
-    async def drain(self) -> None:
-        """Withdraw what this node announces and stay up; the next agent announces again."""
-        if self.mode == "running":
-            self.mode = "draining"
-            self.sessions.withdrawing = True
+    async def drain(self, draining: bool = True) -> None:
+        """Withdraw what this node announces and stay up; the next agent announces again, or this one with
+        False.
+        """
+        if self.mode != ("running" if draining else "draining"):
+            return
+        self.mode = "draining" if draining else "running"
+        self.sessions.withdrawing = draining
+        if draining:
             self._event("agent.draining", "this node's routes are withdrawn", Severity.WARNING)
-            self._announce()
+        else:
+            self._event("agent.undrained", "this node's routes are announced again")
+        self._announce()
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -263,6 +271,15 @@ class Agent:
         for address in again:
             self._refresh(address)
         self._routes_changed()
+
+    async def _watch_passwords(self) -> None:
+        """A password that was changed begins its own session anew, and no other."""
+        while True:
+            await asyncio.sleep(_PASSWORDS_EVERY)
+            if self.plan is not None and self.sessions.passwords_changed():
+                log.info("a session's password was changed")
+                self.sessions.configure(self.plan)
+                self._announce()
 
     # the sessions (`Listener`)
 

@@ -19,6 +19,7 @@ from bgpd.telemetry.status import (
     EventRing,
     FamilyStatus,
     PeerStatus,
+    PeerVerb,
     RoutePage,
     RouteQuery,
     RouteStatus,
@@ -211,8 +212,11 @@ class AgentStatus:
     def datastore(self) -> StoreHealth | None:
         return self._agent.store.health()
 
-    async def drain(self) -> None:
-        await self._agent.drain()
+    async def drain(self, draining: bool = True) -> None:
+        await self._agent.drain(draining)
+
+    async def operate(self, verb: PeerVerb, peer: str, reason: str) -> None:
+        raise NotImplementedError("an agent's sessions are those of its plan; change what is declared")
 
 
 def _matching(query: RouteQuery, told: Mapping[str, str]) -> list[str]:

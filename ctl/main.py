@@ -54,7 +54,7 @@ COMMANDS: tuple[Row, ...] = (
     Row("top", "top", _LIVE, "Sessions, rates and lag, live and full-screen.", "cairn top --every 1"),
     Row("watch", "watch", _LIVE, "Events of all services, as they happen.", "cairn watch --severity warning"),
     Row("agent", "agent", _RUN, "Run the node agent.", "cairn agent --config /etc/cairn/agent.yaml"),
-    Row("reflector", "reflector", _RUN, "Run a route reflector.",
+    Row("reflector", "reflector", _RUN, "Run a route reflector, or tell a running one what to do.",
         "cairn reflector --config /etc/cairn/reflector.yaml"),
     Row("bird", "bird", _RUN, "Keep a running BIRD in step with the plan of its node.",
         "cairn bird run --node node-1"),

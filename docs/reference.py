@@ -29,6 +29,7 @@ from bgpd.telemetry.status import (
     EventRing,
     FamilyStatus,
     PeerStatus,
+    PeerVerb,
     RoutePage,
     RouteQuery,
     Sample,
@@ -364,8 +365,11 @@ class _Nobody:
     def datastore(self) -> _Store:
         return self._Store()
 
-    async def drain(self) -> None:
-        return
+    async def drain(self, draining: bool = True) -> None:
+        del draining
+
+    async def operate(self, verb: PeerVerb, peer: str, reason: str) -> None:
+        del verb, peer, reason
 
 
 def own_samples() -> dict[str, tuple[str, str, str]]:

@@ -14,7 +14,7 @@ A policy that changes needs no new session: for import the peer is asked to send
 
 from collections.abc import Collection, Iterable
 
-from bgpd.plan.policy import CompiledFilter, Decision
+from bgpd.plan.policy import Decision
 from bgpd.plan.route_policy import changed, decide, facts_of
 from bgpd.rib.export_log import Buffer, Cursor
 from bgpd.rib.loc_rib import PATH_ID_OCTETS, LocRib, Received
@@ -396,29 +396,35 @@ class Reflector:
         key = GroupKey(family, target, adds_paths, 65535 if negotiated.extended_message else 4096, filters)
         group = self.groups.get(key)
         if group is None:
-            export = export_to(target, self.speaker, family)
-            by_prefix = self._filtering(filters, options.internal, export, family) if filters else None
+            by_prefix = self._filtering(key, options.internal) if filters else None
             rib = self.ribs[family]
             if adds_paths:
                 group = AddPathGroup(
                     rib,
-                    export,
+                    self._export(key),
                     limit=adds_paths,
                     identifiers=self._identifiers[family],
                     export_prefix=by_prefix,
                     max_length=key.max_length,
                 )
             else:
-                group = UpdateGroup(rib, export, export_prefix=by_prefix, max_length=key.max_length)
-            if self.draining:
-                self._drain(group)
+                group = UpdateGroup(
+                    rib, self._export(key), export_prefix=by_prefix, max_length=key.max_length
+                )
             self.groups[key] = group
         return key, group
 
-    def _filtering(
-        self, filters: tuple[CompiledFilter, ...], internal: bool, export: Export, family: Family
-    ) -> ExportOfPrefix:
+    def _export(self, key: GroupKey) -> Export:
+        """What the paths of a group look like; while draining, the last resort (RFC 8326)."""
+        export = export_to(key.target, self.speaker, key.family)
+        if not self.draining:
+            return export
+        return lambda path: self._drained(export(path))
+
+    def _filtering(self, key: GroupKey, internal: bool) -> ExportOfPrefix:
         """Export through the filters of a session: they see the path as learned, then it is exported."""
+        filters, family = key.filters, key.family
+        export = export_to(key.target, self.speaker, family)
 
         def export_prefix(nlri: bytes, path: Path) -> Advert | None:
             facts = facts_of(nlri, family, path.attributes, self.normal_priority)
@@ -438,21 +444,25 @@ class Reflector:
             return advert
         return Advert(last_resort(advert.attributes), advert.next_hop)
 
-    def drain(self) -> None:
-        """Tell everybody everything again, as the last resort, so that traffic moves away (RFC 8326)."""
-        if self.draining:
+    def drain(self, draining: bool = True) -> None:
+        """Tell everybody everything again, as the last resort, so that traffic moves away (RFC 8326).
+
+        With False everything is told as it is.
+        """
+        if self.draining is draining:
             return
         self.flush()
-        self.draining = True
-        for group in self.groups.values():
-            self._drain(group)
+        self.draining = draining
+        for key, group in self.groups.items():
+            group.replace_export(self._export(key))
         for member in self.members.values():
-            for reading in member.readings.values():
-                reading.refresh_due = True
+            self.tell_again(member)
 
-    def _drain(self, group: UpdateGroup) -> None:
-        export = group.export
-        group.replace_export(lambda path: self._drained(export(path)))
+    @staticmethod
+    def tell_again(member: Member) -> None:
+        """Have a member told everything it is told, from the beginning."""
+        for reading in member.readings.values():
+            reading.refresh_due = True
 
     def flush(self) -> bool:
         """Decide, and append to the logs what changed; whether anything did."""

@@ -35,7 +35,7 @@ from bgpd.session.fsm import State
 from bgpd.session.peer import ConnectCancelled, ConnectRequested, Peer, SessionEvent
 from bgpd.session.session import Session
 from bgpd.telemetry.distribution import Distribution
-from bgpd.telemetry.status import EventRing, Severity
+from bgpd.telemetry.status import EventRing, PeerVerb, Severity
 from bgpd.wire.iana import CeaseSubcode
 from bgpd.wire.messages import Notification, encode
 from reflector import sockets
@@ -50,6 +50,7 @@ TICK = 0.25  # seconds between two looks at the timers
 INPUT_OCTETS = 1 << 23  # read per turn, over all peers
 LEAST_READ_OCTETS = 1 << 13
 ACCEPTS = 256  # connections taken per turn
+SEEK_AFTER = 2.0  # seconds after the start when we connect to clients of before that are not there yet
 ABSENT_AFTER = 15.0  # seconds after the start when a peer that we cannot connect to counts as absent
 LONGEST_REST = 0.05  # seconds between two flushes at most
 CONNECT_TIMEOUT = 10.0
@@ -110,6 +111,7 @@ class Server:
         self._loop = loop
         self._clock = clock
         self._recall = recall or Recall(None)
+        self._recalled: dict[str, IPv4Address | IPv6Address] = {}
         self._specs: tuple[PeerSpec, ...] = ()
         self._listeners: dict[tuple[str, int], socket.socket] = {}
         self._decoders = Decoders()
@@ -152,11 +154,9 @@ class Server:
             self._loop.add_reader(sock.fileno(), self._accept, sock)
         self._absent_from = self._loop.time() + ABSENT_AFTER
         self._apply(self.spec)
-        for address, ours in self._recall.read().items():
-            found = self._spec_for(address)
-            if found is not None and address not in self.entries:
-                self._enter(found, address, ours)
-                self.reflector.expected.add(address)
+        self._recalled = {a: ours for a, ours in self._recall.read().items() if self._spec_for(a) is not None}
+        self.reflector.expected |= self._recalled.keys()
+        self._loop.call_later(SEEK_AFTER, self._seek)
         self._ticking = self._loop.call_later(TICK, self._tick)
 
     @property
@@ -199,7 +199,7 @@ class Server:
                 self._set_keys(peer, new.password if new else None)
         now = self._loop.time()
         self.reflector.expected = {str(p.network.network_address) for p in spec.peers if p.single}
-        self.reflector.expected |= {e.name for e in self.entries.values() if e.recalled is not None}
+        self.reflector.expected |= self._recalled.keys()
         for entry in list(self.entries.values()):
             wanted = self._spec_for(entry.address)
             if wanted is None or wanted.member.kind is not entry.spec.member.kind:
@@ -218,7 +218,7 @@ class Server:
         peer.configure(self._times(wanted), now, keep=_same_session(old.session, wanted.session))
         if _needs_connection(old) != _needs_connection(wanted) or (wanted.password and not old.password):
             peer.reset(now, subcode=CeaseSubcode.OTHER_CONFIGURATION_CHANGE)
-        if old.max_prefixes != wanted.max_prefixes and peer.state is State.IDLE:
+        if old.max_prefixes != wanted.max_prefixes and peer.enabled and peer.state is State.IDLE:
             peer.enable(now)  # it may be waiting for ever because of the old limit
         self._follow(entry)
         member = self.reflector.members.get(entry.name)
@@ -263,10 +263,46 @@ class Server:
                 entry.peer.disable(now, communication)
             self._follow(entry)
 
-    def drain(self) -> None:
-        """Move traffic away before stopping: everything is told again as the last resort (RFC 8326)."""
-        self.reflector.drain()
+    def drain(self, draining: bool = True) -> None:
+        """Move traffic away before stopping: everything is told again as the last resort (RFC 8326).
+
+        With False it comes back.
+        """
+        if self.reflector.draining is draining:
+            return
+        self.reflector.drain(draining)
         self._schedule_flush()
+        now = self._clock()
+        if draining:
+            text = "everything is told as the last resort (RFC 8326)"
+            self.events.add(now, "reflector.draining", text, severity=Severity.WARNING)
+        else:
+            self.events.add(now, "reflector.undrained", "everything is told as it is again")
+
+    def operate(self, entry: Entry, verb: PeerVerb, reason: str) -> None:
+        """What an operator wants of one peer; it lasts until told otherwise, or our own end."""
+        peer, now = entry.peer, self._loop.time()
+        match verb:
+            case PeerVerb.ENABLE:
+                peer.enable(now)
+            case PeerVerb.DISABLE:
+                peer.disable(now, reason)
+            case PeerVerb.RESET:
+                peer.reset(now, reason)
+                if peer.enabled and peer.state is State.IDLE:
+                    peer.enable(now)
+            case PeerVerb.REFRESH:
+                member = self.reflector.members.get(entry.name)
+                if peer.session is not None and member is not None:
+                    for family in FAMILIES:
+                        peer.session.send_route_refresh(family)
+                    self.reflector.tell_again(member)
+                    self._schedule_flush()
+        text = f"{entry.address}: {verb} by the operator" + (f" ({reason})" if reason else "")
+        log.info("peer operated", peer=entry.address, verb=str(verb), reason=reason)
+        self.events.add(self._clock(), "peer.operated", text, peer=entry.address)
+        self._follow(entry)
+        self._settle(entry)
 
     # Peers
 
@@ -302,8 +338,21 @@ class Server:
             }
         )
 
+    def _seek(self) -> None:
+        """Connect to the clients of before that did not come by themselves.
+
+        Most do, and the two connections would meet: what is lost by that may be an Established session.
+        """
+        if self.stopping or self.reflector.deferred_until is None:
+            return
+        for address, ours in self._recalled.items():
+            found = self._spec_for(address)
+            if found is not None and address not in self.entries:
+                self._enter(found, address, ours)
+
     def _settle_down(self, now: float) -> None:
         """Our start is over: OPEN says nothing of it any more, and nobody is looked for who did not come."""
+        self._recalled = {}
         for entry in list(self.entries.values()):
             absent = entry.recalled is not None and not entry.links
             entry.recalled = None

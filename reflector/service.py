@@ -90,6 +90,8 @@ class Service:
         stopping = asyncio.create_task(self._stop.wait())
         tasks: set[asyncio.Task[object]] = {stopping}
         try:
+            if self._config.http is not None or self._config.mqtt is not None:
+                import_module("reflector.surroundings")  # takes long, and peers shall not wait for it
             if self._config.datastore is None:
                 self._carry_out(from_config(self._config, self._environ))
             else:

@@ -13,6 +13,7 @@ from bgpd.telemetry.status import (
     EventRing,
     FamilyStatus,
     PeerStatus,
+    PeerVerb,
     RoutePage,
     RouteQuery,
     RouteStatus,
@@ -250,8 +251,15 @@ class ReflectorStatus:
     def datastore(self) -> StoreHealth | None:
         return self._store()
 
-    async def drain(self) -> None:
-        self._server.drain()
+    async def drain(self, draining: bool = True) -> None:
+        self._server.drain(draining)
+
+    async def operate(self, verb: PeerVerb, peer: str, reason: str) -> None:
+        entries = [entry for entry in self._server.entries.values() if _called(entry, peer)]
+        if not entries:
+            raise LookupError(f"there is no peer {peer!r} here")
+        for entry in entries:
+            self._server.operate(entry, verb, reason)
 
 
 def _called(entry: Entry, name: str) -> bool:

@@ -7,8 +7,9 @@
     /api/v1/routes?direction=&prefix=&longer=&family=&peer=&offset=&limit=
     /api/v1/events?after=&limit=       JSON; as text/event-stream a live feed, one event per message
     /api/v1/openapi.json               all of this described, see `openapi`
-    POST /api/v1/drain                 this and
-    POST /api/v1/log-level?level=      this are all that changes anything
+    POST /api/v1/drain | undrain       what changes anything: this,
+    POST /api/v1/peers/VERB?peer=&reason=     one session (`PeerVerb`),
+    POST /api/v1/log-level?level=      and the log
     /                                  the web page, see `page`
     /status /protocols /routes         what Alice-LG asks, see `birdwatcher`
 
@@ -24,6 +25,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -43,7 +45,7 @@ from bgpd.telemetry.logging import LEVELS, set_level
 from bgpd.telemetry.metrics import CONTENT_TYPE, Metrics
 from bgpd.telemetry.openapi import description
 from bgpd.telemetry.readiness import readiness
-from bgpd.telemetry.status import Event, StatusSource
+from bgpd.telemetry.status import Event, PeerVerb, StatusSource
 
 _HEARTBEAT = 15.0
 _OPEN_PATHS = frozenset({"/healthz", "/readyz"})
@@ -115,6 +117,8 @@ class StatusServer:
                 web.get("/api/v1/events", self._events),
                 web.get("/api/v1/openapi.json", self._openapi),
                 web.post("/api/v1/drain", self._drain),
+                web.post("/api/v1/undrain", self._undrain),
+                *(web.post(f"/api/v1/peers/{verb}", partial(self._operate, verb)) for verb in PeerVerb),
                 web.post("/api/v1/log-level", self._log_level),
                 *page.routes(),
                 *Birdwatcher(self._source, self._clock).routes(),
@@ -232,6 +236,22 @@ class StatusServer:
 
     async def _drain(self, _: web.Request) -> web.Response:
         await self._source.drain()
+        return _json(status_document(self._source, self._clock()))
+
+    async def _undrain(self, _: web.Request) -> web.Response:
+        await self._source.drain(False)
+        return _json(status_document(self._source, self._clock()))
+
+    async def _operate(self, verb: PeerVerb, request: web.Request) -> web.Response:
+        peer = request.query.get("peer")
+        if not peer:
+            raise QuestionError("peer is the name or address of a peer")
+        try:
+            await self._source.operate(verb, peer, request.query.get("reason", ""))
+        except LookupError as error:
+            return _failure(404, str(error))
+        except NotImplementedError as error:
+            return _failure(501, str(error))
         return _json(status_document(self._source, self._clock()))
 
     async def _log_level(self, request: web.Request) -> web.Response:

@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 from bgpd.telemetry import schema
 from bgpd.telemetry.logging import LEVELS
 from bgpd.telemetry.peer_query import SORTS
+from bgpd.telemetry.status import PeerVerb
 
 Json = dict[str, Any]
 
@@ -26,6 +27,12 @@ MODELS: dict[str, type[BaseModel]] = {
     "Failure": schema.Failure,
 }
 _TAG = "#/components/schemas/"
+_ON_PEERS = {
+    PeerVerb.ENABLE: "Start a session, also one barred for too many prefixes, or waiting because it flaps.",
+    PeerVerb.DISABLE: "End a session, and refuse it until it is enabled or the service starts again.",
+    PeerVerb.RESET: "End a session and begin it again at once.",
+    PeerVerb.REFRESH: "Exchange all routes again over the same session (RFC 2918).",
+}
 _OFFSET: Json = {"type": "integer", "minimum": 0, "default": 0}
 
 
@@ -103,7 +110,7 @@ def description(software: str, most: int) -> Json:
         "info": {
             "title": "Cairn's status interface",
             "version": software,
-            "description": "Read-only but for drain and log-level. Fields are only added within version 1.",
+            "description": "Read-only but for what is a POST. Fields are only added within version 1.",
         },
         "components": {
             "schemas": definitions["$defs"],
@@ -121,13 +128,12 @@ def description(software: str, most: int) -> Json:
             "/api/v1/plan": _get("plan", "The plan in force.", _model("Plan", "The plan.")),
             "/api/v1/samples": _get("samples", "The service's own numbers.", _model("Samples", "Numbers.")),
             "/api/v1/events": feed,
-            "/api/v1/drain": {
-                "post": {
-                    "operationId": "drain",
-                    "summary": "Withdraw what is originated, or end sessions gracefully, and stay up.",
-                    "responses": {"200": _model("Status", "The status, now draining."), **_REFUSALS},
-                }
-            },
+            "/api/v1/drain": _post(
+                "drain",
+                "Move traffic away and stay up: withdraw what is originated, or tell it as the last resort.",
+            ),
+            "/api/v1/undrain": _post("undrain", "Announce again as before the drain."),
+            **{f"/api/v1/peers/{verb}": _on_peer(verb, what) for verb, what in _ON_PEERS.items()},
             "/api/v1/log-level": {
                 "post": {
                     "operationId": "log-level",
@@ -142,6 +148,26 @@ def description(software: str, most: int) -> Json:
             },
         },
     }
+
+
+def _post(id: str, summary: str) -> Json:
+    answers = {"200": _model("Status", "The status, afterwards."), **_REFUSALS}
+    return {"post": {"operationId": id, "summary": summary, "responses": answers}}
+
+
+def _on_peer(verb: PeerVerb, summary: str) -> Json:
+    text = {"type": "string"}
+    made = _post(f"{verb}-peer", summary)
+    made["post"]["parameters"] = [
+        _query("peer", text, "Its name or address.") | {"required": True},
+        _query("reason", text, "For the peer, where it is told one (RFC 9003), and for the log."),
+    ]
+    made["post"]["responses"] |= {
+        "400": _model("Failure", "No peer is named."),
+        "404": _model("Failure", "There is no such peer."),
+        "501": _model("Failure", "An agent: its sessions follow the plan."),
+    }
+    return made
 
 
 def _probe(id: str, summary: str) -> Json:

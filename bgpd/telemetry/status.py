@@ -236,6 +236,15 @@ class ServiceStatus:
     mode: str = "running"
 
 
+class PeerVerb(StrEnum):
+    """What an operator can do to one session."""
+
+    ENABLE = "enable"  # start it, also one that is barred for too many prefixes, or waits because it flaps
+    DISABLE = "disable"  # end it and refuse it until enabled
+    RESET = "reset"  # end it and begin again at once
+    REFRESH = "refresh"  # exchange all routes again over the same session
+
+
 class StatusSource(Protocol):
     """What a service implements to be seen."""
 
@@ -258,5 +267,14 @@ class StatusSource(Protocol):
 
     def datastore(self) -> StoreHealth | None: ...
 
-    async def drain(self) -> None:
-        """Withdraw what we originate or close sessions gracefully, and stay up. Idempotent."""
+    async def drain(self, draining: bool = True) -> None:
+        """Move traffic away and stay up: withdraw what we originate, or tell it as the last resort.
+
+        With False take that back. Idempotent.
+        """
+
+    async def operate(self, verb: PeerVerb, peer: str, reason: str) -> None:
+        """Act on the session of a peer, by its name or address; `reason` is for it and for the log.
+
+        Raises LookupError where there is no such peer, NotImplementedError where sessions only follow a plan.
+        """

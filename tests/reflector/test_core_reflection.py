@@ -515,3 +515,21 @@ def test_rfc8326_4_drain_tells_everything_again_as_the_last_resort() -> None:
     assert len(c.paths(P)) == 1
     assert WellKnownCommunity.GRACEFUL_SHUTDOWN in x.told(P).communities
     assert x.told(P).local_pref is None
+
+
+def test_a_drain_taken_back_tells_everything_as_it_is() -> None:
+    core = reflector()
+    filtered = MemberOptions(CLIENT, export_filters=filters(False, Q))
+    a, b = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up()
+    f = SimulatedPeer(core, 4, options=filtered).up()
+    a.announce(P, Q, local_pref=500)
+    settle(b, f)
+    before = b.told(P).raw
+    for _ in range(2):
+        core.drain()
+        settle(b, f)
+        assert b.told(P).local_pref == f.told(P).local_pref == 0
+        core.drain(False)
+        settle(b, f)
+        assert b.told(P).raw == f.told(P).raw == before
+        assert (b.prefixes, f.prefixes) == ({P, Q}, {P})

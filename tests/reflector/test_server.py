@@ -5,6 +5,7 @@ import contextlib
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bgpd.session.fsm import State
-from bgpd.telemetry.status import EventRing
+from bgpd.telemetry.status import EventRing, PeerVerb
 from bgpd.wire.attributes import encode_attributes
 from bgpd.wire.capabilities import GracefulRestart
 from bgpd.wire.framing import Framer
@@ -346,6 +347,61 @@ async def test_rfc4486_4_too_many_prefixes_end_the_session_for_a_while() -> None
         await back.close()
 
 
+def ended(client: Client) -> bool:
+    return client.closed is not None
+
+
+async def test_a_barred_peer_is_let_in_by_the_operator() -> None:
+    """Without a restart timer it would wait for ever (RFC 4271 8.1.1, IdleHoldTimer)."""
+    prefix = {"prefix": "127.0.0.0/24", "maxPrefixes": {"limit": 2}}
+    async with serving(clients=[prefix]) as server:
+        for verb in (PeerVerb.ENABLE, PeerVerb.RESET):
+            async with clients(server, 1) as (a,):
+                a.announce("10.1.1.0/24", "10.1.2.0/24", "10.1.3.0/24")
+                await until(partial(ended, a))
+            entry = server.entries[a.address]
+            assert entry.peer.state is State.IDLE
+            server.operate(entry, verb, "")
+            async with clients(server, 1) as (back,):
+                assert back.established
+        assert [e.kind for e in server.events.after(0)].count("peer.operated") == 2
+
+
+async def test_an_operator_disables_resets_and_refreshes_one_peer() -> None:
+    async with serving(clients=[{"prefix": "127.0.0.0/24"}]) as server, clients(server, 1, 2) as (a, b):
+        a.announce(P)
+        await until(lambda: b.has(P))
+        entry = server.entries[a.address]
+        refreshes = b.session.counters.received.route_refreshes if b.session else 0
+        server.operate(server.entries[b.address], PeerVerb.REFRESH, "")
+        server.reflector.deferred_until = None
+        await until(lambda: b.session and b.session.counters.received.route_refreshes == refreshes + 3)
+        assert b.has(P)
+        assert entry.peer.session is not None
+
+        server.operate(entry, PeerVerb.DISABLE, "new line card")
+        await until(lambda: a.closed)
+        assert a.notification is not None
+        assert a.notification.subcode == CeaseSubcode.ADMINISTRATIVE_SHUTDOWN
+        assert a.notification.communication == "new line card"
+        await until(b.has)
+        server.configure(spec_of(clients=[{"prefix": "127.0.0.0/24", "maxPrefixes": {"limit": 9}}]))
+        refused = await Client(1, server.ports[0]).connect()
+        refused.begin()
+        await until(lambda: refused.closed)
+        assert refused.notification is not None
+        assert refused.notification.subcode == CeaseSubcode.CONNECTION_REJECTED
+        await refused.close()
+        server.operate(entry, PeerVerb.ENABLE, "")
+        async with clients(server, 1) as (again,):
+            server.operate(server.entries[a.address], PeerVerb.RESET, "")
+            await until(lambda: again.closed)
+            assert again.notification is not None
+            assert again.notification.subcode == CeaseSubcode.ADMINISTRATIVE_RESET
+        async with clients(server, 1) as (again,):
+            assert again.established
+
+
 async def test_a_limit_that_is_raised_lets_a_barred_peer_in() -> None:
     def config(limit: int) -> dict[str, Any]:
         return {"clients": [{"prefix": "127.0.0.0/24", "maxPrefixes": {"limit": limit}}]}
@@ -511,7 +567,9 @@ async def test_rfc4724_4_1_who_refuses_to_connect_or_is_declared_dead_is_not_wai
         await until(lambda: a.end_of_rib == 1)
 
 
-async def test_clients_of_a_prefix_are_remembered_through_a_restart(tmp_path: Path) -> None:
+async def test_clients_of_a_prefix_are_remembered_through_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They are looked for, waited for, and forgotten if they do not come."""
     restart = GracefulRestart(60, False, True, ((IPV4_UNICAST, True),))
     local = IPv4Address("127.0.0.1")
@@ -524,12 +582,13 @@ async def test_clients_of_a_prefix_are_remembered_through_a_restart(tmp_path: Pa
         assert a.notification is None or a.notification.subcode == CeaseSubcode.ADMINISTRATIVE_RESET
     assert Recall(tmp_path).read() == {a.address: local, b.address: local}
 
+    monkeypatch.setattr(server_module, "SEEK_AFTER", 0.2)
     second = Server(spec, loop, EventRing(), lambda: 0.0, Recall(tmp_path))
     second.start()
     assert second.reflector.expected == {"127.0.0.9", a.address, b.address}
-    for address in (a.address, b.address):
-        assert second.entries[address].peer.counters.attempts == 1
     async with clients(second, 1) as (a,):
+        await until(lambda: b.address in second.entries)
+        assert [second.entries[c.address].peer.counters.attempts for c in (a, b)] == [0, 1]
         second.reflector.deferred_until = 0.0
         await until(lambda: second.reflector.deferred_until is None)
         await until(lambda: b.address not in second.entries)

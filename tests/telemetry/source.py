@@ -4,6 +4,7 @@ from bgpd.telemetry.status import (
     EventRing,
     FamilyStatus,
     PeerStatus,
+    PeerVerb,
     RoutePage,
     RouteQuery,
     RouteStatus,
@@ -33,6 +34,7 @@ class Source:
         self.queries: list[RouteQuery] = []
         self.store: Store | None = Store()
         self.drained = 0
+        self.operated: list[tuple[PeerVerb, str, str]] = []
 
     @property
     def events(self) -> EventRing:
@@ -66,9 +68,14 @@ class Source:
     def datastore(self) -> Store | None:
         return self.store
 
-    async def drain(self) -> None:
-        self.drained += 1
-        self.mode = "draining"
+    async def drain(self, draining: bool = True) -> None:
+        self.drained += draining
+        self.mode = "draining" if draining else "running"
+
+    async def operate(self, verb: PeerVerb, peer: str, reason: str) -> None:
+        if peer not in {known.name for known in self.peer_list}:
+            raise LookupError(f"there is no peer {peer!r} here")
+        self.operated.append((verb, peer, reason))
 
 
 def peer(name: str, state: str = "ESTABLISHED", **more: object) -> PeerStatus:

@@ -12,6 +12,7 @@ import pytest
 
 from bgpd.telemetry.http import HttpOptions, HttpOptionsError, StatusServer
 from bgpd.telemetry.logging import level, set_level
+from bgpd.telemetry.status import PeerVerb
 from tests.telemetry.source import Source, peer
 
 
@@ -105,12 +106,39 @@ async def test_events_as_list_and_as_feed(client: aiohttp.ClientSession, source:
         assert await asyncio.wait_for(feed.content.readline(), 5) == b"id: 153\n"
 
 
+async def test_one_peer_is_operated_on(
+    client: aiohttp.ClientSession, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for verb in PeerVerb:
+        async with client.post(f"/api/v1/peers/{verb}", params={"peer": "rr1", "reason": "why"}) as answer:
+            assert answer.status == 200
+    assert source.operated == [(verb, "rr1", "why") for verb in PeerVerb]
+    async with client.post("/api/v1/peers/reset", params={"peer": "rr2"}) as answer:
+        assert (answer.status, (await answer.json())["error"]) == (404, "there is no peer 'rr2' here")
+    async with client.post("/api/v1/peers/reset") as answer:
+        assert answer.status == 400
+    async with client.post("/api/v1/peers/explode", params={"peer": "rr1"}) as answer:
+        assert answer.status == 404
+    async with client.get("/api/v1/peers/reset", params={"peer": "rr1"}) as answer:
+        assert answer.status == 405
+    assert len(source.operated) == len(PeerVerb)
+
+    async def refuse(*_: object) -> None:
+        raise NotImplementedError("sessions follow the plan")
+
+    monkeypatch.setattr(source, "operate", refuse)  # as an agent does
+    async with client.post("/api/v1/peers/reset", params={"peer": "rr1"}) as answer:
+        assert (answer.status, (await answer.json())["error"]) == (501, "sessions follow the plan")
+
+
 async def test_drain(client: aiohttp.ClientSession, source: Source) -> None:
     async with client.post("/api/v1/drain") as answer:
         assert (answer.status, (await answer.json())["mode"]) == (200, "draining")
     assert source.drained == 1
     async with client.get("/readyz") as answer:
         assert (answer.status, await answer.text()) == (503, "draining\n")
+    async with client.post("/api/v1/undrain") as answer:
+        assert (answer.status, (await answer.json())["mode"]) == (200, "running")
     for path in ("/api/v1/status", "/metrics", "/healthz"):
         async with client.post(path) as answer:
             assert answer.status == 405

@@ -1,0 +1,57 @@
+"""`cairn reflector` telling a running one what to do, over the interface that wants a token."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bgpd.telemetry.http import HttpOptions, StatusServer
+from bgpd.telemetry.status import PeerVerb
+from tests.ctl.cairn import Done, cairn
+from tests.telemetry.source import Source, peer
+
+
+@pytest.fixture
+def source() -> Source:
+    source = Source()
+    source.peer_list = [peer("rr1")]
+    return source
+
+
+@pytest.fixture
+async def url(source: Source) -> AsyncIterator[str]:
+    server = StatusServer(source, HttpOptions(token="s3cret"))
+    await server.start()
+    yield server.url
+    await server.stop()
+
+
+async def tell(url: str, *words: str, token: str = "s3cret") -> Done:
+    environment = {"CAIRN_TOKEN": token, "CAIRN_API": url}
+    return await asyncio.to_thread(cairn, "reflector", *words, environment=environment)
+
+
+async def test_a_drain_and_its_end(url: str, source: Source) -> None:
+    done = await tell(url, "drain")
+    assert (done.code, source.mode) == (0, "draining"), done.err
+    assert done.out.startswith("node-a: draining")
+    done = await tell(url, "undrain")
+    assert (done.code, source.mode) == (0, "running"), done.err
+
+
+async def test_one_peer(url: str, source: Source) -> None:
+    for verb in PeerVerb:
+        done = await tell(url, str(verb), "rr1")
+        assert done.code == 0, done.err
+    done = await tell(url, "disable", "rr1", "--reason", "new line card")
+    assert source.operated[-1] == (PeerVerb.DISABLE, "rr1", "new line card")
+    assert [verb for verb, _, _ in source.operated[:-1]] == list(PeerVerb)
+    unknown = await tell(url, "reset", "rr9")
+    assert (unknown.code, "there is no peer 'rr9'" in unknown.err) == (3, True)
+
+
+async def test_without_the_token_nothing_happens(url: str, source: Source) -> None:
+    for words in (("drain",), ("disable", "rr1")):
+        done = await tell(url, *words, token="guessed")
+        assert (done.code, "token" in done.err) == (3, True)
+    assert (source.mode, source.operated) == ("running", [])
