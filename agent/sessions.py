@@ -59,6 +59,7 @@ class Sessions:
         self._by_peer: dict[str, Speaker] = {}
         self._swept = False
         self.problems: dict[str, str] = {}  # peering → why it has no session
+        self._passwords: dict[SecretRef, str | None] = {}  # of the sessions planned, as last read
         self.withdrawing = False
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -70,9 +71,10 @@ class Sessions:
         for peering in plan.peerings:
             groups.setdefault(process_of(peering), []).append(peering)
         self.problems = {}
+        self._read_passwords(plan.peerings)
+        passwords = {secret: read for secret, read in self._passwords.items() if read is not None}
         wanted: dict[str, tuple[str, list[Peering]]] = {}
         for name, peerings in groups.items():
-            passwords = self._passwords(peerings)
             left_out = unprotected(peerings, passwords)
             usable = [peering for peering in peerings if peering not in left_out]
             directory = self._config.exabgp.run_directory / name
@@ -105,23 +107,36 @@ class Sessions:
             self._swept = True
             self._spawn(self._end_leftovers(frozenset(wanted)))
 
-    def _passwords(self, peerings: Sequence[Peering]) -> dict[SecretRef, str]:
-        """What can be read of the secrets these sessions need; the rest becomes a problem, named."""
-        passwords = {}
+    def _read_passwords(self, peerings: Sequence[Peering]) -> None:
+        """Read the secrets these sessions need. One that never could be read becomes a problem, named; of one
+        that no longer can be, the last value counts: its session goes on.
+        """
+        former, self._passwords = self._passwords, {}
         for peering in peerings:
             if peering.password is not None:
-                path = self._config.secrets.directory / peering.password.name / peering.password.key
-                variable = variable_of(peering.password)
                 try:
-                    passwords[peering.password] = path.read_text().rstrip("\n")
+                    self._passwords[peering.password] = self._password(peering.password)
                 except (OSError, UnicodeDecodeError) as error:
-                    if variable in os.environ:
-                        passwords[peering.password] = os.environ[variable]
-                    else:
-                        self.problems[peering.name] = (
-                            f"its password cannot be read: {error}; and {variable} is not set"
-                        )
-        return passwords
+                    self._passwords[peering.password] = former.get(peering.password)
+                    if former.get(peering.password) is None:
+                        self.problems[peering.name] = f"its password cannot be read: {error}"
+
+    def _password(self, secret: SecretRef) -> str:
+        path, variable = self._config.secrets.directory / secret.name / secret.key, variable_of(secret)
+        try:
+            return path.read_text().rstrip("\n")
+        except FileNotFoundError as error:
+            if variable in os.environ:
+                return os.environ[variable]
+            raise FileNotFoundError(f"{error}; and {variable} is not set") from error
+
+    def passwords_changed(self) -> bool:
+        """Whether a password reads otherwise than before (`configure` then takes it)."""
+        for secret, former in self._passwords.items():
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                if self._password(secret) != former:
+                    return True
+        return False
 
     def _ensure(self, name: str, text: str, peerings: Sequence[Peering]) -> None:
         addresses = [str(peering.peer_address) for peering in peerings]

@@ -272,6 +272,9 @@ async def test_passwords_missing_wrong_and_right(cluster: Cluster) -> None:
     await asyncio.sleep(3)
     assert not cluster.bird.established("agent")
     assert "10.77.1.0/26" in a.routes()
+    await asyncio.to_thread((secrets / "bgp" / "tor-1").write_text, "s3cret\n")
+    await eventually(lambda: cluster.bird.established("agent"))  # changed live, it begins its session anew
+    assert a.said("session down") == b.said("session down") == 0
     a.stop()
     (secrets / "bgp" / "tor-1").unlink()
     a.environment["CAIRN_SECRET_BGP_TOR_1"] = "s3cret"
