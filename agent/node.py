@@ -50,7 +50,6 @@ KINDS = frozenset(
     }
 )  # fmt: skip
 _LONGEST_TICK = 1.0
-_PASSWORDS_EVERY = 2.0  # seconds
 
 log = structlog.get_logger("agent")
 
@@ -123,7 +122,6 @@ class Agent:
             await self.fib.ready.wait()
             tasks.create_task(self._follow_datastore(), name="datastore")
             tasks.create_task(self._keep_time(), name="clock")
-            tasks.create_task(self._watch_passwords(), name="passwords")
             if self.config.register_node:
                 tasks.create_task(self._register(), name="registration")
             tasks.create_task(self._hold_lease(), name="lease")
@@ -271,17 +269,6 @@ class Agent:
         for address in again:
             self._refresh(address)
         self._routes_changed()
-
-    async def _watch_passwords(self) -> None:
-        """A password that was changed begins its own session anew, and no other."""
-        while True:
-            await asyncio.sleep(_PASSWORDS_EVERY)
-            if self.plan is not None and self.sessions.passwords_changed():
-                log.info("a session's password was changed")
-                self.sessions.configure(self.plan)
-                self._announce()
-
-    # the sessions (`Listener`)
 
     def session_up(self, peer: str, sent: bytes, received: bytes, adopted: bool) -> Sequence[str]:
         if peer not in self.learned.peers:
