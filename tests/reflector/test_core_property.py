@@ -1,12 +1,16 @@
 """The whole core under random operations: at rest every view is exact, and on the way it only moves forward.
 
 The model knows nothing of logs, groups or stale marks: it keeps what each peer has said and may still stand
-for, decides by the decision process, and exports by the export function. Peers of every sort take part:
-clients, a non-client, other ASes, a two-octet speaker, add-path both ways, with and without graceful restart.
+for, decides by the decision process, and exports by the export function and the filters in force. Peers of
+every sort take part: clients, a non-client, other ASes, a two-octet speaker, add-path both ways, with and
+without graceful and long-lived graceful restart. Meanwhile policies change, one or two peers never read until
+the end, and the reflector is drained and taken back.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Set
 from dataclasses import replace
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -14,13 +18,16 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from bgpd.plan.policy import CompiledFilter, Operator, PrefixMatch, Rule
+from bgpd.plan.route_policy import changed, decide, facts_of
+from bgpd.resources.scalars import Community
 from bgpd.rib import decision, export_log, update_group
 from bgpd.rib.path import Path, SourceKind
-from bgpd.rib.reflection import export_to
+from bgpd.rib.reflection import Advert, Export, export_to, last_resort
 from bgpd.wire.attributes import AttributeSet
-from bgpd.wire.iana import RefreshSubtype, Role
+from bgpd.wire.iana import RefreshSubtype, Role, WellKnownCommunity
 from bgpd.wire.nlri import Family
-from reflector.member import MemberOptions
+from reflector.member import MemberOptions, Reading
 from tests.reflector.simulated import (
     BOTH,
     V4,
@@ -33,11 +40,18 @@ from tests.reflector.simulated import (
     reflector,
 )
 
+EXAMPLES = int(os.environ.get("CAIRN_FUZZ_EXAMPLES", "80"))
+pytestmark = pytest.mark.timeout(max(600, 2 * EXAMPLES))
 PREFIXES = ["10.1.0.0/24", "10.2.0.0/16", "10.3.3.0/25", "2001:db8:1::/48", "2001:db8:2::/64"]
 CLIENT, NON_CLIENT, EXTERNAL = SourceKind.CLIENT, SourceKind.NON_CLIENT, SourceKind.EXTERNAL
 GRACEFUL: dict[str, Any] = {
     "capabilities": {"graceful_restart": graceful()},
     "ours": {"graceful_restart": graceful()},
+}
+LONG_LIVED_SECONDS = 200
+LONG_LIVED: dict[str, Any] = {
+    "graceful_restart": graceful(),
+    "long_lived": tuple((family, True, LONG_LIVED_SECONDS) for family in (V4, V6)),
 }
 KINDS: dict[int, dict[str, Any]] = {
     1: {},
@@ -49,7 +63,27 @@ KINDS: dict[int, dict[str, Any]] = {
     7: {"takes_paths": True, "options": MemberOptions(CLIENT, add_path_limit=2)},
     8: {"kind": EXTERNAL, "asn": 65101, "options": MemberOptions(EXTERNAL, role=Role.CUSTOMER)},
     9: {"kind": NON_CLIENT, "options": MemberOptions(NON_CLIENT), **GRACEFUL},
+    10: {
+        "capabilities": LONG_LIVED,
+        "ours": LONG_LIVED,
+        "options": MemberOptions(CLIENT, long_lived_stale_time=LONG_LIVED_SECONDS),
+    },
 }
+NO_LLGR = 3  # the value that an announcement marked so has
+
+
+def matching(prefix: str, accept: bool, **more: Any) -> tuple[CompiledFilter, ...]:
+    network = ip_network(prefix)
+    within = PrefixMatch(network, Operator.IN, network.prefixlen, network.max_prefixlen)
+    return (CompiledFilter("some", (Rule("a rule", accept, within, **more),)),)
+
+
+FILTERS: list[tuple[CompiledFilter, ...]] = [
+    (),
+    matching("10.1.0.0/16", False),
+    matching("::/0", False) + matching("10.2.0.0/15", False),
+    matching("0.0.0.0/0", True, add_communities=(Community((65000, 7)),), set_priority=900),
+]
 Meaning = tuple[object, ...]
 Item = tuple[int, str]  # path identifier (0: none) and prefix
 
@@ -85,6 +119,8 @@ class ReflectorMachine(RuleBasedStateMachine):
         self.stale: dict[int, dict[Item, int]] = {n: {} for n in KINDS}
         self.gone_at: dict[int, float] = {}
         self.repeating: set[tuple[int, Family]] = set()
+        self.drained = False
+        self.stalled: set[int] = set()
         self.history: dict[int, list[dict[str, Meaning | None]]] = {n: [] for n in KINDS}
         self.seen: dict[int, dict[str, int]] = {n: {} for n in KINDS}
 
@@ -96,6 +132,22 @@ class ReflectorMachine(RuleBasedStateMachine):
 
     # What should be
 
+    def advert(self, export: Export, reading: Reading, prefix: str, path: Path) -> Advert | None:
+        """What a path looks like to a peer: through the filters it was last given, and through a drain."""
+        told, filters = path, reading.key.filters
+        if filters:
+            facts = facts_of(key(prefix), family_of(prefix), path.attributes, self.core.normal_priority)
+            verdict = decide(filters, facts, reading.key.target.kind is not EXTERNAL)
+            if verdict is not None and not verdict.accept:
+                return None
+            if verdict is not None:
+                attributes = changed(path.attributes, verdict)
+                told = Path(path.source, attributes, None, path.path_id, path.long_lived_stale)
+        advert = export(told)
+        if advert is None or not self.drained:
+            return advert
+        return Advert(last_resort(advert.attributes), advert.next_hop)
+
     def expected(self, number: int) -> dict[str, list[Meaning]]:
         """What a peer may have now, worst case several paths per prefix."""
         peer = self.peers[number]
@@ -105,6 +157,7 @@ class ReflectorMachine(RuleBasedStateMachine):
             family = family_of(prefix)
             reading = peer.member.readings.get(family)
             if reading is None:
+                result[prefix] = []
                 continue
             export = export_to(replace(reading.key.target, asn4=True), self.core.speaker, family)
             paths = self.core.ribs[family].candidates(key(prefix))
@@ -112,7 +165,7 @@ class ReflectorMachine(RuleBasedStateMachine):
             told = [
                 (path, advert)
                 for path in (decision.ordered(paths) if limit else filter(None, [decision.best(paths)]))
-                if (advert := export(path)) is not None
+                if (advert := self.advert(export, reading, prefix, path)) is not None
             ][: limit or 1]
             result[prefix] = [
                 meaning(AttributeSet.of(advert.attributes), self._next_hop(path, advert.next_hop))
@@ -138,8 +191,10 @@ class ReflectorMachine(RuleBasedStateMachine):
             ]
         return result
 
-    def flush(self) -> None:
-        self.core.flush()
+    def flush(self, moved: bool = True) -> None:
+        """Have everything decided; `moved`: what peers may have can have changed otherwise too."""
+        if not self.core.flush() and not moved:
+            return
         for number in self.live():
             should = self.expected(number)
             self.history[number].append({p: found[0] if found else None for p, found in should.items()})
@@ -149,14 +204,33 @@ class ReflectorMachine(RuleBasedStateMachine):
 
     # What happens
 
-    @initialize(slack=st.sampled_from((64, 1000)))
-    def begin(self, slack: int) -> None:
+    @initialize(
+        slack=st.sampled_from((64, 1000)),
+        stalled=st.sets(st.sampled_from(sorted(KINDS)), max_size=2),
+        absent=st.sets(st.sampled_from(sorted(KINDS)), max_size=4),
+        said=st.dictionaries(
+            st.tuples(st.sampled_from(sorted(KINDS)), st.sampled_from(PREFIXES)),
+            st.integers(0, 5),
+            min_size=5,
+        ),
+    )
+    def begin(
+        self, slack: int, stalled: set[int], absent: set[int], said: dict[tuple[int, str], int]
+    ) -> None:
+        """Most peers are there, and some have said something."""
         Slack.octets = slack
-        for number in (1, 2, 5):
-            self.come(number)
+        self.stalled = stalled
+        for number in KINDS:
+            if number not in absent:
+                self.come(number)
+        for (number, prefix), value in said.items():
+            self.announce(number, [prefix], value, 1)
+        for number in KINDS:
+            self.catch_up(number)
 
-    @rule(number=st.sampled_from(sorted(KINDS)))
-    def come(self, number: int) -> None:
+    @rule(number=st.sampled_from(sorted(KINDS)), again=st.sets(st.sampled_from(PREFIXES)), ends=st.booleans())
+    def come(self, number: int, again: Set[str] = frozenset(), ends: bool = False) -> None:
+        """A peer comes up; if it was away, it says some of that again, and perhaps the end."""
         peer = self.peers[number]
         if peer.member is not None:
             return
@@ -167,17 +241,30 @@ class ReflectorMachine(RuleBasedStateMachine):
         # What lies in the log may be older than the peer's session.
         self.history[number] = []
         self.seen[number] = {}
+        self.say_again(number, again)
+        if ends:
+            for family in (V4, V6):
+                self.end_of_rib(number, family)
 
-    @rule(number=st.sampled_from(sorted(KINDS)), kept=st.booleans())
-    def go(self, number: int, kept: bool) -> None:
+    def say_again(self, number: int, prefixes: Set[str]) -> None:
+        for item, value in list(self.stale[number].items()):
+            if item[1] in prefixes:
+                self.say(number, item, value)
+
+    @rule(
+        number=st.sampled_from(sorted(KINDS)),
+        kept=st.sampled_from((frozenset(), frozenset({V4}), BOTH, BOTH)),
+    )
+    def go(self, number: int, kept: frozenset[Family]) -> None:
         peer = self.peers[number]
         if peer.member is None:
             return
         negotiated = peer.member.negotiated
         assert negotiated is not None
-        kept = kept and negotiated.graceful_restart is not None
-        peer.down(self.now, BOTH if kept else frozenset())
-        self.stale[number] = self.said[number] if kept else {}
+        if negotiated.graceful_restart is None:
+            kept = frozenset()
+        peer.down(self.now, kept)
+        self.stale[number] = {i: value for i, value in self.said[number].items() if family_of(i[1]) in kept}
         self.said[number] = {}
         self.repeating = {(n, f) for n, f in self.repeating if n != number}
         if self.stale[number]:
@@ -194,9 +281,18 @@ class ReflectorMachine(RuleBasedStateMachine):
         peer = self.peers[number]
         if peer.member is None:
             return
+        adding = bool(KINDS[number].get("sends_paths"))
+        for prefix in prefixes:
+            self.say(number, (path_id if adding else 0, prefix), value)
+
+    def say(self, number: int, item: Item, value: int) -> None:
+        """One announcement; what it carries follows from its value."""
+        peer = self.peers[number]
         attributes: dict[str, Any] = {"med": value % 2 or None}
+        if value == NO_LLGR:
+            attributes["communities"] = (WellKnownCommunity.NO_LLGR,)
         if value == 4:
-            attributes["communities"] = (0xFFFFFF01,)  # NO_EXPORT
+            attributes["communities"] = (WellKnownCommunity.NO_EXPORT,)
         if peer.kind is EXTERNAL:
             attributes["as_path"] = path_of(peer.asn, *range(4200000000, 4200000000 + value // 2))
             if value == 5:
@@ -205,12 +301,9 @@ class ReflectorMachine(RuleBasedStateMachine):
             attributes["local_pref"] = 100 + value // 2
             if value == 5 and peer.kind is NON_CLIENT:
                 attributes["cluster_list"] = (self.core.speaker.cluster_id,)  # a loop
-        adding = bool(KINDS[number].get("sends_paths"))
-        peer.announce(*prefixes, path_id=path_id if adding else None, **attributes)
-        for prefix in prefixes:
-            item = (path_id if adding else 0, prefix)
-            self.said[number][item] = value
-            self.stale[number].pop(item, None)
+        peer.announce(item[1], path_id=item[0] or None, **attributes)
+        self.said[number][item] = value
+        self.stale[number].pop(item, None)
 
     @rule(
         number=st.sampled_from(sorted(KINDS)),
@@ -231,7 +324,7 @@ class ReflectorMachine(RuleBasedStateMachine):
     def end_of_rib(self, number: int, family: Family) -> None:
         peer = self.peers[number]
         if peer.member is not None:
-            waiting = family in peer.member.stale_until
+            waiting = family in peer.member.stale_until or family in peer.member.long_lived_until
             peer.end_of_rib(family)
             if waiting:
                 self.forget_stale(number, family)
@@ -241,18 +334,25 @@ class ReflectorMachine(RuleBasedStateMachine):
             item: value for item, value in self.stale[number].items() if family_of(item[1]) != family
         }
 
-    @rule(number=st.sampled_from(sorted(KINDS)), family=st.sampled_from((V4, V6)), ends=st.booleans())
-    def repeat(self, number: int, family: Family, ends: bool) -> None:
-        """The peer's own refresh: it begins to say everything again, or says that it has."""
+    @rule(
+        number=st.sampled_from(sorted(KINDS)),
+        family=st.sampled_from((V4, V6)),
+        begins=st.booleans(),
+        again=st.sets(st.sampled_from(PREFIXES)),
+        ends=st.booleans(),
+    )
+    def repeat(self, number: int, family: Family, begins: bool, again: Set[str], ends: bool) -> None:
+        """The peer's own refresh: it begins to say everything again, says some, and says that it has."""
         peer = self.peers[number]
         if peer.member is None or family in peer.member.awaiting_eor:
             return
-        if not ends:
+        if begins:
             peer.refresh(RefreshSubtype.BEGIN, family, self.now)
             self.repeating.add((number, family))
             for item in [item for item in self.said[number] if family_of(item[1]) == family]:
                 self.stale[number][item] = self.said[number].pop(item)
-        elif (number, family) in self.repeating:
+        self.say_again(number, again)
+        if ends and (number, family) in self.repeating:
             self.repeating.discard((number, family))
             peer.refresh(RefreshSubtype.END, family, self.now)
             self.forget_stale(number, family)
@@ -265,28 +365,78 @@ class ReflectorMachine(RuleBasedStateMachine):
     def ask(self, number: int, family: Family, turns: list[int]) -> None:
         """A refresh; the answer is read slowly."""
         peer = self.peers[number]
-        if peer.member is not None:
+        if peer.member is not None and number not in self.stalled:
             self.catch_up(number)
             peer.refresh(RefreshSubtype.REQUEST, family, self.now)
             for each in turns:
                 self.read(number, 1, each)
 
+    @rule(
+        number=st.sampled_from(sorted(KINDS)),
+        filters=st.sampled_from(FILTERS),
+        limit=st.integers(1, 3),
+        tells=st.booleans(),
+    )
+    def change_export(
+        self, number: int, filters: tuple[CompiledFilter, ...], limit: int, tells: bool
+    ) -> None:
+        """Another export policy, under the session where there is one."""
+        peer = self.peers[number]
+        assert peer.options is not None
+        self.change(
+            number,
+            replace(
+                peer.options,
+                export_filters=filters,
+                add_path_limit=limit if peer.takes_paths else 0,
+                tells=tells or peer.kind is not EXTERNAL,
+            ),
+        )
+
+    @rule(number=st.sampled_from(sorted(KINDS)), filters=st.sampled_from(FILTERS))
+    def change_import(self, number: int, filters: tuple[CompiledFilter, ...]) -> None:
+        """Another import policy: the peer is asked for everything, and says it again."""
+        peer = self.peers[number]
+        assert peer.options is not None
+        if self.change(number, replace(peer.options, import_filters=filters)):
+            for item, value in list(self.said[number].items()):
+                self.say(number, item, value)
+            self.flush()
+
+    def change(self, number: int, options: MemberOptions) -> bool:
+        peer = self.peers[number]
+        self.flush()
+        peer.options = options
+        return peer.member is not None and self.core.change(peer.member, options)
+
+    @rule(draining=st.booleans())
+    def drain(self, draining: bool) -> None:
+        self.flush()
+        self.core.drain(draining)
+        self.drained = draining
+        self.flush()
+
     @rule()
     def turn(self) -> None:
-        self.flush()
+        self.flush(moved=False)
 
     @rule(seconds=st.sampled_from((1.0, 40.0, 130.0)))
     def wait(self, seconds: float) -> None:
         self.now += seconds
         self.core.tick(self.now)
         for number, at in list(self.gone_at.items()):
-            if self.now >= at + 120:
+            lasts = LONG_LIVED_SECONDS if "long_lived" in self.peers[number].ours else 0
+            if self.now >= at + 120 + lasts:
                 self.stale[number] = {}
                 del self.gone_at[number]
+            elif self.now >= at + 120:
+                self.stale[number] = {i: v for i, v in self.stale[number].items() if v != NO_LLGR}
         for number, peer in self.peers.items():
             for family in (V4, V6):
                 member = peer.member
-                if member is not None and family not in member.stale_until | member.refresh_until:
+                if member is None:
+                    continue
+                if family not in member.stale_until | member.refresh_until | member.long_lived_until:
                     self.forget_stale(number, family)
                     self.repeating.discard((number, family))
         self.flush()
@@ -296,9 +446,11 @@ class ReflectorMachine(RuleBasedStateMachine):
     )
     def read(self, number: int, limit: int, turns: int) -> None:
         peer = self.peers[number]
-        if peer.member is not None:
-            self.flush()
+        if peer.member is not None and number not in self.stalled:
+            self.flush(moved=False)
+            moving = any(reading.moving for reading in peer.member.readings.values())
             peer.read(limit, turns)
+            self.flush(moved=moving)  # it may have come under another policy on its way
             self.check_forward(number)
 
     def check_forward(self, number: int) -> None:
@@ -322,12 +474,18 @@ class ReflectorMachine(RuleBasedStateMachine):
     @rule(number=st.sampled_from(sorted(KINDS)))
     def catch_up(self, number: int) -> None:
         peer = self.peers[number]
-        if peer.member is None:
+        if peer.member is None or number in self.stalled:
             return
-        self.flush()
+        self.flush(moved=False)
+        moving = any(reading.moving for reading in peer.member.readings.values())
         peer.read()
+        self.flush(moved=moving)
         self.check_forward(number)
-        if not any(r.cursor.behind for r in peer.member.readings.values()) and not peer.stale:
+        if not peer.member.behind and not peer.stale:
+            assert peer.options is not None
+            assert bool(peer.member.readings) is peer.options.tells
+            for reading in peer.member.readings.values():
+                assert reading.key.filters == peer.options.export_filters
             assert {p: sorted(v, key=repr) for p, v in self.view(number).items()} == {
                 p: sorted(v, key=repr) for p, v in self.expected(number).items()
             }
@@ -346,11 +504,25 @@ class ReflectorMachine(RuleBasedStateMachine):
                         nlri = item[4:] if family in member.adds_paths else item
                         prefix = next(p for p in PREFIXES if family_of(p) == family and key(p) == nlri)
                         held.add((path.path_id, prefix))
+                        self.check_import(number, (path.path_id, prefix), path)
             assert held == {*self.said[number], *self.stale[number]}
+
+    def check_import(self, number: int, item: Item, path: Path) -> None:
+        """What was said under the present import policy is refused by it or not."""
+        options = self.peers[number].options
+        assert options is not None
+        if item in self.said[number]:
+            facts = facts_of(key(item[1]), family_of(item[1]), path.attributes, 1024)
+            verdict = decide(options.import_filters, facts, options.internal)
+            if verdict is not None and not verdict.accept:
+                assert path.ineligible is not None
+            else:
+                assert "rejected on import" not in (path.ineligible or "")
 
     def teardown(self) -> None:
         """At rest everybody has exactly what it may have; and when all have gone nothing is left."""
         self.now += 1000.0
+        self.stalled = set()
         self.wait(0.0)
         for number in list(self.live()):
             self.catch_up(number)
@@ -358,8 +530,11 @@ class ReflectorMachine(RuleBasedStateMachine):
         for number in list(self.live()):
             self.peers[number].read()
             self.catch_up(number)
+            member = self.peers[number].member
+            assert member is not None
+            assert not member.behind, "it was not looked at"
         for number in list(self.live()):
-            self.go(number, False)
+            self.go(number, frozenset())
         self.flush()
         assert not self.core.members
         assert not self.core.groups
@@ -381,8 +556,8 @@ def small_logs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_view_is_exact_at_rest_and_moves_forward_on_the_way() -> None:
     ReflectorMachine.TestCase.settings = settings(
-        max_examples=100,
-        stateful_step_count=60,
+        max_examples=EXAMPLES,
+        stateful_step_count=50,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         phases=(Phase.explicit, Phase.reuse, Phase.generate),  # shrinking takes minutes
