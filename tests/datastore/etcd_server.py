@@ -72,7 +72,7 @@ class Etcd:
         )
         deadline = time.monotonic() + 60
         while wait and time.monotonic() < deadline:
-            if self.control("get", "ready", check=False).returncode == 0:
+            if self.control("get", "ready", check=False, patience=3).returncode == 0:
                 return
             time.sleep(0.05)
         if wait:
@@ -93,10 +93,13 @@ class Etcd:
         """Lose all data; to be called while it is not running."""
         shutil.rmtree(self._directory)
 
-    def control(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run etcdctl."""
+    def control(
+        self, *words: str, check: bool = True, patience: int = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run etcdctl, which waits for an answer for `patience` seconds."""
+        endpoint = f"http://127.0.0.1:{self.port}"
         return subprocess.run(
-            ["etcdctl", "--endpoints", f"http://127.0.0.1:{self.port}", "--command-timeout", "3s", *words],
+            ["etcdctl", "--endpoints", endpoint, "--command-timeout", f"{patience}s", *words],
             env={**os.environ, "ETCDCTL_API": "3"},
             capture_output=True,
             text=True,
