@@ -7,6 +7,7 @@ input changes a declaration; what follows from it is the business of the part th
 Nothing that a former life left behind is removed before the picture is complete: the datastore has been
 read, and every session has told everything or been given `syncWait` seconds for it. Until then routes are
 only added and replaced. With no session at all it stays so: a node that cannot ask anyone keeps what it has.
+(A node that is planned without any peer waits as long before it believes that.)
 """
 
 from __future__ import annotations
@@ -107,6 +108,7 @@ class Agent:
         self._begun = 0.0
         self._seen_alive: set[str] = set()
         self._hold: Hold | None = None
+        self._expected: dict[str, float] = {}  # peers not heard of yet → since when they are planned
         self._dirty = False
         self._superseded: frozenset[str] = frozenset()
         self._registering = asyncio.Event()
@@ -244,6 +246,8 @@ class Agent:
             reason = f"{plan.role_reason}; an agent reflects nothing: run `cairn reflector` for this node"
             log.error("this node is a reflector by its plan", reason=reason)
             self._event("plan.reflector", reason, Severity.ERROR)
+        if not plan.peerings and (before is None or before.peerings):
+            log.warning("this node has no peers: nothing is announced and nothing learned", node=plan.node)
         if self.config.learn_only:
             log.debug("learning only: nothing is announced")
         self.learned.bounds = Bounds(
@@ -255,6 +259,8 @@ class Agent:
             self.resources.cairn.spec.when_reflectors_lost != "Expire",
         )
         again = self.learned.configure(plan.peerings)
+        known = {str(peering.peer_address) for peering in before.peerings} if before is not None else set()
+        self._expected |= {address: self._now() for address in self.learned.peers.keys() - known}
         if before is None or before.peerings != plan.peerings:
             self.sessions.configure(plan)
         ends = (self.tunnels.versions, self.tunnels.wanted_ipip())
@@ -378,12 +384,24 @@ class Agent:
         planned = self.learned.peers
         grown = self._now() >= self._begun + self.config.sync_wait
         up = [peer for peer in planned.values() if peer.up]
-        complete = self.learned.synced and (len(up) == len(planned) or (grown and bool(up)))
+        everyone = bool(planned) and len(up) == len(planned)
+        complete = self.learned.synced and (everyone or (grown and (bool(up) or not planned)))
         if complete:
             self.in_sync = True
             self.fib.allow_sweep(True)
             log.info("in sync", routes=sum(len(rib.best) for rib in self.learned.ribs.values()))
             self._event("agent.in-sync", "every session has told everything")
+
+    def _look_for_the_absent(self) -> None:
+        """Say of each peer once that it has not come."""
+        for address, since in list(self._expected.items()):
+            peer = self.learned.peers.get(address)
+            if peer is None or address in self.since:
+                del self._expected[address]
+            elif self._now() >= since + self.config.sync_wait:
+                del self._expected[address]
+                reason = "is it reachable, and are its address, AS number and password right?"
+                log.warning("no session came about", peer=address, name=peer.peering.name, reason=reason)
 
     def _look_for_the_dead(self) -> None:
         """Nodes that were alive and are not: their routes are not kept for them."""
@@ -414,6 +432,7 @@ class Agent:
             await asyncio.sleep(max(wait, 0.01))
             self.learned.tick(self._now())
             self._routes_changed()
+            self._look_for_the_absent()
             self._journal.look(self.plan, self._now())
 
 

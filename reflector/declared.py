@@ -22,11 +22,16 @@ FAMILIES = frozenset({IPV4_UNICAST, IPV6_UNICAST})
 
 
 def spec_of(
-    plan: NodePlan, config: ReflectorConfig, read_secret: ReadSecret, live_nodes: Collection[str] = ()
+    plan: NodePlan,
+    config: ReflectorConfig,
+    read_secret: ReadSecret,
+    live_nodes: Collection[str] = (),
+    dead_nodes: Collection[str] = (),
 ) -> tuple[ReflectorSpec, list[str]]:
     """The spec, and what an operator must know: each entry names a peer that had to be left out, and why.
 
     `live_nodes` show themselves alive in the datastore. If any client is among them, the others are absent.
+    `dead_nodes` did so and no longer do.
     """
     # A candidate has the cluster's ID also while it is not elected: it cannot change under live sessions.
     cluster_id = plan.cluster_id or plan.standby_cluster_id or plan.router_id
@@ -51,7 +56,9 @@ def spec_of(
     dead = [peering for peering in clients if peering.peer_node not in live_nodes]
     # Nodes that run another speaker hold no lease; where nobody does, that says nothing.
     absent = frozenset(str(p.peer_address) for p in dead) if len(dead) < len(clients) else frozenset()
-    return ReflectorSpec(speaker, _listen(plan, config), tuple(peers), config.limits, absent), problems
+    gone = frozenset(str(p.peer_address) for p in plan.peerings if p.peer_node in dead_nodes)
+    listen = _listen(plan, config)
+    return ReflectorSpec(speaker, listen, tuple(peers), config.limits, absent, gone), problems
 
 
 def _listen(plan: NodePlan, config: ReflectorConfig) -> tuple[Listen, ...]:

@@ -55,6 +55,8 @@ class Following:
         self._resources: ResourceSet | None = None
         self._plan: NodePlan | None = None
         self._hold: Hold | None = None
+        self._seen_alive: frozenset[str] = frozenset()
+        self._dead: frozenset[str] = frozenset()
         self.problems: tuple[str, ...] = ()
         try:
             self._store = open_datastore(config.datastore, environ)
@@ -112,7 +114,11 @@ class Following:
             return
         try:
             plan = plan_node(self._resources, self.config.node)
-            spec, problems = spec_of(plan, self.config, self._read_secret, self._resources.live_nodes)
+            live = self._resources.live_nodes
+            if self._store.health().current:  # nobody is declared dead on old news
+                self._seen_alive |= live
+                self._dead = self._seen_alive - live
+            spec, problems = spec_of(plan, self.config, self._read_secret, live, self._dead)
             self._carry_out(spec)
         except (PlanError, ValueError, SocketError) as error:
             self._refused(f"the plan cannot be carried out: {error}")

@@ -210,6 +210,11 @@ class Server:
             address = str(peer.network.network_address)
             if peer.single and address not in self.entries:
                 self._enter(peer, address)
+        for address in spec.dead & self.reflector.members.keys():
+            member = self.reflector.members[address]
+            if not member.established:
+                log.warning("a dead node's routes are withdrawn", peer=address)
+                self.reflector.forget(member)
         self._schedule_flush()
 
     def _change(self, entry: Entry, wanted: PeerSpec, now: float) -> None:
@@ -620,7 +625,8 @@ class Server:
         member, link.member = link.member, None
         if member is not None:
             self._pace()
-            self.reflector.closed(member, event.retain, self._loop.time())
+            retain = () if entry.name in self.spec.dead else event.retain
+            self.reflector.closed(member, retain, self._loop.time())
             self._schedule_flush()
             entry.since = self._clock()
             entry.went_down = event.reason

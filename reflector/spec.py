@@ -76,13 +76,18 @@ class PeerSpec:
 
 @dataclass(frozen=True, slots=True)
 class ReflectorSpec:
-    """The whole reflector. `absent`: addresses of peers that are known to be dead and not waited for."""
+    """The whole reflector. `absent`: addresses of peers that are not waited for at the start.
+
+    `dead`: those of nodes that were alive and are not; a session that ended is not coming back, whatever its
+    restart time.
+    """
 
     speaker: Speaker
     listen: tuple[Listen, ...]
     peers: tuple[PeerSpec, ...]
     limits: Limits = field(default_factory=Limits)
     absent: frozenset[str] = frozenset()
+    dead: frozenset[str] = frozenset()
 
 
 def read_secret(source: SecretSource | None, environ: Mapping[str, str] = os.environ) -> str | None:

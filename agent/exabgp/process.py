@@ -23,8 +23,11 @@ import signal
 import sys
 from pathlib import Path
 
-from agent.exabgp import handover
+import structlog
 
+from agent.exabgp import handover, launch
+
+log = structlog.get_logger("agent.exabgp")
 _LOG_LIMIT = 4 << 20  # octets; a longer log is begun anew when ExaBGP is
 
 
@@ -54,6 +57,7 @@ class Process:
         self.socket = directory / "socket"
         self.pid = 0
         self.digest = ""
+        self.remembered = True
         self._environment = environment or {}
         self._pidfd = -1
         self.ended = asyncio.Event()
@@ -69,17 +73,35 @@ class Process:
     def write_configuration(self, configuration: str) -> None:
         """Replace exabgp.conf in one step. It may hold passwords: readable by its owner only."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self.directory / "exabgp.conf.new"
-        path.touch(mode=0o600)
-        path.write_text(configuration)
-        path.replace(self.directory / "exabgp.conf")
+        self._write("exabgp.conf", configuration)
         self.digest = self.digest_of(configuration)
 
     def remember(self) -> None:
-        """Write process.json, for the next agent."""
-        path = self.directory / "process.json.new"
-        path.write_text(json.dumps({"pid": self.pid, "start": _start_ticks(self.pid), "digest": self.digest}))
-        path.replace(self.directory / "process.json")
+        """Write process.json, for the next agent; what cannot be written is said once, and to be repeated."""
+        known = {"pid": self.pid, "start": _start_ticks(self.pid), "digest": self.digest}
+        try:
+            self._write("process.json", json.dumps(known))
+        except OSError as error:
+            if self.remembered:
+                place = self.directory.name
+                log.error("the next agent would not find this exabgp", process=place, reason=str(error))
+            self.remembered = False
+        else:
+            self.remembered = True
+
+    def _write(self, name: str, text: str) -> None:
+        """One step, or nothing; and nothing is needed where the file says it already, be the disk full."""
+        path, draft = self.directory / name, self.directory / f"{name}.new"
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            if path.read_text() == text:
+                return
+        try:
+            draft.touch(mode=0o600)
+            draft.write_text(text)
+            draft.replace(path)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
 
     def adopt(self) -> bool:
         """Take over a process a former agent started here, if it lives. Its digest says how it was set up."""
@@ -118,7 +140,7 @@ class Process:
         flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if anew else os.O_APPEND)
         pid = os.posix_spawn(
             sys.executable,
-            [sys.executable, "-m", "exabgp", "server", str(self.directory / "exabgp.conf")],
+            [sys.executable, "-m", launch.__name__, "server", str(self.directory / "exabgp.conf")],
             environment,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

@@ -3,8 +3,11 @@
 A `Speaker` adopts the ExaBGP a former agent left in its run directory or starts one, attaches to its pipes,
 finds out what it knows (which peers are up, which prefixes it has been told) and from then on carries the
 wishes of its `Outbox` out and the peers' messages in. When ExaBGP ends it is started again, with a back-off;
-when only its API process ended, the pipes of the next one are attached. An ExaBGP that leaves a command
-unanswered for `PATIENCE` seconds while saying nothing else is killed: its sessions are lost either way.
+when only its API process ended, the pipes of the next one are attached.
+
+An ExaBGP that is frozen would lose its sessions when the peers' hold timers expire, and with a NOTIFICATION,
+which takes the routes along. So it is asked for a sign of life now and then, and one that is silent for a
+third of the shortest hold time is killed: a connection that just ends is what graceful restart is for.
 
 Attaching to an ExaBGP that was someone else's: the last agent may have died between two octets of a command.
 A word that makes any unfinished line nonsense goes first, so that a shortened prefix is never announced;
@@ -43,7 +46,10 @@ from agent.exabgp.events import (
 )
 from agent.exabgp.process import ExaBGPError, Process
 
-PATIENCE = 60.0  # seconds of silence with a command unanswered
+PATIENCE = 60.0  # seconds of silence with a command unanswered, at most
+_SHORTEST_PATIENCE = 2.0  # for a busy machine, whatever the hold time
+_LOOK_EVERY = 5.0
+_SIGN_OF_LIFE = "version"
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.2, 30.0  # seconds between starts
 _RELOAD_TRIES = 5
 _NONSENSE = " abandoned-by-its-writer"
@@ -107,8 +113,10 @@ class Speaker:
         self._learning = False
         self._states: dict[str, bool] = {}
         self._reported: dict[str, Sequence[str]] = {}  # peers the listener believes up, and their families
+        self._troubles: dict[str, str] = {}  # why a peer was last seen not to come up
         self._witnessed: set[str] = set()  # peers that came up while we were still learning
         self._opens: dict[tuple[str, bool], str] = {}  # (peer, sent) → the line
+        self._hold_times: dict[str, int] = {}  # as negotiated, of the peers that are up
         self._cache: dict[str, list[str]] = {}
         self._lost = asyncio.Event()
         self._heard = 0.0
@@ -185,17 +193,34 @@ class Speaker:
                 ending.cancel()
                 self._detach()
 
+    @property
+    def patience(self) -> float:
+        """Seconds of silence after which a question is taken to stay unanswered."""
+        return min([PATIENCE, *(max(_SHORTEST_PATIENCE, hold / 3) for hold in self._hold_times.values())])
+
     async def _watch(self, ending: asyncio.Future[Literal[True]]) -> None:
         loop = asyncio.get_running_loop()
         lost = asyncio.ensure_future(self._lost.wait())
         try:
             while True:
-                done, _ = await asyncio.wait((ending, lost), timeout=5, return_when=asyncio.FIRST_COMPLETED)
+                pause = min(_LOOK_EVERY, self.patience / 3)
+                looked = loop.time()
+                done, _ = await asyncio.wait(
+                    (ending, lost), timeout=pause, return_when=asyncio.FIRST_COMPLETED
+                )
                 if done:
                     return
-                if self.outbox.oldest is not None and loop.time() - self._heard > PATIENCE:
+                if not self.process.remembered:
+                    self.process.remember()
+                now = loop.time()
+                if now - looked > 2 * pause:
+                    self._heard = now  # it was we who did not run; what was said is still to be read
+                waiting = self.outbox.oldest is not None or not self._marked
+                if waiting and now - self._heard > self.patience:
                     self.process.send(signal.SIGKILL)
-                    raise ExaBGPError(f"no answer to {self.outbox.oldest.text[:80]!r} in {PATIENCE:.0f} s")
+                    raise ExaBGPError(f"exabgp was silent for {now - self._heard:.0f} s and is ended")
+                if not waiting and now - self._heard > self.patience / 3:
+                    self.request(_SIGN_OF_LIFE)
         finally:
             lost.cancel()
 
@@ -299,6 +324,9 @@ class Speaker:
         if not up:
             self._opens.pop((change.peer, True), None)
             self._opens.pop((change.peer, False), None)
+            if change.peer not in self._reported and self._troubles.get(change.peer) != change.reason:
+                self._troubles[change.peer] = change.reason
+                log.warning("a session does not come up", peer=change.peer, reason=change.reason)
             self._down(change.peer, change.reason)
         else:
             if change.peer in self._reported:
@@ -315,6 +343,9 @@ class Speaker:
             log.warning("session without known OPENs is reset", process=self.name, peer=peer)
             self.outbox.request(f"neighbor {peer} teardown {_ADMINISTRATIVE_RESET}")
             return
+        if hold := min(int.from_bytes(packet.body[3:5]) for packet in (sent, received)):
+            self._hold_times[peer] = hold
+        self._troubles.pop(peer, None)
         families = self.listener.session_up(peer, sent.body, received.body, adopted)
         self._reported[peer] = families
         if not self._learning:
@@ -322,6 +353,7 @@ class Speaker:
 
     def _down(self, peer: str, reason: str) -> None:
         self.outbox.session_down(peer)
+        self._hold_times.pop(peer, None)
         self._witnessed.discard(peer)
         if peer in self._reported:
             del self._reported[peer]
@@ -420,7 +452,15 @@ class Speaker:
             self.outbox.peer(address)
         if not self.process.running:
             return
-        self.process.write_configuration(configuration)
+        said = ""
+        while True:
+            try:
+                self.process.write_configuration(configuration)
+                break
+            except OSError as error:
+                if said != (said := str(error)):
+                    log.error("exabgp keeps its old configuration for now", process=self.name, reason=said)
+                await asyncio.sleep(_LOOK_EVERY)
         for _ in range(_RELOAD_TRIES):
             self.request("reload")
             await asyncio.sleep(0.3)

@@ -30,6 +30,7 @@ from agent.kernel.message import ANY, Place, RouteEntry
 from agent.kernel.netlink import BATCH, KernelError, Links, Monitor, RouteSocket, read_links
 from agent.kernel.resolve import Learned, Resolver
 from agent.kernel.route import KernelRoute, RouteType, workload
+from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, prefix_of
 
 FAMILIES: tuple[int, ...] = (socket.AF_INET, socket.AF_INET6)
 _MAIN, _LOCAL = 254, 255
@@ -71,6 +72,7 @@ class Fib:
         self._monitor: Monitor | None = None
         self._elsewhere: dict[tuple[int, bytes], int] = {}  # wanted, but not at the ordinary metric
         self._own: dict[tuple[int, bytes, int, int], RouteEntry] = {}  # the node's routes, not the agent's
+        self._told_blocked: set[tuple[int, bytes]] = set()
         self._wake = asyncio.Event()
         self._look = True
         self._resolve = False
@@ -142,6 +144,7 @@ class Fib:
                 self._wake.clear()
                 if self._retry_at <= loop.time():
                     await self._apply()
+                self._tell_blocked()
                 if self._look or self._resolve:
                     await asyncio.sleep(_SETTLE)
                     continue
@@ -263,6 +266,14 @@ class Fib:
             self._wake.set()
         self.applied(not failed)
 
+    def _tell_blocked(self) -> None:
+        """Name each route that cannot be had because somebody else's stands there, once."""
+        blocked = {(family, nlri) for family, delta in self.deltas.items() for nlri, _ in delta.blocked}
+        for family, nlri in blocked - self._told_blocked:
+            prefix = str(prefix_of(nlri, IPV4_UNICAST if family == socket.AF_INET else IPV6_UNICAST))
+            log.warning("a route of someone else is in the way and stays", prefix=prefix)
+        self._told_blocked = blocked
+
     def _write(self, chunk: list[tuple[int, Change]]) -> bool:
         """One batch; True if something in it was refused and is worth trying again."""
         errors: dict[int, int] = {}
@@ -283,7 +294,6 @@ class Fib:
                 self.writes += 1
             elif code == errno.EEXIST:
                 self.deltas[family].occupied(change.key, True)
-                log.warning("a route of someone else is in the way and stays", nlri=change.key[0].hex())
                 self._look = True
             else:
                 reason = os.strerror(code)

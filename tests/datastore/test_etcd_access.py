@@ -1,7 +1,6 @@
 """Who may speak to etcd: users, passwords, tokens that run out; certificates, right and wrong."""
 
 import asyncio
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +13,11 @@ from bgpd.datastore.etcd_listing import Listing, list_layout
 from bgpd.datastore.etcd_options import Tls
 from bgpd.datastore.etcd_ranges import Layout
 from bgpd.datastore.etcd_store import EtcdStore
+from tests.datastore.authority import Authority, openssl
 from tests.datastore.etcd_server import FAST, Etcd, needs_etcd
 from tests.datastore.follower import following, node
 
 pytestmark = needs_etcd
-
-
-def openssl(*words: str | Path) -> None:
-    subprocess.run(["openssl", *words], check=True, capture_output=True)
 
 
 @pytest.fixture
@@ -102,34 +98,6 @@ async def test_missing_permission_is_said(guarded: Etcd) -> None:
     with pytest.raises(Denied, match="refuses user 'agent'"):
         await store.list()
     await store.close()
-
-
-class Authority:
-    """A certificate authority in a directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        directory.mkdir()
-        self.ca = directory / "ca.pem"
-        key = directory / "ca.key"
-        openssl(
-            *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
-            *("-keyout", key, "-out", self.ca, "-days", "2", "-subj", "/CN=test authority"),
-        )
-
-    def issue(self, name: str, address: str) -> tuple[Path, Path]:
-        certificate, key = self.directory / f"{name}.pem", self.directory / f"{name}.key"
-        request, extension = self.directory / f"{name}.csr", self.directory / f"{name}.ext"
-        extension.write_text(f"subjectAltName=IP:{address}\nextendedKeyUsage=serverAuth,clientAuth\n")
-        openssl(
-            *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
-            *("-keyout", key, "-out", request, "-subj", f"/CN={name}"),
-        )
-        openssl(
-            *("x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", self.directory / "ca.key"),
-            *("-CAcreateserial", "-out", certificate, "-days", "2", "-extfile", extension),
-        )
-        return certificate, key
 
 
 @pytest.fixture

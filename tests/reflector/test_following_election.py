@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from bgpd.datastore import open_datastore
 from bgpd.rib.path import SourceKind
 from reflector.config import ReflectorConfig
 from reflector.following import Following
@@ -81,3 +82,19 @@ async def test_those_that_run_are_elected_and_the_role_moves_with_an_orderly_end
         # r3 let its lease go at once, so the first two have the role again.
         await until(lambda: r1.clients == r2.clients == {"10.0.0.1", "10.0.0.2", "10.0.0.13"})
     assert not r1.refused + r2.refused + r3.refused
+
+
+async def test_a_node_that_was_alive_and_is_not_is_dead_and_one_that_never_was_is_not(tmp_path: Path) -> None:
+    declare(tmp_path)
+    store = open_datastore(str(tmp_path), {})
+    async with running(tmp_path, "r1") as r1:
+        hold = await store.hold("n1", 60.0)
+        await until(lambda: r1.spec is not None and "10.0.0.2" in r1.spec.absent)
+        assert r1.spec is not None
+        assert not r1.spec.dead
+        await hold.release()
+        await until(lambda: r1.spec is not None and r1.spec.dead == {"10.0.0.1"})
+        hold = await store.hold("n1", 60.0)
+        await until(lambda: r1.spec is not None and not r1.spec.dead)
+        await hold.release()
+    await store.close()

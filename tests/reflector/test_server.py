@@ -567,6 +567,22 @@ async def test_rfc4724_4_1_who_refuses_to_connect_or_is_declared_dead_is_not_wai
         await until(lambda: a.end_of_rib == 1)
 
 
+async def test_a_dead_nodes_routes_go_at_once_whatever_its_restart_time() -> None:
+    restart = GracefulRestart(60, False, True, ((IPV4_UNICAST, True),))
+    async with serving() as server, clients(server, 1, 2, 3, graceful_restart=restart) as (a, b, c):
+        a.announce("10.1.0.0/24")
+        b.announce("10.2.0.0/24")
+        await until(lambda: len(c.view) == 2)
+        server.configure(replace(server.spec, dead=frozenset({b.address})))
+        await a.close()
+        await until(lambda: not server.reflector.members[a.address].established)
+        assert len(c.view) == 2, "one is to come back, and the other's session lives, whatever its lease says"
+        await b.close()
+        await until(lambda: len(c.view) == 1)
+        server.configure(replace(server.spec, dead=frozenset({a.address})))
+        await until(lambda: not c.view)
+
+
 async def test_clients_of_a_prefix_are_remembered_through_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

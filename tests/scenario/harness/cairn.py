@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,19 @@ class Service:
     kind = ""
     port = 0
 
-    def __init__(self, host: Host, configuration: dict[str, Any]) -> None:
+    def __init__(
+        self, host: Host, configuration: dict[str, Any], environment: Mapping[str, str] | None = None
+    ) -> None:
         self.host = host
+        self.environment = environment
         self._path = host.write(f"{self.kind}.yaml", yaml.safe_dump(configuration, sort_keys=False))
         self.program = self._start()
 
     def _start(self) -> Program:
         log = self.host.directory / f"{self.kind}.log"
         self._logged_before = log.stat().st_size if log.exists() else 0
-        return self.host.start(self.kind, COMMAND, self.kind, "--config", self._path)
+        words = (COMMAND, self.kind, "--config", self._path)
+        return self.host.start(self.kind, *words, environment=self.environment)
 
     def ready(self) -> bool:
         """Whether it has said that it serves, since it was last started."""
@@ -62,6 +67,10 @@ class Service:
     def sessions(self) -> dict[str, bool]:
         """Peer address → established, as the service itself says."""
         return {peer["address"]: peer["established"] for peer in self.api("peers")["peers"]}
+
+    def said(self, *texts: str) -> bool:
+        """Whether one line of its log since its last start has all these texts in it."""
+        return any(all(text in str(line) for text in texts) for line in self.log_lines())
 
     def log_lines(self) -> list[dict[str, Any]]:
         """What it has logged since its last start: one JSON object to a line."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from ctl.lab.netns import Lab, Namespace, NetnsError
+from ctl.lab.netns import SWITCH, Lab, Namespace, NetnsError
 from tests.scenario.harness.program import Program
 
 T = TypeVar("T")
@@ -112,6 +112,7 @@ class World:
         self.directory.chmod(0o711)  # daemons that drop their privileges must be able to reach their files
         self.hosts: dict[str, Host] = {}
         self.programs: list[Program] = []
+        self._ports: dict[tuple[str, str], str] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -138,7 +139,13 @@ class World:
 
     def attach(self, segment: str, host: Host, interface: str, *addresses: str) -> None:
         """Plug a host into a broadcast domain."""
+        self._ports[host.name, interface] = f"port{self.lab.ports}"
         self.lab.attach(segment, host.namespace, interface, *addresses)
+
+    def cable(self, host: Host, interface: str, *, plugged: bool) -> None:
+        """Pull an interface's cable out of its switch, or put it back."""
+        port = self._ports[host.name, interface]
+        self.lab.hosts[SWITCH].ip(f"link set {port} {'up' if plugged else 'down'}")
 
     def link(self, a: Host, a_interface: str, b: Host, b_interface: str) -> None:
         """Lay a wire between two hosts."""

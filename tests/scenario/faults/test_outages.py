@@ -1,0 +1,154 @@
+"""Parts that freeze, die together or come back changed, in the whole cluster; what is lost is counted."""
+
+import os
+import signal
+import time
+from functools import partial
+
+import pytest
+
+from tests.scenario.faults import LONG, ON_THE_CLUSTER
+from tests.scenario.harness import calico
+from tests.scenario.harness.cluster import Cluster
+from tests.scenario.harness.echoes import counted, no_echo_lost, reach_everywhere, workload
+from tests.scenario.harness.program import kill_and_wait
+from tests.scenario.harness.topology import gateway
+
+pytestmark = ON_THE_CLUSTER
+long_only = pytest.mark.skipif(not LONG, reason="CAIRN_LONG_FAULTS is not set")
+FROZEN = 20.0
+
+
+def stop_all(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        os.kill(pid, number)
+
+
+def test_agent_and_exabgp_killed_together(cluster: Cluster) -> None:
+    """An upgrade that takes all along: graceful restart covers the time in which nobody speaks."""
+    agent = cluster.agents["node1"]
+    with no_echo_lost(cluster, "agent and ExaBGP killed together, back after 3 s"):
+        processes = agent.exabgp_pids()
+        agent.program.kill()
+        for pid in processes:
+            kill_and_wait(pid)
+        cluster.claim("10.244.12.0/26", "node1")
+        time.sleep(3.0)
+        agent.restart()
+        cluster.expect_sessions()
+        cluster.expect_exact()
+        cluster.release("10.244.12.0/26")
+        cluster.expect_exact()
+
+
+@long_only
+def test_exabgp_frozen_for_less_than_the_hold_time(cluster: Cluster) -> None:
+    """No session ends; what was declared meanwhile is told afterwards."""
+    agents = [cluster.agents[name] for name in ("node1", "node3")]
+    processes = [pid for agent in agents for pid in agent.exabgp_pids()]
+    with no_echo_lost(cluster, f"ExaBGP of two nodes frozen for {FROZEN:.0f} s, hold time 90 s"):
+        stop_all(processes, signal.SIGSTOP)
+        cluster.claim("10.244.12.0/26", "node1")
+        time.sleep(FROZEN)
+        stop_all(processes, signal.SIGCONT)
+        cluster.expect_exact()
+        assert [pid for agent in agents for pid in agent.exabgp_pids()] == processes
+        cluster.release("10.244.12.0/26")
+        cluster.expect_exact()
+
+
+@long_only
+def test_etcd_frozen(cluster: Cluster) -> None:
+    """Longer than the nodes' leases (15 s): nobody is taken for dead because etcd slept."""
+    with no_echo_lost(cluster, f"etcd frozen for {FROZEN:.0f} s"):
+        cluster.etcd.program.signal(signal.SIGSTOP)
+        time.sleep(FROZEN)
+        cluster.etcd.program.signal(signal.SIGCONT)
+        cluster.world.wait_until("etcd answering", cluster.etcd.healthy)
+        cluster.claim("10.244.12.0/26", "node1")
+        cluster.expect_exact()
+        cluster.release("10.244.12.0/26")
+        cluster.expect_exact()
+
+
+@long_only
+def test_both_reflectors_killed_for_a_minute(cluster: Cluster) -> None:
+    with no_echo_lost(cluster, "both reflectors killed for a minute"):
+        for reflector in cluster.reflectors.values():
+            reflector.program.kill()
+        time.sleep(60.0)
+        for reflector in cluster.reflectors.values():
+            reflector.restart()
+        cluster.expect_sessions()
+        cluster.expect_exact()
+
+
+@pytest.mark.parametrize("how", ["cable", pytest.param("interface", marks=long_only)])
+def test_a_link_that_flaps(cluster: Cluster, how: str) -> None:
+    """Node2's link is away for 2 s at a time: by its cable (carrier) or by the interface itself.
+
+    With the interface Linux takes every route along; what is not the agent's is put back as the machine's
+    network set-up would.
+    """
+    host, second = cluster.hosts["node2"], workload(cluster, "w2")
+    times = 3 if LONG else 1
+    reach_everywhere(cluster, second)
+    what = f"the {how} of a node away for 2 s, {times} times"
+    flows = [(cluster.server, second)]
+    with no_echo_lost(cluster, "… the others", but="w2"), counted(cluster.world, what, flows) as account:
+        for _ in range(times):
+            if how == "cable":
+                cluster.world.cable(host, "eth0", plugged=False)
+                time.sleep(2.0)
+                cluster.world.cable(host, "eth0", plugged=True)
+            else:
+                host.ip("link set eth0 down")
+                time.sleep(2.0)
+                host.ip("link set eth0 up", "addr replace fd10:1::12/64 dev eth0")
+                for net in (2, 7):
+                    host.ip(
+                        f"route replace 10.{net}.0.0/24 via {gateway(1, 4)}",
+                        f"route replace fd10:{net}::/64 via {gateway(1, 6)}",
+                    )
+                host.ip("route replace 169.254.1.1/32 dev eth0 scope link")
+            reach_everywhere(cluster, second)
+        cluster.expect_sessions()
+        cluster.expect_exact()
+    assert account.lost < account.sent, account
+
+
+@long_only
+def test_a_node_whose_address_changes(cluster: Cluster) -> None:
+    """Node2 gets another address beside the old one, is declared with it, loses the old; and back again."""
+    second = workload(cluster, "w2")
+    flows = [(cluster.server, second), (workload(cluster, "w1").host, second)]
+    what = "the address of a node changed, and back"
+    with no_echo_lost(cluster, "… the others", but="w2"), counted(cluster.world, what, flows) as account:
+        for old, new in ((12, 14), (14, 12)):
+            change_address(cluster, old, new)
+        cluster.expect_sessions()
+        cluster.expect_exact()
+    assert account.lost < account.sent / 4, account
+
+
+def change_address(cluster: Cluster, old: int, new: int) -> None:
+    """As an operator does it, at the node and at its router."""
+    host, world = cluster.hosts["node2"], cluster.world
+    was, own = ((f"10.1.0.{number}", f"fd10:1::{number}") for number in (old, new))
+    host.ip(f"addr add {own[0]}/24 dev eth0", f"addr add {own[1]}/64 dev eth0")
+    router = ("configure terminal", "router bgp 64601")
+    for version, place in zip((4, 6), own, strict=True):
+        cluster.frr.command(
+            *(*router, f"neighbor {place} remote-as 65000", f"neighbor {place} timers connect 2"),
+            *(f"address-family ipv{version} unicast", f"neighbor {place} activate"),
+        )
+    cluster.etcd.put(calico.node("node2", f"{own[0]}/24", f"{own[1]}/64", labels={"rack": "rack1"}))
+    world.wait_until("new sessions", lambda: all(cluster.frr.sessions()[place] for place in own), 60)
+    ways = {"node1": own[0], "node3": gateway(2, 4)}
+    for name, way in ways.items():
+        view = partial(cluster.hosts[name].next_hops, "10.244.2.0/26")
+        world.wait_equal(f"the way from {name}", view, frozenset({(way, "eth0")}))
+    time.sleep(3.0)
+    cluster.frr.command(*router, *(f"no neighbor {place} remote-as 65000" for place in was))
+    world.wait_until("the router's way", lambda: cluster.frr.routes(4)["10.244.2.0/26"] == {own[0]})
+    host.ip(f"addr del {was[0]}/24 dev eth0", f"addr del {was[1]}/64 dev eth0")
