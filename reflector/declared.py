@@ -1,11 +1,10 @@
 """The reflector as the datastore declares it: the plan of its own node, as a `ReflectorSpec`.
 
 A reflector is a Node resource with a `routeReflectorClusterID`; its clients and other peers are that
-node's peerings. Passwords are read from files, `<directory>/<secret>/<key>`, when a spec is made; a
-peer whose password cannot be read is left out and said loudly, never left unprotected.
+node's peerings. A peer whose password is not known is left out and said loudly, never left unprotected.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Mapping
 from ipaddress import ip_network
 
 from bgpd.plan.model import NextHopMode, NodePlan, Peering, SecretRef
@@ -15,20 +14,19 @@ from bgpd.session.config import SessionConfig
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST
 from reflector.config import Limits, Listen, ReflectorConfig
 from reflector.member import MemberOptions
-from reflector.spec import PeerSpec, ReflectorSpec, capabilities, password_problem
+from reflector.spec import PeerSpec, ReflectorSpec, capabilities
 
-ReadSecret = Callable[[SecretRef], str | None]
 FAMILIES = frozenset({IPV4_UNICAST, IPV6_UNICAST})
 
 
 def spec_of(
     plan: NodePlan,
     config: ReflectorConfig,
-    read_secret: ReadSecret,
+    passwords: Mapping[SecretRef, str],
     live_nodes: Collection[str] = (),
     dead_nodes: Collection[str] = (),
 ) -> tuple[ReflectorSpec, list[str]]:
-    """The spec, and what an operator must know: each entry names a peer that had to be left out, and why.
+    """The spec, and the names of the peers that had to be left out because their password is not known.
 
     `live_nodes` show themselves alive in the datastore. If any client is among them, the others are absent.
     `dead_nodes` did so and no longer do.
@@ -37,19 +35,13 @@ def spec_of(
     cluster_id = plan.cluster_id or plan.standby_cluster_id or plan.router_id
     speaker = Speaker(plan.asn, plan.router_id.packed, cluster_id.packed)
     peers: list[PeerSpec] = []
-    problems: list[str] = []
+    left_out: list[str] = []
     for peering in plan.peerings:
         password = None
         if peering.password is not None:
-            password = read_secret(peering.password)
-            if not password:
-                problems.append(
-                    f"{peering.name}: its password {peering.password} cannot be read; the session stays down"
-                )
-                continue
-            problem = password_problem(password)
-            if problem is not None:
-                problems.append(f"{peering.name}: {peering.password}: {problem}; the session stays down")
+            password = passwords.get(peering.password)
+            if password is None:
+                left_out.append(peering.name)
                 continue
         peers.append(_peer(plan, peering, config.limits, password, config.without_policy == "accept"))
     clients = [peering for peering in plan.peerings if peering.rr_client and peering.peer_node is not None]
@@ -58,7 +50,7 @@ def spec_of(
     absent = frozenset(str(p.peer_address) for p in dead) if len(dead) < len(clients) else frozenset()
     gone = frozenset(str(p.peer_address) for p in plan.peerings if p.peer_node in dead_nodes)
     listen = _listen(plan, config)
-    return ReflectorSpec(speaker, listen, tuple(peers), config.limits, absent, gone), problems
+    return ReflectorSpec(speaker, listen, tuple(peers), config.limits, absent, gone), left_out
 
 
 def _listen(plan: NodePlan, config: ReflectorConfig) -> tuple[Listen, ...]:

@@ -12,7 +12,15 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from bgpd.datastore import Changes, DatastoreError, Hold, Interests, Snapshot, open_datastore
+from bgpd.datastore import (
+    Changes,
+    DatastoreError,
+    Hold,
+    Interests,
+    Secrets,
+    Snapshot,
+    open_datastore,
+)
 from bgpd.plan import NodePlan, PlanError, SecretRef, plan_node
 from bgpd.resources import ResourceSet
 from bgpd.telemetry.documents import plain
@@ -30,9 +38,14 @@ INTERESTS = Interests(
     )
 )
 
+_PASSWORDS_EVERY = 2.0  # seconds
 LEASE_TTL = 15.0  # seconds after which a reflector that died counts as dead
 
 log = structlog.get_logger()
+
+
+def _secrets_of(plan: NodePlan) -> list[SecretRef]:
+    return [peering.password for peering in plan.peerings if peering.password is not None]
 
 
 class Following:
@@ -63,15 +76,21 @@ class Following:
         except DatastoreError as error:
             raise ConfigError(f"datastore: {error}") from error
         self.location = self._store.location
+        self._secrets = Secrets(config.secrets, environ, self._store)
+        self._passwords: Mapping[SecretRef, str] = {}
 
     async def run(self) -> None:
         """Follow until cancelled. The store sees to its own outages; what it said last stays."""
-        holding = asyncio.create_task(self._show_alive(), name="liveness")
+        tasks = (
+            asyncio.create_task(self._show_alive(), name="liveness"),
+            asyncio.create_task(self._watch_passwords(), name="passwords"),
+        )
         try:
             await self._follow()
         finally:
-            holding.cancel()
-            await asyncio.gather(holding, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _show_alive(self) -> None:
         while self._hold is None and self.config.node is not None:
@@ -94,6 +113,7 @@ class Following:
                 for invalid in news.invalid:
                     log.error("a resource cannot be read; its last good version counts", reason=str(invalid))
                 self._resources = resources
+                await self._fetch_passwords()
                 self.declare()
 
     async def report(self, source: StatusSource) -> None:
@@ -112,27 +132,45 @@ class Following:
         """Make the plan and carry it out, also anew after the configuration or a password changed."""
         if self._resources is None or self.config.node is None:
             return
+        self._secrets.directory = self.config.secrets
         try:
             plan = plan_node(self._resources, self.config.node)
+            passwords, missing = self._secrets.read_all(_secrets_of(plan))
             live = self._resources.live_nodes
             if self._store.health().current:  # nobody is declared dead on old news
                 self._seen_alive |= live
                 self._dead = self._seen_alive - live
-            spec, problems = spec_of(plan, self.config, self._read_secret, live, self._dead)
+            spec, _ = spec_of(plan, self.config, passwords, live, self._dead)
             self._carry_out(spec)
         except (PlanError, ValueError, SocketError) as error:
             self._refused(f"the plan cannot be carried out: {error}")
             return
-        self._plan = plan
-        self.problems = tuple(problems)
-        for problem in problems:
+        self._plan, self._passwords = plan, passwords
+        self.problems = tuple(
+            f"{peering.name}: {missing[peering.password]}; the session stays down"
+            for peering in plan.peerings
+            if peering.password in missing
+        )
+        for problem in self.problems:
             log.error("a peer is left out", reason=problem)
 
-    def _read_secret(self, ref: SecretRef) -> str | None:
-        try:
-            return (self.config.secrets / ref.name / ref.key).read_text().rstrip("\r\n")
-        except (OSError, UnicodeDecodeError):
-            return None
+    async def _fetch_passwords(self) -> None:
+        """Have those passwords at hand that only the datastore may have."""
+        if self._resources is not None and self.config.node is not None:
+            with contextlib.suppress(PlanError):
+                plan = plan_node(self._resources, self.config.node)
+                await self._secrets.fetch(_secrets_of(plan), asyncio.get_running_loop().time())
+
+    async def _watch_passwords(self) -> None:
+        """A password that was changed begins its own sessions anew, and no other."""
+        while True:
+            await asyncio.sleep(_PASSWORDS_EVERY)
+            await self._fetch_passwords()
+            if self._plan is not None:
+                found, _ = self._secrets.read_all(_secrets_of(self._plan))
+                if found != self._passwords:
+                    log.info("a session's password was changed")
+                    self.declare()
 
     def plan(self) -> Mapping[str, object]:
         """The plan in force as JSON-able values."""

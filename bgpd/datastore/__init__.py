@@ -7,6 +7,7 @@ is `plan`'s.
 from bgpd.datastore.errors import Conflict, DatastoreError, Denied, Misconfigured, TooLarge, Unavailable
 from bgpd.datastore.interests import EVERYTHING, Interests
 from bgpd.datastore.location import open_datastore
+from bgpd.datastore.secrets import SecretError, Secrets
 from bgpd.datastore.store import (
     Change,
     Changes,
@@ -38,6 +39,8 @@ __all__ = [
     "Interests",
     "Invalid",
     "Misconfigured",
+    "SecretError",
+    "Secrets",
     "Snapshot",
     "TooLarge",
     "Unavailable",

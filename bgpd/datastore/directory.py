@@ -90,6 +90,9 @@ class DirectoryStore:
     async def get(self, key: Key) -> Entry | None:
         return (await self._run(self._tree.look)).entries.get(key)
 
+    async def secret(self, name: str, key: str) -> str | None:  # noqa: ARG002 - a directory keeps none
+        return None
+
     async def create(self, resource: Resource) -> Entry:
         return await self._written(Create(resource))
 

@@ -38,6 +38,7 @@ from bgpd.datastore.store import (
     Write,
 )
 from bgpd.resources import Key, NodeLease, Resource, ResourceError, decode, encode, etcd_key, key_of_etcd
+from bgpd.resources.keys import secret_key
 
 _DECODE_AT_ONCE = 100
 MAX_WRITES = 128  # etcd's --max-txn-ops, which nobody raises
@@ -101,6 +102,11 @@ class EtcdStore:
         for found in answer.message.kvs:
             return Entry(key, decode(key, found.value), found.mod_revision)
         return None
+
+    async def secret(self, name: str, key: str) -> str | None:
+        answer = await self._client.request(rpc.RangeRequest(key=secret_key(name, key).encode()))
+        found = _first(answer.message.kvs)
+        return None if found is None else found.value.decode("utf-8", "surrogateescape")
 
     async def create(self, resource: Resource) -> Entry:
         return Entry(resource.key, resource, await self.commit([Create(resource)]))

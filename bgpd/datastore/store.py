@@ -155,6 +155,9 @@ class Datastore(Protocol):
 
     async def get(self, key: Key) -> Entry | None: ...
 
+    async def secret(self, name: str, key: str) -> str | None:
+        """The password kept beside the resources under this name and key, if this store keeps any."""
+
     async def create(self, resource: Resource) -> Entry: ...
 
     async def update(self, resource: Resource, revision: int) -> Entry: ...

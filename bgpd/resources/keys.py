@@ -18,6 +18,7 @@ from typing import NamedTuple
 CALICO_RESOURCES = "/calico/resources/v3/projectcalico.org/"
 CALICO_IPAM = "/calico/ipam/v2/"
 CAIRN_ROOT = "/cairn/v1/"
+SECRETS_ROOT = "/cairn/secrets/"
 ROOTS = (CALICO_RESOURCES, CALICO_IPAM, CAIRN_ROOT)
 
 # Kinds stored as whole documents: plural in the key, and whether a namespace precedes the name.
@@ -75,6 +76,11 @@ def etcd_prefix(kind: str, node: str = "") -> str:
         "IPAMConfig": f"{CALICO_IPAM}config",
     }
     return prefixes[kind]
+
+
+def secret_key(name: str, key: str) -> str:
+    """Give the etcd key of a password; no kind of resource lies there, so nothing lists or watches it."""
+    return f"{SECRETS_ROOT}{name}/{key}"
 
 
 def etcd_key(key: Key) -> str:

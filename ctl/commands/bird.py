@@ -1,12 +1,13 @@
 """`cairn bird run`: a running BIRD kept in step with the plan of its node.
 
 The configuration is rendered at every change of the declared state, and now and then besides because a
-password's file may have changed; BIRD is told only when the text is another one. What cannot be planned,
+password may have changed; BIRD is told only when the text is another one. What cannot be planned,
 rendered, parsed or taken is reported, and BIRD goes on with what it has.
 """
 
 import asyncio
 import contextlib
+import os
 import signal
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from bgpd.datastore import Changes, Datastore, Interests, Snapshot
+from bgpd.datastore import Changes, Datastore, Interests, Secrets, Snapshot
 from bgpd.plan import PlanError, plan_node
 from bgpd.render import BirdOptions, RenderError, bird_files
 from bgpd.resources import ResourceSet
@@ -76,10 +77,9 @@ def run(
         node,
         int(version),
         BirdOptions(reflector=role is BirdRole.REFLECTOR, transit=transit),
-        secrets,
         Following(runners, _tell),
     )
-    in_step = state.run(_follow(datastore, node, steps, once, interval))
+    in_step = state.run(_follow(datastore, secrets, steps, once, interval))
     if not in_step:
         raise typer.Exit(ExitCode.DIFFERS)
 
@@ -96,21 +96,23 @@ def _tell(name: str, result: Result) -> None:
 class _Steps:
     """From resources to the daemons; what went wrong is told once."""
 
-    def __init__(
-        self, node: str, version: int, bird: BirdOptions, secrets: Path | None, following: Following
-    ) -> None:
-        self._node = node
+    def __init__(self, node: str, version: int, bird: BirdOptions, following: Following) -> None:
+        self.node = node
         self._version = version
         self._options = bird
-        self._secrets = secrets
         self._following = following
         self._problem = ""
+        self._down: list[str] = []
 
-    async def take(self, resources: ResourceSet) -> bool:
+    async def take(self, resources: ResourceSet, secrets: Secrets) -> bool:
         """Bring the daemons to the plan of these resources; whether they are in step."""
         try:
-            plan = plan_node(resources, self._node)
-            passwords = read_passwords(plan.peerings, self._secrets)
+            plan = plan_node(resources, self.node)
+            passwords, down = await read_passwords(plan.peerings, secrets)
+            for reason in down:
+                if reason not in self._down:
+                    log.error("a session has no password", reason=reason)
+            self._down = down
             texts = bird_files(plan, self._version, passwords, self._options)
         except (PlanError, RenderError) as error:
             if str(error) != self._problem:
@@ -147,15 +149,18 @@ class _Latest:
                 self.news.set()
 
 
-async def _follow(location: str | None, node: str, steps: _Steps, once: bool, interval: float) -> bool:
+async def _follow(
+    location: str | None, directory: Path | None, steps: _Steps, once: bool, interval: float
+) -> bool:
     async with state.opened(location) as store:
+        secrets = Secrets(directory, os.environ, store)
         if once:
-            return await steps.take(state.resource_set(await state.snapshot(store, KINDS)))
+            return await steps.take(state.resource_set(await state.snapshot(store, KINDS)), secrets)
         latest, stop = _Latest(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        tasks = {asyncio.create_task(latest.watch(store, node)), asyncio.create_task(stop.wait())}
-        log.info("following", datastore=store.location, node=node)
+        tasks = {asyncio.create_task(latest.watch(store, steps.node)), asyncio.create_task(stop.wait())}
+        log.info("following", datastore=store.location, node=steps.node)
         in_step = False
         try:
             while not stop.is_set():
@@ -167,7 +172,7 @@ async def _follow(location: str | None, node: str, steps: _Steps, once: bool, in
                     task.result()  # what ended the watch is raised here
                 latest.news.clear()
                 if latest.resources is not None and not stop.is_set():
-                    in_step = await steps.take(latest.resources)
+                    in_step = await steps.take(latest.resources, secrets)
         finally:
             for task in tasks:
                 task.cancel()

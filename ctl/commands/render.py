@@ -1,18 +1,21 @@
 """`cairn render`: a node's plan as the configuration of another BGP speaker, on standard output.
 
-Passwords are read from files, `DIRECTORY/<secret>/<key>`, as the agent does; without the directory every
-session that has one is left to what the renderer does with an unknown password, and a warning names it.
+Passwords are looked for where the agent looks (`bgpd.datastore.secrets`), files in `--secrets`. A session
+whose password is nowhere is left to what the renderer does with an unknown one, and a warning names it.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
+from time import monotonic
 from typing import Annotated
 
 import typer
 
+from bgpd.datastore import Secrets
 from bgpd.plan import NodePlan, Peering, SecretRef
 from bgpd.render import BirdOptions, RenderError, bird_files
 from bgpd.render.exabgp import configuration
@@ -68,7 +71,7 @@ def bird(
 ) -> None:
     """A complete, commented bird.conf."""
     plan = planned(state.declared(datastore), node)
-    passwords = read_passwords(plan.peerings, secrets)
+    passwords = _passwords(plan.peerings, secrets, datastore)
     bird_options = BirdOptions(reflector=role is BirdRole.REFLECTOR, transit=transit)
     name = "bird6.conf" if version is BirdVersion.ONE and family is BirdFamily.SIX else "bird.conf"
     _print(lambda: bird_files(plan, int(version), passwords, bird_options)[name])
@@ -85,7 +88,7 @@ def exabgp(
 ) -> None:
     """The ExaBGP configuration that the agent runs for this node."""
     plan: NodePlan = planned(state.declared(datastore), node)
-    passwords = read_passwords(plan.peerings, secrets)
+    passwords = _passwords(plan.peerings, secrets, datastore)
     _print(
         lambda: configuration(
             plan.peerings,
@@ -123,7 +126,7 @@ def tor(
     plans = [planned(resources, name) for name in names]
     addresses = _addresses(plans, peer or [])
     facing = [p for plan in plans for p in plan.peerings if p.peer_address in addresses]
-    passwords = read_passwords(facing, secrets)
+    passwords = _passwords(facing, secrets, datastore)
     _print(lambda: router_text(router(plans, addresses, passwords), vendor))
 
 
@@ -156,23 +159,35 @@ def _addresses(plans: Sequence[NodePlan], wanted: Sequence[str]) -> list[IPv4Add
     return asked
 
 
-def read_passwords(peerings: Iterable[Peering], directory: Path | None) -> Mapping[SecretRef, str]:
-    """The passwords that can be read; a warning on standard error for each session without its own."""
-    passwords: dict[SecretRef, str] = {}
-    for peering in peerings:
-        if peering.password is None or peering.password in passwords:
-            continue
-        where = (directory or Path()) / peering.password.name / peering.password.key
-        try:
-            if directory is None:
-                raise FileNotFoundError(None, "no --secrets directory was given")
-            passwords[peering.password] = where.read_text().strip()
-        except OSError as error:
-            sys.stderr.write(
-                f"cairn: the session with {peering.peer_address} stays down: "
-                f"secret {peering.password}: {error.strerror}\n"
-            )
-    return passwords
+def _passwords(
+    peerings: Sequence[Peering], directory: Path | None, location: str | None
+) -> Mapping[SecretRef, str]:
+    if not any(peering.password for peering in peerings):
+        return {}
+
+    async def read() -> Mapping[SecretRef, str]:
+        async with state.opened(location) as store:
+            found, missing = await read_passwords(peerings, Secrets(directory, os.environ, store))
+            for reason in missing:
+                sys.stderr.write(f"cairn: {reason}\n")
+            return found
+
+    return state.run(read())
+
+
+async def read_passwords(
+    peerings: Iterable[Peering], secrets: Secrets
+) -> tuple[Mapping[SecretRef, str], list[str]]:
+    """The passwords that can be had, and for each session without its own what an operator must know."""
+    peerings = [peering for peering in peerings if peering.password is not None]
+    wanted = [peering.password for peering in peerings if peering.password is not None]
+    await secrets.fetch(wanted, monotonic())
+    found, missing = secrets.read_all(wanted)
+    return found, [
+        f"the session with {peering.peer_address} stays down: {missing[peering.password]}"
+        for peering in peerings
+        if peering.password in missing
+    ]
 
 
 def _print(render: Callable[[], str]) -> None:
