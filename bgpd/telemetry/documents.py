@@ -25,7 +25,7 @@ def rfc3339(at: float) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Any value of ours as JSON has it: dataclasses and tuples by name, addresses, families, enums as text."""
+    """Any value of ours as JSON has it: dataclasses and tuples by name, addresses and enums as text."""
     if isinstance(value, dict):
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, Family):

@@ -29,7 +29,7 @@ SORTS: dict[str, Callable[[PeerStatus], Any]] = {
     "name": lambda peer: peer.name,
     "address": _address,
     "asn": lambda peer: peer.asn or 0,
-    "state": lambda peer: peer.state,
+    "state": lambda peer: (peer.established, peer.state),  # those that are down come first
     "since": lambda peer: peer.since,
     "kind": lambda peer: peer.kind,
     "flaps": lambda peer: peer.flaps,

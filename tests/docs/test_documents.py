@@ -23,7 +23,8 @@ PAGES = sorted({*(TOP / "docs").rglob("*.md"), TOP / "README.md", *(TOP / "confi
 WRITTEN_BY_HAND = [page for page in PAGES if "reference" not in page.parts]
 NEEDS_SERVICES = {"agent", "reflector", "status", "peers", "routes", "lab", "doctor"}
 NOT_OURS = {
-    "./run", "systemctl", "export", "mkdir", "apt", "ip", "curl", "kubectl", "configs/systemd/install.sh",
+    "./run", "systemctl", "export", "mkdir", "apt", "ip", "curl", "kubectl", "docker",
+    "configs/systemd/install.sh",
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import { ROLES, chart, count, mood, picture } from "./draw.js";
 
 const $ = (id) => document.getElementById(id);
 const PAGE = 50, KEPT = 150, EVENTS = 300;
-const state = { sort: "name", descending: false, peers: 0, routes: 0, open: null, token: sessionStorage.getItem("cairn-token") ?? "" };
+const state = { sort: "state", descending: false, peers: 0, routes: 0, open: null, token: sessionStorage.getItem("cairn-token") ?? "" };
 
 class Failed extends Error {}
 
@@ -128,7 +128,9 @@ function peerRows(peer) {
   since.append(time(peer.since));
   const session = make("td", proper[peer.state] ?? peer.state, mood(peer.state));
   if (peer.restarting) session.textContent += " (restarting)";
-  row.append(named, make("td", peer.address), make("td", peer.asn ?? "–", "number"), make("td", peer.kind), session, since,
+  else if (!peer.established && peer.last_reason) session.textContent += `: ${peer.last_reason}`;
+  session.classList.add("reason");
+  row.append(named, session, since, make("td", peer.address), make("td", peer.asn ?? "–", "number"), make("td", peer.kind),
     make("td", count(sum(peer, "received")), "number"), make("td", count(sum(peer, "rejected")), "number"),
     make("td", count(sum(peer, "advertised")), "number"), make("td", count(peer.flaps), "number"), make("td", count(peer.lag), "number"));
   if (state.open !== peer.name) return [row];
