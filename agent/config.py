@@ -70,8 +70,8 @@ class ExaBGP(Model):
 class Secrets(Model):
     """Where session passwords are read: a file ``<directory>/<secret name>/<key>``.
 
-    What has no file may be in the environment: ``CAIRN_SECRET_<NAME>_<KEY>``, in capitals, every other
-    character than letters and digits written as ``_``.
+    What has no file may be in the environment (``CAIRN_SECRET_<NAME>_<KEY>``, in capitals, every other
+    character than letters and digits written as ``_``), or in etcd at ``/cairn/secrets/<name>/<key>``.
     """
 
     directory: Path = Path("/etc/cairn/secrets")

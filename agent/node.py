@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from importlib.metadata import version
 
@@ -35,7 +36,7 @@ from agent.registration import register
 from agent.sessions import Sessions
 from agent.tunnels import Tunnels, mac_of
 from agent.workloads import Workloads
-from bgpd.datastore import Changes, Datastore, DatastoreError, Hold, Interests, Snapshot
+from bgpd.datastore import Changes, Datastore, DatastoreError, Hold, Interests, Secrets, Snapshot
 from bgpd.plan import NodePlan, PlanError, plan_node
 from bgpd.resources import Key, Resource, ResourceSet
 from bgpd.telemetry.distribution import Distribution, Stopwatch
@@ -51,6 +52,7 @@ KINDS = frozenset(
     }
 )  # fmt: skip
 _LONGEST_TICK = 1.0
+_PASSWORDS_EVERY = 2.0  # seconds
 
 log = structlog.get_logger("agent")
 
@@ -58,7 +60,9 @@ log = structlog.get_logger("agent")
 class Agent:
     """One node's agent. `run` until cancelled, then `leave` or `withdraw`."""
 
-    def __init__(self, config: AgentConfig, store: Datastore) -> None:
+    def __init__(
+        self, config: AgentConfig, store: Datastore, environ: Mapping[str, str] = os.environ
+    ) -> None:
         self.config = config
         self.store = store
         self.events = EventRing()
@@ -103,7 +107,7 @@ class Agent:
             self.tunnels,
             lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call),
         )
-        self.sessions = Sessions(config, self)
+        self.sessions = Sessions(config, self, Secrets(config.secrets.directory, environ, store))
         self.resources = ResourceSet.of()
         self._begun = 0.0
         self._seen_alive: set[str] = set()
@@ -124,6 +128,7 @@ class Agent:
             await self.fib.ready.wait()
             tasks.create_task(self._follow_datastore(), name="datastore")
             tasks.create_task(self._keep_time(), name="clock")
+            tasks.create_task(self._watch_passwords(), name="passwords")
             if self.config.register_node:
                 tasks.create_task(self._register(), name="registration")
             tasks.create_task(self._hold_lease(), name="lease")
@@ -189,6 +194,8 @@ class Agent:
                     self.to_wire.start(self._now())
                     self.resources = self.resources.with_changes(_changes(update))
                 self._look_for_the_dead()
+                with contextlib.suppress(PlanError):
+                    await self.sessions.fetch_passwords(self._planned())
                 self._replan()
                 if self.sessions.told:
                     self.to_wire.cancel()  # nothing to tell came of it
@@ -226,9 +233,12 @@ class Agent:
                 log.warning("the liveness lease cannot be had yet", reason=str(error))
                 await asyncio.sleep(self.config.lease_ttl / 3)
 
+    def _planned(self) -> NodePlan:
+        return plan_node(self.resources, self.config.node, self.config.static_routes)
+
     def _replan(self) -> None:
         try:
-            plan = plan_node(self.resources, self.config.node, self.config.static_routes)
+            plan = self._planned()
         except PlanError as error:
             if self.plan_error != str(error):
                 log.error("no plan can be made; the last one stays", reason=str(error))
@@ -275,6 +285,20 @@ class Agent:
         for address in again:
             self._refresh(address)
         self._routes_changed()
+
+    async def _watch_passwords(self) -> None:
+        """A password that was changed begins its own session anew, and no other."""
+        while True:
+            await asyncio.sleep(_PASSWORDS_EVERY)
+            if self.plan is None:
+                continue
+            await self.sessions.fetch_passwords(self.plan)
+            if self.sessions.passwords_changed(self.plan):
+                log.info("a session's password was changed")
+                self.sessions.configure(self.plan)
+                self._announce()
+
+    # the sessions (`Listener`)
 
     def session_up(self, peer: str, sent: bytes, received: bytes, adopted: bool) -> Sequence[str]:
         if peer not in self.learned.peers:

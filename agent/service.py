@@ -92,7 +92,7 @@ class Service:
         config = self.config
         with contextlib.suppress(ValueError, RuntimeError):
             set_level(config.log_level)
-        agent = self.agent = Agent(config, open_datastore(config.datastore, self._environ))
+        agent = self.agent = Agent(config, open_datastore(config.datastore, self._environ), self._environ)
         source = AgentStatus(agent)
         notifier = SystemdNotifier(self._environ)
         watchdog = asyncio.create_task(notifier.feed_watchdog(source.healthy), name="watchdog")

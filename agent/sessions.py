@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from agent.announcements import announcements
 from agent.config import AgentConfig
 from agent.exabgp.process import Process, run_line
 from agent.exabgp.speaker import Listener, Speaker
+from bgpd.datastore import Secrets
 from bgpd.plan.model import NodePlan, Peering, PeeringKind, SecretRef
 from bgpd.render import RenderError
 from bgpd.render.exabgp import configuration, unprotected
@@ -44,22 +44,22 @@ def process_of(peering: Peering) -> str:
     return "peer-" + re.sub(r"[^A-Za-z0-9_.-]", "_", peering.name)
 
 
-def variable_of(secret: SecretRef) -> str:
-    """The environment variable that may hold a secret: CAIRN_SECRET_BGP_SECRETS_RR_PASSWORD."""
-    return "CAIRN_SECRET_" + re.sub(r"[^A-Za-z0-9]", "_", f"{secret.name}_{secret.key}").upper()
+def _secrets_of(plan: NodePlan) -> list[SecretRef]:
+    return [peering.password for peering in plan.peerings if peering.password is not None]
 
 
 class Sessions:
     """The speakers of this node."""
 
-    def __init__(self, config: AgentConfig, listener: Listener) -> None:
+    def __init__(self, config: AgentConfig, listener: Listener, secrets: Secrets) -> None:
         self._config = config
         self._listener = listener
         self._running: dict[str, _Running] = {}
         self._by_peer: dict[str, Speaker] = {}
         self._swept = False
         self.problems: dict[str, str] = {}  # peering → why it has no session
-        self._passwords: dict[SecretRef, str | None] = {}  # of the sessions planned, as last read
+        self._passwords: Mapping[SecretRef, str] = {}  # of the sessions planned, as last read
+        self._secrets = secrets
         self.withdrawing = False
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -70,9 +70,13 @@ class Sessions:
         groups: dict[str, list[Peering]] = {}
         for peering in plan.peerings:
             groups.setdefault(process_of(peering), []).append(peering)
-        self.problems = {}
-        self._read_passwords(plan.peerings)
-        passwords = {secret: read for secret, read in self._passwords.items() if read is not None}
+        passwords, missing = self._secrets.read_all(_secrets_of(plan))
+        self._passwords = passwords
+        self.problems = {
+            peering.name: missing[peering.password]
+            for peering in plan.peerings
+            if peering.password in missing
+        }
         wanted: dict[str, tuple[str, list[Peering]]] = {}
         for name, peerings in groups.items():
             left_out = unprotected(peerings, passwords)
@@ -107,36 +111,13 @@ class Sessions:
             self._swept = True
             self._spawn(self._end_leftovers(frozenset(wanted)))
 
-    def _read_passwords(self, peerings: Sequence[Peering]) -> None:
-        """Read the secrets these sessions need. One that never could be read becomes a problem, named; of one
-        that no longer can be, the last value counts: its session goes on.
-        """
-        former, self._passwords = self._passwords, {}
-        for peering in peerings:
-            if peering.password is not None:
-                try:
-                    self._passwords[peering.password] = self._password(peering.password)
-                except (OSError, UnicodeDecodeError) as error:
-                    self._passwords[peering.password] = former.get(peering.password)
-                    if former.get(peering.password) is None:
-                        self.problems[peering.name] = f"its password cannot be read: {error}"
+    async def fetch_passwords(self, plan: NodePlan) -> None:
+        """Have those passwords at hand that only the datastore may have."""
+        await self._secrets.fetch(_secrets_of(plan), asyncio.get_running_loop().time())
 
-    def _password(self, secret: SecretRef) -> str:
-        path, variable = self._config.secrets.directory / secret.name / secret.key, variable_of(secret)
-        try:
-            return path.read_text().rstrip("\n")
-        except FileNotFoundError as error:
-            if variable in os.environ:
-                return os.environ[variable]
-            raise FileNotFoundError(f"{error}; and {variable} is not set") from error
-
-    def passwords_changed(self) -> bool:
+    def passwords_changed(self, plan: NodePlan) -> bool:
         """Whether a password reads otherwise than before (`configure` then takes it)."""
-        for secret, former in self._passwords.items():
-            with contextlib.suppress(OSError, UnicodeDecodeError):
-                if self._password(secret) != former:
-                    return True
-        return False
+        return self._secrets.read_all(_secrets_of(plan))[0] != self._passwords
 
     def _ensure(self, name: str, text: str, peerings: Sequence[Peering]) -> None:
         addresses = [str(peering.peer_address) for peering in peerings]
