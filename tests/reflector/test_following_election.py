@@ -98,3 +98,33 @@ async def test_a_node_that_was_alive_and_is_not_is_dead_and_one_that_never_was_i
         await until(lambda: r1.spec is not None and not r1.spec.dead)
         await hold.release()
     await store.close()
+
+
+PROTECTED = """\
+apiVersion: projectcalico.org/v3
+kind: BGPConfiguration
+metadata: {name: default}
+spec: {nodeMeshPassword: {secretKeyRef: {name: mesh, key: password}}}
+"""
+
+
+async def test_without_its_password_a_session_is_left_out_and_with_it_it_comes(tmp_path: Path) -> None:
+    store, secret = tmp_path / "store", tmp_path / "secrets" / "mesh" / "password"
+    store.mkdir()
+    secret.parent.mkdir(parents=True)
+    declare(store)
+    (store / "bgp.yaml").write_text(PROTECTED)
+    async with running(store, "r1") as r1:
+        r1.following.config = r1.following.config.model_copy(update={"secrets": tmp_path / "secrets"})
+        await until(lambda: r1.spec is not None and "mesh/password is nowhere" in str(r1.following.problems))
+        assert r1.clients == set()
+        await asyncio.to_thread(secret.write_text, "s3cret\n")
+        await until(lambda: len(r1.clients) == 3)
+        assert r1.spec is not None
+        assert {peer.password for peer in r1.spec.peers} == {"s3cret"}
+        assert "s3cret" not in f"{r1.spec}{r1.following.problems}{r1.following.plan()}"
+        await asyncio.to_thread(secret.write_text, "another\n")
+        await until(lambda: r1.spec is not None and {peer.password for peer in r1.spec.peers} == {"another"})
+        await asyncio.to_thread(secret.unlink)
+        await asyncio.sleep(3)
+        assert {peer.password for peer in r1.spec.peers} == {"another"}
