@@ -294,8 +294,14 @@ class AdjRibOut:
                     self._ready.setdefault((":" in prefix, self._want.get(prefix)), {})[prefix] = None
 
     def refresh_asked(self) -> None:
-        """The peer wants everything again: what ExaBGP sends from now on may be a repetition."""
+        """The peer wants everything again: what ExaBGP sends from now on may be a repetition.
+
+        ExaBGP says nothing at all where there is nothing to repeat, and the peer (an agent that adopted its
+        session, most of all) would wait in vain. So an End-of-RIB per family follows, which ends it for both.
+        """
         self._exact = False
+        if self.up:
+            self._families_due = list(self.families)
 
 
 class Outbox:

@@ -303,9 +303,28 @@ def test_what_was_seen_to_leave_changes_again_without_a_barrier() -> None:
     outbox.refresh_asked("192.0.2.1")
     leaves()  # or only its repetition
     assert change(None) == ["neighbor 192.0.2.1 announce eor ipv4 unicast"]
+    outbox.sent("192.0.2.1", ["10.0.0.0/26"])
+    assert drive(outbox) == []
     outbox.acknowledged(True)
     outbox.end_of_rib_sent("192.0.2.1")
     assert drive(outbox) == [withdraw]
+
+
+def test_a_peer_that_asks_again_is_told_the_end_of_nothing_too() -> None:
+    outbox, exabgp = Outbox(), ExaBGP(("192.0.2.1",), Random(1))
+    exabgp.flap("192.0.2.1")
+    settle(outbox, exabgp)
+    exabgp.ask_again("192.0.2.1")
+    deliver(outbox, exabgp, 1)
+    lines = []
+    while not outbox.settled:
+        for command in list(outbox.commands()):
+            lines.append(command.text)
+            exabgp.commands.append(command)
+        exabgp.process_command()
+        exabgp.turn()
+        deliver(outbox, exabgp, 2)
+    assert lines == [f"neighbor 192.0.2.1 announce eor {family}" for family in FAMILIES]
 
 
 def test_peers_that_shall_have_the_same_share_a_line() -> None:
