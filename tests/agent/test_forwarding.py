@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import IPv4Address, ip_network
+from types import SimpleNamespace
 from typing import Any, cast
 
 from agent.forwarding import Forwarding
 from agent.kernel.fib import Fib
-from agent.kernel.route import Hop, KernelRoute
+from agent.kernel.route import Hop, KernelRoute, unicast, workload
+from bgpd.plan.model import NodePlan, WorkloadRoute
 from bgpd.plan.policy import (
     CompiledFilter,
     ImportPolicy,
@@ -30,9 +33,11 @@ class Wishes:
     def __init__(self) -> None:
         self.resolver = self
         self.metrics: dict[str, int | None] = {}
+        self.routes: dict[str, KernelRoute] = {}
+        self.router = b""  # by way of which every next hop is reached, if any
 
     def resolve(self, address: bytes) -> tuple[Hop, ...]:
-        return (Hop(address, 5),)
+        return (Hop(self.router or address, 5),)
 
     def learned_changed(self, family: int, nlri: bytes) -> bool:
         return False
@@ -41,8 +46,13 @@ class Wishes:
         prefix = str(ip_network((nlri[1:].ljust(4, b"\0"), nlri[0])))
         if route is None:
             self.metrics.pop(prefix, None)
+            self.routes.pop(prefix, None)
         else:
+            self.routes[prefix] = route
             self.metrics[prefix] = metric
+
+    def workload(self, interface: str) -> KernelRoute | None:
+        return workload(77)
 
 
 class Straight:
@@ -52,8 +62,8 @@ class Straight:
         return None
 
 
-def announced(cluster: Cluster, prefix: str, local_pref: int | None) -> None:
-    attributes = encode_attributes(local_pref=local_pref)
+def announced(cluster: Cluster, prefix: str, local_pref: int | None, med: int | None = None) -> None:
+    attributes = encode_attributes(local_pref=local_pref, med=med)
     hop = IPv4Address("10.0.0.9").packed
     for message in encode_updates(IPV4_UNICAST, attributes, hop, [nlri_of(ip_network(prefix))]):
         cluster.update(P, message)
@@ -79,3 +89,66 @@ def test_a_priority_that_is_not_the_ordinary_one_is_the_metric() -> None:
     announced(cluster, A, None)
     announced(cluster, B, 0xFFFFFFFF)
     assert metrics() == {A: None, B: None, C: 300}
+
+
+MOVED = "10.77.0.9/32"
+FAR = IPv4Address("10.0.0.9").packed  # the next hop of what is `announced`
+ROUTER = IPv4Address("10.0.0.1").packed
+
+
+class Moving:
+    """A node with one workload whose MED is 500, and what it has put off until later."""
+
+    def __init__(self, router: bytes) -> None:
+        self.cluster, self.wishes = Cluster(peering(P)), Wishes()
+        self.wishes.router = router
+        self.later: list[Callable[[], None]] = []
+        self.forwarding = Forwarding(
+            cast("Fib", self.wishes),
+            self.cluster.learned,
+            Straight(),
+            lambda _, call: self.later.append(call),
+        )
+        self.cluster.up(P)
+        self.own(WorkloadRoute(ip_network(MOVED), "cali1", "a test", 500))
+
+    def own(self, *workloads: WorkloadRoute) -> None:
+        plan = SimpleNamespace(blackholes=(), workloads=workloads, originated=(), peerings=())
+        self.forwarding.own(cast("NodePlan", plan))
+
+    def announced(self, med: int) -> None:
+        announced(self.cluster, MOVED, None, med)
+        self.forwarding.changed(self.cluster.learned.take_changes())
+
+    @property
+    def route(self) -> KernelRoute | None:
+        return self.wishes.routes.get(MOVED)
+
+
+def test_the_older_of_two_owners_stands_back_and_is_the_owner_again_when_the_newer_goes() -> None:
+    node = Moving(router=b"")
+    assert node.route == workload(77)
+    node.announced(501)
+    assert (node.route, node.forwarding.superseded) == (workload(77), frozenset())
+    node.announced(499)
+    assert (node.route, node.forwarding.superseded) == (unicast(Hop(FAR, 5)), frozenset({MOVED}))
+    node.announced(501)
+    assert (node.route, node.forwarding.superseded) == (workload(77), frozenset())
+    assert not node.later
+
+
+def test_an_address_that_left_is_delivered_here_until_the_routers_between_have_heard() -> None:
+    node, away = Moving(ROUTER), unicast(Hop(ROUTER, 5))
+    node.announced(499)
+    assert (node.route, node.forwarding.superseded) == (workload(77), frozenset({MOVED}))
+    node.forwarding.resolved_anew()
+    assert node.route == workload(77)
+    node.later.pop()()
+    assert (node.route, node.later) == (away, [])
+    node.announced(501)
+    assert node.route == workload(77)
+    node.own()  # its endpoint has gone before anybody else is known to have it
+    assert node.route == workload(77)
+    node.own(WorkloadRoute(ip_network(MOVED), "cali1", "a test", 500))
+    node.later.pop()()
+    assert node.route == workload(77), "it came back meanwhile"

@@ -7,7 +7,7 @@ withdrawal before they hear of the new owner; how much is counted and stated.
 from datetime import UTC, datetime, timedelta
 from itertools import cycle, islice
 
-from tests.scenario.faults import LONG, ON_THE_CLUSTER
+from tests.scenario.faults import LONG, ON_THE_CLUSTER, long_only
 from tests.scenario.harness import calico
 from tests.scenario.harness.cluster import Cluster
 from tests.scenario.harness.echoes import Flow, counted, no_echo_lost, reach, reach_everywhere, workload
@@ -15,8 +15,8 @@ from tests.scenario.harness.topology import NODES
 from tests.scenario.harness.workload import Prepared, Workload
 
 pytestmark = ON_THE_CLUSTER
-MOVES = 200 if LONG else 20
-CUTS = 200 if LONG else 5
+MOVES = 200 if LONG else 10
+CUTS = 200
 EPOCH = datetime(2026, 2, 1, tzinfo=UTC)
 
 
@@ -39,6 +39,7 @@ def test_a_workload_with_its_next_host_made_ready_moves_many_times(cluster: Clus
     cluster.expect_exact()
 
 
+@long_only
 def test_a_workload_cut_from_one_node_and_wired_to_another_is_back_at_once(cluster: Cluster) -> None:
     """What is lost is lost while it has no wire; nobody else loses anything."""
     cut = Workload(cluster.world, "cut", "10.244.1.9", "fd00:244:0:1::9")
@@ -81,6 +82,7 @@ def test_of_two_nodes_that_claim_an_address_the_newer_wins_and_the_other_inherit
     cluster.expect_exact()
 
 
+@long_only
 def test_a_block_released_and_claimed_by_another_node(cluster: Cluster) -> None:
     """With the workload that lives in it, first in one step, then with a time in which nobody has it."""
     tenant = prepared(cluster, "tenant", "10.244.90.9", "fd00:244:0:90::9")
