@@ -254,8 +254,9 @@ class ReflectorMachine(RuleBasedStateMachine):
     @rule(
         number=st.sampled_from(sorted(KINDS)),
         kept=st.sampled_from((frozenset(), frozenset({V4}), BOTH, BOTH)),
+        away=st.sampled_from((0.0, 0.0, 130.0)),
     )
-    def go(self, number: int, kept: frozenset[Family]) -> None:
+    def go(self, number: int, kept: frozenset[Family], away: float = 0.0) -> None:
         peer = self.peers[number]
         if peer.member is None:
             return
@@ -270,6 +271,8 @@ class ReflectorMachine(RuleBasedStateMachine):
         if self.stale[number]:
             self.gone_at[number] = self.now
         self.flush()
+        if away:
+            self.wait(away)
 
     @rule(
         number=st.sampled_from(sorted(KINDS)),
