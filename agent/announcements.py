@@ -7,11 +7,12 @@ node: "self" where the session runs over the route's own family, the node's addr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
-from bgpd.plan.model import NodePlan, Origination, Peering
-from bgpd.plan.policy import Decision, RouteFacts, local_pref_of
+from bgpd.plan.model import NodePlan, Origination, OriginKind, Peering
+from bgpd.plan.policy import Coverage, Covered, Decision, RouteFacts, local_pref_of
 from bgpd.resources.scalars import Community
 
 
@@ -26,6 +27,36 @@ def announcements(plan: NodePlan, peering: Peering) -> dict[str, str]:
         if decision.accept:
             wanted[str(origination.prefix)] = clause(peering, origination, decision, next_hop)
     return wanted
+
+
+def with_disputed(plan: NodePlan, disputed: Collection[str]) -> NodePlan:
+    """The plan, but that workloads inside the node's own blocks are announced by themselves where `disputed`:
+    another node's host route would win over the block, however much older its claim.
+    """
+    known = {origination.prefix for origination in plan.originated}
+    workloads = [each for each in plan.workloads if str(each.prefix) in disputed and each.prefix not in known]
+    if not workloads:
+        return plan
+    claims = [Covered(each.prefix, f"{each.reason}: another node announces it too") for each in workloads]
+    rules = replace(plan.export_rules, blocks=Coverage((*plan.export_rules.blocks, *claims)))
+    more = []
+    for each, claim in zip(workloads, claims, strict=True):
+        priority = plan.priority(each.prefix.version)
+        decision = rules.decide(RouteFacts(each.prefix, priority, interface=each.interface))
+        if decision.accept:
+            more.append(
+                Origination(
+                    each.prefix,
+                    OriginKind.ENDPOINT,
+                    claim.reason,
+                    decision.communities,
+                    priority,
+                    local_pref_of(priority),
+                    each.med,
+                    each.interface,
+                )
+            )
+    return replace(plan, originated=(*plan.originated, *more), export_rules=rules)
 
 
 def _facts(origination: Origination) -> RouteFacts:

@@ -6,7 +6,8 @@ peers behind a declared gateway (``reachableBy``). The *learned*: the
 best paths of the Loc-RIB, their next hops resolved, several of them as ECMP. An own route stands before a
 learned one of the same prefix, except where the learned one carries a lower MED: that is how the newer of
 two owners of one address says so (see ``plan``). The older one is then `superseded` and not to be announced
-either: a router of another AS compares path lengths before MED, and would send it back here for ever.
+either: a router of another AS compares path lengths before MED, and would send it back here for ever. The
+newer one's is `disputed`: to be announced by itself even inside a block of this node's own.
 
 An address that has left goes on being delivered here for `LINGER` seconds, while its interface exists, unless
 its new node is reached directly: until the routers between have heard, they would send every packet back.
@@ -72,6 +73,7 @@ class Forwarding:
         self._own: dict[tuple[Family, bytes], Own] = {}
         self._waiting: set[tuple[Family, bytes]] = set()  # own routes whose interface is not there (yet)
         self._superseded: set[tuple[Family, bytes]] = set()  # own addresses that a newer owner announces
+        self._disputed: set[tuple[Family, bytes]] = set()  # own addresses that another node announced as well
         self._later = later
         self._delivered: dict[tuple[Family, bytes], str] = {}  # own addresses → interface
         self._lingering: dict[tuple[Family, bytes], str] = {}  # own until a moment ago → interface
@@ -151,6 +153,10 @@ class Forwarding:
         metric = None
         superseded = own is not None and self._newer_elsewhere(family, nlri, own)
         (self._superseded.add if superseded else self._superseded.discard)((family, nlri))
+        if own is None:
+            self._disputed.discard((family, nlri))
+        elif own.interface and nlri in self.learned.ribs[family].best:
+            self._disputed.add((family, nlri))
         if own is not None and own.elsewhere:
             route = None
         elif own is not None and own.gateway:
@@ -239,6 +245,13 @@ class Forwarding:
     def superseded(self) -> frozenset[str]:
         """This node's own addresses, as prefixes, that belong to another node by now."""
         return frozenset(str(prefix_of(nlri, family)) for family, nlri in self._superseded)
+
+    @property
+    def disputed(self) -> frozenset[str]:
+        """This node's own addresses that another node has announced too, for as long as they are its own: the
+        other stands back, and were the dispute over with that, it would come forward again.
+        """
+        return frozenset(str(prefix_of(nlri, family)) for family, nlri in self._disputed)
 
     @property
     def waiting(self) -> int:

@@ -23,6 +23,7 @@ from importlib.metadata import version
 import structlog
 from pyroute2.netlink.exceptions import NetlinkError
 
+from agent.announcements import with_disputed
 from agent.config import AgentConfig
 from agent.exabgp.adj_rib_out import Refused
 from agent.forwarding import Forwarding
@@ -114,7 +115,7 @@ class Agent:
         self._hold: Hold | None = None
         self._expected: dict[str, float] = {}  # peers not heard of yet → since when they are planned
         self._dirty = False
-        self._superseded: frozenset[str] = frozenset()
+        self._claims: tuple[frozenset[str], frozenset[str]] = frozenset(), frozenset()
         self._registering = asyncio.Event()
         self._tunnelling = asyncio.Event()
 
@@ -392,14 +393,14 @@ class Agent:
     def _routes_changed(self) -> None:
         self._dirty = False
         self.forwarding.changed(self.learned.take_changes())
-        if self.forwarding.superseded != self._superseded:
+        if self._claims != (self.forwarding.superseded, self.forwarding.disputed):
             self._announce()
         self._consider_sync()
 
     def _announce(self) -> None:
-        self._superseded = self.forwarding.superseded
+        superseded, disputed = self._claims = self.forwarding.superseded, self.forwarding.disputed
         if self.plan is not None:
-            self.sessions.announce(self.plan, self._superseded)
+            self.sessions.announce(with_disputed(self.plan, disputed), superseded)
 
     def _consider_sync(self) -> None:
         """May what nobody wants be removed?"""

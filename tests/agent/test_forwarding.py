@@ -21,7 +21,7 @@ from bgpd.plan.policy import (
 )
 from bgpd.wire.attributes import encode_attributes
 from bgpd.wire.nlri import IPV4_UNICAST, nlri_of
-from bgpd.wire.update import encode_updates
+from bgpd.wire.update import encode_updates, encode_withdrawals
 from tests.agent.test_learned import Cluster, peering
 
 A, B, C, P = "10.77.0.0/26", "10.77.1.0/26", "10.77.2.0/26", "10.0.0.2"
@@ -120,6 +120,11 @@ class Moving:
         announced(self.cluster, MOVED, None, med)
         self.forwarding.changed(self.cluster.learned.take_changes())
 
+    def withdrawn(self) -> None:
+        for message in encode_withdrawals(IPV4_UNICAST, [nlri_of(ip_network(MOVED))]):
+            self.cluster.update(P, message)
+        self.forwarding.changed(self.cluster.learned.take_changes())
+
     @property
     def route(self) -> KernelRoute | None:
         return self.wishes.routes.get(MOVED)
@@ -128,13 +133,19 @@ class Moving:
 def test_the_older_of_two_owners_stands_back_and_is_the_owner_again_when_the_newer_goes() -> None:
     node = Moving(router=b"")
     assert node.route == workload(77)
+    assert node.forwarding.disputed == frozenset()
     node.announced(501)
     assert (node.route, node.forwarding.superseded) == (workload(77), frozenset())
+    assert node.forwarding.disputed == {MOVED}
     node.announced(499)
     assert (node.route, node.forwarding.superseded) == (unicast(Hop(FAR, 5)), frozenset({MOVED}))
     node.announced(501)
     assert (node.route, node.forwarding.superseded) == (workload(77), frozenset())
+    node.withdrawn()
+    assert node.forwarding.disputed == {MOVED}, "the other would come forward again"
     assert not node.later
+    node.own()
+    assert node.forwarding.disputed == frozenset()
 
 
 def test_an_address_that_left_is_delivered_here_until_the_routers_between_have_heard() -> None:

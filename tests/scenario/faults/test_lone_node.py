@@ -94,7 +94,7 @@ def test_exabgp_frozen_beyond_the_hold_time_and_a_time_of_day_that_jumps(place: 
     with no_echo_lost(place, f"ExaBGP frozen, hold time {HOLD_TIME} s, for {WHILE} s"):
         for pid in before:
             os.kill(pid, signal.SIGSTOP)
-        place.world.wait_until("ExaBGP replaced", lambda: not set(place.exabgp_pids()) & set(before), 30)
+        place.world.wait_until("ExaBGP replaced", lambda: not set(place.exabgp_pids()) & set(before), 60)
         place.expect()
         time.sleep(WHILE if LONG else 3.0)
         place.expect()
@@ -156,14 +156,14 @@ def test_etcd_with_tokens_that_expire_and_wrong_certificates(place: Lone, tmp_pa
         etcd.program.kill()
         install(authority, -1)
         etcd.restart()
-        place.world.wait_until("a word on the certificate", lambda: agent.said("expired"), 30)
+        place.world.wait_until("a word on the certificate", lambda: agent.said("expired"), 60)
         place.add(["10.244.9.2"], "expired")
 
         etcd.program.kill()
         stranger = Authority(tmp_path / "theirs")
         install(stranger)
         etcd.restart()
-        place.world.wait_until("a word on the authority", lambda: agent.said("not signed by"), 30)
+        place.world.wait_until("a word on the authority", lambda: agent.said("not signed by"), 60)
         assert place.announced() >= {BLOCK, "10.244.9.1/32"}
         assert "10.244.9.2/32" not in place.announced()
         shutil.copy(stranger.ca, used / "ca.pem")
@@ -197,14 +197,14 @@ def test_disk_full(place: Lone) -> None:
             before = place.exabgp_pids()
             for pid in before:
                 kill_and_wait(pid)
-            place.world.wait_until("ExaBGP again", lambda: len(place.exabgp_pids()) == len(before), 30)
+            place.world.wait_until("ExaBGP again", lambda: len(place.exabgp_pids()) == len(before), 60)
             place.expect()
             place.declare_router(keepaliveTime="4s")
-            place.world.wait_until("a word on the disk", lambda: agent.said("No space left"), 20)
+            place.world.wait_until("a word on the disk", lambda: agent.said("No space left"), 60)
             place.add(["10.244.9.1"], "late")
             filler.unlink()
             place.expect("10.244.9.1/32")
-            place.world.wait_until("another hold time", lambda: "12" in hold_timers(place), 40)
+            place.world.wait_until("another hold time", lambda: "12" in hold_timers(place), 60)
             place.expect("10.244.9.1/32")
         agent.program.stop()
 
@@ -239,28 +239,28 @@ def test_a_node_started_with_an_odd_past_and_one_thing_wrong_after_the_other(pla
     place.bird.configure(bird_configuration(password="s3cret"))
     with no_echo_lost(place, "a node with an odd past started without etcd, then with a wrong password"):
         agent = place.start_agent(secrets={"directory": str(secrets.parent)})
-        world.wait_until("a word on etcd", lambda: agent.said("10.1.0.2:2379", "reason"), 20)
+        world.wait_until("a word on etcd", lambda: agent.said("10.1.0.2:2379", "reason"), 60)
         time.sleep(2.0)
         assert place.learned() == former, "nobody has said what may go"
 
         etcd = place.start_etcd()
         place.declare(password={"secretKeyRef": {"name": "bgp", "key": "tor"}})
         place.add(["10.244.1.77"], "taken")
-        world.wait_until("the node's own routes", lambda: BLOCK6 in place.learned(), 30)
-        world.wait_until("a word on the other daemon", lambda: agent.said("someone else"), 20)
+        world.wait_until("the node's own routes", lambda: BLOCK6 in place.learned(), 60)
+        world.wait_until("a word on the other daemon", lambda: agent.said("someone else"), 60)
         time.sleep(6.0)  # more than syncWait
         assert not any(place.bird.sessions().values())
-        world.wait_until("a word on the peer", lambda: agent.said("no session came about", "password"), 20)
+        world.wait_until("a word on the peer", lambda: agent.said("no session came about", "password"), 60)
         assert place.learned() >= former, "nobody has told what else there is"
 
         password.write_text("s3cret")
         agent.program.stop()
         agent.restart()
-        world.wait_equal("sessions", place.bird.sessions, SESSIONS, 40)
-        world.wait_until("routes of a former life gone", lambda: not set(gone) & place.learned(), 30)
+        world.wait_equal("sessions", place.bird.sessions, SESSIONS, 60)
+        world.wait_until("routes of a former life gone", lambda: not set(gone) & place.learned(), 60)
         assert node.next_hops(FAR) == {("10.1.0.1", "eth0")}
 
         etcd.delete(*(key for name in TOR for key in calico.bgp_peer(name)))
-        world.wait_until("the router's routes gone", lambda: FAR not in place.learned(), 30)
+        world.wait_until("the router's routes gone", lambda: FAR not in place.learned(), 60)
         assert agent.said("no peers")
     assert strangers() == others, "another daemon's routes are not touched"

@@ -61,6 +61,7 @@ class Cluster:
         self.world = world
         self.declared = Declared()
         self.broken = False
+        self.disputed: set[str] = set()  # announced by itself although in a block of its node
         self.ignored: set[str] = set()  # destinations that a test has put into a node's kernel by hand
         self.hosts = lay_network(world)
         self.server, self.infra = self.hosts["server"], self.hosts["infra"]
@@ -188,7 +189,8 @@ class Cluster:
         for workload, node in self.declared.workloads.values():
             for host in map(_host_route, workload.addresses):
                 own = [cidr for cidr, owner in found.items() if owner == node]
-                if version_of(host) == version and not any(_within(host, cidr) for cidr in own):
+                inside = any(_within(host, cidr) for cidr in own) and host not in self.disputed
+                if version_of(host) == version and not inside:
                     found[host] = node
         return found
 

@@ -96,7 +96,7 @@ def workload(cluster: Cluster, name: str) -> Workload:
 def reach(world: World, source: Host, target: Workload) -> None:
     """Wait until a workload answers, IPv4 and IPv6. The routes are there; ARP may take a moment."""
     for place in target.addresses:
-        world.wait_until(f"{place} answering {source.name}", partial(source.pings, place), 20)
+        world.wait_until(f"{place} answering {source.name}", partial(source.pings, place))
 
 
 def reach_everywhere(cluster: Cluster, target: Workload) -> None:

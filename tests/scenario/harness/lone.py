@@ -118,9 +118,9 @@ class Lone:
     def expect(self, *more: str) -> None:
         """Wait until sessions are up, the router has the node's routes and the node the router's."""
         world, own = self.world, {BLOCK, BLOCK6, *more}
-        world.wait_equal("sessions", self.bird.sessions, SESSIONS, 40)
-        world.wait_equal("routes of the router", self.announced, own, 30)
-        world.wait_until("routes of the node", lambda: {FAR, FAR6} <= self.learned(), 30)
+        world.wait_equal("sessions", self.bird.sessions, SESSIONS, 60)
+        world.wait_equal("routes of the router", self.announced, own, 60)
+        world.wait_until("routes of the node", lambda: {FAR, FAR6} <= self.learned(), 60)
 
     def exabgp_pids(self) -> list[int]:
         assert self.agent is not None
