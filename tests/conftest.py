@@ -24,6 +24,7 @@ settings.load_profile("cairn")
 PEERS = {
     "bird": ("bird", "birdc"),
     "bird1": tuple(str(BIRD1 / program) for program in ("bird", "bird6", "birdc")),
+    "compiler": ("cc",),
     "etcd": ("etcd", "etcdctl"),
     "frr": ("/usr/lib/frr/zebra", "/usr/lib/frr/bgpd", "vtysh"),
     "gobgp": ("gobgpd", "gobgp"),
@@ -31,7 +32,7 @@ PEERS = {
     "prometheus": ("prometheus", "promtool"),
     "openbgpd": ("/usr/sbin/bgpd", "bgpctl"),
 }
-"""The daemons a test may ask for with ``@pytest.mark.peer(name)``, and the programs each must have."""
+"""The programs a test may ask for with ``@pytest.mark.peer(name)``; each comes as several files."""
 
 
 _CLONE_NEWNET = 0x40000000  # os.unshare is there from Python 3.12 on

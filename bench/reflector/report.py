@@ -84,9 +84,9 @@ def run(options: Options, environ: Mapping[str, str]) -> int:
     with tempfile.TemporaryDirectory(dir="/run") as scratch:
         dumps = Dumps(Path(scratch), [])
         try:
-            build()
             contenders = select_contenders(options)
             chosen = select_cases(options, Path(scratch) / "stream", dumps, environ)
+            build()
         except (ValueError, GeneratorError) as error:
             print(f"bench: {error}", file=sys.stderr)
             return 2

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from pyroute2 import netns
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces")
+needs_root = pytest.mark.scenario
 needs_bird = [pytest.mark.peer("bird")]
 
 

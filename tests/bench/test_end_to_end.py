@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +11,8 @@ import pytest
 from bench.namespace import INSIDE
 
 
-@pytest.mark.peer("bird")
+@pytest.mark.peer("bird", "compiler")
 @pytest.mark.scenario
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces")
-@pytest.mark.skipif(not Path("/usr/sbin/bird").exists(), reason="needs bird")
-@pytest.mark.skipif(not (shutil.which("gcc") or shutil.which("cc")), reason="needs a C compiler")
 def test_bird_does_the_quick_work_exactly(tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     words = [
@@ -45,6 +41,7 @@ def test_bird_does_the_quick_work_exactly(tmp_path: Path) -> None:
     assert "announce 200" in done.stdout
 
 
+@pytest.mark.scenario
 def test_an_unknown_rival_is_one_clear_error() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "bench", "reflector", "--rivals", "quagga"],

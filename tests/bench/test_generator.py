@@ -18,7 +18,7 @@ import pytest
 from bench.reflector import generator as module
 from bench.reflector.generator import Generator, GeneratorError, build
 
-pytestmark = pytest.mark.skipif(not (shutil.which("gcc") or shutil.which("cc")), reason="needs a C compiler")
+pytestmark = pytest.mark.peer("compiler")
 
 MARKER = b"\xff" * 16
 OPEN = (

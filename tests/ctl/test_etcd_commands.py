@@ -1,6 +1,5 @@
 """The resource commands on a real etcd, named in every way an operator may name it."""
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,12 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.ctl.cairn import cairn
+from tests.ctl.test_trial import on_trial
 from tests.datastore.etcd_server import Etcd
 
-pytestmark = [
-    pytest.mark.etcd,
-    pytest.mark.skipif(shutil.which("etcd") is None, reason="etcd is not installed"),
-]
+pytestmark = pytest.mark.etcd
 POOL = """\
 apiVersion: projectcalico.org/v3
 kind: IPPool
@@ -71,6 +68,23 @@ def test_a_change_on_trial_is_taken_back_as_it_was(etcd: Etcd, tmp_path: Path) -
     assert (refused.code, "everything was taken back" in refused.err) == (1, True), refused
     got = cairn("get", "affinities", "-o", "json", "--datastore", location)
     assert [item["spec"]["state"] for item in got.json["items"]] == ["confirmed"]
+    assert cairn("get", "pools", "-o", "json", "--datastore", location).json["items"] == []
+
+
+def test_a_change_on_trial_is_taken_back_when_etcd_is_there_again(etcd: Etcd, tmp_path: Path) -> None:
+    file = tmp_path / "change.yaml"
+    file.write_text(POOL)
+    location = f"etcd://127.0.0.1:{etcd.port}"
+    process = on_trial(location, file)
+    etcd.kill()
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.write("no\n")
+    process.stdin.flush()
+    assert "taken back as soon as the datastore answers" in process.stderr.readline()
+    etcd.start()
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, "everything was taken back" in errors) == (1, True), errors
     assert cairn("get", "pools", "-o", "json", "--datastore", location).json["items"] == []
 
 

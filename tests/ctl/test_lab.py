@@ -20,7 +20,7 @@ from ctl.lab.runner import sweep
 from tests.ctl.cairn import ROOT, cairn, clean_environment
 
 NOBODY = 65534
-needs_namespaces = pytest.mark.skipif(netns.unavailable() is not None, reason=netns.unavailable() or "")
+needs_namespaces = pytest.mark.scenario
 
 
 @dataclass

@@ -12,7 +12,7 @@ import pytest
 
 from ctl.lab import netns
 
-pytestmark = pytest.mark.skipif(netns.unavailable() is not None, reason=netns.unavailable() or "")
+pytestmark = pytest.mark.scenario
 
 
 @pytest.fixture
