@@ -72,9 +72,10 @@ class MaxPrefixes(Model):
 
 
 class AddPathOptions(Model):
-    """RFC 7911: whether several paths are received, and up to how many are sent."""
+    """RFC 7911: whether several paths of a prefix are received, and how many at most; how many are sent."""
 
     receive: bool = False
+    receive_limit: Annotated[int, Field(ge=1, le=65535)] = 256
     send: Annotated[int, Field(ge=0, le=64)] = 0
 
 
@@ -97,6 +98,8 @@ class PeerOptions(Model):
     allowed_own_as: Annotated[int, Field(ge=0, le=10)] = 0
     next_hop: Literal["auto", "self", "keep"] = "auto"
     without_policy: Literal["reject", "accept"] = "reject"
+    enforce_first_as: bool | None = None
+    honour_graceful_shutdown: bool = True
     role: Literal["provider", "rs", "rs-client", "customer", "peer"] | None = None
     strict_role: bool = False
     description: str = ""
@@ -165,6 +168,7 @@ class ReflectorConfig(Model):
     node: str | None = None
     secrets: Path = Path("/etc/cairn/secrets")
     without_policy: Literal["reject", "accept"] = "accept"
+    enforce_first_as: bool = True
     name: str | None = None
     http: Http | None = None
     mqtt: Mqtt | None = None

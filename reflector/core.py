@@ -28,6 +28,7 @@ from bgpd.rib.reflection import (
     ineligibility,
     last_resort,
     leak,
+    least_preferred,
     long_lived_stale,
     only_to_customer,
 )
@@ -35,13 +36,15 @@ from bgpd.rib.update_group import AddPathGroup, ExportOfPrefix, PathIdentifiers,
 from bgpd.session.events import Established
 from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.capabilities import Negotiated
-from bgpd.wire.iana import RefreshSubtype
+from bgpd.wire.iana import AttributeCode, RefreshSubtype, SegmentType, WellKnownCommunity
 from bgpd.wire.messages import RouteRefresh, encode
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
 from bgpd.wire.update import Update, encode_end_of_rib, encode_withdrawals
 from reflector.member import GroupKey, Member, MemberOptions, Reading
 
 FAMILIES = (IPV4_UNICAST, IPV6_UNICAST)
+_AS_SEQUENCE = bytes((SegmentType.AS_SEQUENCE,))
+GRACEFUL_SHUTDOWN = WellKnownCommunity.GRACEFUL_SHUTDOWN
 READ_OCTETS = 1 << 18  # how much a peer is given at a time, so that many peers take turns
 STALE_PATH_TIME = 360.0  # seconds a peer that came back may take until End-of-RIB (RFC 4724 4.2)
 REFRESH_TIME = 360.0  # seconds from the beginning to the end of a route refresh (RFC 7313 4)
@@ -70,6 +73,7 @@ class Reflector:
         self.normal_priority = 1024
         self.draining = False
         self.changes = 0
+        self.paths_refused = 0
         self._settled_at = started + SETTLED_AFTER if unexpected_clients else started
         self._quiet = QUIET if unexpected_clients else 0.0
         self._stirred_at = self._now = started
@@ -108,6 +112,8 @@ class Reflector:
         member.adds_paths = negotiated.add_path_receive
         member.awaiting_eor = set(negotiated.families) if negotiated.graceful_restart is not None else set()
         member.heard_eor.clear()
+        member.overfull.clear()
+        member.wanted_again.clear()
         self.flush()
         for family in FAMILIES:
             if family in negotiated.families:
@@ -218,12 +224,14 @@ class Reflector:
         add_path, allowed = member.adds_paths, options.allowed_own_as
         checked = options.kind is SourceKind.EXTERNAL or options.local_asn is not None
         learned: dict[Family, list[Received]] = {family: [] for family in ribs}
+        coming: dict[tuple[Family, bytes], set[bytes]] = {}  # of `learned`, what has identifiers, by prefix
 
         def learn() -> None:
             for family, routes in learned.items():
                 if routes:
                     ribs[family].learn(source, routes, add_path=family in add_path)
                     routes.clear()
+            coming.clear()
 
         for reach, unreach, end_of_rib, _errors in updates:
             if unreach:
@@ -231,21 +239,60 @@ class Reflector:
                 for family, items in unreach:
                     if family in ribs:
                         ribs[family].withdraw(source, items, add_path=family in add_path)
+                    if family in member.overfull:
+                        self._less_full(member, family, items)
             for family, attributes, items, raw in reach:
                 routes = learned.get(family)
                 if routes is None:
                     continue
+                kept = items
+                if add_path and family in add_path:
+                    kept = self._within_limit(member, family, items, coming)
                 received, reason = attributes, ineligibility(attributes, speaker, allowed)
                 if checked:
                     received, reason = self._external(member, received, reason)
                 if options.import_filters:
-                    routes += self._filtered(member, family, received, items, reason)
+                    routes += self._filtered(member, family, received, kept, reason)
                 else:
-                    routes.append((received, items, raw, reason))
+                    routes.append((received, kept, raw, reason))
             if end_of_rib is not None:
                 learn()
                 self._end_of_rib(member, end_of_rib)
         learn()
+
+    def _within_limit(
+        self,
+        member: Member,
+        family: Family,
+        items: list[bytes],
+        coming: dict[tuple[Family, bytes], set[bytes]],
+    ) -> list[bytes]:
+        """What a peer may say besides what it has said: so many paths of one prefix, and no more (RFC 7911).
+
+        What is not taken in is counted and its prefix noted; see `_less_full`. `coming` is yet to be learned.
+        """
+        rib, limit = self.ribs[family], member.options.path_limit
+        known, kept = rib.received(member.source), []
+        for item in items:
+            nlri = item[PATH_ID_OCTETS:]
+            if item not in known:
+                new = coming.setdefault((family, nlri), set())
+                if len(new) + rib.held(member.source, nlri) >= limit and item not in new:
+                    self.paths_refused += 1
+                    member.overfull.setdefault(family, set()).add(nlri)
+                    continue
+                new.add(item)
+            kept.append(item)
+        return kept
+
+    @staticmethod
+    def _less_full(member: Member, family: Family, items: list[bytes]) -> None:
+        """A peer withdrew paths: if others of those prefixes were not taken in, it will be asked for them."""
+        noted = member.overfull[family]
+        gone = noted.intersection(item[PATH_ID_OCTETS:] for item in items)
+        if gone:
+            noted -= gone
+            member.wanted_again.add(family)
 
     @staticmethod
     def _external(
@@ -260,6 +307,12 @@ class Reflector:
             return attributes, reason
         if reason is None and member.local_address and attributes.next_hop[:16] == member.local_address:
             reason = "the next hop is our own address (RFC 4271 6.3)"
+        path = attributes.value(AttributeCode.AS_PATH) or b""
+        first = path[2:6] if path[:1] == _AS_SEQUENCE else b""
+        if reason is None and options.enforce_first_as and first != asn.to_bytes(4, "big"):
+            reason = f"AS_PATH does not begin with the peer's AS {asn} (RFC 4271 6.3)"
+        if options.honour_graceful_shutdown and attributes.has_community(GRACEFUL_SHUTDOWN):
+            attributes = least_preferred(attributes)
         if options.role is not None:
             reason = reason or leak(attributes, options.role, asn)
             attributes = only_to_customer(attributes, options.role, asn)

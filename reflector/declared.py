@@ -12,7 +12,7 @@ from bgpd.rib.path import SourceKind
 from bgpd.rib.reflection import Speaker
 from bgpd.session.config import SessionConfig
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST
-from reflector.config import Limits, Listen, ReflectorConfig
+from reflector.config import Listen, ReflectorConfig
 from reflector.member import MemberOptions
 from reflector.spec import PeerSpec, ReflectorSpec, capabilities
 
@@ -43,7 +43,7 @@ def spec_of(
             if password is None:
                 left_out.append(peering.name)
                 continue
-        peers.append(_peer(plan, peering, config.limits, password, config.without_policy == "accept"))
+        peers.append(_peer(plan, peering, config, password))
     clients = [peering for peering in plan.peerings if peering.rr_client and peering.peer_node is not None]
     dead = [peering for peering in clients if peering.peer_node not in live_nodes]
     # Nodes that run another speaker hold no lease; where nobody does, that says nothing.
@@ -61,9 +61,8 @@ def _listen(plan: NodePlan, config: ReflectorConfig) -> tuple[Listen, ...]:
     return tuple(Listen(address=address, port=plan.listen_port) for address in addresses)
 
 
-def _peer(
-    plan: NodePlan, peering: Peering, limits: Limits, password: str | None, open_policy: bool
-) -> PeerSpec:
+def _peer(plan: NodePlan, peering: Peering, config: ReflectorConfig, password: str | None) -> PeerSpec:
+    limits, open_policy = config.limits, config.without_policy == "accept"
     kind = SourceKind.EXTERNAL
     if peering.internal:
         kind = SourceKind.CLIENT if peering.rr_client else SourceKind.NON_CLIENT
@@ -91,6 +90,7 @@ def _peer(
         tells=kind is not SourceKind.EXTERNAL or open_policy or bool(exports),
         import_filters=imports,
         export_filters=exports,
+        enforce_first_as=config.enforce_first_as,
     )
     return PeerSpec(
         name=peering.name,

@@ -33,6 +33,7 @@ class MemberOptions:
 
     kind: SourceKind
     add_path_limit: int = 0
+    path_limit: int = 256  # of one prefix, taken in from one peer (RFC 7911)
     allowed_own_as: int = 0
     own_next_hop: bool = False  # put our address of the session in place of the next hop
     local_asn: int | None = None
@@ -42,11 +43,22 @@ class MemberOptions:
     import_filters: tuple[CompiledFilter, ...] = ()
     export_filters: tuple[CompiledFilter, ...] = ()
     role: Role | None = None  # ours towards a peer of another AS (RFC 9234 4.1)
+    enforce_first_as: bool = True  # a path of another AS begins with that AS (RFC 4271 6.3)
+    honour_graceful_shutdown: bool = True  # what another AS marks with it is the last resort (RFC 8326 4)
 
     @property
     def import_side(self) -> tuple[object, ...]:
         """What decides what is made of received routes."""
-        return (self.accepts, self.allowed_own_as, self.import_filters, self.role, self.local_asn)
+        return (
+            self.accepts,
+            self.allowed_own_as,
+            self.import_filters,
+            self.role,
+            self.local_asn,
+            self.path_limit,
+            self.enforce_first_as,
+            self.honour_graceful_shutdown,
+        )
 
     @property
     def export_side(self) -> tuple[object, ...]:
@@ -98,6 +110,8 @@ class Member:
     refresh_until: dict[Family, float] = field(default_factory=dict)
     long_lived_until: dict[Family, float] = field(default_factory=dict)
     control: bytearray = field(default_factory=bytearray)
+    overfull: dict[Family, set[bytes]] = field(default_factory=dict)  # prefixes with paths not taken in
+    wanted_again: set[Family] = field(default_factory=set)  # there is room for some of them now
 
     def own_next_hop(self, family: Family) -> bytes | None:
         """Our address of the session where the options ask for it and the family can carry it, else None."""

@@ -58,7 +58,7 @@ CROWDED = 0.1  # seconds without accepting when all room for unidentified connec
 UNIDENTIFIED_AGE = 2.0  # seconds after which an unidentified connection makes room for another
 FORGOTTEN_AFTER = 120.0  # seconds that a client nobody named is remembered after its last connection
 REMEMBERED = 5_000  # how many such clients are remembered at most
-PRUNING = 10.0  # seconds between two looks at them
+PRUNING = 10.0  # seconds between two looks at them, and at who is to be asked for more
 
 Recalled = IPv4Address | IPv6Address | None
 
@@ -80,6 +80,7 @@ class Entry:
     recalled: Recalled = None  # our address that this client knew before our restart, until all is told
     unreached: bool = False  # the last attempt to connect to it came to nothing
     warned: bool = False
+    overfull: bool = False  # said that it sends more paths of a prefix than are taken in
     went_down: str = ""  # why the last session that was up ended
 
     @property
@@ -318,7 +319,8 @@ class Server:
     def _enter(self, spec: PeerSpec, address: str, recalled: Recalled = None) -> Entry:
         now = self._loop.time()
         times = self._times(spec, recalled=recalled is not None)
-        peer = Peer(times, decoder=self._decoders, jitter=self._jitter)
+        decoder = self._decoders.of(loopback=ip_address(address.partition("%")[0]).is_loopback)
+        peer = Peer(times, decoder=decoder, jitter=self._jitter)
         entry = Entry(spec, address, peer, since=self._clock(), parted=now, recalled=recalled)
         self.entries[address] = entry
         peer.enable(now)
@@ -582,6 +584,8 @@ class Server:
                 if self._updated_at is None:
                     self._updated_at = self._loop.time()
                 self.reflector.update(member, event.updates)
+                if member.overfull and not entry.overfull:
+                    self._tell_overfull(entry)
                 if entry.spec.max_prefixes is not None:
                     self._check_limit(entry, member)
                 self._schedule_flush()
@@ -611,7 +615,7 @@ class Server:
         self._unidentified.pop(link, None)
         self._pace()
         entry.since = self._clock()
-        entry.warned = False
+        entry.warned = entry.overfull = False
         self._schedule_flush()
         self._journal.up(entry.address, event.asn, entry.spec.kind)
 
@@ -632,6 +636,24 @@ class Server:
             entry.went_down = event.reason
             self._journal.down(entry.address, event.reason)
         link.finish()
+
+    def _tell_overfull(self, entry: Entry) -> None:
+        entry.overfull = True
+        limit = entry.spec.member.path_limit
+        log.warning("too many paths of a prefix", peer=entry.address, limit=limit)
+        text = f"{entry.address} sends more than {limit} paths of a prefix; the others are not taken in"
+        now = self._clock()
+        self.events.add(now, "paths.over_limit", text, severity=Severity.WARNING, peer=entry.address)
+
+    def _ask_again(self) -> None:
+        """Ask for what was not taken in, of those who have withdrawn something since."""
+        for link in self.established:
+            member = link.member
+            if member is not None and member.wanted_again:
+                for family in member.wanted_again:
+                    link.session.send_route_refresh(family)
+                member.wanted_again.clear()
+                link.write()
 
     def _check_limit(self, entry: Entry, member: Member) -> None:
         limit = entry.spec.max_prefixes
@@ -728,6 +750,7 @@ class Server:
             self._next_pruning = now + PRUNING
             self._prune(now)
             self._remember()
+            self._ask_again()
         self._journal.tick()
 
     def _expire(self, entry: Entry, now: float) -> None:

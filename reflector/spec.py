@@ -201,6 +201,7 @@ def _peer(
     member = MemberOptions(
         kind=kind,
         add_path_limit=item.add_path.send,
+        path_limit=item.add_path.receive_limit,
         allowed_own_as=item.allowed_own_as,
         local_asn=item.local_asn,
         accepts=accepts,
@@ -208,6 +209,9 @@ def _peer(
         long_lived_stale_time=item.long_lived_stale_time,
         own_next_hop=item.next_hop == "self" or (external and item.next_hop == "auto"),
         role=role,
+        # A route server does not put its AS in front (RFC 7947 2.2.2.1).
+        enforce_first_as=item.role != "rs-client" if item.enforce_first_as is None else item.enforce_first_as,
+        honour_graceful_shutdown=item.honour_graceful_shutdown,
     )
     network = item.prefix if isinstance(item, ClientPrefix) else ip_network(item.address)
     return PeerSpec(

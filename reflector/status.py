@@ -226,6 +226,9 @@ class ReflectorStatus:
             server.decision,
             server.convergence,
             Sample("strangers", "Connections of undeclared peers.", server.strangers),
+            Sample(
+                "paths_refused", "Paths beyond addPath.receiveLimit of a prefix.", reflector.paths_refused
+            ),
             Sample("update_groups", "Update groups with readers.", sum(log.based for log in logs), gauge),
             Sample(
                 "export_log_octets", "Octets of encoded UPDATEs held.", sum(log.octets for log in logs), gauge

@@ -399,6 +399,19 @@ class LocRib:
         adj = self._adj.get(source)
         return {} if adj is None else adj.paths
 
+    def held(self, source: Source, nlri: bytes) -> int:
+        """How many paths of a prefix a source has that sends path identifiers, stale ones left out."""
+        choices = self._candidates.get(nlri) or self.candidates(nlri)
+        adj = self._adj.get(source)
+        if adj is None or not choices:
+            return 0
+        confirmed = adj.confirmed
+        return sum(
+            path.source is source
+            and (confirmed is None or path.path_id.to_bytes(PATH_ID_OCTETS, "big") + nlri in confirmed)
+            for path in choices
+        )
+
     def best_count(self, source: Source) -> int:
         """How many of the best paths are of `source`."""
         adj = self._adj.get(source)

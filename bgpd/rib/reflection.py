@@ -125,6 +125,12 @@ def long_lived_stale(path: Path) -> Path | None:
     return Path(path.source, marked, path.ineligible, path.path_id, long_lived_stale=True)
 
 
+def least_preferred(attributes: AttributeSet) -> AttributeSet:
+    """The attributes of a path with LOCAL_PREF 0: its sender is about to go (RFC 8326 4)."""
+    lowered = attributes.rewritten({AttributeCode.LOCAL_PREF: bytes(4)})
+    return AttributeSet.of(lowered, b"" if attributes.present & NEXT_HOP_BIT else attributes.next_hop)
+
+
 def last_resort(raw: bytes) -> bytes:
     """A block marked GRACEFUL_SHUTDOWN, with the lowest LOCAL_PREF where there is one (RFC 8326 4)."""
     attributes = AttributeSet.of(raw)

@@ -2,10 +2,13 @@
 
 A route learnt from many peers, or lost and learnt again, has one attribute set in memory only if the sessions
 intern in the same place. What bytes mean depends on the kind of a session (octets per AS number, internal
-or external), so there is one `Interner` per kind; a service makes one `Decoders` and gives it to all its
-sessions.
+or external, within one machine or not), so there is one `Interner` per kind; a service makes one `Decoders`
+and gives it to all its sessions.
 """
 
+from functools import partial
+
+from bgpd.session.session import DecoderFactory
 from bgpd.wire.attributes import Interner
 from bgpd.wire.capabilities import Negotiated
 from bgpd.wire.update import UpdateDecoder
@@ -17,12 +20,19 @@ class Decoders:
     __slots__ = ("interners",)
 
     def __init__(self) -> None:
-        self.interners: dict[tuple[bool, bool], Interner] = {}
-        """(four-octet AS numbers, internal) -> its interner; at most four."""
+        self.interners: dict[tuple[bool, bool, bool], Interner] = {}
+        """(four-octet AS numbers, internal, of this machine) -> its interner; at most eight."""
 
-    def __call__(self, negotiated: Negotiated, internal: bool) -> UpdateDecoder:
+    def of(self, *, loopback: bool) -> DecoderFactory:
+        """What makes the decoders of peers on this machine, or of all others (RFC 4271 6.3).
+
+        Only the former may have next hops on it.
+        """
+        return partial(self.__call__, loopback=loopback)
+
+    def __call__(self, negotiated: Negotiated, internal: bool, loopback: bool = True) -> UpdateDecoder:
         """A decoder for what was negotiated."""
-        kind = (negotiated.asn4, internal)
+        kind = (negotiated.asn4, internal, loopback)
         interner = self.interners.get(kind)
         if interner is None:
             interner = self.interners[kind] = Interner(*kind)

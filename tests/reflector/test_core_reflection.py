@@ -8,14 +8,18 @@ import pytest
 from bgpd.plan.policy import CompiledFilter, Operator, PrefixMatch, Rule
 from bgpd.rib import decision
 from bgpd.rib.path import Cost, Path, SourceKind
+from bgpd.wire.attributes import encode_attributes
 from bgpd.wire.iana import Role, SegmentType, WellKnownCommunity
+from bgpd.wire.update import encode_updates
 from reflector.core import Reflector
 from reflector.member import MemberOptions
 from tests.reflector.simulated import (
     ASN,
+    BOTH,
     V4,
     SimulatedPeer,
     address,
+    graceful,
     key,
     path_of,
     reflector,
@@ -181,6 +185,31 @@ def test_rfc4271_6_3_our_own_address_as_next_hop_is_ineligible() -> None:
     x = external(core, 5, 65100).up()
     x.announce(P, next_hop=address("192.0.2.254"))
     assert "own address" in why(core, P)
+
+
+def test_rfc4271_6_3_a_path_of_another_as_begins_with_that_as() -> None:
+    """Where it does not, it is ineligible and takes its predecessor away; a route server is spared."""
+    core = reflector()
+    strict, server = external(core, 5, 65100).up(), external(core, 6, 65101, enforce_first_as=False).up()
+    a = SimulatedPeer(core, 1).up()
+    strict.announce(P)
+    server.announce(Q, as_path=path_of(65200))
+    settle(a)
+    assert a.prefixes == {P, Q}
+    aggregate = (SegmentType.AS_SET, (65100, 65200))
+    for path in (path_of(65200), path_of(65200, 65100), (aggregate,), (aggregate, *path_of(65100))):
+        strict.announce(P, as_path=path)
+        settle(a)
+        assert a.prefixes == {Q}
+        assert "does not begin with the peer's AS 65100" in why(core, P)
+        strict.announce(P, as_path=path_of(65100, 65200))
+        settle(a)
+        assert a.prefixes == {P, Q}
+    old = external(core, 7, 65107)
+    old.capabilities["asn4"] = None
+    old.up().announce(R, as_path=path_of(65107, 4200000001))
+    settle(a)
+    assert a.prefixes == {P, Q, R}
 
 
 def test_local_as_towards_one_peer() -> None:
@@ -458,7 +487,7 @@ def test_rfc7911_every_path_of_a_prefix_and_withdraw_exactly_one() -> None:
 
 def test_thousands_of_paths_of_one_prefix_are_not_put_in_order_for_the_sake_of_two() -> None:
     core = reflector()
-    a = SimulatedPeer(core, 1, sends_paths=True).up()
+    a = SimulatedPeer(core, 1, options=MemberOptions(CLIENT, path_limit=4000), sends_paths=True).up()
     c = SimulatedPeer(core, 3, options=MemberOptions(CLIENT, add_path_limit=2), takes_paths=True).up()
     for path_id in range(1, 3000):
         a.announce(P, path_id=path_id, med=path_id % 1500)
@@ -496,6 +525,54 @@ def test_path_identifiers_do_not_add_up() -> None:
     assert len(core._identifiers[V4]._uses) < 10
 
 
+def test_of_one_prefix_a_peer_has_so_many_paths_and_no_more() -> None:
+    """Known ones may change, other prefixes come; once there is room the peer is to be asked again."""
+    core = reflector()
+    options = MemberOptions(CLIENT, path_limit=3)
+    a = SimulatedPeer(core, 1, options=options, sends_paths=True).up()
+    other = SimulatedPeer(core, 2, options=options, sends_paths=True).up()
+    b = SimulatedPeer(core, 3, options=MemberOptions(CLIENT, add_path_limit=64), takes_paths=True).up()
+    next_hop = a.next_hop
+    flood = [number.to_bytes(4, "big") + key(P) for number in range(10_000)]
+    a.say(*encode_updates(V4, encode_attributes(next_hop=next_hop, local_pref=100), next_hop, flood, 4096))
+    for path_id in range(3):
+        other.announce(P, path_id=path_id)
+    settle(b)
+    assert len(core.ribs[V4].candidates(key(P))) == len(b.paths(P)) == 6
+    assert core.paths_refused == 9_997
+    assert a.member is not None
+    assert not a.member.wanted_again
+    a.announce(P, path_id=2, med=5)
+    a.announce(Q, path_id=9_000)
+    settle(b)
+    assert [told.med for told in b.paths(P)].count(5) == 1
+    assert Q in b.prefixes
+    a.withdraw(P, path_id=0)
+    assert a.member.wanted_again == {V4}
+    a.announce(P, P6, path_id=77)
+    a.announce(P, path_id=78)
+    settle(b)
+    assert len(b.paths(P)) == 6
+    assert core.paths_refused == 9_998
+
+
+def test_paths_of_before_a_restart_do_not_count() -> None:
+    core = reflector()
+    options = MemberOptions(CLIENT, path_limit=2)
+    a = SimulatedPeer(core, 1, options=options, sends_paths=True)
+    a.capabilities["graceful_restart"] = a.ours["graceful_restart"] = graceful()
+    a.up()
+    for path_id in (1, 2):
+        a.announce(P, path_id=path_id)
+    a.down(1.0, BOTH)
+    a.up(2.0)
+    for path_id in (3, 4, 5):
+        a.announce(P, path_id=path_id)
+    a.end_of_rib()
+    assert {path.path_id for path in core.ribs[V4].candidates(key(P))} == {3, 4}
+    assert core.paths_refused == 1
+
+
 # Drain
 
 
@@ -515,6 +592,31 @@ def test_rfc8326_4_drain_tells_everything_again_as_the_last_resort() -> None:
     assert len(c.paths(P)) == 1
     assert WellKnownCommunity.GRACEFUL_SHUTDOWN in x.told(P).communities
     assert x.told(P).local_pref is None
+
+
+def test_rfc8326_4_what_another_as_marks_is_the_last_resort_here() -> None:
+    """As an operator would write it into the import policy of every eBGP session; it can be left out."""
+    core = reflector()
+    going, staying = external(core, 5, 65100).up(), external(core, 6, 65101).up()
+    a = SimulatedPeer(core, 1).up()
+    mark = (WellKnownCommunity.GRACEFUL_SHUTDOWN,)
+    going.announce(P, P6)
+    staying.announce(P, as_path=path_of(65101, 65300, 65301))
+    settle(a)
+    assert a.told(P).as_path == path_of(65100)
+    going.announce(P, P6, communities=mark)
+    settle(a)
+    assert a.told(P).as_path == path_of(65101, 65300, 65301)
+    assert (a.told(P6).local_pref, a.told(P6).communities) == (0, mark), "better than none"
+    going.announce(P)
+    settle(a)
+    assert a.told(P).as_path == path_of(65100)
+    indifferent = external(core, 7, 65102, honour_graceful_shutdown=False).up()
+    indifferent.announce(Q, communities=mark)
+    inside = SimulatedPeer(core, 2).up()
+    inside.announce(R, local_pref=500, communities=mark)
+    settle(a)
+    assert (a.told(Q).local_pref, a.told(R).local_pref) == (100, 500)
 
 
 def test_a_drain_taken_back_tells_everything_as_it_is() -> None:

@@ -16,12 +16,12 @@ from structlog.testing import capture_logs
 from bgpd.session.fsm import State
 from bgpd.telemetry.status import EventRing, PeerVerb
 from bgpd.wire.attributes import encode_attributes
-from bgpd.wire.capabilities import GracefulRestart
+from bgpd.wire.capabilities import AddPath, Capabilities, GracefulRestart
 from bgpd.wire.framing import Framer
 from bgpd.wire.iana import CeaseSubcode, ErrorCode, MessageType
-from bgpd.wire.messages import KEEPALIVE
-from bgpd.wire.nlri import IPV4_UNICAST
-from bgpd.wire.update import Update, encode_end_of_rib, encode_updates
+from bgpd.wire.messages import KEEPALIVE, Open, negotiate
+from bgpd.wire.nlri import IPV4_UNICAST, nlri_of
+from bgpd.wire.update import Update, encode_end_of_rib, encode_updates, encode_withdrawals
 from reflector import server as server_module
 from reflector import sockets
 from reflector.journal import LINES, SessionJournal
@@ -668,3 +668,44 @@ async def test_why_a_session_ended_is_not_hidden_by_what_came_after() -> None:
         assert entry.why_down == ended
         entry.peer.counters.last_error = "connect: ECONNREFUSED"
         assert entry.why_down == f"{ended}; since then: connect: ECONNREFUSED"
+
+
+async def test_too_many_paths_of_a_prefix_are_told_once_and_asked_for_when_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server_module, "PRUNING", 0.1)
+    prefix = {"prefix": "127.0.0.0/24", "addPath": {"receive": True, "receiveLimit": 2}}
+    sending = ((IPV4_UNICAST, AddPath.SEND),)
+    async with (
+        serving(clients=[prefix]) as server,
+        clients(server, 1, add_path=sending) as (a,),
+        clients(server, 2) as (b,),
+    ):
+        nlri = nlri_of(ip_network(P))
+        hop = IPv4Address(a.address).packed
+        attributes = encode_attributes(next_hop=hop, local_pref=100)
+        for number in range(1, 6):
+            item = number.to_bytes(4, "big") + nlri
+            a.write(b"".join(encode_updates(IPV4_UNICAST, attributes, hop, [item])))
+        await until(lambda: b.has(P) and server.reflector.paths_refused == 3)
+        assert [e.kind for e in server.events.after(0)].count("paths.over_limit") == 1
+        assert a.session is not None
+        before = a.session.counters.received.route_refreshes
+        a.write(b"".join(encode_withdrawals(IPV4_UNICAST, [(1).to_bytes(4, "big") + nlri])))
+        await until(lambda: a.session and a.session.counters.received.route_refreshes > before)
+        assert a.established
+
+
+async def test_rfc4271_6_3_next_hops_of_this_machine_are_for_its_own_peers_only() -> None:
+    async with serving() as server:
+        near, far = (server._enter(server.spec.peers[0], address) for address in ("127.0.0.9", "192.0.2.1"))
+        caps = Capabilities(frozenset({IPV4_UNICAST}), asn4=65000)
+        negotiated = negotiate(
+            Open(65000, 90, bytes((10, 0, 0, 1)), caps), Open(65000, 90, bytes((10, 0, 0, 2)), caps)
+        )
+        hop = bytes((127, 0, 0, 1))
+        attributes = encode_attributes(next_hop=hop, local_pref=100)
+        [message] = encode_updates(IPV4_UNICAST, attributes, hop, [nlri_of(ip_network(P))])
+        for entry, taken in ((near, True), (far, False)):
+            update = entry.peer._decoder(negotiated, True).decode(message[19:])
+            assert (bool(update.reach), bool(update.unreach)) == (taken, not taken)

@@ -102,3 +102,15 @@ def test_a_bad_file_names_the_place(tmp_path: Path, text: str, place: str) -> No
 def test_a_prefix_of_clients_and_an_address_with_a_zone() -> None:
     assert matches(ip_network("fe80::/10"), "fe80::1%eth0")
     assert not matches(ip_network("10.0.0.0/8"), "fe80::1")
+
+
+def test_a_route_server_need_not_put_its_as_in_front() -> None:
+    peers = [
+        {"address": "10.1.1.1", "asn": 65001},
+        {"address": "10.1.1.2", "asn": 65001, "role": "rs-client"},
+        {"address": "10.1.1.3", "asn": 65001, "role": "rs-client", "enforceFirstAs": True},
+        {"address": "10.1.1.4", "asn": 65001, "enforceFirstAs": False, "honourGracefulShutdown": False},
+    ]
+    found = [peer.member for peer in spec_of(clients=[], peers=peers).peers]
+    assert [member.enforce_first_as for member in found] == [True, False, True, False]
+    assert [member.honour_graceful_shutdown for member in found] == [True, True, True, False]
