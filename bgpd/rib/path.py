@@ -16,6 +16,7 @@ from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.iana import WellKnownCommunity
 
 _LLGR_STALE = int(WellKnownCommunity.LLGR_STALE)
+_LLGR_STALE_OCTETS = _LLGR_STALE.to_bytes(4, "big")
 DEFAULT_LOCAL_PREF = 100  # RFC 4271 leaves the value open; every implementation uses 100
 
 # A path's rank is one number, least is best. From its lowest bits up: ORIGIN, AS_PATH length, what LOCAL_PREF
@@ -94,7 +95,9 @@ class Path:
             attributes = self.attributes
             origin, as_path_length, _, _, local_pref, _, _ = attributes.compared
             # Stale here, or marked so by the speaker it came from.
-            stale = self.long_lived_stale or attributes.has_community(_LLGR_STALE)
+            stale = self.long_lived_stale or (
+                _LLGR_STALE_OCTETS in attributes.raw and attributes.has_community(_LLGR_STALE)
+            )
             self.rank = (
                 (INELIGIBLE if self.ineligible is not None else 0)
                 | 1 << TOP_SHIFT

@@ -300,17 +300,21 @@ def _read_ordinary(raw: bytes) -> Compared | None:
     if found is None:
         return None
     origin, as_path, med, local_pref, originator_id, cluster_list = found
-    return Compared(
-        origin[0],
-        as_path[2] if len(as_path) > 1 else 0,
-        int.from_bytes(as_path[3:7], "big"),
-        None if med is None else int.from_bytes(med, "big"),
-        None if local_pref is None else int.from_bytes(local_pref, "big"),
-        originator_id,
-        () if cluster_list is None else _pieces(cluster_list[1:], 4),
+    return _new(
+        Compared,
+        (
+            origin[0],
+            as_path[2] if len(as_path) > 1 else 0,
+            int.from_bytes(as_path[3:7], "big"),
+            None if med is None else int.from_bytes(med, "big"),
+            None if local_pref is None else int.from_bytes(local_pref, "big"),
+            originator_id,
+            () if cluster_list is None else _pieces(cluster_list[1:], 4),
+        ),
     )
 
 
+_new: Final = tuple.__new__  # a named tuple made directly: half the cost
 _ordinary_values: Final = reader()
 
 

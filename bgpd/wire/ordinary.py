@@ -5,6 +5,8 @@ of their codes, with their usual flags and lengths, and an AS path of one sequen
 expression says all of that, so what it matches needs no further look and what it doesn't match is not
 wrong, only not ordinary: it goes the way of `Interner`'s skimming.
 
+An optional part is written `(?:...|)`, which takes half the time of `(?:...)?`.
+
 What is expressed per attribute are the same rules as in `attribute_rows` (RFC 7606 7); a test holds the
 two against each other.
 """
@@ -78,7 +80,7 @@ def recogniser(*, internal: bool, loopback: bool, next_hop: bool) -> _Bits:
         bits |= 1 << AttributeCode.NEXT_HOP
     rows = _rows(internal)
     # An empty group behind each optional attribute tells whether it was there.
-    match = _matcher(required + "".join(f"(?:{head}{value}())?" for _, head, value in rows))
+    match = _matcher(required + "".join(f"(?:{head}{value}()|)" for _, head, value in rows))
     codes = [1 << code for code, _, _ in rows]
     known: dict[tuple[bytes | None, ...], int] = {}
 
@@ -106,11 +108,11 @@ def reader() -> Callable[[bytes], Values | None]:
     These are ORIGIN, AS_PATH, MULTI_EXIT_DISC, LOCAL_PREF, ORIGINATOR_ID and CLUSTER_LIST; the two that have
     no fixed length with their length octet.
     """
-    pattern = rf"{_ORIGIN}(.){_AS_PATH}({_as_path(True)})(?:\x40\x03\x04....)?"
+    pattern = rf"{_ORIGIN}(.){_AS_PATH}({_as_path(True)})(?:\x40\x03\x04....|)"
     match = _matcher(
         pattern
         + "".join(
-            f"(?:{head}({value}))?" if code in _COMPARED else f"(?:{head}{value})?"
+            f"(?:{head}({value})|)" if code in _COMPARED else f"(?:{head}{value}|)"
             for code, head, value in _rows(True)
         )
     )
