@@ -65,6 +65,7 @@ def main(arguments: list[str]) -> int:
                 quick=options.quick,
                 repeat=1 if options.quick else max(1, options.repeat),
                 json=options.json,
+                charts=options.charts,
             )
         )
     return report.run(

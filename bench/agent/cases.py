@@ -18,7 +18,9 @@ from bench.agent.contenders import Node, peak_memory, processor_time
 from bench.agent.feeder import Feeder, hosts
 from bench.agent.ground import ASN, CORE, FEEDER, SECOND, Ground, resource
 from bench.agent.kernel import Kernel
+from bench.agent.mesh import measure as join_mesh
 from bench.agent.packets import measure
+from bench.agent.store import measure as store_load
 from bench.figures import Figure
 
 Results = dict[str, float]
@@ -210,30 +212,66 @@ def idle(seconds: float) -> Case:
 
 
 def packets(rounds: int, seconds: float) -> Case:
-    """Round trips by four ways; the ratios are to the hosts measured at the same time."""
+    """Round trips; the ratios are to the hosts, and to routes by hand, measured at the same time."""
 
     async def run(ground: Ground, make: Make) -> Results:  # noqa: ARG001
         took = await measure(ground, rounds, seconds)
         again = took.pop("hosts-again")
         results = {f"trip-{name}": value for name, value in took.items()}
-        for name in ("routed", "bridge", "vxlan"):
+        for name in ("routed", "by-hand", "bridge", "vxlan"):
             results[f"rate-{name}"] = took[name] / (again if name == "vxlan" else took["hosts"])
+        results["added"] = took["routed"] / took["by-hand"]
         return results
 
-    titles = {"hosts": "between hosts", "routed": "workloads, routed", "bridge": "workloads, Linux bridge",
-              "vxlan": "workloads, VXLAN"}  # fmt: skip
+    titles = {"hosts": "between hosts", "routed": "workloads, routed", "by-hand": "workloads, routes by hand",
+              "bridge": "workloads, Linux bridge", "vxlan": "workloads, VXLAN"}  # fmt: skip
     figures = [Figure(f"trip-{name}", f"a round trip {title}", "µs") for name, title in titles.items()]
     figures += [
         Figure(f"rate-{name}", f"{titles[name]}: time of a round trip ÷ hosts'", "×",
                limit=round(1 / 0.95, 3) if name == "routed" else None)
-        for name in ("routed", "bridge", "vxlan")
+        for name in ("routed", "by-hand", "bridge", "vxlan")
     ]  # fmt: skip
+    figures.append(
+        Figure("added", "workloads, routed: time of a round trip ÷ routes by hand", "×", limit=1.05)
+    )
     return Case("packets", tuple(figures), run, rivals=False)
 
 
+def store(agents: int, rate: float, seconds: float) -> Case:
+    """What the agents of a whole cluster cost etcd."""
+
+    async def run(ground: Ground, make: Make) -> Results:  # noqa: ARG001
+        return await store_load(ground, agents, rate, seconds)
+
+    figures = (
+        Figure("store-watches", "etcd: watches of one agent", "-"),
+        Figure("store-events", "etcd: agents told of one workload's change", "-", limit=1),
+        Figure("store-memory", f"etcd: memory for {agents:,} agents", "MB"),
+        Figure("store-idle", f"etcd: processor time with {agents:,} agents at rest", "% of a core"),
+        Figure("store-busy", f"etcd: the same with {rate:.0f} changes of workloads a second", "% of a core"),
+    )
+    return Case("store", figures, run, rivals=False)
+
+
+def mesh(nodes: int) -> Case:
+    """One node joins a full mesh."""
+
+    async def run(ground: Ground, make: Make) -> Results:  # noqa: ARG001
+        return await join_mesh(ground, nodes, 60)
+
+    title = f"mesh of {nodes}: one node's start → all its sessions up, kernel and peers exact"
+    return Case("mesh", (Figure("mesh", title, "s", limit=30),), run, rivals=False)
+
+
 def standard() -> list[Case]:
-    return [single_changes(500), join(1000, 10), table(100_000), endpoints(5000), idle(30), packets(20, 0.4)]
+    return [
+        single_changes(500), join(1000, 10), table(100_000), endpoints(5000), idle(30), packets(20, 0.4),
+        mesh(100), store(1000, 100, 10),
+    ]  # fmt: skip
 
 
 def quick() -> list[Case]:
-    return [single_changes(40), join(100, 10), table(5000), endpoints(500), idle(10), packets(5, 0.3)]
+    return [
+        single_changes(40), join(100, 10), table(5000), endpoints(500), idle(10), packets(5, 0.3),
+        mesh(20), store(50, 40, 3),
+    ]  # fmt: skip

@@ -1,9 +1,10 @@
 """Round trips between workloads on two nodes against round trips between the nodes themselves.
 
-Four ways between the same two machines: the hosts directly; workloads routed by our agents; the same
-workloads while their pool says ``vxlanMode: Always``; and, on two further nodes, workloads on a Linux bridge
-with the host's interface in it. All of it is the kernel's work, wired by veth pairs without any latency, so
-every hop shows far more than it would behind network cards.
+Ways between the same two machines: the hosts directly; workloads routed by our agents; the same workloads
+while their pool says ``vxlanMode: Always``. On two further nodes each: workloads with the same routes by hand
+and no agent, which is what the kernel can do; and workloads on a bridge with the host's interface in it. All
+of it is the kernel's work, wired by veth pairs without any latency, so every hop shows far more than it
+would behind network cards.
 """
 
 from __future__ import annotations
@@ -46,6 +47,15 @@ def workload(ground: Ground, node: Namespace, address: str) -> Namespace:
         "route add 169.254.1.1 dev eth0 scope link",
         "route add default via 169.254.1.1 dev eth0",
     )
+    return made
+
+
+def by_hand(ground: Ground, name: str, number: int, address: str, far: str, gateway: str) -> Namespace:
+    """A workload on a node of its own that no agent has touched, with a route to the far one."""
+    node = ground.node(name, number)
+    made = workload(ground, node, address)
+    node.ip(f"route add {address} dev work0 scope link", f"route add {far} via {gateway}")
+    node.run("sysctl", "-qw", "net.ipv4.conf.work0.proxy_arp=1", "net.ipv4.neigh.work0.proxy_delay=0")
     return made
 
 
@@ -116,14 +126,19 @@ async def measure(ground: Ground, rounds: int, seconds: float) -> dict[str, floa
             ),
         )  # fmt: skip
     near, far = bridged(ground, "c", 3), bridged(ground, "d", 4)
+    plain = ("10.127.0.2", "10.127.64.2")
+    plain_near = by_hand(ground, "e", 5, plain[0], plain[1], "10.0.0.6")
+    plain_far = by_hand(ground, "f", 6, plain[1], plain[0], "10.0.0.5")
     try:
         for agent in agents:
             await agent.start()
         await reachable(places["a"], ends["b"])
         await reachable(near, "10.0.0.104")
+        await reachable(plain_near, plain[1])
         ways = {
             "hosts": Way(ground, echo, a, b, "10.0.0.2"),
             "routed": Way(ground, echo, places["a"], places["b"], ends["b"]),
+            "by-hand": Way(ground, echo, plain_near, plain_far, plain[1]),
             "bridge": Way(ground, echo, near, far, "10.0.0.104"),
         }
         await asyncio.sleep(0.5)

@@ -1,4 +1,4 @@
-"""One run of the agent's bench, from options to table and JSON."""
+"""One run of the agent's bench, from options to table, JSON and chart."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import machine
+from bench import chart, machine
 from bench.agent import cases
 from bench.agent.cases import Case, Results
 from bench.agent.contenders import BirdNode, CairnNode, Node
@@ -33,6 +33,7 @@ class Options:
     quick: bool
     repeat: int
     json: Path | None
+    charts: Path | None
 
 
 def run(options: Options) -> int:
@@ -56,7 +57,25 @@ def run(options: Options) -> int:
             "figures": [figure.to_json() for figure in figures.values()],
         }
         options.json.write_text(dump(report))
+    if options.charts:
+        options.charts.mkdir(parents=True, exist_ok=True)
+        (options.charts / "agent.svg").write_text(draw(list(figures.values())))
     return 0
+
+
+def draw(figures: Sequence[Figure]) -> str:
+    """Bars of what was measured of both, in seconds. Raises ValueError where nothing was."""
+    scale = {"s": 1.0, "ms": 1e-3}
+    groups = []
+    for figure in figures:
+        values = {
+            name: median * scale[figure.unit]
+            for name in TITLES
+            if figure.unit in scale and (median := figure.median(name)) is not None
+        }
+        if len(values) == len(TITLES):
+            groups.append((figure.name.replace("-", " "), values))
+    return chart.bars("A node's routes: seconds until they are in the kernel", groups, TITLES)
 
 
 async def _all(
