@@ -60,7 +60,7 @@ class Node:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         if self.process is not None:
             self.process.send_signal(number)
-            self.process.wait(20)
+            self.process.wait(60)
             self.process = None
 
     def routes(self, what: str = "proto 84") -> dict[str, dict[str, Any]]:

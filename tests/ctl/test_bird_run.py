@@ -61,7 +61,7 @@ class Bird:
     def stop(self) -> None:
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(30)
+            self.process.wait(60)
             self.process = None
             self.control.unlink(missing_ok=True)
 

@@ -84,7 +84,7 @@ def labs() -> Iterator[Labs]:
     for lab in started.started:
         if lab.process.poll() is None:
             lab.process.send_signal(signal.SIGTERM)
-            lab.process.wait(30)
+            lab.process.wait(60)
         for pipe in (lab.process.stdout, lab.process.stderr):
             if pipe is not None:
                 pipe.close()

@@ -88,7 +88,7 @@ def test_an_agent_killed_and_restarted_costs_no_echo_and_leaves_nothing_behind(
     assert processes
     with no_echo_lost(cluster, f"agent ended by {number.name}, changes meanwhile, replaced"):
         agent.program.signal(number)
-        agent.program.wait(15.0)
+        agent.program.wait(60.0)
         cluster.claim("10.244.12.0/26", "node1")
         cluster.claim("10.244.17.0/26", "node3")
         cluster.release("10.244.16.0/26")

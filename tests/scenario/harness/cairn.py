@@ -15,7 +15,7 @@ from tests.scenario.harness.program import Program, children, command_line
 from tests.scenario.harness.world import Host
 
 COMMAND = Path(sys.executable).with_name("cairn")
-_FETCH = "import sys, urllib.request as r; sys.stdout.buffer.write(r.urlopen(sys.argv[1], timeout=5).read())"
+_FETCH = "import sys, urllib.request as r; sys.stdout.buffer.write(r.urlopen(sys.argv[1], timeout=60).read())"
 
 
 class Service:

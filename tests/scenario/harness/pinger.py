@@ -70,7 +70,7 @@ class Pinger:
 
     def losses(self) -> Losses:
         """Wait for the last answers and give the account; after `finish`."""
-        ended_with = self._program.wait(30.0)
+        ended_with = self._program.wait(60.0)
         assert ended_with == 0, f"the pinger failed\n{self._program.tail()}"
         report = json.loads(self._report.read_text())
         return Losses(

@@ -572,7 +572,7 @@ class SpeakingExaBgp:
 
     def kill(self) -> None:
         self._exabgp.program.signal(signal.SIGKILL)
-        self._exabgp.program.wait(5)
+        self._exabgp.program.wait(60)
 
     def restart(self) -> None:
         self._exabgp.restart()
