@@ -223,6 +223,9 @@ class Server:
         peer = entry.peer
         peer.configure(self._times(wanted), now, keep=_same_session(old.session, wanted.session))
         if _needs_connection(old) != _needs_connection(wanted) or (wanted.password and not old.password):
+            for link in entry.links.values():
+                if link.member is None:
+                    sockets.end_at_once(link.sock)
             peer.reset(now, subcode=CeaseSubcode.OTHER_CONFIGURATION_CHANGE)
         if old.max_prefixes != wanted.max_prefixes and peer.enabled and peer.state is State.IDLE:
             peer.enable(now)  # it may be waiting for ever because of the old limit

@@ -74,6 +74,16 @@ def prepare(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_OCTETS)
 
 
+def end_at_once(sock: socket.socket) -> None:
+    """Have `close` end the connection with a reset, whatever is still on its way.
+
+    For one on which GTSM let nothing through: the peer's acknowledgements do not count either, so that an
+    orderly end would not get past the first segments, and it would hold on to the connection until its hold
+    timer is over, and refuse a new one meanwhile.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 def set_md5(sock: socket.socket, peer: IPv4Network | IPv6Network, key: str | None) -> None:
     """Require (or, with None, no longer require) TCP MD5 from every address of `peer`."""
     raw = (key or "").encode()

@@ -76,9 +76,9 @@ class Crowd:
             peer.down(self.now, BOTH if number % 3 == 0 and choice < 0.2 else frozenset())
             self.up.discard(number)
             said.clear()
-        elif choice < 0.6:
+        elif choice < 0.65:
             self.announce(number)
-        elif choice < 0.8:
+        elif choice < 0.95:
             prefix = self.rng.choice(self.prefixes(number))
             peer.withdraw(prefix)
             said.pop(prefix, None)
