@@ -29,6 +29,11 @@ def announcements(plan: NodePlan, peering: Peering) -> dict[str, str]:
     return wanted
 
 
+def kind_of(peering: Peering) -> tuple[object, ...]:
+    """Sessions of the same kind are told the same."""
+    return (peering.export_policy, peering.internal, peering.local_asn, peering.peer_address.version)
+
+
 def with_disputed(plan: NodePlan, disputed: Collection[str]) -> NodePlan:
     """The plan, but that workloads inside the node's own blocks are announced by themselves where `disputed`:
     another node's host route would win over the block, however much older its claim.

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from agent.announcements import announcements
+from agent.announcements import announcements, kind_of
 from agent.config import AgentConfig
 from agent.exabgp.process import Process, run_line
 from agent.exabgp.speaker import Listener, Speaker
@@ -182,6 +182,7 @@ class Sessions:
 
     def announce(self, plan: NodePlan, superseded: frozenset[str] = frozenset()) -> None:
         """Everything every peer shall have, as of this plan, but for addresses that others took over."""
+        made: dict[tuple[object, ...], Mapping[str, str]] = {}  # a mesh is told the same, worked out once
         for peering in plan.peerings:
             address = str(peering.peer_address)
             speaker = self._by_peer.get(address)
@@ -189,7 +190,10 @@ class Sessions:
                 continue
             routes: Mapping[str, str] = {}
             if not self.withdrawing and not self._config.learn_only:
-                routes = announcements(plan, peering)
+                kind = kind_of(peering)
+                if kind not in made:
+                    made[kind] = announcements(plan, peering)
+                routes = made[kind]
             peer = speaker.outbox.peer(address)
             for prefix in [prefix for prefix in peer.wanted if prefix not in routes or prefix in superseded]:
                 peer.want(prefix, None)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent.announcements import announcements
+from agent.announcements import announcements, kind_of
 from agent.config import AgentConfig
 from agent.kernel.route import Hop
 from agent.registration import registered
@@ -50,6 +50,21 @@ def test_blocks_are_announced_with_this_node_as_next_hop() -> None:
     found = told(plan_of(node("b", "10.0.0.2/24")), "10.0.0.2")
     assert list(found) == ["10.77.0.0/26"]
     assert found["10.77.0.0/26"].split()[:2] == ["next-hop", "self"]
+
+
+def test_sessions_of_one_kind_are_told_the_same_and_others_are_of_another() -> None:
+    plan = plan_of(
+        node("b", "10.0.0.2/24"),
+        node("c", "10.0.0.3/24"),
+        resource("BGPPeer", "t", {"peerIP": "10.0.0.9", "asNumber": 65100}),
+        resource("BGPPeer", "u", {"peerIP": "10.0.0.8", "asNumber": 65100, "filters": ["f"]}),
+        resource("BGPFilter", "f", {"exportV4": [{"action": "Reject"}]}),
+    )
+    kinds = {str(each.peer_address): kind_of(each) for each in plan.peerings}
+    assert len(kinds) == 4
+    assert kinds["10.0.0.2"] == kinds["10.0.0.3"]
+    assert told(plan, "10.0.0.2") == told(plan, "10.0.0.3")
+    assert len(set(kinds.values())) == 3
 
 
 def test_local_preference_stays_within_the_as() -> None:
