@@ -132,6 +132,21 @@ def test_rfc4271_5_1_attributes_towards_another_as() -> None:
     assert told.next_hop == address("192.0.2.254")
 
 
+def test_rfc4271_5_1_4_and_5_1_6_a_med_stays_inside_and_what_was_aggregated_stays_so() -> None:
+    """A MED of our own AS's route is told, one from another AS is not; ATOMIC_AGGREGATE always stays."""
+    core = reflector()
+    a, b = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up()
+    x, y = external(core, 5, 65100).up(), external(core, 6, 65101).up()
+    aggregator = (65100, address("10.9.9.9"))
+    a.announce(P, med=4, atomic_aggregate=True)
+    x.announce(Q, med=7, atomic_aggregate=True, aggregator=aggregator)
+    settle(b, y)
+    assert [told.med for told in (b.told(P), b.told(Q), y.told(P), y.told(Q))] == [4, 7, 4, None]
+    for told in (b.told(P), b.told(Q), y.told(P), y.told(Q)):
+        assert told.atomic_aggregate
+    assert b.told(Q).aggregator == y.told(Q).aggregator == aggregator
+
+
 def test_rfc5065_4_confederation_segments_stay_inside() -> None:
     core = reflector()
     a, b, x = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up(), external(core, 5, 65100).up()
@@ -523,6 +538,29 @@ def test_path_identifiers_do_not_add_up() -> None:
         assert not c.prefixes
     assert len(core._identifiers[V4]) == 0
     assert len(core._identifiers[V4]._uses) < 10
+
+
+def test_rfc7911_3_identifiers_we_send_are_our_own_and_stay_with_their_path() -> None:
+    """Two peers use the same one for one prefix: whoever hears of both is told two, and which one is gone."""
+    core = reflector()
+    a, b = SimulatedPeer(core, 1, sends_paths=True).up(), SimulatedPeer(core, 2, sends_paths=True).up()
+    c = SimulatedPeer(core, 3, options=MemberOptions(CLIENT, add_path_limit=4), takes_paths=True).up()
+    a.announce(P, path_id=7, med=1)
+    b.announce(P, path_id=7, med=2)
+    settle(c)
+
+    def told() -> dict[int | None, bytes]:
+        return {each.attributes.med: item[:4] for item, each in c.view[V4].items()}
+
+    before = told()
+    assert set(before) == {1, 2}
+    assert before[1] != before[2]
+    b.announce(P, path_id=7, med=3)
+    settle(c)
+    assert told() == {1: before[1], 3: before[2]}, "the same path with other attributes"
+    a.withdraw(P, path_id=7)
+    settle(c)
+    assert told() == {3: before[2]}
 
 
 def test_of_one_prefix_a_peer_has_so_many_paths_and_no_more() -> None:

@@ -222,6 +222,19 @@ def test_rfc4724_4_1_end_of_rib_waits_for_the_expected_peers_but_not_for_ever() 
     assert a.messages.count("eor") == 2
 
 
+def test_rfc4724_2_end_of_rib_comes_also_where_there_is_nothing_to_tell() -> None:
+    """Once per family, after all routes there were, to peers with and without the capability of their own."""
+    core = reflector()
+    a, b = restartable(core, 1).up(), SimulatedPeer(core, 2).up()
+    settle(a, b)
+    assert a.messages == b.messages == ["eor", "eor"]
+    a.announce(P)
+    settle(b)
+    c = restartable(core, 3).up()
+    settle(c)
+    assert c.messages == ["update", "eor", "eor"]
+
+
 def test_rfc4724_4_1_a_peer_known_to_be_absent_is_not_waited_for_until_it_comes() -> None:
     core = reflector(deferral=60.0)
     core.expected, core.absent = {"192.0.2.1", "192.0.2.2"}, {"192.0.2.2"}
