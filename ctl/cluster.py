@@ -179,11 +179,9 @@ def findings(cluster: Cluster) -> list[Finding]:
                     (each, peer)
                 )
     lost = {name: min(moment(peer["since"]) for _, peer in sides) for name, sides in missing.items()}
-    dead = [
-        node
-        for node in cluster.nodes or ()
-        if cluster.alive and node not in cluster.alive and node not in speaking
-    ]
+    dead = [node for node in cluster.nodes or () if node not in cluster.alive and node not in speaking]
+    if dead and not cluster.alive:
+        return [Finding(f"none of {len(dead)} declared nodes is alive: no agent holds a lease")]
     found = [
         Finding(
             f"node {node}: no agent holds its lease",

@@ -48,9 +48,11 @@ COMMANDS: tuple[Row, ...] = (
         "cairn explain 10.77.1.5"),
     Row("render", "render", _DECLARED, "Plans as configuration: BIRD, ExaBGP, top-of-rack routers.",
         "cairn render bird --node node-1 --version 2"),
-    Row("status", "status", _LIVE, "Is the cluster well? The first line says it.", "cairn status"),
-    Row("peers", "peers", _LIVE, "Every BGP session, as each service sees it.", "cairn peers -o wide"),
-    Row("routes", "routes", _LIVE, "Routes as each service has them.", "cairn routes 10.77.1.5"),
+    Row("status", "status", _LIVE, "Is the cluster well? The first line says it.",
+        "cairn status --datastore etcd://10.0.0.5:2379"),
+    Row("peers", "peers", _LIVE, "Every BGP session, as each service sees it.",
+        "cairn peers --down --node 'rack-3-*'"),
+    Row("routes", "routes", _LIVE, "Routes as each service has them.", "cairn routes best 10.77.1.5"),
     Row("top", "top", _LIVE, "Sessions, rates and lag, live and full-screen.", "cairn top --every 1"),
     Row("watch", "watch", _LIVE, "Events of all services, as they happen.", "cairn watch --severity warning"),
     Row("agent", "agent", _RUN, "Run the node agent.", "cairn agent --config /etc/cairn/agent.yaml"),
@@ -60,6 +62,8 @@ COMMANDS: tuple[Row, ...] = (
         "cairn bird run --node node-1"),
     Row("lab", "lab", _RUN, "A whole cluster on this machine, live, in under a minute.",
         "cairn lab --nodes 4 --reflectors 2 --store etcd"),
+    Row("bench", "bench", _RUN, "Measure Cairn beside its rivals, in a checkout of the project.",
+        "cairn bench --quick reflector"),
     Row("doctor", "doctor", _RUN, "Check this machine; every finding comes with its remedy.",
         "cairn doctor --datastore etcd://10.0.0.5:2379"),
 )  # fmt: skip
@@ -106,7 +110,13 @@ def application(wanted: str | None) -> typer.Typer:
             app.add_typer(group, name=row.name, help=row.summary, rich_help_panel=row.panel, epilog=epilog)
         else:
             command: Callable[..., object] = module.command
-            app.command(row.name, short_help=row.summary, rich_help_panel=row.panel, epilog=epilog)(command)
+            app.command(
+                row.name,
+                short_help=row.summary,
+                rich_help_panel=row.panel,
+                epilog=epilog,
+                context_settings=getattr(module, "SETTINGS", None),
+            )(command)
     return app
 
 

@@ -95,9 +95,7 @@ class Service:
                 document = await response.json()
                 status = response.status
         except aiohttp.ClientConnectorError as error:
-            raise Unreachable(
-                f"nothing answers at {self.location} ({error.os_error.strerror or error})"
-            ) from error
+            raise Unreachable(f"nothing answers at {self.location} ({_reason(error.os_error)})") from error
         except (aiohttp.ClientError, TimeoutError, ssl.SSLError, ValueError) as error:
             raise Unreachable(
                 f"no usable answer from {self.location}: {str(error) or type(error).__name__}"
@@ -106,6 +104,11 @@ class Service:
             said = document.get("error", "") if isinstance(document, Mapping) else ""
             raise Unreachable(f"{self.location} answered {status}: {said}")
         return document
+
+
+def _reason(error: OSError) -> str:
+    """Why there is no connection; asyncio's own text repeats the address."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
 
 
 async def ask_all(locations: Sequence[str], what: str, **query: str) -> list[Answer]:

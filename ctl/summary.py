@@ -3,10 +3,14 @@
 What a change does to the nodes is `bgpd.plan.diff`'s to say; here it is only put into words.
 """
 
+import sys
 from collections.abc import Sequence
+
+import typer
 
 from bgpd.plan.diff import Change, PlanDiff, SessionChange
 from ctl.edits import Edit, Verb
+from ctl.output import Format, as_json, as_yaml
 
 _SIGNS = {Verb.CREATE: "+", Verb.CHANGE: "~", Verb.KEEP: " ", Verb.DELETE: "-"}
 _WORDS = {
@@ -56,6 +60,24 @@ def _of_node(node: PlanDiff) -> list[str]:
 def _peer(session: SessionChange) -> str:
     at = f"{session.peer_address}" + (f" port {session.peer_port}" if session.peer_port != 179 else "")
     return f"{session.peer_node} at {at}" if session.peer_node else at
+
+
+def tell(edits: Sequence[Edit], effect: Sequence[PlanDiff], form: Format) -> None:
+    """Print the change as it is wanted."""
+    match form:
+        case Format.JSON:
+            print(as_json(document(edits, effect)))
+        case Format.YAML:
+            print(as_yaml(document(edits, effect)), end="")
+        case _:
+            print("\n".join(lines(edits, effect)))
+
+
+def agreed(effect: Sequence[PlanDiff], verb: str, at_terminal: bool | None = None) -> bool:
+    """Whether the operator agrees to lose sessions; not asked if none drops, or away from a terminal."""
+    if not dropped(effect) or not (sys.stdin.isatty() if at_terminal is None else at_terminal):
+        return True
+    return typer.confirm(f"{dropped(effect)} sessions would drop. {verb}?", default=False, err=True)
 
 
 def document(edits: Sequence[Edit], effect: Sequence[PlanDiff]) -> dict[str, object]:

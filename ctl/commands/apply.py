@@ -8,16 +8,16 @@ from uuid import uuid4
 
 import typer
 
-from bgpd.plan.diff import PlanDiff, diff_cluster
+from bgpd.plan.diff import diff_cluster
 from bgpd.resources import Resource
 from bgpd.resources.scalars import read_duration
 from ctl import options, state
 from ctl.edits import Edit, Verb, changes_of, edits_for, writes_of
 from ctl.exits import ExitCode, Failure, usage
 from ctl.findings import brought_in, refuse, warn
-from ctl.output import Format, as_json, as_yaml
-from ctl.summary import document, dropped, lines
-from ctl.trial import on_trial
+from ctl.output import Format
+from ctl.summary import agreed, tell
+from ctl.trial import in_a_session_of_its_own, on_trial
 
 
 def command(
@@ -45,7 +45,10 @@ def command(
             "the answer and the resources cannot both come from standard input", "put them into a file"
         )
     trial = None if confirm_within is None else _seconds(confirm_within)
-    state.run(_apply(state.from_files(filename), datastore, dry_run, yes, trial, output))
+    asking = sys.stdin.isatty() and not yes
+    if trial is not None and not dry_run:
+        in_a_session_of_its_own()
+    state.run(_apply(state.from_files(filename), datastore, dry_run, asking, trial, output))
 
 
 def _seconds(text: str) -> float:
@@ -59,12 +62,12 @@ async def _apply(
     wanted: Sequence[Resource],
     location: str | None,
     dry_run: bool,
-    yes: bool,
+    asking: bool,
     trial: float | None,
     form: Format,
 ) -> None:
     async with state.opened(location) as store:
-        found = await state.snapshot(store)
+        found = await state.snapshot_or_nothing(store)
         present = {entry.key: entry for entry in found.entries}
         edits = edits_for(wanted, present, datetime.now(UTC), (uuid4() for _ in wanted))
         before = state.resource_set(found)
@@ -73,10 +76,10 @@ async def _apply(
         warn(findings)
         refuse(findings)
         effect = diff_cluster(before, after)
-        _tell(edits, effect, form)
+        tell(edits, effect, form)
         if dry_run or not writes_of(edits):
             return
-        if dropped(effect) and not yes and sys.stdin.isatty() and not _agreed(effect):
+        if not agreed(effect, "Apply", asking):
             raise Failure(ExitCode.DIFFERS, "nothing was applied")
         await store.commit(writes_of(edits))
         if trial is not None and not await on_trial(store, edits, present, trial):
@@ -85,21 +88,7 @@ async def _apply(
         print(f"applied: {_counted(edits)}, at {store.location}")
 
 
-def _agreed(effect: Sequence[PlanDiff]) -> bool:
-    return typer.confirm(f"{dropped(effect)} sessions would drop. Apply?", default=False, err=True)
-
-
 def _counted(edits: Sequence[Edit]) -> str:
     names = {Verb.CREATE: "created", Verb.CHANGE: "changed", Verb.KEEP: "unchanged", Verb.DELETE: "deleted"}
     counts = {name: sum(edit.verb is verb for edit in edits) for verb, name in names.items()}
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing"
-
-
-def _tell(edits: Sequence[Edit], effect: Sequence[PlanDiff], form: Format) -> None:
-    match form:
-        case Format.JSON:
-            print(as_json(document(edits, effect)))
-        case Format.YAML:
-            print(as_yaml(document(edits, effect)), end="")
-        case _:
-            print("\n".join(lines(edits, effect)))

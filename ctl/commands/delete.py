@@ -13,7 +13,8 @@ from ctl import options, state
 from ctl.edits import Edit, changes_of, deletion, writes_of
 from ctl.exits import ExitCode, Failure, usage
 from ctl.kinds import kind_named
-from ctl.summary import lines
+from ctl.output import Format
+from ctl.summary import agreed, tell
 
 
 def command(
@@ -27,10 +28,18 @@ def command(
         bool, typer.Option("--skip-not-exists", help="What is not there counts as deleted.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask, even if sessions would drop.")
+    ] = False,
+    output: options.Output = Format.TABLE,
     datastore: options.Datastore = None,
 ) -> None:
-    """Delete resources by kind and name, or those in the files, all in one transaction."""
-    state.run(_delete(datastore, kind, names or [], filename, namespace, skip_missing, dry_run))
+    """Delete resources by kind and name, or those in the files, all in one transaction.
+
+    First shows what that does to the sessions and routes of every node. On a terminal it asks before sessions
+    drop.
+    """
+    state.run(_delete(datastore, kind, names or [], filename, namespace, skip_missing, dry_run, yes, output))
 
 
 async def _delete(
@@ -41,6 +50,8 @@ async def _delete(
     namespace: str | None,
     skip_missing: bool,
     dry_run: bool,
+    yes: bool,
+    form: Format,
 ) -> None:
     if files and (kind or names):
         raise usage("both files and a kind were given", "give either -f FILE or KIND NAME")
@@ -63,10 +74,15 @@ async def _delete(
             keys = [key for key in keys if key in present]
         edits: list[Edit] = [deletion(present[key]) for key in keys]
         before = state.resource_set(found)
-        print("\n".join(lines(edits, diff_cluster(before, before.with_changes(changes_of(edits))))))
-        if edits and not dry_run:
-            await store.commit(writes_of(edits))
-            print(f"deleted: {len(edits)}, at {store.location}")
+        effect = diff_cluster(before, before.with_changes(changes_of(edits)))
+        tell(edits, effect, form)
+        if dry_run or not edits:
+            return
+        if not yes and not agreed(effect, "Delete"):
+            raise Failure(ExitCode.DIFFERS, "nothing was deleted")
+        await store.commit(writes_of(edits))
+    if form in (Format.TABLE, Format.WIDE):
+        print(f"deleted: {len(edits)}, at {store.location}")
 
 
 def _key(present: Mapping[Key, Entry], kind: str, name: str, namespace: str | None) -> Key:

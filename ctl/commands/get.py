@@ -50,7 +50,9 @@ def _named(entries: Sequence[Entry], name: str, kind: str) -> Entry:
         if name in (entry.key.name, entry.resource.metadata.name):
             return entry
     raise Failure(
-        ExitCode.DIFFERS, f"there is no {kind} called {name}", remedy="`cairn get` lists what there is"
+        ExitCode.DIFFERS,
+        f"there is no {kind} called {name}",
+        remedy=f"`cairn get {kind if kind in MODELS else 'all'}` lists what there is",
     )
 
 

@@ -3,9 +3,13 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import typer
 
+from ctl.commands import bench
+from ctl.exits import Failure
 from ctl.main import COMMANDS, wanted_command
 from tests.ctl.cairn import ROOT, cairn, clean_environment
 
@@ -75,3 +79,15 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         capture_output=True, text=True, check=False, env=clean_environment(), cwd=ROOT,
     )  # fmt: skip
     assert "Traceback" not in done.stderr
+
+
+def test_bench_is_the_checkouts_and_says_so_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    done = cairn("bench", "--", "--help")
+    assert (done.code, "--rivals" in done.out) == (0, True), done.err
+    assert cairn("bench", "--no-such-option").code == 2
+    monkeypatch.setattr(bench, "CHECKOUT", tmp_path)
+    with pytest.raises(Failure, match="not part of an installation") as failure:
+        bench.command(typer.Context(typer.main.get_command(typer.Typer(callback=lambda: None))))
+    assert failure.value.code == 2

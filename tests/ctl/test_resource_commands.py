@@ -132,6 +132,9 @@ def test_delete_is_all_or_nothing(store: Path, tmp_path: Path) -> None:
     refused = cairn("delete", "node", "node-1", "node-9", "--datastore", store)
     assert (refused.code, "nothing was deleted" in refused.err) == (1, True)
     assert cairn("get", "node", "node-1", "--datastore", store).code == 0
+    told = cairn("delete", "node", "node-1", "--dry-run", "-o", "json", "--datastore", store).json
+    assert [(each["name"], each["action"]) for each in told["resources"]] == [("node-1", "delete")]
+    assert told["sessionsDropped"] == 2
     affinity = cairn("delete", "affinity", "node-1/10.77.1.0/26", "--datastore", store)
     assert affinity.code == 0, affinity.err
     assert "- withdraws 10.77.1.0/26" in affinity.out
@@ -174,6 +177,19 @@ def test_files_that_cannot_be_read_are_wrong_usage(tmp_path: Path) -> None:
     latin = tmp_path / "latin.yaml"
     latin.write_bytes(b"kind: \xe9\n")
     assert cairn("validate", "-f", latin).code == 4
+
+
+def test_the_first_apply_makes_the_directory(tmp_path: Path) -> None:
+    place = tmp_path / "not" / "yet"
+    seen = cairn("diff", "-f", "-", "--datastore", place, stdin=PEER % 65001)
+    assert (seen.code, "does not exist yet; applying makes it" in seen.err, place.exists()) == (
+        1,
+        True,
+        False,
+    )
+    assert "`cairn apply` there makes it" in cairn("get", "nodes", "--datastore", place).err
+    assert cairn("apply", "-f", "-", "--datastore", place, stdin=PEER % 65001).code == 0
+    assert cairn("get", "bgpp", "tor", "-o", "json", "--datastore", place).code == 0
 
 
 def test_a_store_that_is_not_there_is_exit_3() -> None:

@@ -54,7 +54,7 @@ def test_a_reflector_runs_from_a_small_file_and_ends_on_sigterm(tmp_path: Path) 
         assert status.code == 0, status.err
         assert [service["service"] for service in status.json["services"]] == ["reflector"]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()
@@ -66,6 +66,15 @@ def test_nobody_to_ask_is_exit_3() -> None:
         assert done.code == 3, done
         assert "http://127.0.0.1:1" in done.out + done.err
     assert cairn("peers", "--api", "ftp://127.0.0.1").code == 2
+
+
+def test_a_cluster_in_which_nobody_lives_is_not_well(tmp_path: Path) -> None:
+    node = "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {name: n1}\nspec: {}\n"
+    assert cairn("apply", "-f", "-", "--datastore", tmp_path, stdin=node).code == 0
+    done = cairn("status", "--datastore", tmp_path)
+    first, finding = done.out.splitlines()
+    assert (done.code, first) == (1, "DEGRADED (1): 0 of 1 nodes alive"), done
+    assert "none of 1 declared nodes is alive" in finding
 
 
 def test_doctor_gives_a_remedy_with_every_problem() -> None:
