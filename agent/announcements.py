@@ -23,7 +23,7 @@ def announcements(plan: NodePlan, peering: Peering) -> dict[str, str]:
         next_hop = _next_hop(plan, peering, origination.prefix.version)
         if next_hop is None:
             continue
-        decision = peering.export_policy.decide(_facts(origination), plan.export_rules)
+        decision = peering.export_policy.decide(origination.facts, plan.export_rules)
         if decision.accept:
             wanted[str(origination.prefix)] = clause(peering, origination, decision, next_hop)
     return wanted
@@ -64,15 +64,6 @@ def with_disputed(plan: NodePlan, disputed: Collection[str]) -> NodePlan:
     return replace(plan, originated=(*plan.originated, *more), export_rules=rules)
 
 
-def _facts(origination: Origination) -> RouteFacts:
-    return RouteFacts(
-        prefix=origination.prefix,
-        priority=origination.priority,
-        interface=origination.interface,
-        communities=frozenset(community.numbers for community in origination.communities),
-    )
-
-
 def _next_hop(plan: NodePlan, peering: Peering, version: int) -> str | None:
     if peering.peer_address.version == version:
         return "self"
@@ -100,7 +91,7 @@ def clause(peering: Peering, origination: Origination, decision: Decision, next_
         # A path given in full is sent as it is, so towards another AS our own number comes first.
         path = decision.prepend if peering.internal else (peering.local_asn, *decision.prepend)
         words.append(f"as-path [ {' '.join(map(str, path))} ]")
-    words += _communities((*origination.communities, *decision.communities))
+    words += _communities(decision.communities)
     return " ".join(words)
 
 

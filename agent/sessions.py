@@ -48,6 +48,37 @@ def _secrets_of(plan: NodePlan) -> list[SecretRef]:
     return [peering.password for peering in plan.peerings if peering.password is not None]
 
 
+def configurations(
+    plan: NodePlan, passwords: Mapping[SecretRef, str], run_directory: Path
+) -> dict[str, tuple[str | RenderError, list[Peering]]]:
+    """Every process of a node's agent: its configuration, or why it can have none, and its peerings.
+
+    Peerings whose password is not known are left out, and a process that would have none.
+    """
+    groups: dict[str, list[Peering]] = {}
+    left_out = unprotected(plan.peerings, passwords)
+    for peering in plan.peerings:
+        if peering not in left_out:
+            groups.setdefault(process_of(peering), []).append(peering)
+    found: dict[str, tuple[str | RenderError, list[Peering]]] = {}
+    for name, peerings in groups.items():
+        try:
+            text = configuration(
+                peerings,
+                router_id=plan.router_id,
+                helper_command=run_line(run_directory / name),
+                passwords=passwords,
+                host_name=plan.node,
+                listen_port=plan.listen_port,
+                addresses=[plan.address(4), plan.address(6)],
+            )
+        except RenderError as error:
+            found[name] = error, peerings
+        else:
+            found[name] = text, peerings
+    return found
+
+
 class Sessions:
     """The speakers of this node."""
 
@@ -67,9 +98,6 @@ class Sessions:
 
     def configure(self, plan: NodePlan) -> None:
         """Processes and configurations as the plan wants them; peers that stay are not disturbed."""
-        groups: dict[str, list[Peering]] = {}
-        for peering in plan.peerings:
-            groups.setdefault(process_of(peering), []).append(peering)
         passwords, missing = self._secrets.read_all(_secrets_of(plan))
         self._passwords = passwords
         self.problems = {
@@ -78,24 +106,13 @@ class Sessions:
             if peering.password in missing
         }
         wanted: dict[str, tuple[str, list[Peering]]] = {}
-        for name, peerings in groups.items():
-            left_out = unprotected(peerings, passwords)
-            usable = [peering for peering in peerings if peering not in left_out]
-            directory = self._config.exabgp.run_directory / name
-            try:
-                text = configuration(
-                    usable,
-                    router_id=plan.router_id,
-                    helper_command=run_line(directory),
-                    passwords=passwords,
-                    host_name=plan.node,
-                    listen_port=plan.listen_port,
-                )
-            except RenderError as error:
-                self.problems |= {peering.name: str(error) for peering in usable}
-                continue
-            if usable:
-                wanted[name] = (text, usable)
+        for name, (text, peerings) in configurations(
+            plan, passwords, self._config.exabgp.run_directory
+        ).items():
+            if isinstance(text, RenderError):
+                self.problems |= {peering.name: str(text) for peering in peerings}
+            else:
+                wanted[name] = text, peerings
         for name in self._running.keys() - wanted.keys():
             self._end(name)
         for name, (text, peerings) in wanted.items():

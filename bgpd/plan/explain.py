@@ -108,12 +108,7 @@ class _Walk:
     def steps(self, origin: NodePlan) -> Iterator[Finding]:
         route = self._route
         self._reached.add(origin.node)
-        facts = RouteFacts(
-            route.prefix,
-            route.priority,
-            interface=route.interface,
-            communities={community.numbers for community in route.communities},
-        )
+        facts = route.facts
         waiting: deque[_Held] = deque()
         for peering in origin.peerings:
             if peering.peer_address.version != route.prefix.version:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from typing import NamedTuple
 
-from bgpd.plan.policy import ExportPolicy, ExportRules, ImportPolicy
+from bgpd.plan.policy import ExportPolicy, ExportRules, ImportPolicy, RouteFacts
 from bgpd.resources.scalars import Community, IPAddress, IPNetwork
 from bgpd.wire.nlri import Family
 
@@ -114,8 +114,9 @@ class Peering:
 class Origination:
     """A route this node announces (each session's filters may still change or stop it).
 
-    ``interface`` is the workload's; ``local_pref`` goes to peers of the same AS. ``med`` makes the newer of
-    two owners of one address win everywhere, also where the older does not know of the newer.
+    ``communities`` are those of prefixAdvertisements; a session's filter that accepts the route comes before
+    them. ``interface`` is the workload's; ``local_pref`` goes to peers of the same AS. ``med`` makes the
+    newer of two owners of one address win everywhere, also where the older does not know of the newer.
     """
 
     prefix: IPNetwork
@@ -126,6 +127,11 @@ class Origination:
     local_pref: int | None = None
     med: int | None = None
     interface: str | None = None
+
+    @property
+    def facts(self) -> RouteFacts:
+        """What a session's export policy looks at."""
+        return RouteFacts(self.prefix, self.priority, interface=self.interface)
 
     @property
     def large_communities(self) -> tuple[Community, ...]:

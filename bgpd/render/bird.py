@@ -45,13 +45,15 @@ class BirdOptions:
     kernel. ``workloads``: BIRD itself routes local workloads (otherwise another program does, and BIRD learns
     from it). ``transit``: what was learned from a peer is passed on to others, as Calico's own nodes do;
     without it only a reflector does that, and a router hears of every block from its own node alone, as from
-    our agents. ``log`` is the destination as BIRD writes it; ``kernel_table`` a routing table's number.
+    our agents. ``accept_default``: a default route is taken from a peer (the agent's ``acceptDefault``).
+    ``log`` is the destination as BIRD writes it; ``kernel_table`` a routing table's number.
     """
 
     reflector: bool = False
     workloads: bool = True
     add_paths: bool = True
     transit: bool = False
+    accept_default: bool = False
     log: str = "stderr"
     kernel_table: int | None = None
     scan_time: int = 2
@@ -162,7 +164,8 @@ class _Writer:
                     if name not in seen:
                         seen.add(name)
                         yield ""
-                        yield from bird_filters.filter_function(compiled, direction, family)
+                        own_first = self._version == 1 and direction == "export"
+                        yield from bird_filters.filter_function(compiled, direction, family, own_first)
         yield ""
         yield from bird_filters.origin_function(plan, family)
         yield ""
@@ -269,8 +272,6 @@ class _Writer:
         yield f"{INDENT}connect retry time 5;"
         yield f"{INDENT}error wait time 5,30;"
         if self._version == 1:
-            if self._options.add_paths:
-                yield f"{INDENT}add paths on;"
             yield f"{INDENT}gateway recursive;"
         yield "}"
 
@@ -333,8 +334,10 @@ class _Writer:
         family = peering.peer_address.version
         if self._version == 2:
             yield "gateway recursive; # through the kernel's own routes: racks and routers between"
-            if self._options.add_paths:
-                yield "add paths on;"
+            if family == 6:
+                yield "next hop prefer global; # as our agents: the address the resources name"
+        if self._options.add_paths and peering.internal:
+            yield "add paths on;"
         if peering.next_hop_mode is NextHopMode.SELF:
             yield "next hop self;"
         elif peering.next_hop_mode is NextHopMode.KEEP:
@@ -346,7 +349,11 @@ class _Writer:
     def _filters(self, peering: Peering, family: int) -> Iterator[str]:
         internal = "true" if peering.internal else "false"
         raised = local_pref_of(self._plan.priority(family))
+        reflects = self._options.reflector or self._plan.cluster_id is not None
         yield "import filter {"
+        if not (self._options.reflector or self._options.accept_default):
+            nowhere = "0.0.0.0/0" if family == 4 else "::/0"
+            yield f"{INDENT}if (net = {nowhere}) then reject; # --accept-default takes it"
         for compiled in peering.import_policy.filters:
             yield f"{INDENT}{filter_symbol(compiled, 'import', family)}({internal});"
         yield f"{INDENT}if (bgp_local_pref > {raised}) then preference = {_RAISED_PREFERENCE};"
@@ -355,12 +362,14 @@ class _Writer:
         yield "export filter {"
         if self._options.reflector:
             yield f"{INDENT}if (source != RTS_BGP) then reject; # this machine only reflects"
-        elif not self._options.transit and self._plan.cluster_id is None:
+        elif not self._options.transit and not reflects:
             yield f"{INDENT}if (source = RTS_BGP) then reject; # a node passes nothing on"
         if self._plan.export_rules.nothing is None:
             yield f"{INDENT}cairn_origin_v{family}();"
             for compiled in peering.export_policy.filters:
                 yield f"{INDENT}{filter_symbol(compiled, 'export', family)}({internal});"
+        if reflects and not self._options.transit:
+            yield f"{INDENT}if (source = RTS_BGP) then accept; # reflected as it is"
         yield f"{INDENT}cairn_export_v{family}({internal});"
         yield f"{INDENT}reject;"
         yield "};"

@@ -23,17 +23,21 @@ def filter_symbol(compiled: CompiledFilter, direction: str, version: int) -> str
     return symbol("bgpfilter", compiled.name, f"{direction}_v{version}")
 
 
-def filter_function(compiled: CompiledFilter, direction: str, version: int) -> Iterator[str]:
+def filter_function(
+    compiled: CompiledFilter, direction: str, version: int, own_first: bool = False
+) -> Iterator[str]:
     """Write a BGPFilter as a function of whether the peer is internal; it ends without a decision if no rule
-    holds.
+    holds. ``own_first``: towards another AS the path begins with our own number already, as in BIRD 1.6.
     """
     yield f"# BGPFilter {readable(compiled.name)}: {direction}V{version}"
     yield f"function {filter_symbol(compiled, direction, version)}(bool same_as)"
+    if own_first:
+        yield "int own_as;"
     yield "{"
     for rule in compiled.rules:
-        condition = " && ".join(_conditions(rule)) or "true"
+        condition = " && ".join(_conditions(rule, own_first)) or "true"
         yield f"{INDENT}# {readable(rule.reason)}"
-        yield f"{INDENT}if ({condition}) then {{ {' '.join(_actions(rule, direction))} }}"
+        yield f"{INDENT}if ({condition}) then {{ {' '.join(_actions(rule, direction, own_first))} }}"
     yield "}"
 
 
@@ -88,11 +92,13 @@ def export_function(plan: NodePlan, version: int) -> Iterator[str]:
 
 
 def origin_function(plan: NodePlan, version: int) -> Iterator[str]:
-    """Write the attributes of this node's own routes."""
-    yield "# Attributes of routes that do not come from a BGP peer."
+    """Write which of the routes that no peer told are announced at all, and their attributes."""
+    planned = ", ".join(str(route.prefix) for route in plan.originated if route.prefix.version == version)
+    yield "# Routes that do not come from a BGP peer: those this node originates, and their attributes."
     yield f"function cairn_origin_v{version}()"
     yield "{"
     yield f"{INDENT}if (source != RTS_BGP) then {{"
+    yield f"{INDENT * 2}if (net !~ [ {planned} ]) then reject;" if planned else f"{INDENT * 2}reject;"
     yield f"{INDENT * 2}bgp_local_pref = {local_pref_of(plan.priority(version))};"
     for route in _dated(plan.originated, version):
         yield f"{INDENT * 2}if (net = {route.prefix}) then bgp_med = {route.med}; # {readable(route.reason)}"
@@ -124,6 +130,7 @@ def kernel_filter(plan: NodePlan, version: int, services: Iterable[str]) -> Iter
                 f"{INDENT}if (source = RTS_BGP && net ~ {pool.cidr}) "
                 f"then reject; # IPPool {name}: a {pool.encapsulation} tunnel leads there"
             )
+    yield f"{INDENT}krt_metric = {plan.priority(version)};"
     yield f"{INDENT}if (source = RTS_BGP) then {{"
     yield f"{INDENT * 2}krt_metric = 1;"
     yield f"{INDENT * 2}if (bgp_local_pref < {local_pref_of(1)}) then"
@@ -137,7 +144,7 @@ def _dated(routes: Iterable[Origination], version: int) -> Iterator[Origination]
     return (route for route in routes if route.med is not None and route.prefix.version == version)
 
 
-def _conditions(rule: Rule) -> Iterator[str]:
+def _conditions(rule: Rule, own_first: bool) -> Iterator[str]:
     if rule.prefix is not None:
         yield f"({prefix_condition(rule.prefix)})"
     if rule.remote_only:
@@ -151,19 +158,28 @@ def _conditions(rule: Rule) -> Iterator[str]:
         attribute = "bgp_large_community" if rule.community.is_large else "bgp_community"
         yield f"(({', '.join(map(str, rule.community.numbers))}) ~ {attribute})"
     if rule.as_path:
-        yield f"(bgp_path ~ [= {' '.join(map(str, rule.as_path))} * =])"
+        numbers = " ".join(map(str, rule.as_path))
+        if own_first:
+            inside, outside = f"bgp_path ~ [= {numbers} * =]", f"bgp_path ~ [= ? {numbers} * =]"
+            yield f"((same_as && {inside}) || (!same_as && {outside}))"
+        else:
+            yield f"(bgp_path ~ [= {numbers} * =])"
     if rule.priority is not None:
         yield f"(bgp_local_pref = {local_pref_of(rule.priority)})"
 
 
-def _actions(rule: Rule, direction: str) -> Iterator[str]:
+def _actions(rule: Rule, direction: str, own_first: bool) -> Iterator[str]:
     if not rule.accept:
         yield "reject;"
         return
     for community in rule.add_communities:
         yield add_community(community)
+    if rule.prepend and own_first:
+        yield "if (!same_as) then { own_as = bgp_path.first; bgp_path = delete(bgp_path, own_as); }"
     for asn in reversed(rule.prepend):
         yield f"bgp_path.prepend({asn});"
+    if rule.prepend and own_first:
+        yield "if (!same_as) then bgp_path.prepend(own_as);"
     if rule.set_priority is not None:
         yield f"bgp_local_pref = {local_pref_of(rule.set_priority)};"
         if direction == "export":

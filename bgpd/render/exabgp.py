@@ -22,6 +22,7 @@ from bgpd.plan import Peering, SecretRef
 from bgpd.render.errors import RenderError
 from bgpd.render.quoting import described
 from bgpd.resources.bgp_configuration import DEFAULT_LISTEN_PORT
+from bgpd.resources.scalars import IPAddress
 from bgpd.wire.nlri import Family
 
 PROCESS = "agent"
@@ -38,12 +39,14 @@ def configuration(
     passwords: Mapping[SecretRef, str],
     host_name: str = "",
     listen_port: int = DEFAULT_LISTEN_PORT,
+    addresses: Sequence[IPAddress | None] = (),
     add_path: bool = False,
 ) -> str:
     """Write the configuration for one ExaBGP process with these sessions; the text ends in a newline.
 
     ``helper_command`` is the API process's command line, ``host_name`` what the FQDN capability says,
-    ``listen_port`` where passive sessions are waited for. Raises ``RenderError`` for a command that ExaBGP's
+    ``listen_port`` where passive sessions are waited for, ``addresses`` the node's own, at which one without
+    a source address is. Raises ``RenderError`` for a command that ExaBGP's
     syntax cannot express and for a password no kernel takes (more than 80 octets).
     """
     lines = [
@@ -80,7 +83,11 @@ def configuration(
                 f"# {peering.name} is left out: the password in secret {peering.password} is not known."
             )
             continue
-        lines.extend(_session(peering, passwords, listen_port, add_path))
+        waits_at = peering.local_address
+        if waits_at is None and peering.passive:
+            version = peering.peer_address.version
+            waits_at = next((own for own in addresses if own is not None and own.version == version), None)
+        lines.extend(_session(peering, passwords, waits_at, listen_port, add_path))
     return "\n".join(lines) + "\n"
 
 
@@ -92,17 +99,21 @@ def unprotected(peerings: Sequence[Peering], passwords: Mapping[SecretRef, str])
 
 
 def _session(
-    peering: Peering, passwords: Mapping[SecretRef, str], listen_port: int, add_path: bool
+    peering: Peering,
+    passwords: Mapping[SecretRef, str],
+    local: IPAddress | None,
+    listen_port: int,
+    add_path: bool,
 ) -> Iterator[str]:
     yield f"neighbor {peering.peer_address} {{"
     yield "  inherit cairn;"
     yield f"  description {described(f'{peering.name}: {peering.reason}')};"
-    yield f"  local-address {peering.local_address if peering.local_address is not None else 'auto'};"
+    yield f"  local-address {local if local is not None else 'auto'};"
     yield f"  local-as {peering.local_asn};"
     yield f"  peer-as {peering.peer_asn};"
     yield f"  hold-time {peering.hold_time};"
     # Without an address of its own a session cannot be waited for; both sides then connect, and one wins.
-    if peering.passive and peering.local_address is not None:
+    if peering.passive and local is not None:
         yield "  passive true;"
         yield f"  listen {listen_port};"
     else:

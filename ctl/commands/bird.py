@@ -22,7 +22,15 @@ from bgpd.resources import ResourceSet
 from bgpd.telemetry.logging import configure_logging
 from ctl import options, state
 from ctl.bird_runner import BirdRunner, Daemon, Following, Outcome, Result
-from ctl.commands.render import BirdRole, BirdVersion, NodeName, SecretsDirectory, Transit, read_passwords
+from ctl.commands.render import (
+    AcceptDefault,
+    BirdRole,
+    BirdVersion,
+    NodeName,
+    SecretsDirectory,
+    Transit,
+    read_passwords,
+)
 from ctl.exits import ExitCode
 
 app = typer.Typer(no_args_is_help=True)
@@ -54,6 +62,7 @@ def run(
     version: Annotated[BirdVersion, typer.Option("--version", help="Of BIRD; 1 is 1.6.")] = BirdVersion.TWO,
     role: Annotated[BirdRole, typer.Option("--role", help="What the machine is.")] = BirdRole.NODE,
     transit: Transit = False,
+    accept_default: AcceptDefault = False,
     secrets: SecretsDirectory = None,
     once: Annotated[bool, typer.Option("--once", help="Bring it in step once and end; 1 if not.")] = False,
     interval: Annotated[
@@ -76,7 +85,7 @@ def run(
     steps = _Steps(
         node,
         int(version),
-        BirdOptions(reflector=role is BirdRole.REFLECTOR, transit=transit),
+        BirdOptions(reflector=role is BirdRole.REFLECTOR, transit=transit, accept_default=accept_default),
         Following(runners, _tell),
     )
     in_step = state.run(_follow(datastore, secrets, steps, once, interval))

@@ -15,10 +15,11 @@ from typing import Annotated
 
 import typer
 
+from agent.config import ExaBGP
+from agent.sessions import configurations
 from bgpd.datastore import Secrets
 from bgpd.plan import NodePlan, Peering, SecretRef
 from bgpd.render import BirdOptions, RenderError, bird_files
-from bgpd.render.exabgp import configuration
 from bgpd.render.routers import router_text
 from bgpd.render.tor import Vendor, router, routers_in
 from bgpd.resources import Selector, SelectorError
@@ -27,7 +28,12 @@ from ctl.commands.plan import planned
 from ctl.exits import ExitCode, Failure, usage
 
 app = typer.Typer(no_args_is_help=True)
+_RUN_DIRECTORY = ExaBGP().run_directory
 NodeName = Annotated[str, typer.Option("--node", help="Name of the node.", show_default=False)]
+AcceptDefault = Annotated[
+    bool,
+    typer.Option("--accept-default", help="Take a default route from a peer (the agent's acceptDefault)."),
+]
 Transit = Annotated[
     bool, typer.Option("--transit", help="Pass learned routes on to other peers, as Calico's nodes do.")
 ]
@@ -66,13 +72,16 @@ def bird(
     ] = BirdFamily.FOUR,
     role: Annotated[BirdRole, typer.Option("--role", help="What the machine is.")] = BirdRole.NODE,
     transit: Transit = False,
+    accept_default: AcceptDefault = False,
     secrets: SecretsDirectory = None,
     datastore: options.Datastore = None,
 ) -> None:
     """A complete, commented bird.conf."""
     plan = planned(state.declared(datastore), node)
     passwords = _passwords(plan.peerings, secrets, datastore)
-    bird_options = BirdOptions(reflector=role is BirdRole.REFLECTOR, transit=transit)
+    bird_options = BirdOptions(
+        reflector=role is BirdRole.REFLECTOR, transit=transit, accept_default=accept_default
+    )
     name = "bird6.conf" if version is BirdVersion.ONE and family is BirdFamily.SIX else "bird.conf"
     _print(lambda: bird_files(plan, int(version), passwords, bird_options)[name])
 
@@ -80,25 +89,28 @@ def bird(
 @app.command(epilog="Example: cairn render exabgp --node node-1")
 def exabgp(
     node: NodeName,
-    helper: Annotated[
-        str, typer.Option("--helper", help="The command of ExaBGP's API process.")
-    ] = "/usr/bin/env python3 -I -S handover.py /run/cairn/exabgp/socket",
+    process: Annotated[
+        str | None, typer.Option("--process", help="One of the processes alone.", show_default=False)
+    ] = None,
+    run_directory: Annotated[
+        Path, typer.Option("--run-directory", help="The agent's exabgp.runDirectory.")
+    ] = _RUN_DIRECTORY,
     secrets: SecretsDirectory = None,
     datastore: options.Datastore = None,
 ) -> None:
-    """The ExaBGP configuration that the agent runs for this node."""
+    """The ExaBGP configurations that the agent of a node runs: each as it is, below a line with its path."""
     plan: NodePlan = planned(state.declared(datastore), node)
-    passwords = _passwords(plan.peerings, secrets, datastore)
-    _print(
-        lambda: configuration(
-            plan.peerings,
-            router_id=plan.router_id,
-            helper_command=helper,
-            passwords=passwords,
-            host_name=plan.node,
-            listen_port=plan.listen_port,
-        )
-    )
+    found = configurations(plan, _passwords(plan.peerings, secrets, datastore), run_directory)
+    if process is not None and process not in found:
+        known = ", ".join(sorted(found)) or "none"
+        raise usage(f"--process {process}: the agent of {node} has no such process", f"it has: {known}")
+    for name, (text, _) in sorted(found.items()):
+        if isinstance(text, RenderError):
+            raise Failure(ExitCode.INVALID, str(text)) from text
+        if process is None:
+            print(f"# ---- {run_directory / name / 'exabgp.conf'}")
+        if process in (None, name):
+            print(text, end="")
 
 
 @app.command(epilog="Example: cairn render tor --vendor frr --rack rack=r1")

@@ -2,6 +2,7 @@
 string.
 """
 
+import os
 import re
 from ipaddress import ip_network
 
@@ -17,12 +18,14 @@ from bgpd.resources import (
     BGPFilter,
     BGPPeer,
     BlockAffinity,
+    CairnConfiguration,
     IPPool,
     Node,
     Resource,
     ResourceSet,
     WorkloadEndpoint,
 )
+from bgpd.resources.cairn import LEARN_ONLY
 from tests.plan.cluster import MESH_OFF, THREE, bgp, cluster, node
 from tests.render.parsers import check_bird
 
@@ -163,7 +166,6 @@ def test_a_session_says_all_its_terms() -> None:
         "keepalive time 20;",
         "allow local as 1;",
         "gateway recursive;",
-        "add paths on;",
         "next hop keep;",
         "bgpfilter_f_import_v4(false);",
         "bgpfilter_f_export_v4(false);",
@@ -171,12 +173,17 @@ def test_a_session_says_all_its_terms() -> None:
     ):
         assert line in tor
     assert "passive" not in tor
+    assert "add paths on;" not in tor  # towards another AS the same path would only be told several times
+    assert "add paths on;" in section(bird(everything()), "protocol bgp Node_10_0_0_3_port_1790 ")
 
 
 def test_a_reflector_names_its_clients_and_its_cluster() -> None:
     client = section(bird(everything("rr")), "protocol bgp Node_10_0_0_1_port_1790 ")
+    reflected = "if (source = RTS_BGP) then accept; # reflected as it is"
     for line in ("rr client;", "rr cluster id 244.0.0.1;", "passive on;", "cairn_export_v4(true);"):
         assert line in client
+    assert reflected in client
+    assert reflected not in bird(everything("rr"), options=BirdOptions(transit=True))
 
 
 def test_a_filter_rule_says_every_condition_and_operation() -> None:
@@ -205,6 +212,35 @@ def test_the_nodes_own_rules_stand_in_calicos_order() -> None:
     ]
     assert [text.index(line) for line in order] == sorted(text.index(line) for line in order)
     assert "10.1.1.0/26" not in text
+
+
+def test_bird_1_begins_a_path_with_its_own_as_before_the_filters() -> None:
+    rules = section(bird(everything(), 1, PASSWORDS), "function bgpfilter_f_export_v4")
+    assert (
+        "if (!same_as) then { own_as = bgp_path.first; bgp_path = delete(bgp_path, own_as); } "
+        "bgp_path.prepend(2); bgp_path.prepend(1); if (!same_as) then bgp_path.prepend(own_as);"
+    ) in rules
+    assert "(!same_as && bgp_path ~ [= ? 65001 65002 * =])" in rules
+
+
+def test_only_what_the_plan_originates_is_announced_of_all_the_kernel_has() -> None:
+    origin = section(bird(everything()), "function cairn_origin_v4")
+    assert "if (net !~ [ 10.1.0.0/26, 10.1.7.7/32, 10.96.0.0/12 ]) then reject;" in origin
+    assert "  reject;\n" in section(bird(everything("n2")), "function cairn_origin_v6")
+
+
+def test_a_default_route_is_taken_only_if_asked_for() -> None:
+    for family, default in ((4, "0.0.0.0/0"), (6, "::/0")):
+        line = f"if (net = {default}) then reject;"
+        assert line in bird(everything(), 1, family=family)
+        assert line not in bird(everything(), 1, options=BirdOptions(accept_default=True), family=family)
+        assert line not in bird(everything(), 1, options=BirdOptions(reflector=True), family=family)
+
+
+def test_ipv6_next_hops_are_the_addresses_the_resources_name() -> None:
+    text = bird(everything())
+    assert "next hop prefer global;" in section(text, "protocol bgp Mesh_fd00__2 ")
+    assert "prefer global" not in section(text, "protocol bgp Node_192_0_2_1 ")
 
 
 def test_kernel_routes_are_recursive_merged_and_persistent() -> None:
@@ -330,6 +366,13 @@ def test_hostile_words_change_nothing_but_words(label: str, pool: str, secret: s
     assert verdict.accepted, verdict.message
 
 
+STATES = ["confirmed", "pending", "pendingDeletion"]
+cairn_specs = st.sampled_from(
+    [
+        {"maxPrefixes": 1},
+        {"reflectors": {"count": 1, "nodeSelector": "all()", "clusterID": "244.0.0.9"}},
+    ]
+)
 networks = st.sampled_from(["10.1.0.0/16", "10.1.4.0/24", "0.0.0.0/0", "10.1.0.1/32"])
 networks6 = st.sampled_from(["fd00::/16", "::/0", "fd00:1::1/128"])
 communities = st.sampled_from(["65000:1", "0:0", "65535:65535", "4294967295:1:2"])
@@ -378,9 +421,37 @@ def any_cluster(draw: st.DrawFn) -> ResourceSet:
         if draw(st.booleans()):
             spec["ipv6Address"] = f"fd00::{index + 1}/64"
         if draw(st.booleans()):
-            spec["routeReflectorClusterID"] = "244.0.0.1"
-        resources.append(Node(metadata={"name": f"n{index}"}, spec={"bgp": spec}))
-    settings_spec: dict[str, object] = {}
+            spec["routeReflectorClusterID"] = draw(st.sampled_from(["244.0.0.1", "244.0.0.2"]))
+        if draw(st.booleans()):
+            spec["asNumber"] = draw(st.sampled_from([64512, 65001, 4200000000]))
+        if index and draw(st.booleans()):
+            del spec["ipv4Address"]  # an IPv6 node, or one that is not registered yet
+        about: dict[str, object] = {"name": f"n{index}", "labels": {"word": draw(hostile)}}
+        if draw(st.booleans()):
+            about["annotations"] = {f"cairn.dev/{LEARN_ONLY}": "true"}
+        resources.append(Node(metadata=about, spec={"bgp": spec}))
+    settings_spec: dict[str, object] = {
+        "nodeToNodeMeshEnabled": draw(st.booleans()),
+        "logSeverityScreen": draw(st.sampled_from(["Trace", "Debug", "Info", "Warning", "Fatal", "None"])),
+        "serviceLoadBalancerAggregation": draw(st.sampled_from(["Enabled", "Disabled"])),
+    }
+    if draw(st.booleans()):
+        settings_spec["nodeMeshPassword"] = {"secretKeyRef": {"name": draw(hostile) + "m", "key": "k"}}
+    if draw(st.booleans()):
+        settings_spec["nodeMeshMaxRestartTime"] = draw(st.sampled_from(["0s", "4095s"]))
+    if draw(st.booleans()):
+        settings_spec["ignoredInterfaces"] = draw(st.lists(st.sampled_from(["docker0", "br-*", "en?"])))
+    if draw(st.booleans()):
+        settings_spec["ipv4NormalRoutePriority"] = draw(st.sampled_from([1, 2147483646]))
+        settings_spec["ipv6NormalRoutePriority"] = draw(st.sampled_from([1, 2147483646]))
+    if draw(st.booleans()):
+        settings_spec["serviceExternalIPs"] = [{"cidr": "10.96.5.0/24"}, {"cidr": "10.1.0.0/26"}]
+        settings_spec["serviceLoadBalancerIPs"] = [{"cidr": "203.0.113.7/32"}, {"cidr": "fd00:97::/64"}]
+    if draw(st.booleans()):
+        own = {"listenPort": draw(st.sampled_from([1, 65535])), "prefixAdvertisements": []}
+        resources.append(BGPConfiguration(metadata={"name": "node.n0"}, spec=own))
+    if draw(st.booleans()):
+        resources.append(CairnConfiguration(metadata={"name": "default"}, spec=draw(cairn_specs)))
     if draw(st.booleans()):
         settings_spec["bindMode"] = "NodeIP"
     if draw(st.booleans()):
@@ -388,7 +459,13 @@ def any_cluster(draw: st.DrawFn) -> ResourceSet:
     if draw(st.booleans()):
         settings_spec["serviceClusterIPs"] = [{"cidr": "10.96.0.0/12"}, {"cidr": "fd00:96::/108"}]
     if draw(st.booleans()):
-        settings_spec["prefixAdvertisements"] = [{"cidr": "10.1.0.0/16", "communities": [draw(communities)]}]
+        settings_spec["communities"] = [{"name": "by-name", "value": draw(communities)}]
+        settings_spec["prefixAdvertisements"] = [
+            {"cidr": cidr, "communities": ["by-name", draw(communities)]}
+            for cidr in draw(
+                st.lists(st.sampled_from(["10.1.0.0/16", "0.0.0.0/0", "10.1.0.0/26", "fd00::/8"]))
+            )
+        ]
     resources.append(BGPConfiguration(metadata={"name": "default"}, spec=settings_spec))
     for index, (cidr, modes) in enumerate(
         (
@@ -403,7 +480,7 @@ def any_cluster(draw: st.DrawFn) -> ResourceSet:
         resources.append(IPPool(metadata={"name": f"p{index}"}, spec=pool))
     cidrs = st.sampled_from(["10.1.0.0/26", "10.1.0.9/32", "fd00:1::/122"])
     resources.extend(
-        BlockAffinity(spec={"node": "n0", "cidr": cidr, "state": "confirmed"})
+        BlockAffinity(spec={"node": "n0", "cidr": cidr, "state": draw(st.sampled_from(STATES))})
         for cidr in draw(st.lists(cidrs, unique=True))
     )
     for index in range(draw(st.integers(0, 2))):
@@ -423,8 +500,15 @@ def any_cluster(draw: st.DrawFn) -> ResourceSet:
         BGPFilter(metadata={"name": "filter-" + draw(st.text("ab.", max_size=5)) + "x"}, spec=spec)
     )
     for index in range(draw(st.integers(0, 2))):
-        address = draw(st.sampled_from(["192.0.2.1", "2001:db8::1", "192.0.2.1:1790"]))
+        places = ["192.0.2.1", "2001:db8::1", "192.0.2.1:1790", "[2001:db8::1]:1790", "10.0.0.2", ""]
+        address = draw(st.sampled_from(places))
         terms: dict[str, object] = {"peerIP": address, "asNumber": draw(st.sampled_from([64512, 65001]))}
+        if not address:
+            terms = {"peerSelector": "all()", "reversePeering": draw(st.sampled_from(["Auto", "Manual"]))}
+        if draw(st.booleans()):
+            terms["node"] = "n0"
+        if draw(st.booleans()):
+            terms["password"] = {"secretKeyRef": {"name": draw(hostile) + "s", "key": draw(hostile) + "k"}}
         if draw(st.booleans()):
             terms["filters"] = [resources[-1].name if isinstance(resources[-1], BGPFilter) else "filter-x"]
         if draw(st.booleans()):
@@ -442,18 +526,37 @@ def any_cluster(draw: st.DrawFn) -> ResourceSet:
         if draw(st.booleans()):
             terms["sourceAddress"] = "None"
         if draw(st.booleans()):
-            terms["reachableBy"] = "fd00::fe" if "::" in address else "10.0.0.254"
+            terms["reachableBy"] = "fd00::fe" if ":" in address.replace(":1790", "") else "10.0.0.254"
         resources.append(BGPPeer(metadata={"name": f"peer{index}"}, spec=terms))
     return ResourceSet.of(resources)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(any_cluster(), st.booleans(), st.sampled_from([(2, 4), (1, 4), (1, 6)]))
+bird_options = st.builds(
+    BirdOptions,
+    reflector=st.booleans(),
+    workloads=st.booleans(),
+    add_paths=st.booleans(),
+    transit=st.booleans(),
+    accept_default=st.booleans(),
+    kernel_table=st.sampled_from([None, 100]),
+)
+
+
+@settings(
+    max_examples=int(os.environ.get("CAIRN_FUZZ_EXAMPLES", "40")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(
+    any_cluster(), bird_options, st.sampled_from([(2, 4), (1, 4), (1, 6)]), st.text("ab;#{}() ~!", min_size=1)
+)
 def test_whatever_is_declared_the_real_parser_takes_it(
-    resources: ResourceSet, reflector: bool, kind: tuple[int, int]
+    resources: ResourceSet, options: BirdOptions, kind: tuple[int, int], password: str
 ) -> None:
     plan = plan_node(resources, "n0")
-    text = bird(plan, kind[0], options=BirdOptions(reflector=reflector), family=kind[1])
+    secrets = [peering.password for peering in plan.peerings if peering.password is not None]
+    known = dict.fromkeys(secrets[::2], password[:80])
+    text = bird(plan, kind[0], known, options, family=kind[1])
     verdict = check_bird(text, *kind)
     assert verdict.accepted, f"{verdict.message}\n{text}"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bgpd.plan import SecretRef, plan_node
 from bgpd.render import RenderError, exabgp
-from tests.plan.cluster import cluster
+from tests.plan.cluster import MESH_OFF, bgp, cluster
 from tests.render.parsers import check_exabgp
 from tests.render.test_bird import EVERYTHING
 
@@ -67,6 +67,29 @@ def test_a_session_says_all_its_terms() -> None:
 def test_the_waiting_side_listens_where_the_plan_says() -> None:
     text = written("rr")
     assert "passive true;\n  listen 1790;" in neighbor(text, "10.0.0.1")
+
+
+def test_a_session_without_a_source_address_is_waited_for_at_the_nodes_own() -> None:
+    peer = "kind: BGPPeer\nmetadata: {name: p}\nspec: {peerSelector: all(), sourceAddress: None}"
+    plan = plan_node(cluster(MESH_OFF, bgp("n1", 1), bgp("n2", 2), peer), "n1")
+    addresses = [plan.address(4), plan.address(6)]
+    text = exabgp.configuration(
+        plan.peerings,
+        router_id=plan.router_id,
+        helper_command=COMMAND,
+        passwords={},
+        addresses=addresses,
+    )
+    assert "local-address 10.0.0.1;" in neighbor(text, "10.0.0.2")
+    assert "passive true;\n  listen 179;" in neighbor(text, "10.0.0.2")
+    text = exabgp.configuration(
+        plan_node(cluster(MESH_OFF, bgp("n1", 1), bgp("n2", 2), peer), "n2").peerings,
+        router_id=plan.router_id,
+        helper_command=COMMAND,
+        passwords={},
+        addresses=addresses,
+    )
+    assert "local-address auto;" in neighbor(text, "10.0.0.1")
 
 
 def test_the_agent_owns_end_of_rib_and_hears_raw_packets() -> None:
