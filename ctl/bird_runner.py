@@ -64,17 +64,24 @@ class BirdRunner:
         self._refused: tuple[str, str] | None = None  # the last text refused, and why
 
     async def apply(self, text: str) -> Result:
-        """Bring the daemon to this text. A text refused before is not tried again."""
-        if text == self._in_force:
-            return Result(Outcome.SAME)
+        """Bring the daemon to this text. A text refused before is not tried again.
+
+        A file that cannot be read or written, or a parser that cannot be run, is told like a refusal, but
+        tried again the next time.
+        """
         if self._refused is not None and self._refused[0] == text:
             return Result(Outcome.REJECTED, self._refused[1])
-        former = self._file()
-        if former != text:
-            if complaint := await self._parsed(text):
-                self._refused = (text, complaint)
-                return Result(Outcome.REJECTED, complaint)
-            self._put(text)
+        try:
+            former = self._file()
+            if text == former == self._in_force:
+                return Result(Outcome.SAME)
+            if former != text:
+                if complaint := await self._parsed(text):
+                    self._refused = (text, complaint)
+                    return Result(Outcome.REJECTED, complaint)
+                self._put(text)
+        except OSError as error:
+            return Result(Outcome.REJECTED, f"{error.filename or self.daemon.config}: {error.strerror}")
         try:
             code, said = await command(self.daemon.control, "configure")
         except ControlError as error:
@@ -99,7 +106,7 @@ class BirdRunner:
 
     def _file(self) -> str | None:
         try:
-            return self.daemon.config.read_text()
+            return self.daemon.config.read_text(errors="surrogateescape")
         except FileNotFoundError:
             return None
 
@@ -108,7 +115,7 @@ class BirdRunner:
         config = self.daemon.config
         descriptor, name = tempfile.mkstemp(dir=config.parent, prefix=f".{config.name}.")
         try:
-            with os.fdopen(descriptor, "w") as file:
+            with os.fdopen(descriptor, "w", errors="surrogateescape") as file:
                 file.write(text)
                 if config.exists():
                     status = config.stat()

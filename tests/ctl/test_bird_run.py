@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from ctl import bird_runner
 from ctl.bird_runner import BirdRunner, Daemon, Outcome, command
-from tests.ctl.cairn import ROOT, clean_environment
+from tests.bird1 import PROGRAMS
+from tests.ctl.cairn import ROOT, cairn, clean_environment
+from tests.datastore.etcd_server import Etcd
 from tests.render.parsers import bird2, needs
 
 GOOD = """\
@@ -34,10 +37,9 @@ def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
 class Bird:
     """A real BIRD in a directory of its own."""
 
-    def __init__(self, home: Path) -> None:
-        self.program = needs(bird2(), "BIRD 2 (Debian package bird2)")
-        self.config, self.control = home / "bird.conf", home / "bird.ctl"
-        self.config.write_text(GOOD % (1, 1))
+    def __init__(self, home: Path, program: str, name: str = "bird") -> None:
+        self.program = program
+        self.config, self.control = home / f"{name}.conf", home / f"{name}.ctl"
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -53,10 +55,10 @@ class Bird:
             "-s",
             self.control,
             "-P",
-            self.config.with_name("pid"),
+            self.config.with_suffix(".pid"),
         ]
         self.process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
-        until(self.control.exists)
+        until(lambda: "Router ID" in shown_by(self, "show status"))
 
     def stop(self) -> None:
         if self.process is not None:
@@ -65,10 +67,18 @@ class Bird:
             self.process = None
             self.control.unlink(missing_ok=True)
 
+    def kill(self) -> None:
+        """It leaves its socket behind, which nobody listens at."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(30)
+        self.process = None
+
 
 @pytest.fixture
 def bird(tmp_path: Path) -> Iterator[Bird]:
-    made = Bird(tmp_path)
+    made = Bird(tmp_path, needs(bird2(), "BIRD 2 (Debian package bird2)"))
+    made.config.write_text(GOOD % (1, 1))
     made.start()
     yield made
     made.stop()
@@ -85,7 +95,7 @@ async def test_a_new_text_is_applied_once(bird: Bird) -> None:
     assert "marker2" in await protocols(bird)
     assert (await runner.apply(GOOD % (1, 2))).outcome is Outcome.SAME
     assert bird.config.stat().st_mode & 0o777 == 0o640
-    assert sorted(path.name for path in bird.config.parent.iterdir()) == ["bird.conf", "bird.ctl", "pid"]
+    assert sorted(path.name for path in bird.config.parent.iterdir()) == ["bird.conf", "bird.ctl", "bird.pid"]
 
 
 async def test_what_the_parser_refuses_never_gets_into_the_file(bird: Bird) -> None:
@@ -109,14 +119,54 @@ async def test_what_the_daemon_refuses_is_taken_out_again(bird: Bird) -> None:
     assert "marker1" in await protocols(bird)
 
 
-async def test_a_daemon_that_is_away_finds_its_file_and_is_told_when_it_is_back(bird: Bird) -> None:
-    bird.stop()
+@pytest.mark.parametrize("end", [Bird.stop, Bird.kill])
+async def test_a_daemon_that_is_away_finds_its_file_and_is_told_when_it_is_back(
+    bird: Bird, end: Callable[[Bird], None]
+) -> None:
+    end(bird)
     runner = BirdRunner(bird.daemon)
     assert (await runner.apply(GOOD % (1, 4))).outcome is Outcome.WAITING
     assert bird.config.read_text() == GOOD % (1, 4)
     bird.start()
     assert (await runner.apply(GOOD % (1, 4))).outcome is Outcome.APPLIED
     assert "marker4" in await protocols(bird)
+
+
+async def test_a_daemon_that_does_not_answer_is_waited_for_and_told_later(
+    bird: Bird, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bird_runner, "_TIMEOUT", 0.3)
+    assert bird.process is not None
+    bird.process.send_signal(signal.SIGSTOP)
+    runner = BirdRunner(bird.daemon)
+    result = await runner.apply(GOOD % (1, 5))
+    assert result.outcome is Outcome.WAITING
+    assert str(bird.control) in result.said
+    monkeypatch.undo()
+    bird.process.send_signal(signal.SIGCONT)
+    assert (await runner.apply(GOOD % (1, 5))).outcome is Outcome.APPLIED
+    assert "marker5" in await protocols(bird)
+
+
+async def test_a_file_that_somebody_else_changed_is_put_right(bird: Bird) -> None:
+    runner = BirdRunner(bird.daemon)
+    bird.config.write_bytes(b"# M\xfcller\n" + (GOOD % (1, 1)).encode())  # of old, in another encoding
+    assert (await runner.apply(GOOD % (1, 6))).outcome is Outcome.APPLIED
+    bird.config.write_text(GOOD % (1, 7))
+    assert (await runner.apply(GOOD % (1, 6))).outcome is Outcome.APPLIED
+    assert bird.config.read_text() == GOOD % (1, 6)
+
+
+async def test_what_keeps_a_text_from_the_file_is_told_and_tried_again(bird: Bird, tmp_path: Path) -> None:
+    missing = BirdRunner(Daemon(str(tmp_path / "no-bird"), bird.config, bird.control))
+    result = await missing.apply(GOOD % (1, 8))
+    assert (result.outcome, "no-bird: No such file" in result.said) == (Outcome.REJECTED, True)
+    nowhere = BirdRunner(Daemon(bird.program, tmp_path / "no" / "bird.conf", bird.control))
+    result = await nowhere.apply(GOOD % (1, 8))
+    assert (result.outcome, "No such file" in result.said) == (Outcome.REJECTED, True)
+    (tmp_path / "no").mkdir()
+    assert (await nowhere.apply(GOOD % (1, 8))).outcome is Outcome.APPLIED
+    assert "marker1" in await protocols(bird)  # it was told to read its own file
 
 
 NODE = """\
@@ -145,16 +195,8 @@ def test_the_command_follows_the_store_and_reports_what_cannot_be(bird: Bird, tm
     (secrets / "tor").mkdir(parents=True)
     (store / "node.yaml").write_text(NODE)
     (store / "settings.yaml").write_text(SETTINGS % (20000 + os.getpid() % 20000))
-    words = ["bird", "run", "--node", "node-1", "--config", bird.config, "--socket", bird.control]
-    words += ["--bird", bird.program, "--datastore", store, "--secrets", secrets, "--interval", "0.5"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ctl", *map(str, words)],
-        env=clean_environment(),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    words = ("--node", "node-1", "--config", bird.config, "--socket", bird.control, "--bird", bird.program)
+    process = following(*words, "--datastore", store, "--secrets", secrets, "--interval", "0.5")
     try:
         until(lambda: "configuration of node node-1" in bird.config.read_text())
         (store / "peer.yaml").write_text(PEER % (2, ""))
@@ -176,11 +218,100 @@ def test_the_command_follows_the_store_and_reports_what_cannot_be(bird: Bird, tm
         time.sleep(1.5)
         assert bird.config.stat().st_mtime_ns == changed
     finally:
-        process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, output
+        output = ended(process)
     assert "no configuration can be made" in output
     assert "correct" not in output
+
+
+def following(*words: str | Path) -> subprocess.Popen[str]:
+    """`cairn bird run`, which the test has to end."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "ctl", "bird", "run", *map(str, words)],
+        env=clean_environment(),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """All it said."""
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    return output
+
+
+def test_both_daemons_of_bird_1_are_kept_in_step(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    both = "spec: {bgp: {ipv4Address: 127.0.0.1/8, ipv6Address: '::1/128'}}"
+    (store / "node.yaml").write_text(NODE.replace("spec: {bgp: {ipv4Address: 127.0.0.1/8}}", both))
+    (store / "settings.yaml").write_text(SETTINGS % (20000 + os.getpid() % 20000))
+    daemons = [
+        Bird(tmp_path, needs(shutil.which(name, path=PROGRAMS), "BIRD 1.6"), name)
+        for name in ("bird", "bird6")
+    ]
+    four, six = daemons
+    try:
+        for each in daemons:
+            each.config.write_text("router id 192.0.2.1;\nprotocol device {}\n")
+            each.start()
+        words = ("--version", "1", "--node", "node-1", "--config", four.config, "--socket", four.control)
+        process = following(*words, "--bird", four.program, "--datastore", store, "--interval", "0.5")
+        try:
+            for each in daemons:
+                until(lambda each=each: "kernel" in shown_by(each, "show protocols"))  # type: ignore[misc]
+            (store / "peer.yaml").write_text(PEER % (2, ""))
+            until(lambda: "Global_127_0_0_2" in shown_by(four, "show protocols"))
+            before = six.config.stat().st_mtime_ns
+            (store / "peer6.yaml").write_text(
+                (PEER % (2, "")).replace("127.0.0.2", "'2001:db8::2'").replace("name: tor", "name: tor6")
+            )
+            until(lambda: "Global_2001_db8__2" in shown_by(six, "show protocols"))
+            assert six.config.stat().st_mtime_ns != before
+            # One is killed: the other goes on being told, and the killed one is again when it is back.
+            six.kill()
+            (store / "peer.yaml").write_text(PEER % (3, ""))
+            until(lambda: "Global_127_0_0_3" in shown_by(four, "show protocols"))
+            six.start()
+            (store / "peer6.yaml").unlink()
+            until(lambda: "Global_2001" not in shown_by(six, "show protocols"))
+        finally:
+            said = ended(process)
+        assert "configuration written, BIRD is not running" in said or "bird6.conf" in said
+    finally:
+        for each in daemons:
+            each.stop()
+
+
+@pytest.mark.etcd
+def test_bird_goes_on_while_etcd_stands_still(bird: Bird, tmp_path: Path) -> None:
+    etcd = Etcd(tmp_path / "etcd")
+    etcd.start()
+    try:
+        place = f"etcd://127.0.0.1:{etcd.port}"
+        declared = NODE + "---\n" + SETTINGS % (20000 + os.getpid() % 20000) + "---\n" + PEER % (2, "")
+        assert cairn("apply", "-f", "-", "--yes", "--datastore", place, stdin=declared).code == 0
+        words = ("--node", "node-1", "--config", bird.config, "--socket", bird.control)
+        process = following(*words, "--bird", bird.program, "--datastore", place, "--interval", "0.3")
+        try:
+            until(lambda: "Global_127_0_0_2" in shown_by(bird, "show protocols"))
+            etcd.signal(signal.SIGSTOP)
+            written = bird.config.stat().st_mtime_ns
+            time.sleep(3)
+            assert process.poll() is None
+            assert bird.config.stat().st_mtime_ns == written
+            assert "Global_127_0_0_2" in shown_by(bird, "show protocols")
+            etcd.signal(signal.SIGCONT)
+            assert cairn("apply", "-f", "-", "--yes", "--datastore", place, stdin=PEER % (3, "")).code == 0
+            until(lambda: "Global_127_0_0_3" in shown_by(bird, "show protocols"))
+        finally:
+            ended(process)
+    finally:
+        etcd.signal(signal.SIGCONT)
+        etcd.kill()
 
 
 def shown_by(bird: Bird, words: str) -> str:
