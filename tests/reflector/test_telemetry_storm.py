@@ -7,6 +7,7 @@ of slices is what counts.
 """
 
 import asyncio
+import math
 import os
 import statistics
 from collections import Counter
@@ -108,7 +109,6 @@ async def looking(url: str) -> AsyncIterator[dict[str, int]]:
 @asynccontextmanager
 async def reflector(folder: Path, **config: Any) -> AsyncIterator[tuple[Program, Storm]]:
     """A reflector and the storm that is to blow at it; in the end all clients have exactly everything."""
-    folder.mkdir()
     program = Program(folder)
     program.configure(**config)
     await program.start()
@@ -135,19 +135,24 @@ def agreed(clients: list[Client], expected: set[str]) -> Callable[[], bool]:
 
 
 def percentile(delays: list[float], which: int) -> float:
+    if len(delays) < 2:  # a machine so busy that nothing can be said
+        return sum(delays) or math.nan
     return statistics.quantiles(delays, n=100)[which - 1]
 
 
 @pytest.mark.peer("mosquitto")
 async def test_a_storm_with_everybody_looking(tmp_path: Path) -> None:
+    bare, full = tmp_path / "bare", tmp_path / "full"
+    for folder in (bare, full):
+        folder.mkdir()
     broker = Broker(tmp_path)
     broker.start()
     try:
         port = free_port()
         http, mqtt = {"address": "127.0.0.1", "port": port}, {"host": "127.0.0.1", "port": broker.port}
         async with (
-            reflector(tmp_path / "bare") as (_, still),
-            reflector(tmp_path / "seen", http=http, mqtt=mqtt) as (program, seen),
+            reflector(bare) as (_, still),
+            reflector(full, http=http, mqtt=mqtt) as (program, seen),
         ):
             assert program.process is not None
             before = resident(program.process.pid)
