@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from bgpd.datastore import (
     EVERYTHING,
+    Absent,
     Conflict,
     Datastore,
     DatastoreError,
@@ -83,6 +84,15 @@ async def snapshot(store: Datastore, kinds: Iterable[str] | None = None) -> Snap
     for value in found.invalid:
         sys.stderr.write(f"cairn: ignored, not readable: {value.place}: {value.reason}\n")
     return found
+
+
+async def snapshot_or_nothing(store: Datastore) -> Snapshot:
+    """What the datastore holds now: nothing, said so, if its directory is still to be made."""
+    try:
+        return await snapshot(store)
+    except Absent:
+        sys.stderr.write(f"cairn: {store.location} does not exist yet; applying makes it\n")
+        return Snapshot((), 0)
 
 
 def resource_set(found: Snapshot) -> ResourceSet:

@@ -3,9 +3,15 @@
 For changes that may cut the operator off. Silence, a closed terminal, a signal and an answer other than
 `yes` all mean no. What is taken back is exactly what was written: a resource that somebody else has changed
 meanwhile is a conflict, and then nothing is taken back and everything is told.
+
+Who was started at the terminal only passes on what is typed; a process in a session of its own applies, waits
+and takes back. So also the end of the first (`kill -9`, a broken connection, a closed window) means no, though
+not that of the whole machine. While the datastore does not answer, it is tried again until it does.
 """
 
 import asyncio
+import os
+import select
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,7 +21,6 @@ from bgpd.datastore import (
     Conflict,
     Create,
     Datastore,
-    DatastoreError,
     Delete,
     Entry,
     Unavailable,
@@ -53,13 +58,12 @@ async def on_trial(
 
     Raises Failure if they could not be taken back because of somebody else's change.
     """
-    written = await _revisions(store, edits)
     if await _confirmed(seconds):
         return True
-    undo = inverse(edits, before, written)
+    told = False
     while True:
         try:
-            await store.commit(undo)
+            await store.commit(inverse(edits, before, await _revisions(store, edits)))
             return False
         except Conflict as error:
             raise Failure(
@@ -68,25 +72,74 @@ async def on_trial(
                 remedy="look at it with `cairn get`, and apply what should be there",
             ) from error
         except Unavailable as error:
-            sys.stderr.write(f"cairn: cannot take it back yet: {error}\n")
+            if not told:
+                _tell(f"cairn: it is taken back as soon as the datastore answers: {error}\n")
+            told = True
             await asyncio.sleep(_RETRY)
 
 
 async def _revisions(store: Datastore, edits: Sequence[Edit]) -> dict[Key, int]:
-    """The revisions of what was just written; if it is not there any more, an impossible one: a conflict."""
+    """The revisions of what was written; if that is not there any more, an impossible one: a conflict."""
     found: dict[Key, int] = {}
     for edit in edits:
         if edit.verb in (Verb.CREATE, Verb.CHANGE):
-            with suppress(DatastoreError):
-                entry = await store.get(edit.key)
-                if entry is not None and edit.resource is not None and _same(entry.resource, edit.resource):
-                    found[edit.key] = entry.revision
-            found.setdefault(edit.key, -1)
+            entry = await store.get(edit.key)
+            as_written = (
+                entry is not None and edit.resource is not None and _same(entry.resource, edit.resource)
+            )
+            found[edit.key] = entry.revision if entry is not None and as_written else -1
     return found
 
 
 def _same(found: Resource, written: Resource) -> bool:
     return comparable(found) == comparable(written)
+
+
+def in_a_session_of_its_own() -> None:
+    """Go on in a child that outlives this process and its terminal; here only pass on what is typed.
+
+    Returns in the child, whose standard input ends when this process does. To be called before there are
+    threads or an event loop.
+    """
+    typed, to_child = os.pipe()
+    over, ends_with_child = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        os.dup2(typed, sys.stdin.fileno())
+        for descriptor in (typed, to_child, over):
+            os.close(descriptor)
+        return
+    os.close(typed)
+    os.close(ends_with_child)
+    for number in _NO:
+        signal.signal(number, _give_up)
+    with suppress(_GivenUpError, BrokenPipeError):
+        while over not in select.select([sys.stdin.fileno(), over], [], [])[0]:
+            words = os.read(sys.stdin.fileno(), 4096)
+            if not words:
+                break
+            os.write(to_child, words)
+    for number in _NO:
+        signal.signal(number, signal.SIG_IGN)  # it is being taken back, whatever else comes
+    os.close(to_child)
+    _, status = os.waitpid(child, 0)
+    sys.exit(os.waitstatus_to_exitcode(status))
+
+
+class _GivenUpError(Exception):
+    """A signal came."""
+
+
+def _give_up(number: int, frame: object) -> None:  # noqa: ARG001  a signal's signature
+    raise _GivenUpError
+
+
+def _tell(text: str) -> None:
+    """Say it, if anybody is still there to hear it."""
+    with suppress(OSError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 async def _confirmed(seconds: float) -> bool:
@@ -103,13 +156,12 @@ async def _confirmed(seconds: float) -> bool:
 
     for number in _NO:
         loop.add_signal_handler(number, answer, "")
-    sys.stderr.write(f"applied on trial: write `yes` within {seconds:g} s to keep it: ")
-    sys.stderr.flush()
+    _tell(f"applied on trial: write `yes` within {seconds:g} s to keep it: ")
     try:
         loop.add_reader(sys.stdin.fileno(), listen)
         return (await asyncio.wait_for(said, seconds)).strip().lower() in ("y", "yes")
     except TimeoutError:
-        sys.stderr.write("\n")
+        _tell("\n")
         return False
     finally:
         loop.remove_reader(sys.stdin.fileno())

@@ -4,7 +4,15 @@ Only this package and the adapters of the services do I/O. Nothing here knows wh
 is `plan`'s.
 """
 
-from bgpd.datastore.errors import Conflict, DatastoreError, Denied, Misconfigured, TooLarge, Unavailable
+from bgpd.datastore.errors import (
+    Absent,
+    Conflict,
+    DatastoreError,
+    Denied,
+    Misconfigured,
+    TooLarge,
+    Unavailable,
+)
 from bgpd.datastore.interests import EVERYTHING, Interests
 from bgpd.datastore.location import open_datastore
 from bgpd.datastore.secrets import SecretError, Secrets
@@ -25,6 +33,7 @@ from bgpd.datastore.store import (
 
 __all__ = [
     "EVERYTHING",
+    "Absent",
     "Change",
     "Changes",
     "Conflict",

@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bgpd.datastore.errors import Conflict, DatastoreError, Unavailable
+from bgpd.datastore.errors import Absent, Conflict, DatastoreError, Unavailable
 from bgpd.datastore.files import SUFFIXES, edited, path_for, revision_of
 from bgpd.datastore.store import Delete, Entry, Update, Write
 from bgpd.resources import Key, NodeLease, Resource, ResourceError, load_documents
@@ -157,6 +157,9 @@ class DirectoryTree:
 
         def complain(error: OSError) -> None:
             if error.filename == str(self._root):
+                if isinstance(error, FileNotFoundError):
+                    what = "there is no such directory; the first `cairn apply` there makes it"
+                    raise Absent(f"{self._root}: {what}") from error
                 raise Unavailable(f"{self._root}: cannot be read: {error.strerror}") from error
 
         for folder, folders, names in os.walk(self._root, onerror=complain):

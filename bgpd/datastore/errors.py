@@ -2,6 +2,7 @@
 
     DatastoreError            something is wrong; the text names the place and the remedy
     ├── Unavailable           no answer now; the same request may succeed later
+    │   └── Absent            there is no such directory yet; the first write makes it
     ├── Denied                the store answered, and said no: certificate, password, permission
     ├── Conflict              compare-and-swap failed: somebody else wrote, or the thing (does not) exist
     ├── TooLarge              more writes than the store takes in one transaction
@@ -20,6 +21,10 @@ class DatastoreError(Exception):
 
 class Unavailable(DatastoreError):
     """No endpoint gave an answer in time."""
+
+
+class Absent(Unavailable):
+    """There is nothing at the location of an embedded store."""
 
 
 class Denied(DatastoreError):

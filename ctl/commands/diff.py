@@ -30,7 +30,7 @@ def command(
 async def _diff(filename: options.Files, location: str | None, quiet: bool, form: Format) -> bool:
     wanted = state.from_files(filename)
     async with state.opened(location) as store:
-        found = await state.snapshot(store)
+        found = await state.snapshot_or_nothing(store)
     present = {entry.key: entry for entry in found.entries}
     edits = edits_for(wanted, present, datetime.now(UTC), (uuid4() for _ in wanted))
     before = state.resource_set(found)

@@ -4,6 +4,7 @@ others."""
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def other(name: str) -> str:
     return (PEER % 65009).replace("tor", name).replace("10.0.0.254", "10.0.0.253")
 
 
-def on_trial(store: Path, file: Path, within: str = "60s") -> subprocess.Popen[str]:
+def on_trial(store: Path | str, file: Path, within: str = "60s") -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "ctl", "apply", "-f", str(file), "--datastore", str(store),
          "--confirm-within", within],
@@ -83,6 +84,17 @@ def test_what_somebody_else_changed_meanwhile_is_left_alone(store: Path, tmp_pat
     _, errors = process.communicate("no\n", timeout=60)
     assert (process.returncode, "not taken back" in errors) == (1, True)
     assert asn(store) == 65003
+
+
+def test_even_the_sudden_end_of_the_process_takes_it_back(store: Path, tmp_path: Path) -> None:
+    process = on_trial(store, write(tmp_path / "p.yaml", PEER % 65002))
+    assert asn(store) == 65002
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 60
+    while asn(store) != 65001:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_a_time_that_is_none_is_wrong_usage(store: Path, tmp_path: Path) -> None:
