@@ -24,10 +24,9 @@ def store(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("words", "version", "family", "named"),
     [
-        ((), 2, 4, "Global_10_0_0_254"),
-        (("--version", "2", "--role", "reflector"), 2, 4, "this machine only reflects"),
-        (("--version", "1"), 1, 4, "listen bgp port 179"),
-        (("--version", "1", "--family", "6", "--transit", "--accept-default"), 1, 6, "BIRD 1.6, IPv6"),
+        (("--transit", "--accept-default"), 2, 4, "Global_10_0_0_254"),
+        (("--version", "1", "--role", "reflector"), 1, 4, "this machine only reflects"),
+        (("--version", "1", "--family", "6"), 1, 6, "BIRD 1.6, IPv6"),
     ],
 )
 def test_one_complete_file_on_standard_output(
@@ -40,12 +39,11 @@ def test_one_complete_file_on_standard_output(
     assert verdict.accepted, verdict.message
 
 
-@pytest.mark.parametrize("kind", ["bird", "exabgp"])
-def test_what_cannot_be_rendered_is_one_error(store: Path, kind: str) -> None:
-    unknown = cairn("render", kind, "--node", "node-9", "--datastore", store)
+def test_what_cannot_be_rendered_is_one_error(store: Path) -> None:
+    unknown = cairn("render", "bird", "--node", "node-9", "--datastore", store)
     assert (unknown.code, unknown.out) == (4, "")
     assert unknown.err.startswith("cairn: no Node is called node-9\n")
-    homeless = cairn("render", kind, "--node", "node-3", "--datastore", store)
+    homeless = cairn("render", "exabgp", "--node", "node-3", "--datastore", store)
     assert (homeless.code, homeless.out) == (4, "")
     assert "node-3 cannot be planned: has neither spec.bgp.ipv4Address nor ipv6Address" in homeless.err
 
@@ -63,7 +61,7 @@ def test_a_password_that_bird_cannot_say_is_refused_and_one_that_is_missing_told
     (tmp_path / "secrets" / "tor" / "word").write_text('half"; }\n')
     refused = cairn(*words)
     assert (refused.code, refused.out, refused.err.count("\n")) == (4, "", 1)
-    assert "(secret tor/word) contains a quote" in refused.err
+    assert "(secret tor/word): contains a quote" in refused.err
     assert "half" not in refused.err
 
 

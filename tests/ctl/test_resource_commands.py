@@ -223,12 +223,3 @@ def test_explain_finds_the_origin_of_an_address(store: Path, tmp_path: Path) -> 
     }
     assert cairn("explain", "10.99.0.0/16", "--datastore", store).code == 1
     assert cairn("explain", "10.99.0.0/99", "--datastore", store).code == 2
-
-
-def test_render_prints_a_complete_configuration(store: Path, tmp_path: Path) -> None:
-    cairn("apply", "-f", write(tmp_path / "c.yaml", CLUSTER), "--datastore", store)
-    for words in (("bird",), ("bird", "--version", "1"), ("exabgp",)):
-        done = cairn("render", *words, "--node", "node-1", "--datastore", store)
-        assert done.code == 0, done.err
-        assert "10.0.0.2" in done.out
-    assert cairn("render", "bird", "--node", "node-9", "--datastore", store).code == 4
