@@ -309,6 +309,7 @@ async def test_rfc5082_3_packets_from_afar_are_dropped() -> None:
     async with serving(clients=[], peers=peers) as server:
         far = await Client(1, server.ports[0]).connect(ttl=254)
         far.begin()
+        await until(lambda: far.session is not None and far.session.state is State.OPENCONFIRM)
         await asyncio.sleep(0.5)
         assert far.session is not None
         assert far.session.state is State.OPENCONFIRM, "it hears us, but we do not hear it"

@@ -50,7 +50,7 @@ class Host:
         self.namespace.ip(*commands)
 
     def run(
-        self, *program: str | Path, check: bool = True, input: str | None = None, timeout: float = 60.0
+        self, *program: str | Path, check: bool = True, input: str | None = None, timeout: float = 120.0
     ) -> str:
         """Run a program here to its end; its standard output."""
         return self.namespace.run(*program, check=check, input=input, timeout=timeout).stdout
