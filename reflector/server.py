@@ -222,7 +222,10 @@ class Server:
         old, entry.spec = entry.spec, wanted
         peer = entry.peer
         peer.configure(self._times(wanted), now, keep=_same_session(old.session, wanted.session))
-        if _needs_connection(old) != _needs_connection(wanted) or (wanted.password and not old.password):
+        fresh = _needs_connection(old) != _needs_connection(wanted) or (wanted.password and not old.password)
+        if wanted.password != old.password and not any(link.member for link in entry.links.values()):
+            fresh = True  # what is being tried has the old key
+        if fresh:
             for link in entry.links.values():
                 if link.member is None:
                     sockets.end_at_once(link.sock)

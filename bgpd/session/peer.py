@@ -30,7 +30,9 @@ exactly one connection whatever the timing, and are the RFC's wherever it is una
   section 4.2), then it may be the peer come anew; it is let in, and takes the old one's place once it is
   Established itself.
 * Two connections that crossed (both sides sent OPEN on both) are decided by the identifiers, also if one of
-  them was faster and is Established; but an Established session ends only when its successor is.
+  them was faster; but one that may be Established over there (we sent KEEPALIVE) ends only when its successor
+  is Established here. BIRD and FRR give up every connection beside an Established one, whatever the
+  identifiers say; were we to end that one already, none would be left.
 * Of two opened by the same side the newer survives: the older was given up there.
 
 Idle hold grows whenever the last connection of a peer ends in Idle, whatever ended it (RFC 4271 spares some
@@ -233,11 +235,16 @@ class Peer:
         *,
         hard: bool | None = None,
     ) -> None:
-        """End the connections with a Cease and start again at once; no flap."""
+        """End the connections with a Cease and start again at once; no flap.
+
+        Without any, what is being tried is given up for a new attempt; a peer held idle stays so.
+        """
         if self._sessions:
             self._idle_hold = 0.0
             self._end_all(subcode, communication, now, hard=hard)
             self._idle_hold = None
+        elif self.state is not State.IDLE:
+            self._start_again(now)
 
     def configure(self, config: PeerConfig, now: float, *, keep: bool = False) -> None:
         """Take a new configuration.
@@ -253,9 +260,12 @@ class Peer:
         if self._sessions:
             self.reset(now, subcode=CeaseSubcode.OTHER_CONFIGURATION_CHANGE)
         else:
-            self._feed(Input.MANUAL_STOP, now)
-            self._timers.stop()
-            self._start(now)
+            self._start_again(now)
+
+    def _start_again(self, now: float) -> None:
+        self._feed(Input.MANUAL_STOP, now)
+        self._timers.stop()
+        self._start(now)
 
     def exceed_prefix_limit(
         self, family: Family, limit: int, now: float, restart: float | None = None
@@ -377,6 +387,9 @@ class Peer:
             else:
                 self._dump(before, now)
         self._up = session
+        for other in self.sessions:
+            if other.state is State.OPENCONFIRM and self._later(session, other) is session:
+                self._dump(other, now)
         self._late.discard(session)
         self.counters.established += 1
         self.counters.established_since = now
@@ -393,9 +406,14 @@ class Peer:
             if not (late and other is self._up) and self._survivor(session, other) is other:
                 return True
         for other in rivals:
-            if other.state is State.OPENCONFIRM:
+            if other.state is State.OPENCONFIRM and other.initiated == session.initiated:
                 self._dump(other, now)
         return False
+
+    def _later(self, one: Session, other: Session) -> Session:
+        """The survivor of two, whichever began first."""
+        newer = max(one, other, key=self._sessions.index)
+        return self._survivor(newer, other if newer is one else one)
 
     def _survivor(self, newer: Session, older: Session) -> Session:
         """RFC 4271 section 6.8 with RFC 6286 section 2.3."""

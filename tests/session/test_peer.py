@@ -266,6 +266,24 @@ def test_reset_starts_again_at_once_and_is_no_flap() -> None:
     assert found.counters.established == 2
 
 
+def test_reset_without_a_connection_gives_up_the_attempt_for_a_new_one() -> None:
+    """What it is connecting with may have changed, its key for one; but who is held idle stays so."""
+    found = peer()
+    (first,) = (event for event in found.events() if isinstance(event, ConnectRequested))
+    found.reset(NOW + 1)
+    cancelled, second = found.events()
+    assert cancelled == ConnectCancelled(first.attempt)
+    assert isinstance(second, ConnectRequested)
+    assert second.attempt != first.attempt
+    assert at(found) is State.CONNECT
+    assert found.flaps == 0
+    found.disable(NOW)
+    found.events()
+    found.reset(NOW)
+    assert found.events() == []
+    assert at(found) is State.IDLE
+
+
 def test_rfc4486_3_max_prefixes_closes_with_family_and_limit_and_waits_for_the_restart_timer() -> None:
     found = peer(passive=True)
     up(found)
