@@ -5,7 +5,7 @@ For changes that may cut the operator off. Silence, a closed terminal, a signal 
 meanwhile is a conflict, and then nothing is taken back and everything is told.
 
 Who was started at the terminal only passes on what is typed; a process in a session of its own applies, waits
-and takes back. So also the end of the first (`kill -9`, a broken connection, a closed window) means no, though
+and takes back. So also the end of the first (`kill -9`, a broken connection, a closed window) means no, but
 not that of the whole machine. While the datastore does not answer, it is tried again until it does.
 """
 

@@ -21,6 +21,8 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import models_json_schema
 
 from agent.config import AgentConfig
+from bgpd.resources import documents_schema
+from bgpd.resources.support import SUPPORT
 from bgpd.telemetry import schema
 from bgpd.telemetry.answers import MAX_LIMIT
 from bgpd.telemetry.metrics import Metrics
@@ -55,6 +57,8 @@ def pages() -> dict[str, str]:
     made = {
         "reference/commands.md": commands(),
         "reference/configuration.md": configuration(),
+        "reference/resources.md": resources(),
+        "reference/resources.schema.json": json.dumps(documents_schema(), indent=1) + "\n",
         "reference/http.md": http(),
         "reference/openapi.json": json.dumps(description("version", MAX_LIMIT), indent=1) + "\n",
         "reference/mqtt.md": mqtt(),
@@ -238,6 +242,27 @@ def _default(field: FieldInfo) -> str:
     if isinstance(value, tuple):
         return "`[" + ", ".join(map(str, value)) + "]`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+# Resources
+
+
+RESOURCES = """\
+Every field of every resource that is declared, and what becomes of it. All are parsed, checked and written
+again unharmed, whether they are acted on or not. A field that is not listed here is kept in a store (a newer
+Calico may have put it there) and refused in a file. For editors there is a JSON Schema of all of them,
+[resources.schema.json](resources.schema.json); in a YAML file for the YAML language server:
+`# yaml-language-server: $schema=resources.schema.json`.
+"""
+
+
+def resources() -> str:
+    text = "# Resources, field by field\n\n" + NOTE + RESOURCES
+    for kind, fields in SUPPORT.items():
+        text += f"\n## {kind}\n\n| field | acted on | |\n|---|---|---|\n"
+        for path, support in fields.items():
+            text += f"| `{path}` | {'yes' if support.acted_on else 'kept'} | {_cell(support.what)} |\n"
+    return text
 
 
 # What services say
