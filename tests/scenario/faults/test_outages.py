@@ -61,9 +61,9 @@ def test_an_agent_replaced_by_one_that_is_installed_elsewhere(cluster: Cluster, 
 
 
 def all_run_from(place: Path, agent: Agent) -> bool:
-    pids = agent.exabgp_pids()
+    pids, setting = agent.exabgp_pids(), f"PYTHONPATH={place}".encode()
     return bool(pids) and all(
-        str(place).encode() in Path(f"/proc/{pid}/environ").read_bytes() for pid in pids
+        setting in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") for pid in pids
     )
 
 
