@@ -7,10 +7,9 @@ import asyncio
 import sys
 from pathlib import Path
 
-from agent.config import ConfigError
 from agent.service import run
 from bgpd.datastore import Misconfigured
-from bgpd.telemetry.http import HttpOptionsError
+from bgpd.telemetry.config import ConfigError
 from bgpd.telemetry.logging import configure_logging
 
 
@@ -22,7 +21,7 @@ def main() -> int:
     configure_logging()
     try:
         asyncio.run(run(arguments.config))
-    except (ConfigError, Misconfigured, HttpOptionsError) as error:
+    except (ConfigError, Misconfigured) as error:
         print(f"agent: {error}", file=sys.stderr)  # noqa: T201 - a start that fails speaks to a person
         return 4
     return 0

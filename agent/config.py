@@ -11,31 +11,20 @@ import os
 import socket
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, model_validator
 
-Port = Annotated[int, Field(ge=1, le=65535)]
+from bgpd.telemetry import config as shared
+from bgpd.telemetry.config import LogLevel, Model, Mqtt, Port
+
 Seconds = Annotated[float, Field(gt=0)]
-_UNIONS = ("IPv4", "IPv6", "tuple", "literal", "function")
 
 _PROTOCOLS_TAKEN = {  # rt_protos of iproute2, and Calico's own
     8: "gated", 9: "ra", 10: "mrt", 11: "zebra", 12: "bird", 13: "dnrouted", 14: "xorp", 15: "ntk",
     16: "dhcp", 17: "mrouted", 18: "keepalived", 42: "babel", 80: "Calico", 99: "openr", 186: "bgp",
     187: "isis", 188: "ospf", 189: "rip", 192: "eigrp",
 }  # fmt: skip
-
-
-class ConfigError(Exception):
-    """A configuration that can't be used: the place, what is wrong, and what would be right."""
-
-
-class Model(BaseModel):
-    """Strict: a word nobody knows is an error, not a line without effect."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
 
 
 class Kernel(Model):
@@ -77,25 +66,10 @@ class Secrets(Model):
     directory: Path = Path("/etc/cairn/secrets")
 
 
-class Http(Model):
-    """The status interface."""
+class Http(shared.Http):
+    """The status interface. Another address than this machine's own wants a token and TLS."""
 
-    address: IPv4Address | IPv6Address = IPv4Address("127.0.0.1")
-    port: Annotated[int, Field(ge=0, le=65535)] = 9178
-    token: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-
-
-class Mqtt(Model):
-    """The broker that status and events are published to."""
-
-    host: str
-    port: Port = 1883
-    username: str | None = None
-    password_file: Path | None = None
-    ca: Path | None = None
-    prefix: str = "cairn"
+    port: Port = 9178
 
 
 class AgentConfig(Model):
@@ -124,35 +98,9 @@ class AgentConfig(Model):
     secrets: Secrets = Secrets()
     http: Http | None = None
     mqtt: Mqtt | None = None
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: LogLevel = "info"
 
 
 def load(path: Path) -> AgentConfig:
     """Read a configuration file. Raises ConfigError with the place and the remedy."""
-    try:
-        document = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; give the path of a readable file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if document is None:
-        document = {}
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path}: expected a mapping such as 'node: n1', found {type(document).__name__}")
-    try:
-        return AgentConfig.model_validate(document)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{_where(item['loc'])}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()
-        )
-        raise ConfigError(f"{path}: {problems}") from error
-
-
-def _where(location: tuple[int | str, ...]) -> str:
-    text = ""
-    for step in location:
-        if isinstance(step, int):
-            text += f"[{step}]"
-        elif not step.startswith(_UNIONS):
-            text += f".{step}" if text else step
-    return text or "the file"
+    return shared.read(path, AgentConfig, "node: n1")

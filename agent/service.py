@@ -19,15 +19,15 @@ from pathlib import Path
 
 import structlog
 
-from agent.config import AgentConfig, ConfigError, load
+from agent.config import AgentConfig, load
 from agent.node import Agent
 from agent.node_status import NodeStatusWriter
 from agent.status import AgentStatus
 from bgpd.datastore import open_datastore
-from bgpd.telemetry.http import HttpOptions, StatusServer
+from bgpd.telemetry.config import ConfigError
 from bgpd.telemetry.logging import level_by_signal, set_level
-from bgpd.telemetry.mqtt import MqttOptions, MqttPublisher
 from bgpd.telemetry.reporter import Reporter
+from bgpd.telemetry.surroundings import Surroundings
 from bgpd.telemetry.systemd import SystemdNotifier
 
 log = structlog.get_logger("agent")
@@ -46,7 +46,6 @@ class Service:
         self._reload: AgentConfig | None = None
         self._withdraw = False
         self.agent: Agent | None = None
-        self.http: StatusServer | None = None
 
     def stop(self, *, withdraw: bool = False) -> None:
         """End; with ``withdraw`` take everything this node announced and learned along."""
@@ -94,9 +93,9 @@ class Service:
             set_level(config.log_level)
         agent = self.agent = Agent(config, open_datastore(config.datastore, self._environ), self._environ)
         source = AgentStatus(agent)
+        surroundings = Surroundings(source, config.http, config.mqtt, self._environ)
         notifier = SystemdNotifier(self._environ)
         watchdog = asyncio.create_task(notifier.feed_watchdog(source.healthy), name="watchdog")
-        mqtt = self._mqtt(source)
         running = asyncio.create_task(agent.run(), name="agent")
         asked = NodeStatusWriter(agent.store, source, config.node)
         answering = asyncio.create_task(asked.run(), name="node status")
@@ -104,12 +103,9 @@ class Service:
         reporting = asyncio.create_task(reporter.run(), name="report")
         stopping = asyncio.create_task(self._stopping.wait())
         try:
-            self.http = self._http(source)
-            if self.http is not None:
-                await self.http.start()
-                log.info("status is served", url=self.http.url)
-            if mqtt is not None:
-                mqtt.start()
+            url = await surroundings.start()
+            if url:
+                log.info("status is served", url=url)
             log.info("agent started", node=config.node, datastore=agent.store.location)
             notifier.ready()
             await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -124,42 +120,14 @@ class Service:
             if self._withdraw:
                 await reporter.forget()
             await (agent.withdraw() if self._withdraw else agent.leave())
-            if mqtt is not None:
-                await mqtt.stop()
-            if self.http is not None:
-                await self.http.stop()
+            await surroundings.stop()
             log.info("agent stopped", node=config.node, withdrawn=self._withdraw)
-
-    def _http(self, source: AgentStatus) -> StatusServer | None:
-        options = self.config.http
-        if options is None:
-            return None
-        token = options.token.read_text().strip() if options.token else None
-        return StatusServer(
-            source, HttpOptions(str(options.address), options.port, token, options.certificate, options.key)
-        )
-
-    def _mqtt(self, source: AgentStatus) -> MqttPublisher | None:
-        options = self.config.mqtt
-        if options is None:
-            return None
-        password = options.password_file.read_text().strip() if options.password_file else None
-        broker = MqttOptions(
-            options.host,
-            options.port,
-            options.prefix,
-            options.username,
-            password,
-            tls=options.ca is not None,
-            ca=options.ca,
-        )
-        return MqttPublisher(source, broker)
 
 
 async def run(config: AgentConfig | Path) -> None:
     """Run an agent until a signal ends it; a path is read, and read again on SIGHUP.
 
-    Raises ConfigError, `Misconfigured` or `HttpOptionsError` when it cannot start.
+    Raises ConfigError or `Misconfigured` when it cannot start.
     """
     if isinstance(config, Path):
         await Service(load(config), path=config).run()

@@ -4,8 +4,8 @@ import asyncio
 import sys
 from pathlib import Path
 
+from bgpd.telemetry.config import ConfigError
 from bgpd.telemetry.logging import configure_logging
-from reflector.config import ConfigError
 from reflector.service import run
 from reflector.sockets import SocketError
 

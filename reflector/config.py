@@ -5,27 +5,21 @@ same values can come from a datastore instead (`datastore` and `node`): then the
 plan gives this node. Names are camelCase in the file, as in the resources.
 """
 
-import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import AfterValidator, Field, model_validator
 
+from bgpd.telemetry import config as shared
+from bgpd.telemetry.config import LogLevel, Model, Mqtt, Port, SecretSource
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
 
 ASN = Annotated[int, Field(ge=1, le=4294967294)]
-Port = Annotated[int, Field(ge=0, le=65535)]
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 FAMILIES = {"ipv4-unicast": IPV4_UNICAST, "ipv6-unicast": IPV6_UNICAST}
 FamilyName = Literal["ipv4-unicast", "ipv6-unicast"]
-
-
-class ConfigError(Exception):
-    """A configuration that can't be used: the place, what is wrong, and what would be right."""
 
 
 def _hold_time(value: int) -> int:
@@ -37,30 +31,11 @@ def _hold_time(value: int) -> int:
 HoldTime = Annotated[int, Field(ge=0, le=65535), AfterValidator(_hold_time)]
 
 
-class Model(BaseModel):
-    """Strict: a word nobody knows is an error, not a line without effect."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
-
-
 class Listen(Model):
     """Where connections are accepted."""
 
     address: IPAddress = IPv4Address("0.0.0.0")  # noqa: S104 - a BGP speaker listens everywhere by default
     port: Port = 179
-
-
-class SecretSource(Model):
-    """Where a password is read: exactly one of a file and an environment variable."""
-
-    file: Path | None = None
-    env: str | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.file is None) == (self.env is None):
-            raise ValueError("give exactly one of 'file' and 'env'")
-        return self
 
 
 class MaxPrefixes(Model):
@@ -125,25 +100,10 @@ class PeerConfig(PeerOptions):
     local_address: IPAddress | None = None
 
 
-class Http(Model):
-    """The status interface."""
+class Http(shared.Http):
+    """The status interface. Another address than this machine's own wants a token and TLS."""
 
-    address: IPAddress = IPv4Address("127.0.0.1")
     port: Port = 9179
-    token: SecretSource | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-
-
-class Mqtt(Model):
-    """The broker that status and events are published to."""
-
-    host: str
-    port: Port = 1883
-    username: str | None = None
-    password: SecretSource | None = None
-    ca: Path | None = None
-    prefix: str = "cairn"
 
 
 class Limits(Model):
@@ -174,7 +134,7 @@ class ReflectorConfig(Model):
     mqtt: Mqtt | None = None
     limits: Limits = Limits()
     run_directory: Path | None = None
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: LogLevel = "info"
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -198,36 +158,9 @@ class ReflectorConfig(Model):
         return (self.listen,) if isinstance(self.listen, Listen) else self.listen
 
 
-_UNION_STEP = re.compile(r"^(Listen|tuple\[.*\]|IPv[46](Address|Network))$")
-
-
-def _where(location: tuple[int | str, ...]) -> str:
-    text = ""
-    for step in location:
-        if isinstance(step, int):
-            text += f"[{step}]"
-        elif not _UNION_STEP.match(step):
-            text += f".{step}" if text else step
-    return text or "the file"
-
-
 def load(path: Path) -> ReflectorConfig:
     """Read a configuration file; raises ConfigError with the place and the remedy."""
-    try:
-        document = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; give the path of a readable file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path}: expected a mapping such as 'asn: 65000', found {type(document).__name__}")
-    try:
-        return ReflectorConfig.model_validate(document)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{_where(item['loc'])}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()
-        )
-        raise ConfigError(f"{path}: {problems}") from error
+    return shared.read(path, ReflectorConfig, "asn: 65000")
 
 
 def matches(network: IPNetwork, address: str) -> bool:

@@ -23,10 +23,11 @@ from bgpd.datastore import (
 )
 from bgpd.plan import NodePlan, PlanError, SecretRef, plan_node
 from bgpd.resources import ResourceSet
+from bgpd.telemetry.config import ConfigError
 from bgpd.telemetry.documents import plain
 from bgpd.telemetry.reporter import Reporter
 from bgpd.telemetry.status import StatusSource, StoreHealth
-from reflector.config import ConfigError, ReflectorConfig
+from reflector.config import ReflectorConfig
 from reflector.declared import spec_of
 from reflector.sockets import SocketError
 from reflector.spec import ReflectorSpec

@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from bgpd.telemetry.config import ConfigError
 from bgpd.telemetry.logging import level_by_signal, set_level
 from bgpd.telemetry.status import EventRing, Severity
 from bgpd.telemetry.systemd import SystemdNotifier
-from reflector.config import ConfigError, ReflectorConfig, load
+from reflector.config import ReflectorConfig, load
 from reflector.recall import Recall
 from reflector.server import Server
 from reflector.sockets import SocketError
@@ -34,8 +35,8 @@ from reflector.spec import ReflectorSpec, from_config
 from reflector.status import ReflectorStatus
 
 if TYPE_CHECKING:
+    from bgpd.telemetry.surroundings import Surroundings
     from reflector.following import Following
-    from reflector.surroundings import Surroundings
 
 LINGER = 0.5  # seconds that last words get to leave the host
 DESCRIPTORS = 65536
@@ -91,7 +92,7 @@ class Service:
         tasks: set[asyncio.Task[object]] = {stopping}
         try:
             if self._config.http is not None or self._config.mqtt is not None:
-                import_module("reflector.surroundings")  # takes long, and peers shall not wait for it
+                import_module("bgpd.telemetry.surroundings")  # takes long, and peers shall not wait for it
             if self._config.datastore is None:
                 self._carry_out(from_config(self._config, self._environ))
             else:
@@ -166,8 +167,8 @@ class Service:
     def _load_surroundings(self, source: ReflectorStatus) -> "Surroundings | None":
         if self._config.http is None and self._config.mqtt is None:
             return None
-        made: Surroundings = import_module("reflector.surroundings").Surroundings(
-            source, self._config, self._environ
+        made: Surroundings = import_module("bgpd.telemetry.surroundings").Surroundings(
+            source, self._config.http, self._config.mqtt, self._environ
         )
         return made
 

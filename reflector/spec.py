@@ -13,19 +13,18 @@ from bgpd.rib.path import SourceKind
 from bgpd.rib.reflection import Speaker
 from bgpd.session.config import PeerConfig as PeerTimes
 from bgpd.session.config import SessionConfig
+from bgpd.telemetry.config import ConfigError, SecretSource
 from bgpd.wire.capabilities import AddPath, Capabilities, GracefulRestart
 from bgpd.wire.iana import Role
 from bgpd.wire.nlri import Family
 from reflector.config import (
     ClientPrefix,
-    ConfigError,
     IPNetwork,
     Limits,
     Listen,
     PeerConfig,
     PeerOptions,
     ReflectorConfig,
-    SecretSource,
 )
 from reflector.member import MemberOptions
 from reflector.sockets import TCP_MD5SIG_MAXKEYLEN
@@ -90,24 +89,17 @@ class ReflectorSpec:
     dead: frozenset[str] = frozenset()
 
 
-def read_secret(source: SecretSource | None, environ: Mapping[str, str] = os.environ) -> str | None:
-    """A password from where the configuration says; raises ConfigError, never gives an empty one."""
+def read_password(source: SecretSource | None, environ: Mapping[str, str] = os.environ) -> str | None:
+    """A session's password, never an empty one; raises ConfigError."""
     if source is None:
         return None
-    if source.file is not None:
-        try:
-            text = source.file.read_text().rstrip("\r\n")
-        except OSError as error:
-            raise ConfigError(f"password file {source.file}: {error.strerror}") from error
-        place = f"password file {source.file}"
-    else:
-        place = f"environment variable {source.env}"
-        text = environ.get(source.env or "", "")
-    if not text:
-        raise ConfigError(f"{place} is empty or missing; the session stays down rather than unprotected")
+    try:
+        text = source.read(environ)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; the session stays down rather than unprotected") from error
     problem = password_problem(text)
     if problem is not None:
-        raise ConfigError(f"{place}: {problem}")
+        raise ConfigError(f"{source.place}: {problem}")
     return text
 
 
@@ -221,7 +213,7 @@ def _peer(
         member=member,
         port=179 if isinstance(item, ClientPrefix) else item.port,
         local_address=None if isinstance(item, ClientPrefix) else item.local_address,
-        password=read_secret(item.password, environ),
+        password=read_password(item.password, environ),
         ttl_security=item.ttl_security,
         multihop=item.multihop,
         max_prefixes=item.max_prefixes.limit if item.max_prefixes else None,

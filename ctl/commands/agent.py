@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from agent.config import ConfigError
 from agent.service import run
 from bgpd.datastore import Misconfigured
-from bgpd.telemetry.http import HttpOptionsError
+from bgpd.telemetry.config import ConfigError
 from bgpd.telemetry.logging import configure_logging
 from ctl.exits import ExitCode, Failure
 
@@ -26,5 +25,5 @@ def command(
     configure_logging()
     try:
         asyncio.run(run(config))
-    except (ConfigError, Misconfigured, HttpOptionsError) as error:
+    except (ConfigError, Misconfigured) as error:
         raise Failure(ExitCode.INVALID, str(error)) from error

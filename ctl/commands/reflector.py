@@ -12,13 +12,13 @@ from typing import Annotated
 
 import typer
 
+from bgpd.telemetry.config import ConfigError
 from bgpd.telemetry.logging import configure_logging
 from bgpd.telemetry.status import PeerVerb
 from ctl import options
 from ctl.exits import ExitCode, Failure, usage
 from ctl.services import REFLECTOR, Service, Unreachable
 from ctl.state import run as asked
-from reflector.config import ConfigError
 from reflector.service import run
 from reflector.sockets import SocketError
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import AgentConfig, ConfigError, load
+from agent.config import AgentConfig, load
+from bgpd.telemetry.config import ConfigError
 
 
 def written(directory: Path, text: str) -> Path:

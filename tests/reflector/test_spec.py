@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from bgpd.rib.path import SourceKind
+from bgpd.telemetry.config import ConfigError, SecretSource
 from bgpd.wire.iana import Role
-from reflector.config import ConfigError, ReflectorConfig, SecretSource, load, matches
-from reflector.spec import from_config, read_secret
+from reflector.config import ReflectorConfig, load, matches
+from reflector.spec import from_config, read_password
 from tests.reflector.clients import spec_of
 
 PREFIX = {"prefix": "10.0.0.0/8"}
@@ -53,9 +54,9 @@ def test_a_peer_inside_a_protected_prefix_has_a_key_of_its_own() -> None:
 
 def test_passwords_from_files_lose_their_line_end(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("secret\n")
-    assert read_secret(SecretSource(file=tmp_path / "key")) == "secret"
+    assert read_password(SecretSource(file=tmp_path / "key")) == "secret"
     with pytest.raises(ConfigError, match="No such file"):
-        read_secret(SecretSource(file=tmp_path / "other"))
+        read_password(SecretSource(file=tmp_path / "other"))
 
 
 def test_peers_of_other_ases() -> None:

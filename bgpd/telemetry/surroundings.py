@@ -1,33 +1,30 @@
-"""How a reflector is seen from outside: the HTTP status and MQTT, as far as they are configured.
-
-Loaded only when one of them is: a reflector without them does without their libraries.
-"""
+"""How a service is seen from outside: the HTTP status and MQTT, as far as they are configured."""
 
 from collections.abc import Mapping
 
+from bgpd.telemetry.config import ConfigError, Http, Mqtt
 from bgpd.telemetry.http import HttpOptions, HttpOptionsError, StatusServer
 from bgpd.telemetry.mqtt import MqttOptions, MqttPublisher
 from bgpd.telemetry.status import StatusSource
-from reflector.config import ConfigError, ReflectorConfig
-from reflector.spec import read_secret
 
 
 class Surroundings:
     """The status server and the publisher of one service. Raises ConfigError for unusable options."""
 
-    def __init__(self, source: StatusSource, config: ReflectorConfig, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, source: StatusSource, http: Http | None, mqtt: Mqtt | None, environ: Mapping[str, str]
+    ) -> None:
         self._http: StatusServer | None = None
         self._mqtt: MqttPublisher | None = None
-        http, mqtt = config.http, config.mqtt
         if http is not None:
-            token = read_secret(http.token, environ)
+            token = None if http.token is None else http.token.read(environ)
             options = HttpOptions(str(http.address), http.port, token, http.certificate, http.key)
             try:
                 self._http = StatusServer(source, options)
             except HttpOptionsError as error:
                 raise ConfigError(f"http: {error}") from error
         if mqtt is not None:
-            password = read_secret(mqtt.password, environ)
+            password = None if mqtt.password is None else mqtt.password.read(environ)
             broker = MqttOptions(
                 mqtt.host,
                 mqtt.port,

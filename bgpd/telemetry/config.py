@@ -1,0 +1,120 @@
+"""What the configuration files of all services have in common: how they are read, and how a service is seen.
+
+Names are camelCase in a file, as in the resources. A word nobody knows is an error, not a line without
+effect; an error names the file, the place in it, and what would be right.
+"""
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class ConfigError(Exception):
+    """A configuration that can't be used: the place, what is wrong, and what would be right."""
+
+
+class Model(BaseModel):
+    """A mapping of a configuration file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class SecretSource(Model):
+    """Where a secret is read: exactly one of a file and an environment variable; a path alone is a file."""
+
+    file: Path | None = None
+    env: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path(cls, value: Any) -> Any:
+        return {"file": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.file is None) == (self.env is None):
+            raise ValueError("give exactly one of 'file' and 'env'")
+        return self
+
+    @property
+    def place(self) -> str:
+        """Where that is, for messages."""
+        return f"file {self.file}" if self.file is not None else f"environment variable {self.env}"
+
+    def read(self, environ: Mapping[str, str]) -> str:
+        """The secret; raises ConfigError, never gives an empty one."""
+        if self.file is None:
+            text = environ.get(self.env or "", "")
+        else:
+            try:
+                text = self.file.read_text().rstrip("\r\n")
+            except (OSError, UnicodeDecodeError) as error:
+                why = error.strerror if isinstance(error, OSError) else "not text"
+                raise ConfigError(f"{self.place}: {why}") from error
+        if not text:
+            raise ConfigError(f"{self.place} is empty or missing")
+        return text
+
+
+class Http(Model):
+    """The status interface. Another address than this machine's own wants a token and TLS."""
+
+    address: IPv4Address | IPv6Address = IPv4Address("127.0.0.1")
+    port: Port
+    token: SecretSource | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+class Mqtt(Model):
+    """The broker that status and events are published to; with `ca` over TLS."""
+
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)] = 1883
+    username: str | None = None
+    password: SecretSource | None = None
+    ca: Path | None = None
+    prefix: str = "cairn"
+
+
+M = TypeVar("M", bound=Model)
+
+
+def read(path: Path, model: type[M], example: str) -> M:
+    """A configuration file as its model; an empty file is an empty mapping. Raises ConfigError."""
+    try:
+        document = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; give the path of a readable file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if document is None:
+        document = {}
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: expected a mapping such as '{example}', found {type(document).__name__}")
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{_where(item['loc'])}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()
+        )
+        raise ConfigError(f"{path}: {problems}") from error
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    """The place as a person writes it, without the types that were tried there."""
+    text = ""
+    for step in location:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        elif not (step[:1].isupper() or "[" in step or step.startswith("function")):
+            text += f".{step}" if text else step
+    return text or "the file"
