@@ -6,7 +6,8 @@ depth, so that a newer Calico's fields survive our writing. Only what was set is
 made explicit in someone else's resource. Files are stricter than stores: see ``documents``.
 """
 
-from typing import Annotated, Any, ClassVar
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -31,6 +32,14 @@ class Model(BaseModel):
         serialize_by_alias=True,
         use_attribute_docstrings=True,
     )
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Give the models that a field's type is made of, below lists and alternatives."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from models_in(argument)
 
 
 def _no_slash(value: str) -> str:

@@ -109,6 +109,13 @@ def message_of(detail: ErrorDetails) -> str:
         return "is required"
     if kind == "literal_error":
         return f"is {detail['input']!r}, but must be one of {context['expected']}"
+    if kind == "model_type":
+        return "fields are expected here, each a name and a value"  # not what was given: it may be a password
+    if kind == "list_type":
+        return f"a list is expected here, not {detail['input']!r}"[:300]
+    if kind == "string_type":
+        quotes = "; put it in quotes" if isinstance(detail["input"], int | float) else ""
+        return f"text is expected here, not {detail['input']!r}"[:200] + quotes
     return f"{detail['msg'][:1].lower()}{detail['msg'][1:]}, not {detail['input']!r}"[:300]
 
 

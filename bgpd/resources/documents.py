@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from bgpd.resources.base import Resource
+from bgpd.resources.base import Resource, models_in
 from bgpd.resources.codec import MODELS, errors_of, field_path, to_document
 from bgpd.resources.errors import ResourceError, joined
 from bgpd.resources.workload_endpoint import WorkloadEndpoint
@@ -104,6 +104,12 @@ def _documents(text: str, source: str) -> Iterator[tuple[Any, dict[Place, int]]]
             return
         mark = error.problem_mark or error.context_mark
         problem = f"{error.context or ''} {error.problem or ''}".strip()
+        if (
+            mark is not None
+            and text.splitlines()[mark.line : mark.line + 1]
+            and "\t" in text.splitlines()[mark.line]
+        ):
+            problem += "; there is a tab, and YAML is indented with spaces"
         place = f"{source}:{mark.line + 1 if mark else 1}"
         raise ResourceError(place, f"not readable as YAML: {problem}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -207,16 +213,16 @@ def _resource(data: Any, lines: dict[Place, int], source: str) -> Resource:
     metadata = data.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
     title = f"{kind} {name}" if name else str(kind)
-    try:
-        resource = model.model_validate(data, by_alias=True, by_name=False)
-    except ValidationError as error:
-        raise joined(_with_lines(errors_of(error, ""), error, title, lines, source)) from None
     faults = [
         ResourceError(
             _at(place, lines, source, title), f"unknown field {place[-1]}", _nearest(str(place[-1]), known)
         )
-        for place, known in _unknown_fields(resource, ())
+        for place, known in _unknown_fields(model, data, ())
     ]
+    try:
+        resource = model.model_validate(data, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise joined([*faults, *_with_lines(errors_of(error, ""), error, title, lines, source)]) from None
     if isinstance(resource, WorkloadEndpoint):
         faults.extend(_endpoint_faults(resource, lines, source, title))
         resource = _named(resource)
@@ -246,20 +252,21 @@ def _at(place: Place, lines: dict[Place, int], source: str, title: str) -> str:
     return f"{source}:{lines.get(known, 1)}: {title}" + (f": {path}" if path else "")
 
 
-def _unknown_fields(value: object, place: Place) -> Iterator[tuple[Place, list[str]]]:
-    if isinstance(value, BaseModel):
-        fields = type(value).model_fields
-        known = [str(field.alias or name) for name, field in fields.items()]
+def _unknown_fields(model: type[BaseModel], data: object, place: Place) -> Iterator[tuple[Place, list[str]]]:
+    """Give the fields of a document that its model does not have, whatever else is wrong with it."""
+    if isinstance(data, list):
+        for index, item in enumerate(data):
+            yield from _unknown_fields(model, item, (*place, index))
+    if not isinstance(data, dict):
+        return
+    fields = {str(field.alias or name): field for name, field in model.model_fields.items()}
+    for name, value in data.items():
+        if name in fields:
+            for part in models_in(fields[name].annotation):
+                yield from _unknown_fields(part, value, (*place, name))
         # Kubernetes puts more into metadata than anything here reads; that is no mistake of a file's author.
-        if place != ("metadata",):
-            for name in value.model_extra or {}:
-                yield (*place, name), known
-        for name, field in fields.items():
-            if name in value.model_fields_set:
-                yield from _unknown_fields(getattr(value, name), (*place, str(field.alias or name)))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _unknown_fields(item, (*place, index))
+        elif place != ("metadata",):
+            yield (*place, name), list(fields)
 
 
 def _endpoint_faults(

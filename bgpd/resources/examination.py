@@ -178,6 +178,13 @@ def _configurations(resources: ResourceSet) -> Iterator[Finding]:
     for configuration in resources.of_kind("BGPConfiguration").values():
         spec: BGPConfigurationSpec = configuration.spec
         node = configuration.node
+        if node is None and configuration.name != "default":
+            yield _warning(
+                configuration,
+                "metadata.name",
+                "nobody reads it: only default and node.<name> are read",
+                "name it default, or node. and the node's name",
+            )
         if node is not None and node not in resources.nodes:
             yield _warning(
                 configuration, "", f"there is no Node {node}", "correct the name, or delete it", "Node"

@@ -206,7 +206,10 @@ def _read_selector(value: str) -> str:
 
 
 def _read_cluster_id(value: object) -> IPv4Address:
-    address = read_address(value)
+    try:
+        address = read_address(value)
+    except ValueError:
+        address = None
     if not isinstance(address, IPv4Address):
         raise ValueError(f"{value!r} is no cluster ID: it is written like an IPv4 address, such as 244.0.0.1")
     return address

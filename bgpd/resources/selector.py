@@ -10,6 +10,7 @@ A selector is parsed once into nested closures: evaluating it over a thousand no
 
 import re
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 _Test = Callable[[Mapping[str, str]], bool]
@@ -161,6 +162,8 @@ class _Parser:
                 return lambda labels: labels.get(label) == value
             return lambda labels: labels.get(label) != value
         if token.kind != "phrase":
+            if label == "has" and token.value == "(":
+                raise self._error("a label in parentheses, such as has(a)")
             raise self._error("'==', '!=', 'in', 'not in', 'contains', 'starts with' or 'ends with'")
         phrase = " ".join(self._take().value.split())
         if phrase == "in":
@@ -178,7 +181,7 @@ class _Parser:
 
     def _string(self) -> str:
         if self._next.kind != "string":
-            raise self._error("a quoted value")
+            raise self._error("a value in quotes, such as 'a'")
         return self._take().value[1:-1]
 
     def _set(self) -> frozenset[str]:
@@ -203,7 +206,9 @@ def _tokens(text: str) -> list[_Token]:
         found = _TOKEN.match(text, position)
         if found is None:
             start = position + len(text[position:]) - len(text[position:].lstrip())
-            raise SelectorError(text, start, "a label, a quoted value or an operator")
+            raise SelectorError(
+                text, start, _EXPECTED.get(text[start], "a label, a quoted value or an operator")
+            )
         kind = str(found.lastgroup)
         if kind == "has_label":
             kind = "has"
@@ -213,6 +218,11 @@ def _tokens(text: str) -> list[_Token]:
         position = found.end()
     tokens.append(_Token("end", "", len(text)))
     return tokens
+
+
+_EXPECTED: Mapping[str, str] = MappingProxyType(
+    {"=": "'==' (two of them)", "&": "'&&' (two of them)", "|": "'||' (two of them)", "'": "a closing quote"}
+)
 
 
 def _everything(_labels: Mapping[str, str]) -> bool:

@@ -7,10 +7,11 @@ or not; unknown fields in a store are kept too, in files they are refused.
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, get_args
+from typing import NamedTuple
 
 from pydantic import BaseModel
 
+from bgpd.resources.base import models_in
 from bgpd.resources.codec import MODELS
 
 
@@ -274,18 +275,11 @@ def fields_of(model: type[BaseModel], above: str = "") -> Iterator[str]:
         path = f"{above}.{field.alias or name}".lstrip(".")
         if path in ("apiVersion", "kind", "metadata"):
             continue
-        parts = dict.fromkeys(_models_in(field.annotation))
+        parts = dict.fromkeys(models_in(field.annotation))
         if not parts:
             yield path
         for part in parts:
             yield from fields_of(part, path)
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models_in(argument)
 
 
 def kinds_written_by_services() -> frozenset[str]:

@@ -267,3 +267,37 @@ def test_a_schema_names_the_fields_as_they_are_written(kind: str) -> None:
 def test_one_schema_covers_all_documents() -> None:
     schema = documents_schema()
     assert {key.kind for key in STORED} == {item["$ref"].removeprefix("#/$defs/") for item in schema["oneOf"]}
+
+
+A_PEER = "apiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata: {name: tor}\nspec:\n  %s\n"
+A_NODE = "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {name: n1%s}\nspec: {%s}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (A_PEER % "peerIp: 10.0.0.1", "spec.peerIp: unknown field peerIp; did you mean peerIP?"),
+        (A_PEER % "{peerIP: 10.0.0.1, filters: mine}", "spec.filters: a list is expected here, not 'mine'"),
+        (A_PEER % "{peerIP: 10.0.0.1, nodeSelector: a = 'b'}", "expected '==' (two of them) at position 3"),
+        (A_PEER % "{peerIP: 10.0.0.1, nodeSelector: a == b}", "expected a value in quotes, such as 'a'"),
+        (
+            A_PEER % "{peerIP: 10.0.0.1, nodeSelector: has(a}",
+            "expected a label in parentheses, such as has(a)",
+        ),
+        (A_PEER % "peerIP: 10.0.0.1\n\tfilters: []", "there is a tab, and YAML is indented with spaces"),
+        (A_NODE % (", labels: {rack: 1}", ""), "text is expected here, not 1; put it in quotes"),
+        (A_NODE % ("", "bgp: {routeReflectorClusterID: 5}"), "it is written like an IPv4 address"),
+    ],
+)
+def test_what_operators_often_get_wrong_is_told_with_its_remedy(text: str, said: str) -> None:
+    with pytest.raises(ResourceError) as error:
+        load_documents(text, "wrong.yaml")
+    assert said in str(error.value)
+
+
+def test_a_password_written_where_its_reference_belongs_is_not_repeated() -> None:
+    for wrong in ("s3cret", "{secretKeyRef: s3cret}"):
+        with pytest.raises(ResourceError) as error:
+            load_documents(A_PEER % f"{{peerIP: 10.0.0.1, password: {wrong}}}", "wrong.yaml")
+        assert "fields are expected here" in str(error.value)
+        assert "s3cret" not in str(error.value)

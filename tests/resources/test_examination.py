@@ -49,6 +49,10 @@ CASES = {
         ],
         ("error", "BGPConfiguration default: spec.nodeMeshPassword.secretKeyRef.key"),
     ),
+    "name": (
+        ["kind: BGPConfiguration\nmetadata: {name: defualt}\nspec: {asNumber: 65000}"],
+        ("warning", "BGPConfiguration defualt: metadata.name"),
+    ),
     "community": (
         [
             (
