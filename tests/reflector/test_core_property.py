@@ -223,6 +223,8 @@ class ReflectorMachine(RuleBasedStateMachine):
         for number in KINDS:
             if number not in absent:
                 self.come(number)
+        for number in KINDS:
+            self.announce(number, PREFIXES[2:4], NO_LLGR, 1)
         for (number, prefix), value in said.items():
             self.announce(number, [prefix], value, 1)
         for number in KINDS:
