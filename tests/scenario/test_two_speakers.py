@@ -21,16 +21,19 @@ pytestmark = [
 
 # An election needs leases that live; it is run in the election's own tests.
 CLUSTERS = [cluster for cluster in all_clusters() if cluster.name != "elected"]
-# Every cluster takes three runs of some seconds. These stand for the rest in an ordinary run of the tests;
+# Every cluster takes four runs of some seconds. These stand for the rest in an ordinary run of the tests;
 # CAIRN_ALL_CLUSTERS=1 runs them all. The plans of all are compared always (test_declared).
-USUAL = {"mesh", "two-reflectors", "as-per-rack", "filters", "dual-stack"}
+USUAL = {"two-reflectors", "as-per-rack", "filters", "filters-ipv6", "protected"}
 if os.environ.get("CAIRN_ALL_CLUSTERS") != "1":
     CLUSTERS = [cluster for cluster in CLUSTERS if cluster.name in USUAL]
 
 
 def seen(cluster: DeclaredCluster, purpose: str, speakers: dict[str, Speaker]) -> Seen:
     with World(purpose) as world:
-        return Run(world, cluster, speakers).settle()
+        run = Run(world, cluster, speakers)
+        found = run.settle()
+        run.check_exabgp()
+        return found
 
 
 @pytest.mark.parametrize("cluster", CLUSTERS, ids=lambda cluster: cluster.name)

@@ -16,7 +16,6 @@ import yaml
 
 from bgpd.plan import NodePlan, Origination, Peering, plan_node
 from bgpd.plan.explain import Step, explain
-from bgpd.plan.policy import Decision, RouteFacts
 from bgpd.resources import ResourceSet, load_documents
 
 HOME = Path(__file__).parents[1]
@@ -132,31 +131,21 @@ def _reaches(resources: ResourceSet, route: Origination, origin: str, node: str)
     return False
 
 
-def _decided(plan: NodePlan, peering: Peering, route: Origination) -> Decision:
-    facts = RouteFacts(
-        route.prefix,
-        route.priority,
-        interface=route.interface,
-        communities={community.numbers for community in route.communities},
-    )
-    return peering.export_policy.decide(facts, plan.export_rules)
-
-
 def _told(plan: NodePlan, peering: Peering, route: Origination) -> str | None:
     """``path 64512 next hop 10.1.0.11 communities …``, as the router outside sees it."""
-    decision = _decided(plan, peering, route)
+    decision = peering.export_policy.decide(route.facts, plan.export_rules)
     if not decision.accept or peering.peer_address.version != route.prefix.version:
         return None
     # The last AS to be put in front is the sender's own (RFC 4271 §5.1.2).
     path = () if peering.internal else (peering.local_asn,)
     path = (*path, *decision.prepend)
-    words = ["path", *map(str, path), "next hop", str(peering.local_address)]
+    words = ["path", *map(str, path), "next hop", str(plan.address(route.prefix.version))]
     med = route.med
     if decision.priority_set:
         med = decision.priority
     if med is not None:
         words += ["med", str(med)]
-    communities = sorted({*route.communities, *decision.communities})
+    communities = sorted(set(decision.communities))
     if communities:
         words += ["communities", *map(str, communities)]
     return " ".join(words)

@@ -14,16 +14,17 @@ _MP_REACH_NLRI = 14
 
 
 class GoBgp:
-    """One gobgpd from YAML text. It keeps its routes to itself (no kernel without zebra)."""
+    """One gobgpd from YAML text, or another ``form`` it reads. No zebra, so no kernel routes."""
 
-    def __init__(self, host: Host, configuration: str) -> None:
+    def __init__(self, host: Host, configuration: str, form: str = "yaml") -> None:
         self.host = host
-        self._path = host.write("gobgpd.yaml", configuration)
+        self._form = form
+        self._path = host.write(f"gobgpd.{form}", configuration)
         self.program = self._start()
 
     def _start(self, *flags: str) -> Program:
         api = ("--pprof-disable", "--api-hosts", "127.0.0.1:50051")
-        return self.host.start("gobgpd", "gobgpd", "-t", "yaml", "-f", self._path, "-p", *api, *flags)
+        return self.host.start("gobgpd", "gobgpd", "-t", self._form, "-f", self._path, "-p", *api, *flags)
 
     def restart(self, *flags: str) -> None:
         """Start it again after it was stopped or killed; with ``-r`` as from a graceful restart."""

@@ -13,30 +13,38 @@ another directly, those of the other through the router; the kernel's main table
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_network
+from functools import cached_property, partial
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-from bgpd.plan import NodePlan, OriginKind
+from bgpd.datastore import Secrets
+from bgpd.plan import NodePlan
 from bgpd.render import BirdOptions, bird, bird_files
 from bgpd.render.routers import router_text
 from bgpd.render.tor import Vendor, router, routers_in
 from bgpd.resources import NodeLease, dump_documents
+from bgpd.resources.bgp_configuration import DEFAULT_ROUTE_PRIORITY
 from bgpd.resources.workload_endpoint import WorkloadEndpoint
 from tests.scenario.harness.bird import Bird
 from tests.scenario.harness.bird1 import Bird1
-from tests.scenario.harness.cairn import Agent, Reflector
+from tests.scenario.harness.cairn import COMMAND, Agent, Reflector
 from tests.scenario.harness.declared import DeclaredCluster, plans_of
 from tests.scenario.harness.frr import Frr
-from tests.scenario.harness.world import Host, World
+from tests.scenario.harness.world import Host, KernelRoute, World
 
-OUTSIDE = ("198.51.100.0/24", "198.51.100.128/25")
+OUTSIDE = {4: ("198.51.100.0/24", "198.51.100.128/25"), 6: ("2001:db8:51::/48", "2001:db8:51:8000::/49")}
 FAR_ADDRESS = IPv4Address("10.255.0.1")
-Hops = frozenset[tuple[str, str]]
-Table = dict[str, tuple[str, Hops]]
+TUNNEL = "dev vxlan.cairn"
+_ATTRIBUTES = frozenset(
+    {
+        "aggregatorAs", "aggregatorId", "aspath", "atomicAggregate", "clusterList", "community",
+        "extendedCommunity", "largeCommunity", "locPrf", "metric", "nexthops", "origin", "originatorId",
+    }
+)  # fmt: skip
 Told = dict[str, list[str]]
 
 
@@ -52,8 +60,8 @@ class Speaker(StrEnum):
 class Seen:
     """What a run came to: every node's kernel, less what was there before, and what every router heard."""
 
-    kernels: Mapping[str, Mapping[str, Any]]
-    told: Mapping[str, Told]
+    kernels: Mapping[str, Mapping[str, str]]
+    told: Mapping[str, Mapping[str, list[str]]]
 
 
 class Run:
@@ -70,9 +78,12 @@ class Run:
         self.world = world
         self.cluster = cluster
         self.resources = cluster.resources
+        self._speakers = speakers
         self.plans = plans_of(self.resources)
         self._reflecting = candidates | {name for name, plan in self.plans.items() if plan.cluster_id}
         self._routers_as = self._known_routers()
+        secrets = {peering.password for plan in self.plans.values() for peering in plan.peerings}
+        self._passwords, _ = Secrets(cluster.secrets, {}).read_all(each for each in secrets if each)
         self.hosts = self._lay()
         self._base = {name: self._table(name) for name in self.plans}
         self.routers = {asn: self._router(asn) for asn in self._routers_as}
@@ -105,13 +116,13 @@ class Run:
             world.attach("rack1", hosts["tor.b"], "rack1", "10.1.0.253/24", "fd10:1::253/64")
             hosts["tor.b"].ip("route add 10.2.0.0/24 via 10.1.0.254")
         for name, plan in self.plans.items():
-            assert plan.ipv4 is not None
-            rack = int(str(plan.ipv4).split(".")[1])
-            addresses = [str(plan.ipv4)] + ([str(plan.ipv6)] if plan.ipv6 is not None else [])
+            addresses = [str(address) for address in (plan.ipv4, plan.ipv6) if address is not None]
+            rack = 1 if addresses[0].startswith(("10.1.", "fd10:1:")) else 2
             hosts[name] = host = world.host(name, router=True)
             world.attach(f"rack{rack}", host, "eth0", *addresses)
             other = 3 - rack
-            host.ip(f"route add 10.{other}.0.0/24 via 10.{rack}.0.254")
+            if plan.ipv4 is not None:
+                host.ip(f"route add 10.{other}.0.0/24 via 10.{rack}.0.254")
             if plan.ipv6 is not None:
                 host.ip(f"route add fd10:{other}::/64 via fd10:{rack}::254")
             for endpoint in self.resources.endpoints_on(name):
@@ -122,38 +133,56 @@ class Run:
         """A wire to a workload; nobody has to answer there."""
         interface = endpoint.spec.interface_name
         assert interface is not None
-        self.world.link(host, interface, self.world.host(f"w.{host.name}"), "eth0")
+        self.world.link(host, interface, self.world.host(f"{interface}.{host.name}"), "eth0")
 
     # the programs
 
     def _router(self, asn: int) -> Frr:
         addresses = self._routers_as[asn]
-        text = router_text(router(list(self.plans.values()), addresses, {}), Vendor.FRR)
-        if any(address in (IPv4Address("10.1.0.254"), FAR_ADDRESS) for address in addresses):
-            text += f"router bgp {asn}\n no bgp network import-check\n address-family ipv4 unicast\n"
-            text += "".join(f"  network {prefix}\n" for prefix in OUTSIDE)
+        facing = router(list(self.plans.values()), addresses, self._passwords)
+        text = router_text(facing, Vendor.FRR)
+        text += f"router bgp {asn}\n no bgp network import-check\n"
+        for version, prefixes in OUTSIDE.items():
+            if any(self._announces(address) and address.version == version for address in addresses):
+                text += f" address-family ipv{version} unicast\n"
+                text += "".join(f"  network {prefix}\n" for prefix in prefixes)
+                text += " exit-address-family\n"
         host = self.hosts["tor.b" if IPv4Address("10.1.0.253") in addresses else "tor"]
         return Frr(host, text)
+
+    @staticmethod
+    def _announces(address: IPv4Address | IPv6Address) -> bool:
+        """Whether the router at this address has prefixes of its own."""
+        return str(address) in ("10.1.0.254", "fd10:1::254", str(FAR_ADDRESS))
 
     def _start(self, name: str, plan: NodePlan, speaker: Speaker) -> Agent | Reflector | Bird | Bird1:
         host = self.hosts[name]
         reflects = name in self._reflecting
         options = BirdOptions(reflector=reflects, scan_time=1)
         if speaker is Speaker.BIRD:
-            return Bird(host, bird(plan, 2, {}, options))
+            return Bird(host, bird(plan, 2, self._passwords, options))
         if speaker is Speaker.BIRD1:
             for workload in plan.workloads:  # what Felix does beside BIRD 1.6
                 if workload.prefix.version == 4:
-                    host.ip(f"route add {workload.prefix} dev {workload.interface} scope link")
-            texts = bird_files(plan, 1, {}, options)
+                    host.ip(f"route add {workload.prefix} dev {workload.interface} scope link metric 1024")
+            texts = bird_files(plan, 1, self._passwords, options)
             versions = {4: texts["bird.conf"]}
             if plan.ipv6 is not None:
                 versions[6] = texts["bird6.conf"]
             return Bird1(host, versions)
-        common = {"datastore": str(self._store), "node": name, "http": {"port": 9178}}
+        secrets = str(self.cluster.secrets)
+        common = {"datastore": str(self._store), "node": name}
         if reflects:
-            return Reflector(host, common | {"http": {"port": Reflector.port}})
-        return Agent(host, common | {"exabgp": {"runDirectory": str(host.directory / "exabgp")}})
+            return Reflector(host, common | {"http": {"port": Reflector.port}, "secrets": secrets})
+        return Agent(
+            host,
+            common
+            | {
+                "http": {"port": Agent.port},
+                "secrets": {"directory": secrets},
+                "exabgp": {"runDirectory": str(host.directory / "exabgp")},
+            },
+        )
 
     # what has to come of it
 
@@ -170,96 +199,68 @@ class Run:
                     expected.setdefault(prefix, []).extend(told)
             wanted_told = {prefix: sorted(told) for prefix, told in expected.items()}
             self.world.wait_equal(f"what AS {asn} is told", partial(self.told, asn), wanted_told, 60)
-        for name, plan in self.plans.items():
-            self.world.wait_equal(
-                f"kernel of {name}", partial(self.kernel, name), self.expected_kernel(plan, routes), 60
+        kernels = self.cluster.expected("kernels")
+        for name in self.plans:
+            wanted_kernel = (
+                kernels[name] if self._speakers[name] is Speaker.CAIRN else without_tunnels(kernels[name])
             )
+            self.world.wait_equal(f"kernel of {name}", partial(self.kernel, name), wanted_kernel, 60)
         return Seen(
-            {name: self.kernel(name) for name in self.plans},
-            {str(asn): self.told(asn) for asn in self.routers},
+            {name: without_tunnels(self.kernel(name)) for name in self.plans},
+            {str(asn): self.attributes(asn) for asn in self.routers},
         )
 
-    def expected_kernel(self, plan: NodePlan, routes: Mapping[str, Any]) -> Table:
-        """A node's routes: what it learns, its blocks, its workloads, and what the routers announce."""
-        if plan.node in self._reflecting:
-            return {}
-        table: Table = {}
-        for prefix, origins in self._from_routers(plan, routes).items():
-            table[prefix] = "unicast", origins
-        for prefix, origins in routes["learned"][plan.node].items():
-            version = 6 if ":" in prefix else 4
-            hops = frozenset(self._way(plan, self.plans[origin], version) for origin in origins)
-            # RFC 4271 §9.1.2.2 e: what is nearer is better, and a node of the same subnet is nearest.
-            near = frozenset(hop for hop in hops if not hop[0].endswith("254"))
-            table[prefix] = "unicast", near or hops
-        for route in plan.originated:
-            if route.kind is OriginKind.SERVICE:  # delivered here, by others
-                table.pop(str(route.prefix), None)
-        for hole in plan.blackholes:
-            table[str(hole.prefix)] = "blackhole", frozenset({("", "lo" if hole.prefix.version == 6 else "")})
-        for workload in plan.workloads:
-            table[str(workload.prefix)] = "unicast", frozenset({("", workload.interface)})
-        for peering in plan.peerings:
-            if peering.reachable_by is not None:
-                table[f"{peering.peer_address}/32"] = (
-                    "unicast",
-                    frozenset({(str(peering.reachable_by), "eth0")}),
-                )
-        return table
-
-    @staticmethod
-    def _way(plan: NodePlan, other: NodePlan, version: int) -> tuple[str, str]:
-        """Directly to a node of the same subnet, else through the rack's router."""
-        own: IPv4Interface | IPv6Interface | None = plan.ipv4 if version == 4 else plan.ipv6
-        address = other.address(version)
-        assert own is not None
-        assert address is not None
-        if address in own.network:
-            return str(address), "eth0"
-        return str(own.network[254 if version == 4 else 0x254]), "eth0"
-
-    def _from_routers(self, plan: NodePlan, routes: Mapping[str, Any]) -> dict[str, Hops]:
-        """What the routers' announcements lead to: their own, and those of nodes of another AS."""
-        found: dict[str, Hops] = {}
-        for peering in plan.peerings:
-            address = peering.peer_address
-            if peering.peer_node is not None or address.version != 4:
-                continue
-            hop = str(peering.reachable_by or address)
-            if address not in plan.ipv4.network and peering.reachable_by is None:  # type: ignore[union-attr]  # all have one
-                hop = str(plan.ipv4.network[254])  # type: ignore[union-attr]  # all have one
-            refused = {
-                prefix
-                for compiled in peering.import_policy.filters
-                for rule in compiled.rules
-                if not rule.accept and rule.prefix is not None
-                for prefix in OUTSIDE
-                if rule.prefix.holds(ip_network(prefix))
-            }
-            announced = set(OUTSIDE) if str(address) != "10.1.0.253" else set()
-            for at in self._routers_as[peering.peer_asn]:
-                for prefix, told in routes["told"].get(str(at), {}).items():
-                    numbers = {word for text in told for word in text.split()}
-                    if str(peering.local_asn) not in numbers and ":" not in prefix:
-                        announced.add(prefix)
-            for prefix in announced - refused:
-                found[prefix] = found.get(prefix, frozenset()) | {(hop, "eth0")}
-        return found
+    def check_exabgp(self) -> None:
+        """What one agent's ExaBGP processes run is what `cairn render exabgp` shows, to the letter."""
+        agents = [agent for agent in self.sessions.values() if isinstance(agent, Agent)]
+        for agent in agents[:1]:
+            root = agent.host.directory / "exabgp"
+            running = {path: path.read_text() for path in sorted(root.glob("*/exabgp.conf"))}
+            words = ("--node", agent.host.name, "--datastore", str(self._store))
+            more = ("--secrets", str(self.cluster.secrets), "--run-directory", str(root))
+            shown = agent.host.run(COMMAND, "render", "exabgp", *words, *more, timeout=120.0)
+            assert shown == "".join(f"# ---- {path}\n{text}" for path, text in running.items())
 
     # what there is
 
-    def kernel(self, name: str) -> Table:
+    def kernel(self, name: str) -> dict[str, str]:
+        """A node's routes, less those it had before, in the words of ``kernels.yaml``."""
         base = self._base[name]
         return {place: route for place, route in self._table(name).items() if place not in base}
 
-    def _table(self, name: str) -> Table:
+    def _table(self, name: str) -> dict[str, str]:
         host = self.hosts[name]
-        routes = [*host.kernel_routes(4), *host.kernel_routes(6)]
+        names = self._link_local if self._speakers[name] is Speaker.BIRD1 else {}
         return {
-            route.destination: (route.type, route.next_hops)
-            for route in routes
+            route.destination: _way(route, names)
+            for route in [*host.kernel_routes(4), *host.kernel_routes(6)]
             if not route.destination.startswith(("fe80::", "ff00::"))
         }
+
+    @cached_property
+    def _link_local(self) -> Mapping[str, str]:
+        """Global address by link-local address, of the routers: BIRD 1.6 always forwards to the latter."""
+        known: dict[str, str] = {}
+        for name in ("tor", "tor.b"):
+            host = self.hosts.get(name)
+            for link in json.loads(host.run("ip", "-6", "-j", "addr", "show")) if host else ():
+                inside = {item["scope"]: item["local"] for item in link["addr_info"]}
+                if "global" in inside and "link" in inside:
+                    known[inside["link"]] = inside["global"]
+        return known
+
+    def attributes(self, asn: int) -> dict[str, list[str]]:
+        """Every attribute of everything a router was told, as FRR writes it."""
+        frr = self.routers[asn]
+        found: dict[str, list[str]] = {}
+        for version in (4, 6):
+            for prefix in frr.show(f"bgp ipv{version} unicast").get("routes", {}):
+                for path in frr.show(f"bgp ipv{version} unicast {prefix}").get("paths", []):
+                    kept = {name: value for name, value in path.items() if name in _ATTRIBUTES}
+                    kept["from"] = path["peer"]["peerId"]
+                    kept["nexthops"] = [hop["ip"] for hop in path["nexthops"]]
+                    found.setdefault(prefix, []).append(json.dumps(kept, sort_keys=True))
+        return {prefix: sorted(paths) for prefix, paths in found.items()}
 
     def told(self, asn: int) -> Told:
         """What nodes told a router, in the words of ``routes.yaml``; its own announcements left out."""
@@ -273,13 +274,35 @@ class Run:
         return {prefix: sorted(told) for prefix, told in found.items()}
 
 
+def _way(route: KernelRoute, names: Mapping[str, str]) -> str:
+    """``via 10.1.0.12, via 10.1.0.13``, ``dev cali1``, ``blackhole``, ``via 10.1.0.254 metric 512``.
+
+    The wire to the rack is not named, nor the metric of ordinary priority.
+    """
+    ways = sorted(
+        " ".join(
+            [f"via {names.get(gateway, gateway)}"] * bool(gateway)
+            + [f"dev {interface}"] * (interface != "eth0")
+        )
+        for gateway, interface in route.next_hops
+    )
+    metric = f" metric {route.metric}" if route.metric != DEFAULT_ROUTE_PRIORITY else ""
+    return (", ".join(ways) if route.type == "unicast" else route.type) + metric
+
+
+def without_tunnels(kernel: Mapping[str, str]) -> dict[str, str]:
+    """What a BIRD has of it: a tunnel is not BIRD's to lead packets into."""
+    return {place: way for place, way in kernel.items() if TUNNEL not in way}
+
+
 def _words(path: Mapping[str, Any]) -> str:
     """One of FRR's paths as ``routes.yaml`` writes it; empty for the router's own."""
     peer = path["peer"]["peerId"]
     if peer in ("0.0.0.0", "::"):
         return ""
     hop = next(hop["ip"] for hop in path["nexthops"] if hop.get("scope", "global") == "global")
-    words = ["path", *path["aspath"]["string"].split(), "next hop", hop]
+    numbers = path["aspath"]["string"].replace("Local", "")  # as FRR writes an empty path
+    words = ["path", *numbers.split(), "next hop", hop]
     if path.get("metric"):
         words += ["med", str(path["metric"])]
     communities = [*_numbers(path, "community"), *_numbers(path, "largeCommunity")]
