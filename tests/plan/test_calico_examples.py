@@ -4,12 +4,13 @@ Field values are those of the pages on configuring BGP peering and of the refere
 around them is ours. Two nodes of racks 1 and 2 are there unless an example brings its own.
 """
 
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
 
 from bgpd.plan import NextHopMode, PeeringKind, RouteFacts, SecretRef, plan_node
-from bgpd.resources import ResourceSet, dump_documents, load_documents
+from bgpd.plan.model import Encapsulation
+from bgpd.resources import ResourceSet, dump_documents, examine, load_documents
 from tests.plan.cluster import plans, session, sessions
 
 NODES = """\
@@ -345,3 +346,93 @@ spec:
     assert peering.local_address is None
     # Nothing of what was declared is lost on the way through our hands.
     assert load_documents(dump_documents(list(resources)), "again") == list(resources)
+
+
+def test_the_references_node_and_pool() -> None:
+    resources = declared("""\
+apiVersion: projectcalico.org/v3
+kind: Node
+metadata:
+  name: host-7
+spec:
+  bgp:
+    asNumber: 64512
+    ipv4Address: 10.0.0.7/24
+    ipv6Address: fd00:0:0:1::7/120
+    ipv4IPIPTunnelAddr: 10.1.7.1
+---
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata:
+  name: pods-1
+spec:
+  cidr: 10.1.0.0/16
+  ipipMode: CrossSubnet
+  natOutgoing: true
+  disabled: false
+  nodeSelector: all()
+  allowedUses:
+    - Workload
+    - Tunnel
+  assignmentMode: Automatic
+""")
+    plan = plan_node(resources, "host-7")
+    assert (plan.asn, str(plan.router_id), str(plan.ipv6)) == (64512, "10.0.0.7", "fd00:0:0:1::7/120")
+    (pool,) = plan.pools
+    # Encapsulated only where a packet leaves the node's own subnet; its routes are announced.
+    assert (pool.encapsulation, pool.cross_subnet, pool.exported) == (Encapsulation.IPIP, True, True)
+    assert plan.is_direct(ip_address("10.0.0.200"))
+    assert not plan.is_direct(ip_address("10.0.1.1"))
+    (end,) = plan_node(resources, "rack1-host1").tunnel_ends
+    assert (end.node, str(end.underlay), str(end.tunnel_address)) == ("host-7", "10.0.0.7", "10.1.7.1")
+    assert examine(resources) == []
+
+
+def test_a_peers_port_is_its_listen_port_unless_another_is_given() -> None:
+    resources = declared("""\
+apiVersion: projectcalico.org/v3
+kind: BGPConfiguration
+metadata: {name: node.rack2-host1}
+spec: {listenPort: 178}
+---
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata: {name: to-a-node}
+spec: {node: rack1-host1, peerIP: 10.0.0.2}
+---
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata: {name: to-a-router}
+spec: {node: rack1-host1, peerIP: "10.0.0.254:1790", asNumber: "1.10"}
+""")
+    plan = plan_node(resources, "rack1-host1")
+    assert session(plan, "10.0.0.2").peer_port == 178
+    router = session(plan, "10.0.0.254")
+    assert (router.peer_port, router.peer_asn) == (1790, 65546)  # AS numbers may be written with a dot
+
+
+def test_pools_whose_routes_stay_inside() -> None:
+    resources = declared("""\
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: inside}
+spec: {cidr: 10.2.0.0/16, vxlanMode: Always, disableBGPExport: true, blockSize: 28}
+---
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: outside}
+spec: {cidr: "fd00:2::/64", vxlanMode: CrossSubnet}
+---
+apiVersion: projectcalico.org/v3
+kind: BlockAffinity
+metadata: {name: one}
+spec: {node: rack1-host1, cidr: 10.2.0.16/28, state: confirmed}
+---
+apiVersion: projectcalico.org/v3
+kind: BlockAffinity
+metadata: {name: two}
+spec: {node: rack1-host1, cidr: "fd00:2::40/122", state: confirmed}
+""")
+    plan = plan_node(resources, "rack1-host1")
+    assert [str(route.prefix) for route in plan.originated] == ["fd00:2::40/122"]
+    assert [item.reason for item in plan.rejected] == ["IPPool inside: disableBGPExport"]
