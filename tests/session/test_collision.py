@@ -9,7 +9,7 @@ from bgpd.session.events import Closed, Established
 from bgpd.session.fsm import State
 from bgpd.session.peer import ConnectRequested, Peer, SessionEvent
 from bgpd.session.session import Session
-from bgpd.wire.messages import KEEPALIVE, Notification
+from bgpd.wire.messages import KEEPALIVE, Notification, encode
 
 from .network import Network
 from .speakers import (
@@ -152,6 +152,9 @@ def test_rfc4271_6_8_the_connection_of_the_higher_identifier_is_kept(theirs: byt
     peer.receive_data(accepted, theirs, NOW)
     kept, lost = (accepted, ours) if they_win else (ours, accepted)
     assert kept.state is State.OPENCONFIRM
+    if they_win:
+        assert not lost.closed, "it may be Established over there, and the other one given up"
+        peer.receive_data(accepted, KEEPALIVE, NOW)
     assert lost.closed
     assert peer.sessions == (kept,)
     (end,) = [e for e in peer.events() if isinstance(e, SessionEvent) and isinstance(e.event, Closed)]
@@ -165,7 +168,33 @@ def test_rfc4271_6_8_the_connection_of_the_higher_identifier_is_kept(theirs: byt
 def test_rfc6286_2_3_equal_identifiers_are_decided_by_the_larger_as() -> None:
     peer, ours, accepted = crossing(peer_open(LOCAL_ASN + 1, LOCAL_ID))
     peer.receive_data(accepted, peer_open(LOCAL_ASN + 1, LOCAL_ID), NOW)
+    peer.receive_data(accepted, KEEPALIVE, NOW)
     assert (ours.closed, accepted.closed) == (True, False)
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_a_peer_that_is_established_and_gives_the_other_connection_up_keeps_its_session(
+    ours_first: bool,
+) -> None:
+    """So do BIRD and FRR: our KEEPALIVE came before our OPEN on theirs, and identifiers count no more."""
+    theirs = peer_open(LOCAL_ASN, HIGH)
+    peer, ours, accepted = crossing(theirs)
+    peer.receive_data(accepted, theirs, NOW)
+    for session in (ours, accepted) if ours_first else (accepted, ours):
+        peer.receive_data(session, KEEPALIVE if session is ours else encode(Notification(6, 7)), NOW)
+    assert peer.session is ours
+    assert peer.sessions == (ours,)
+    assert peer.flaps == 0
+
+
+def test_openings_without_a_keepalive_do_not_pile_up() -> None:
+    peer = Peer(PeerConfig(config(RESTART, passive=True)))
+    peer.enable(NOW)
+    for _ in range(5):
+        session = peer.accepted(NOW)
+        assert isinstance(session, Session)
+        peer.receive_data(session, peer_open(), NOW)
+        assert peer.sessions == (session,)
 
 
 def test_rfc4271_6_8_the_loser_gets_no_keepalive_that_could_establish_it() -> None:
