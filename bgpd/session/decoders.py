@@ -9,8 +9,8 @@ and gives it to all its sessions.
 from functools import partial
 
 from bgpd.session.session import DecoderFactory
-from bgpd.wire.attributes import Interner
 from bgpd.wire.capabilities import Negotiated
+from bgpd.wire.interner import Interner
 from bgpd.wire.update import UpdateDecoder
 
 

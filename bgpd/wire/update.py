@@ -18,11 +18,12 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from .attribute_rows import next_hop_fault
-from .attributes import AttributeSet, Interner, rewrite, walk
+from .attributes import AttributeSet, rewrite, walk
 from .capabilities import Negotiated
 from .errors import AttributeFault, ErrorAction, ProtocolError
 from .examination import Examination, reset
 from .iana import AttributeCode, MessageType, UpdateSubcode
+from .interner import Interner
 from .messages import HEADER_LENGTH, MARKER
 from .nlri import IPV4_UNICAST, Family, finder, is_martian, is_prefix_family, split
 

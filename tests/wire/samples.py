@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from bgpd.wire.attributes import Interner
 from bgpd.wire.capabilities import Negotiated
 from bgpd.wire.errors import ProtocolError
+from bgpd.wire.interner import Interner
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
 from bgpd.wire.update import Update, UpdateDecoder
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bgpd.wire.attributes import AttributeSet, Interner, encode_attributes, rewrite
+from bgpd.wire.attributes import AttributeSet, encode_attributes, rewrite
 from bgpd.wire.capabilities import Negotiated
 from bgpd.wire.iana import AttributeCode, Origin, SegmentType, WellKnownCommunity
+from bgpd.wire.interner import Interner
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
 from bgpd.wire.update import UpdateDecoder
 from tests.wire.samples import (

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bgpd.wire.attributes import Interner, encode_attributes, walk
+from bgpd.wire.attributes import encode_attributes, walk
 from bgpd.wire.iana import SegmentType
+from bgpd.wire.interner import Interner
 from bgpd.wire.ordinary import recogniser
 
 NEXT_HOP = b"\x0a\x00\x00\x01"
