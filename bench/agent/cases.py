@@ -248,7 +248,7 @@ def store(agents: int, rate: float, seconds: float) -> Case:
         Figure("store-events", "etcd: agents told of one workload's change", "-", limit=1),
         Figure("store-memory", f"etcd: memory for {agents:,} agents", "MB"),
         Figure("store-idle", f"etcd: processor time with {agents:,} agents at rest", "% of a core"),
-        Figure("store-busy", f"etcd: the same with {rate:.0f} changes of workloads a second", "% of a core"),
+        Figure("store-change", "etcd: processor time for one workload's change", "ms"),
     )
     return Case("store", figures, run, rivals=False)
 

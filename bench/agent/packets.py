@@ -96,7 +96,7 @@ class Way:
 
 
 async def reachable(near: Namespace, address: str) -> None:
-    for _ in range(15):
+    for _ in range(50):
         done = await asyncio.to_thread(near.run, "ping", "-c1", "-W1", address, check=False)
         if done.returncode == 0:
             return

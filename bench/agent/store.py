@@ -121,26 +121,24 @@ async def measure(ground: Ground, count: int, rate: float, seconds: float) -> di
         results = {"store-watches": (await watchers() - none) / count}
         results["store-memory"] = peak_memory(etcd) - memory
 
-        async def spent(wanted: float) -> float:
-            used, at = processor_time(etcd), time.monotonic()
-            await asyncio.sleep(wanted)
-            return (processor_time(etcd) - used) / (time.monotonic() - at) * 100
-
-        results["store-idle"] = await spent(seconds)
-        before = sum(client.events for client in clients)
-        loaded = asyncio.create_task(spent(seconds))
-        changes = 0
-        next_at = time.monotonic()
-        while not loaded.done():
+        used, begun = processor_time(etcd), time.monotonic()
+        await asyncio.sleep(seconds)
+        resting = (processor_time(etcd) - used) / (time.monotonic() - begun)
+        heard = sum(client.events for client in clients)
+        used, begun, changes = processor_time(etcd), time.monotonic(), 0
+        while (now := time.monotonic()) < begun + seconds:
             made = endpoint(nodes[changes * 7 % count], 100_000 + changes)
             await ground.store.commit([Create(made)])
             await ground.store.commit([Delete(made.key)])
             changes += 2
-            next_at += 2 / rate
-            await asyncio.sleep(max(0.0, next_at - time.monotonic()))
-        results["store-busy"] = await loaded
+            await asyncio.sleep(max(0.0, begun + changes / rate - time.monotonic()))
+        used = processor_time(etcd) - used - resting * (now - begun)
         await asyncio.sleep(1)
-        results["store-events"] = (sum(client.events for client in clients) - before) / changes
+        results |= {
+            "store-idle": resting * 100,
+            "store-change": used / changes * 1e3,
+            "store-events": (sum(client.events for client in clients) - heard) / changes,
+        }
     finally:
         for start in range(0, count, 100):
             await asyncio.gather(*(client.stop() for client in clients[start : start + 100]))
