@@ -431,13 +431,14 @@ def any_cluster(draw: st.DrawFn) -> ResourceSet:
             about["annotations"] = {f"cairn.dev/{LEARN_ONLY}": "true"}
         resources.append(Node(metadata=about, spec={"bgp": spec}))
     settings_spec: dict[str, object] = {
-        "nodeToNodeMeshEnabled": draw(st.booleans()),
         "logSeverityScreen": draw(st.sampled_from(["Trace", "Debug", "Info", "Warning", "Fatal", "None"])),
         "serviceLoadBalancerAggregation": draw(st.sampled_from(["Enabled", "Disabled"])),
     }
     if draw(st.booleans()):
+        settings_spec["nodeToNodeMeshEnabled"] = False
+    elif draw(st.booleans()):
         settings_spec["nodeMeshPassword"] = {"secretKeyRef": {"name": draw(hostile) + "m", "key": "k"}}
-    if draw(st.booleans()):
+    else:
         settings_spec["nodeMeshMaxRestartTime"] = draw(st.sampled_from(["0s", "4095s"]))
     if draw(st.booleans()):
         settings_spec["ignoredInterfaces"] = draw(st.lists(st.sampled_from(["docker0", "br-*", "en?"])))
