@@ -1,7 +1,9 @@
 """The quick start's two nodes, walked as it is written: two machines that are namespaces, with real packets.
 
 The commands and files are the page's own. What is not: where the page says `systemctl`, the unit's ExecStart
-is run, because there is no systemd in a namespace. `pytest -s` tells what each step took.
+is run, because there is no systemd in a namespace. `pytest -s` tells what each step took. With
+CAIRN_ALL_CLUSTERS the walk goes on through pages of tasks: watching from afar, draining, and from the mesh to
+reflectors, under which no packet may be lost.
 """
 
 import contextlib
@@ -13,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -102,7 +104,13 @@ def machines(tmp_path: Path) -> Iterator[dict[str, Machine]]:
         switch = stack.enter_context(namespace("switch"))
         sh(f"ip -n {switch} link add br0 type bridge && ip -n {switch} link set br0 up")
         found = {}
-        for name, address in (("etcd", 5), ("node-a", 1), ("node-b", 2)):  # etcd is stopped last
+        for name, address in (
+            ("etcd", 5),
+            ("node-a", 1),
+            ("node-b", 2),
+            ("rr-1", 251),
+            ("rr-2", 252),
+        ):  # etcd is stopped last
             inside = stack.enter_context(namespace(name))
             sh(f"ip -n {switch} link add to-{name} type veth peer name eth0 netns {inside}")
             sh(f"ip -n {switch} link set to-{name} master br0 up")
@@ -140,7 +148,7 @@ def test_two_nodes_by_the_page_alone(machines: dict[str, Machine]) -> None:
     apply, doctor, enable, *looks = commands[start:]
     assert enable == "systemctl enable --now cairn-agent"
     run = re.findall(r"^ExecStart=(.*)$", UNIT.read_text(), re.MULTILINE)[0].split()
-    etcd, a, b = machines.values()
+    etcd, a, b, *reflectors = machines.values()
     begun = time.monotonic()
 
     def step(text: str) -> None:
@@ -174,3 +182,74 @@ def test_two_nodes_by_the_page_alone(machines: dict[str, Machine]) -> None:
     sh(f"ip -n {b.inside} addr add 10.77.2.1/32 dev lo")
     a.run(["ping", "-c", "1", "-W", "5", "10.77.2.1"])
     step("a packet went from node-a to an address of node-b")
+    if "CAIRN_ALL_CLUSTERS" in os.environ:
+        watch_from_afar(etcd)
+        step("watched from afar")
+        drain(a, b)
+        step("drained and back")
+        to_reflectors(etcd, a, reflectors, run, step)
+
+
+def task(name: str) -> tuple[list[list[str]], list[str]]:
+    """The command lines and the examples of a page of tasks."""
+    page = TOP / f"docs/tasks/{name}.md"
+    return list(lines(page)), examples(page)
+
+
+def watch_from_afar(etcd: Machine) -> None:
+    here = {"node-1": "node-a", "rack-3-*": "node-b"}
+    asked = [words for words in task("watch")[0] if "--datastore" in words]
+    assert len(asked) > 5
+    for words in asked:
+        etcd.run([here.get(word, word) for word in words])
+
+
+def drain(a: Machine, b: Machine) -> None:
+    commands = [words for words in task("drain")[0] if words[0] == "curl"]
+    for words, seen in zip(commands, (False, True), strict=True):
+        a.run(words)
+        deadline = time.monotonic() + 60
+        while ("10.77.1.0/26" in b.run(["ip", "route", "show", "proto", "84"])) != seen:
+            assert time.monotonic() < deadline, words
+            time.sleep(0.1)
+
+
+def to_reflectors(
+    etcd: Machine, a: Machine, reflectors: list[Machine], run: list[str], step: Callable[[str], None]
+) -> None:
+    commands, files = task("mesh-to-reflectors")
+    for text in files:
+        etcd.write(text.splitlines()[0].removeprefix("# "), text)
+    ping = subprocess.Popen(
+        [*a.root, "ping", "-q", "-i", "0.1", "10.77.2.1"], stdout=subprocess.PIPE, text=True
+    )
+    diff, apply, status, down, diff_after, switch, *_ = [
+        words if words[1] in ("status", "peers") else [*words, "--datastore", "etcd://10.0.0.5:2379"]
+        for words in commands
+        if words[0] == "cairn"
+    ]
+    told = etcd.run(diff, 1)
+    assert "+ session to" in told
+    assert "- session to" not in told
+    etcd.run(apply)
+    for machine in reflectors:
+        machine.write(
+            "/etc/cairn/reflector.yaml",
+            f"node: {machine.name}\ndatastore: etcd://10.0.0.5:2379\nhttp: {{}}\n",
+        )
+        machine.serve([word.replace("agent", "reflector") for word in run])
+    eventually(a, status, "3/3")
+    assert a.run(down) == ""
+    step("both reflectors have all their sessions")
+    etcd.run(diff_after, 1)
+    confirmed = subprocess.run(
+        [*etcd.root, *_installed(switch)], env=_environment(), input="yes\n", text=True, check=False,
+        capture_output=True,
+    )  # fmt: skip
+    assert confirmed.returncode == 0, (confirmed.stdout, confirmed.stderr)
+    eventually(a, status, "2/2")
+    step("the mesh is off")
+    ping.send_signal(signal.SIGINT)
+    said, _ = ping.communicate(timeout=30)
+    assert " 0% packet loss" in said, said
+    print(said.splitlines()[-2])

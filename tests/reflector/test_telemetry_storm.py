@@ -7,32 +7,31 @@ of slices is what counts.
 """
 
 import asyncio
+import json
 import math
 import os
 import statistics
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 from bgpd.wire.nlri import nlri_of
 from tests.reflector.clients import Client, until
+from tests.reflector.looking import LOOKS
 from tests.reflector.test_process import Program
 from tests.telemetry.broker import Broker, free_port
 
 SECONDS = float(os.environ.get("CAIRN_STORM_SECONDS", "2"))
-ROUNDS = max(2, int(SECONDS))
+ROUNDS = max(2, int(SECONDS / 5))  # slices of 5 s, so that everybody looks as often as in life
+TOP = Path(__file__).resolve().parents[2]
 WITNESSED = "10.9.9.9/32"
 CLIENTS, PER_CLIENT, RATE = 20, 10, 1000
-LOOKS = {
-    "/metrics": 5.0, "/api/v1/status": 5.0, "/api/v1/peers?limit=50": 5.0, "/api/v1/graph": 5.0,
-    "/api/v1/samples": 2.0,
-}  # fmt: skip
 
 
 def resident(pid: int) -> int:
@@ -76,34 +75,20 @@ class Storm:
 
 
 @asynccontextmanager
-async def looking(url: str) -> AsyncIterator[dict[str, int]]:
-    """Everybody looks: counts of answers per path."""
-    answers: dict[str, int] = {}
-
-    async def look(client: aiohttp.ClientSession, path: str, every: float) -> None:
-        while True:
-            async with client.get(path) as answer:
-                assert answer.status == 200
-                await answer.read()
-            answers[path] = answers.get(path, 0) + 1
-            await asyncio.sleep(every)
-
-    async def follow(client: aiohttp.ClientSession) -> None:
-        async with client.get("/api/v1/events", headers={"Accept": "text/event-stream"}) as feed:
-            async for _ in feed.content:
-                answers["events"] = answers.get("events", 0) + 1
-
-    async with aiohttp.ClientSession(url) as client:
-        tasks = [asyncio.create_task(look(client, *each)) for each in LOOKS.items()]
-        tasks += [asyncio.create_task(follow(client)) for _ in range(2)]
-        try:
-            yield answers
-        finally:
-            for task in tasks:
-                task.cancel()
-            for task in tasks:
-                with suppress(asyncio.CancelledError):
-                    await task
+async def looking(url: str) -> AsyncIterator[Counter[str]]:
+    """Everybody looks, from another process; afterwards counts of answers per path."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.reflector.looking", url, stdout=asyncio.subprocess.PIPE, cwd=TOP
+    )
+    assert process.stdout is not None
+    answers: Counter[str] = Counter()
+    try:
+        assert await process.stdout.readline() == b"looking\n"
+        yield answers
+    finally:
+        process.terminate()
+        said, _ = await process.communicate()
+    answers.update(json.loads(said))
 
 
 @asynccontextmanager
