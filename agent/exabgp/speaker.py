@@ -332,8 +332,8 @@ class Speaker:
             self._opens.pop((change.peer, True), None)
             self._opens.pop((change.peer, False), None)
             if change.peer not in self._reported and self._troubles.get(change.peer) != change.reason:
-                self._troubles[change.peer] = change.reason
                 log.warning("a session does not come up", peer=change.peer, reason=change.reason)
+            self._troubles[change.peer] = change.reason
             self._down(change.peer, change.reason)
         else:
             if change.peer in self._reported:

@@ -290,6 +290,7 @@ async def test_passwords_missing_wrong_and_right(cluster: Cluster) -> None:
 async def test_a_lost_peer_that_is_the_last_leaves_its_routes(cluster: Cluster) -> None:
     """Fail static: with no session left at all, forwarding goes on."""
     a, b = cluster.a, cluster.b
+    b.config["leaseTtl"] = 600  # a lease that runs out meanwhile would make b a dead node
     cluster.block("b", "10.77.1.0/26")
     a.start()
     b.start()

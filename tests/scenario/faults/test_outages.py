@@ -106,6 +106,25 @@ def test_both_reflectors_killed_for_a_minute(cluster: Cluster) -> None:
         cluster.expect_exact()
 
 
+@pytest.mark.parametrize("graceful", [True, False])
+def test_a_router_restarted(cluster: Cluster, graceful: bool) -> None:
+    """The router of rack 2 (BIRD): killed, its forwarding state preserved, or ended with its routes.
+
+    What is lost with graceful restart is lost between the routers: BIRD tells FRR End-of-RIB before the node
+    has told BIRD everything, and FRR lets go of what is stale.
+    """
+    third = workload(cluster, "w3")
+    how = "with graceful restart" if graceful else "that takes its routes along"
+    flows = [(cluster.server, third), (workload(cluster, "w1").host, third)]
+    with counted(cluster.world, f"a router restarted {how}, 2 s", flows) as account:
+        (cluster.bird.program.kill if graceful else cluster.bird.program.stop)()
+        time.sleep(2.0)
+        cluster.bird.restart(*(["-R"] if graceful else []))
+        cluster.expect_sessions()
+        cluster.expect_exact()
+    assert account.lost < account.sent, account
+
+
 @pytest.mark.parametrize("how", ["cable", "interface"])
 def test_a_link_that_flaps(cluster: Cluster, how: str) -> None:
     """Node2's link is away for 2 s at a time: by its cable (carrier) or by the interface itself.

@@ -116,6 +116,7 @@ def preamble(router_id: str, *, kernel: bool = True, ecmp: bool = False) -> str:
     channels = "".join(
         f"""
 protocol kernel kernel{version} {{
+    graceful restart on;
     {"merge paths on;" if ecmp else ""}
     {family} {{ import none; export where source = RTS_BGP; }};
 }}"""
