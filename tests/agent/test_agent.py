@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -378,6 +379,25 @@ async def test_withdrawal_leaves_nothing_and_a_plain_end_leaves_everything(clust
     await eventually(lambda: not b.routes())
     assert not a.routes()
     assert not is_running(pid)
+
+
+def announced(node: Node, there: bool) -> bool:
+    return ("10.77.0.0/26" in node.routes()) == there
+
+
+async def test_a_drained_node_announces_nothing_until_it_is_undrained(cluster: Cluster) -> None:
+    a, b = cluster.a, cluster.b
+    a.config["http"] = {"port": 9178}
+    cluster.block("a", "10.77.0.0/26")
+    a.start()
+    b.start()
+    await eventually(lambda: "10.77.0.0/26" in b.routes())
+    for verb, there in (("drain", False), ("undrain", True)):
+        address = f"http://127.0.0.1:9178/api/v1/{verb}"
+        script = f"import urllib.request as r; r.urlopen(r.Request('{address}', method='POST'))"
+        sh(f'ip netns exec {a.inside} {sys.executable} -c "{script}"')
+        await eventually(partial(announced, b, there))
+        assert "10.77.0.0/26" in a.routes()
 
 
 async def test_a_server_that_only_learns_announces_nothing(cluster: Cluster) -> None:
