@@ -526,7 +526,7 @@ def any_cluster(draw: st.DrawFn) -> ResourceSet:
             terms["localASNumber"] = 65100
         if draw(st.booleans()):
             terms["sourceAddress"] = "None"
-        if draw(st.booleans()):
+        if address and draw(st.booleans()):
             terms["reachableBy"] = "fd00::fe" if ":" in address.replace(":1790", "") else "10.0.0.254"
         resources.append(BGPPeer(metadata={"name": f"peer{index}"}, spec=terms))
     return ResourceSet.of(resources)
