@@ -151,7 +151,7 @@ class BirdNode:
             self.place, "bird", "bird", "-f", "-c", self._directory / "bird.conf",
             "-s", self._control, "-P", self._directory / "pid",
         )  # fmt: skip
-        for _ in range(1000):
+        for _ in range(6000):
             if self._control.exists():
                 return
             await asyncio.sleep(0.005)
