@@ -23,7 +23,6 @@ from hashlib import sha256
 from ipaddress import IPv4Address
 
 from bgpd.resources.cairn import ReflectorElection
-from bgpd.resources.node import Node
 
 FEWEST = 2
 
@@ -40,13 +39,13 @@ class Election:
     candidates: frozenset[str]
 
 
-def elect(declared: ReflectorElection, candidates: Mapping[str, Node], live: frozenset[str]) -> Election:
-    """Elect among ``candidates`` (nodes that fit the declaration); ``live`` are the nodes with a lease."""
-    alive = {name: node for name, node in candidates.items() if name in live}
+def elect(declared: ReflectorElection, candidates: Mapping[str, str], live: frozenset[str]) -> Election:
+    """Elect among ``candidates``, the racks of the nodes that fit the declaration by name; ``live`` are the
+    nodes with a lease.
+    """
+    alive = {name: rack for name, rack in candidates.items() if name in live}
     unknown = not alive
-    ordered = _ordered(
-        (name, node.labels.get(declared.spread_label, "")) for name, node in (alive or candidates).items()
-    )
+    ordered = _ordered((alive or candidates).items())
     count = max(declared.count, FEWEST)
     selected = ordered[:count]
     among = f"{len(ordered)} candidates" + ("" if not unknown else ", none of which is known to be alive")

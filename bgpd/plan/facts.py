@@ -23,7 +23,7 @@ from bgpd.resources.resource_set import ResourceSet, State, changed_keys
 from bgpd.resources.scalars import IPAddress
 from bgpd.resources.selector import Selector
 
-_SELECTING = ("Node", "BGPPeer", "CairnConfiguration")
+_SELECTING = ("Node", "BGPPeer")
 _ELECTING = ("Node", "NodeLease", "CairnConfiguration", "BGPConfiguration")
 _DESCRIBING = ("Node", "BGPConfiguration", "NodeLease", "CairnConfiguration")
 KINDS = ("Node", "BGPPeer", "BGPConfiguration", "NodeLease", "CairnConfiguration")
@@ -276,8 +276,6 @@ def _selectors(resources: ResourceSet) -> Iterator[str]:
         for text in (peer.spec.node_selector, peer.spec.peer_selector):
             if text is not None:
                 yield text
-    if resources.cairn.spec.reflectors is not None:
-        yield resources.cairn.spec.reflectors.node_selector
 
 
 def _evaluated(text: str, nodes: Mapping[str, Node]) -> _Fit:
@@ -362,11 +360,30 @@ def _election(resources: ResourceSet) -> Election | None:
     declared = resources.cairn.spec.reflectors
     if declared is None:
         return None
-    asn = cluster_spec(resources).as_number or DEFAULT_AS_NUMBER
-    fit = resources.revised(_selected, _SELECTING)[declared.node_selector]
-    nodes = resources.nodes
-    candidates = {name: nodes[name] for name in fit.names if _may_reflect(nodes[name].bgp, asn)}
+    candidates = resources.revised(_candidates, ("Node", "CairnConfiguration", "BGPConfiguration"))
     return elect(declared, candidates, resources.live_nodes) if candidates else None
+
+
+def _candidates(
+    resources: ResourceSet, last: Mapping[str, str] | None, past: State | None, present: State
+) -> Mapping[str, str]:
+    """Give the racks of the nodes that can be elected, by name."""
+    declared = resources.cairn.spec.reflectors
+    if declared is None:
+        return {}
+    nodes = resources.nodes
+    found, names = {}, list(nodes)
+    if last is not None and past is not None and past[1] is present[1] and past[2] is present[2]:
+        found, names = dict(last), [key.name for key in changed_keys(past[0], present[0])]
+    asn = cluster_spec(resources).as_number or DEFAULT_AS_NUMBER
+    selector = Selector.parse(declared.node_selector)
+    for name in names:
+        node = nodes.get(name)
+        if node is not None and _may_reflect(node.bgp, asn) and selector.matches(node.labels):
+            found[name] = node.labels.get(declared.spread_label, "")
+        else:
+            found.pop(name, None)
+    return found
 
 
 def _may_reflect(bgp: NodeBgp, asn: int) -> bool:

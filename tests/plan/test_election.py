@@ -42,8 +42,8 @@ def lease(name: str) -> NodeLease:
 
 
 def elected(racks: dict[str, str | None], count: int) -> list[str]:
-    nodes = {name: candidate(name, rack) for name, rack in racks.items()}
-    return list(elect(ReflectorElection(count=count), nodes, frozenset(nodes)).elected)
+    candidates = {name: rack or "" for name, rack in racks.items()}
+    return list(elect(ReflectorElection(count=count), candidates, frozenset(candidates)).elected)
 
 
 labelled = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(["a", "b", "c", None]), min_size=1)
