@@ -31,11 +31,10 @@ from agent.kernel.fib import Fib
 from agent.kernel.route import BLACKHOLE, Hop, KernelRoute, unicast
 from agent.learned import Learned
 from bgpd.plan.model import NodePlan, OriginKind
-from bgpd.plan.policy import LOCAL_PREF_OF_PRIORITY_ZERO, priority_of
+from bgpd.plan.policy import PRIORITIES, priority_of
 from bgpd.rib.loc_rib import Changes
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family, nlri_of, prefix_of
 
-PRIORITIES = range(1 << 30, LOCAL_PREF_OF_PRIORITY_ZERO)  # values of LOCAL_PREF that tell a priority
 AF = {IPV4_UNICAST: int(socket.AF_INET), IPV6_UNICAST: int(socket.AF_INET6)}
 FAMILY = {af: family for family, af in AF.items()}
 LINGER = 0.3  # seconds

@@ -27,6 +27,7 @@ from bgpd.resources.bgp_filter import Operation as DeclaredOperation
 from bgpd.resources.scalars import Community, IPNetwork
 
 LOCAL_PREF_OF_PRIORITY_ZERO = 2147483647
+PRIORITIES = range(1 << 30, LOCAL_PREF_OF_PRIORITY_ZERO)  # values of LOCAL_PREF that tell a priority
 
 
 def local_pref_of(priority: int) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from bgpd.plan import NodePlan
 from bgpd.plan.model import Encapsulation, Origination
-from bgpd.plan.policy import CompiledFilter, Operator, PrefixMatch, Rule, local_pref_of
+from bgpd.plan.policy import PRIORITIES, CompiledFilter, Operator, PrefixMatch, Rule, local_pref_of
 from bgpd.render.quoting import quoted, readable, symbol
 from bgpd.resources.scalars import Community
 
@@ -131,11 +131,8 @@ def kernel_filter(plan: NodePlan, version: int, services: Iterable[str]) -> Iter
                 f"then reject; # IPPool {name}: a {pool.encapsulation} tunnel leads there"
             )
     yield f"{INDENT}krt_metric = {plan.priority(version)};"
-    yield f"{INDENT}if (source = RTS_BGP) then {{"
-    yield f"{INDENT * 2}krt_metric = 1;"
-    yield f"{INDENT * 2}if (bgp_local_pref < {local_pref_of(1)}) then"
-    yield f"{INDENT * 3}krt_metric = {local_pref_of(0)} - bgp_local_pref;"
-    yield f"{INDENT}}}"
+    told = f"bgp_local_pref >= {PRIORITIES.start} && bgp_local_pref < {PRIORITIES.stop}"
+    yield f"{INDENT}if (source = RTS_BGP && {told}) then krt_metric = {PRIORITIES.stop} - bgp_local_pref;"
     yield f"{INDENT}accept;"
     yield "}"
 

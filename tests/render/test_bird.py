@@ -256,6 +256,12 @@ def test_kernel_routes_are_recursive_merged_and_persistent() -> None:
         assert word in kernel
     chosen = section(text, "filter cairn_kernel_v4")
     assert "net = 10.96.0.0/12) then reject" in chosen
+    assert "krt_metric = 1024;" in chosen
+    # A small LOCAL_PREF is a router's own scale and tells no priority.
+    assert (
+        "bgp_local_pref >= 1073741824 && bgp_local_pref < 2147483647) then krt_metric = 2147483647 -"
+        in chosen
+    )
     assert "net ~ 10.1.0.0/16 && ! (bgp_next_hop ~ 10.0.0.0/24)) then reject" in chosen
 
 
