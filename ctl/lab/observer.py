@@ -55,12 +55,24 @@ def kernel_routes(listing: str) -> Routes:
 
 
 def differences(seen: Routes, wanted: Routes) -> list[str]:
-    """How what is seen differs from what is wanted, as lines; none if it does not."""
+    """How what is seen differs from what is wanted, as lines; none if it does not.
+
+    A host route that leads where its block leads is no difference: a node announces an address by itself
+    after another node has, until the workload leaves it.
+    """
     return [
         f"{prefix}: {seen.get(prefix, 'no route')}, wanted {wanted.get(prefix, 'no route')}"
         for prefix in sorted({*seen, *wanted})
         if seen.get(prefix) != wanted.get(prefix)
+        and not (prefix not in wanted and _is_redundant(prefix, seen))
     ]
+
+
+def _is_redundant(prefix: IPv4Network, seen: Routes) -> bool:
+    """Whether packets to a single address go the same way without its route."""
+    blocks = [other for other in seen if other != prefix and prefix.subnet_of(other)]
+    longest = max(blocks, key=lambda block: block.prefixlen, default=None)
+    return prefix.prefixlen == 32 and longest is not None and seen[longest] == seen[prefix]
 
 
 class Observer(Protocol):

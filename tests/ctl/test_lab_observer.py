@@ -68,3 +68,11 @@ def test_a_missing_a_wrong_and_a_surplus_route_are_differences() -> None:
     ]
     assert differences({a: "via x"}, {}) == ["10.77.1.0/26: via x, wanted no route"]
     assert differences({a: "via x"}, {a: "via x"}) == []
+
+
+def test_a_host_route_beside_its_block_is_no_difference() -> None:
+    block, host = IPv4Network("10.77.1.0/26"), IPv4Network("10.77.1.1/32")
+    assert differences({block: "via a", host: "via a"}, {block: "via a"}) == []
+    assert differences({block: "via a", host: "via b"}, {block: "via a"}) != []
+    assert differences({host: "via a"}, {}) != []
+    assert differences({block: "via a"}, {block: "via a", host: "via a"}) != []

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ class Machine:
     name: str
     inside: str
     folder: Path
-    services: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    services: list[subprocess.Popen[Any]] = field(default_factory=list)
     root: list[str] = field(default_factory=list)
 
     def start(self) -> None:
@@ -136,6 +137,7 @@ def eventually(machine: Machine, words: list[str], what: str) -> str:
     return seen
 
 
+@pytest.mark.timeout(900)  # with all tasks, on a machine that has other work
 def test_two_nodes_by_the_page_alone(machines: dict[str, Machine]) -> None:
     if shutil.which("etcd") is None:
         pytest.skip("etcd is not installed")
@@ -220,9 +222,9 @@ def to_reflectors(
     commands, files = task("mesh-to-reflectors")
     for text in files:
         etcd.write(text.splitlines()[0].removeprefix("# "), text)
-    ping = subprocess.Popen(
-        [*a.root, "ping", "-q", "-i", "0.1", "10.77.2.1"], stdout=subprocess.PIPE, text=True
-    )
+    pinging = [*a.root, "ping", "-q", "-i", "0.1", "10.77.2.1"]
+    ping = subprocess.Popen(pinging, stdout=subprocess.PIPE, text=True)
+    a.services.append(ping)
     diff, apply, status, down, diff_after, switch, *_ = [
         words if words[1] in ("status", "peers") else [*words, "--datastore", "etcd://10.0.0.5:2379"]
         for words in commands
