@@ -96,11 +96,12 @@ What else was seen:
 
 - **FRR 8.4** keeps one flag for all families between the marks of an enhanced refresh; two families refreshed
   at once made it ignore half of the marks. The reflector now refreshes one family after the other.
-- **FRR**, left by a peer that restarts gracefully, does not connect until its restart time is over: the restarted
-  speaker has to. The reflector remembers the clients that only a prefix lets in (`runDirectory`) and connects to them.
-- **BIRD** takes a second connection beside an Established one for another restart, and **FRR** and **BIRD** give up
-  what crosses an Established one whatever the identifiers say; of two connections that cross, the reflector ends the
-  one that may be Established over there last, and connects to remembered clients only if they did not come first.
+- **FRR**, left by a peer that restarts gracefully, does not connect until its restart time is over: the
+  restarted speaker has to. The reflector remembers the clients that only a prefix lets in (`runDirectory`)
+  and connects to those that do not come by themselves.
+- **BIRD** takes a second connection beside an Established one for another restart, and **FRR** and **BIRD**
+  give up what crosses an Established one, whatever the identifiers say. Of two connections that cross, the
+  reflector therefore ends the one that may be Established over there last.
 - **OpenBGPD** connects again only after two minutes once a session was refused; the reflector connects
   too, so give it the peer's address rather than a prefix of clients, or use `bgpctl neighbor ... clear`.
 - **A wrong TCP MD5 key put right, or TTL security lifted, under sessions that could not come up**: the
