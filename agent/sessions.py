@@ -48,16 +48,22 @@ def _secrets_of(plan: NodePlan) -> list[SecretRef]:
     return [peering.password for peering in plan.peerings if peering.password is not None]
 
 
+def one_per_address(plan: NodePlan) -> dict[str, Peering]:
+    """The sessions an agent can have: all its dealings with a peer go by the peer's address."""
+    return {str(peering.peer_address): peering for peering in plan.peerings}
+
+
 def configurations(
     plan: NodePlan, passwords: Mapping[SecretRef, str], run_directory: Path
 ) -> dict[str, tuple[str | RenderError, list[Peering]]]:
     """Every process of a node's agent: its configuration, or why it can have none, and its peerings.
 
-    Peerings whose password is not known are left out, and a process that would have none.
+    Peerings whose password is not known are left out, those of an address that has another, and a process
+    that would have none.
     """
     groups: dict[str, list[Peering]] = {}
     left_out = unprotected(plan.peerings, passwords)
-    for peering in plan.peerings:
+    for peering in one_per_address(plan).values():
         if peering not in left_out:
             groups.setdefault(process_of(peering), []).append(peering)
     found: dict[str, tuple[str | RenderError, list[Peering]]] = {}
@@ -104,6 +110,12 @@ class Sessions:
             peering.name: missing[peering.password]
             for peering in plan.peerings
             if peering.password in missing
+        }
+        kept = one_per_address(plan)
+        self.problems |= {
+            peering.name: f"an agent has one session with an address, here {other.name}"
+            for peering in plan.peerings
+            if (other := kept[str(peering.peer_address)]).name != peering.name
         }
         wanted: dict[str, tuple[str, list[Peering]]] = {}
         for name, (text, peerings) in configurations(
