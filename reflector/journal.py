@@ -1,4 +1,4 @@
-"""What is said of sessions that come and go: every one in the events, not every one in the log.
+"""What is said of sessions: that they come and go is in the events every time, in the log not every time.
 
 A line of the log costs more than establishing the session it tells of. When a thousand clients come at once
 the first few are named and the rest are counted, in one line, a moment later; likewise when they go.
@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 
 class SessionJournal:
-    """Logs and records the ups and downs of sessions. `clock` gives the wall time of events."""
+    """Logs and records what happens to sessions. `clock` gives the wall time of events."""
 
     def __init__(self, events: EventRing, clock: Callable[[], float]) -> None:
         self._events = events
@@ -37,12 +37,23 @@ class SessionJournal:
         self._downs += 1
         if self._downs <= LINES:
             log.info("session down", peer=peer, reason=reason)
-        self._events.add(
-            self._clock(), "session.down", f"{peer}: {reason}", severity=Severity.WARNING, peer=peer
-        )
+        self._warn("session.down", f"{peer}: {reason}", peer)
         if self._flapping.lost(peer, self._clock()):
-            text = f"{peer} flaps: {reason}"
-            self._events.add(self._clock(), "session.flapping", text, severity=Severity.WARNING, peer=peer)
+            self._warn("session.flapping", f"{peer} flaps: {reason}", peer)
+
+    def near_limit(self, peer: str, total: int, limit: int) -> None:
+        """A peer comes near to the number of prefixes it may announce."""
+        log.warning("prefix limit near", peer=peer, received=total, limit=limit)
+        self._warn("prefixes.near_limit", f"{peer} announces {total} prefixes of the {limit} it may", peer)
+
+    def overfull(self, peer: str, limit: int) -> None:
+        """A peer sends more paths of a prefix than are taken in."""
+        log.warning("too many paths of a prefix", peer=peer, limit=limit)
+        text = f"{peer} sends more than {limit} paths of a prefix; the others are not taken in"
+        self._warn("paths.over_limit", text, peer)
+
+    def _warn(self, kind: str, text: str, peer: str) -> None:
+        self._events.add(self._clock(), kind, text, severity=Severity.WARNING, peer=peer)
 
     def tick(self) -> None:
         """Say what was not said since the last tick."""

@@ -12,8 +12,8 @@ nobody named is forgotten when it has been away for a while.
 A change of the configuration resets a session only if the session itself would be another. Policies change
 under it (see `core`), and so does a TCP MD5 key: the session that is up keeps the key it was made with.
 
-Longer than other modules: accepting, connecting, timers and the turn of the loop all work on the same
-entries, and apart each would need the others' view of them.
+Longer than other modules: connections, timers and the turn of the loop all work on the same entries, and
+apart each would need the others' view of them.
 """
 
 import asyncio
@@ -22,13 +22,12 @@ import errno
 import random
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import structlog
 
 from bgpd.session.config import PeerConfig as PeerTimes
-from bgpd.session.config import SessionConfig
 from bgpd.session.decoders import Decoders
 from bgpd.session.events import Closed, Established, RefreshRequested, UpdatesReceived
 from bgpd.session.fsm import State
@@ -40,8 +39,10 @@ from bgpd.wire.iana import CeaseSubcode
 from bgpd.wire.messages import Notification, encode
 from reflector import sockets
 from reflector.core import FAMILIES, Reflector
+from reflector.entry import Entry, Recalled, needs_connection, same_session
 from reflector.journal import SessionJournal
 from reflector.link import CHUNK_OCTETS, Link
+from reflector.listening import Listening
 from reflector.member import Member
 from reflector.recall import Recall
 from reflector.spec import PeerSpec, ReflectorSpec, times
@@ -49,52 +50,16 @@ from reflector.spec import PeerSpec, ReflectorSpec, times
 TICK = 0.25  # seconds between two looks at the timers
 INPUT_OCTETS = 1 << 23  # read per turn, over all peers
 LEAST_READ_OCTETS = 1 << 13
-ACCEPTS = 256  # connections taken per turn
 SEEK_AFTER = 2.0  # seconds after the start when we connect to clients of before that are not there yet
 ABSENT_AFTER = 15.0  # seconds after the start when a peer that we cannot connect to counts as absent
 LONGEST_REST = 0.05  # seconds between two flushes at most
 CONNECT_TIMEOUT = 10.0
-CROWDED = 0.1  # seconds without accepting when all room for unidentified connections is taken
 UNIDENTIFIED_AGE = 2.0  # seconds after which an unidentified connection makes room for another
 FORGOTTEN_AFTER = 120.0  # seconds that a client nobody named is remembered after its last connection
 REMEMBERED = 5_000  # how many such clients are remembered at most
 PRUNING = 10.0  # seconds between two looks at them, and at who is to be asked for more
 
-Recalled = IPv4Address | IPv6Address | None
-
 log = structlog.get_logger()
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """A peer and its connections."""
-
-    spec: PeerSpec
-    address: str
-    peer: Peer
-    links: dict[Session, Link] = field(default_factory=dict)
-    attempts: dict[int, socket.socket] = field(default_factory=dict)
-    deadline: float = 0.0
-    since: float = 0.0
-    parted: float = 0.0  # when its last connection ended, on the loop's clock
-    recalled: Recalled = None  # our address that this client knew before our restart, until all is told
-    unreached: bool = False  # the last attempt to connect to it came to nothing
-    warned: bool = False
-    overfull: bool = False  # said that it sends more paths of a prefix than are taken in
-    went_down: str = ""  # why the last session that was up ended
-
-    @property
-    def name(self) -> str:
-        """The name of its member: the address it comes from."""
-        return self.address
-
-    @property
-    def why_down(self) -> str:
-        """Why it went down, and what has come of it since."""
-        latest = self.peer.counters.last_error
-        if not self.went_down or latest == self.went_down:
-            return latest
-        return f"{self.went_down}; since then: {latest}" if latest else self.went_down
 
 
 class Server:
@@ -114,7 +79,7 @@ class Server:
         self._recall = recall or Recall(None)
         self._recalled: dict[str, IPv4Address | IPv6Address] = {}
         self._specs: tuple[PeerSpec, ...] = ()
-        self._listeners: dict[tuple[str, int], socket.socket] = {}
+        self._listening = Listening(loop, take=self._take, has_room=self._has_room)
         self._decoders = Decoders()
         self._unidentified: dict[Link, float] = {}  # with the time of their coming, oldest first
         self._next_pruning = loop.time() + PRUNING
@@ -149,10 +114,7 @@ class Server:
 
     def start(self) -> None:
         """Listen and connect; raises SocketError when an address cannot be had."""
-        for listen in self.spec.listen:
-            sock = sockets.listening(listen.address, listen.port)
-            self._listeners[str(listen.address), listen.port] = sock
-            self._loop.add_reader(sock.fileno(), self._accept, sock)
+        self._listening.open(self.spec.listen)
         self._absent_from = self._loop.time() + ABSENT_AFTER
         self._apply(self.spec)
         self._recalled = {a: ours for a, ours in self._recall.read().items() if self._spec_for(a) is not None}
@@ -163,7 +125,7 @@ class Server:
     @property
     def ports(self) -> list[int]:
         """The ports listened on, in the order of the spec."""
-        return [sock.getsockname()[1] for sock in self._listeners.values()]
+        return self._listening.ports
 
     def configure(self, spec: ReflectorSpec) -> None:
         """Become `spec`, touching only the sessions that it changes.
@@ -197,7 +159,7 @@ class Server:
         for network, peer in {**before, **after}.items():
             old, new = before.get(network), after.get(network)
             if (old.password if old else None) != (new.password if new else None):
-                self._set_keys(peer, new.password if new else None)
+                self._listening.set_key(peer.network, new.password if new else None)
         now = self._loop.time()
         self.reflector.expected = {str(p.network.network_address) for p in spec.peers if p.single}
         self.reflector.expected |= self._recalled.keys()
@@ -221,8 +183,8 @@ class Server:
     def _change(self, entry: Entry, wanted: PeerSpec, now: float) -> None:
         old, entry.spec = entry.spec, wanted
         peer = entry.peer
-        peer.configure(self._times(wanted), now, keep=_same_session(old.session, wanted.session))
-        fresh = _needs_connection(old) != _needs_connection(wanted) or (wanted.password and not old.password)
+        peer.configure(self._times(wanted), now, keep=same_session(old.session, wanted.session))
+        fresh = needs_connection(old) != needs_connection(wanted) or (wanted.password and not old.password)
         if wanted.password != old.password and not any(link.member for link in entry.links.values()):
             fresh = True  # what is being tried has the old key
         if fresh:
@@ -246,11 +208,6 @@ class Server:
         self._follow(entry)
         self._settle(entry)
 
-    def _set_keys(self, peer: PeerSpec, key: str | None) -> None:
-        for sock in self._listeners.values():
-            if (sock.family == socket.AF_INET) == (peer.network.version == 4):
-                sockets.set_md5(sock, peer.network, key)
-
     def stop(self, communication: str, *, restarting: bool = False) -> None:
         """Stop listening and end every session with a Cease that says why.
 
@@ -263,10 +220,7 @@ class Server:
             self._remember()
         else:
             self._recall.write({})
-        for sock in self._listeners.values():
-            self._loop.remove_reader(sock.fileno())
-            sock.close()
-        self._listeners.clear()
+        self._listening.close()
         now = self._loop.time()
         for entry in list(self.entries.values()):
             if restarting:
@@ -379,42 +333,18 @@ class Server:
 
     # Connections in
 
-    def _accept(self, listener: socket.socket) -> None:
-        limit = self.spec.limits.unidentified_connections
-        for _ in range(ACCEPTS):
-            if len(self._unidentified) >= limit and not self._make_room():
-                self._pause(listener, CROWDED)
-                return
-            try:
-                sock, remote = listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE):
-                    log.error(
-                        "no file descriptor left for a new connection", limit="raise LimitNOFILE or ulimit -n"
-                    )
-                    self._pause(listener, 1.0)
-                return
-            self._take(sock, remote[0])
-
-    def _pause(self, listener: socket.socket, seconds: float) -> None:
-        """Leave new connections in the kernel's queue for a while."""
-        self._loop.remove_reader(listener.fileno())
-        self._loop.call_later(seconds, self._listen_again, listener)
-
-    def _make_room(self) -> bool:
-        """End the oldest unidentified connection, if it has had some time; whether it went."""
+    def _has_room(self) -> bool:
+        """Whether another connection may come: if need be the oldest unidentified one ends, once it has had
+        some time.
+        """
+        if len(self._unidentified) < self.spec.limits.unidentified_connections:
+            return True
         oldest = next(iter(self._unidentified))
         if self._unidentified[oldest] + UNIDENTIFIED_AGE > self._loop.time():
             return False
         entry = self.entries[oldest.remote]
         self._lost(entry, oldest, "it made room for a newer connection")
         return True
-
-    def _listen_again(self, listener: socket.socket) -> None:
-        if not self.stopping:
-            self._loop.add_reader(listener.fileno(), self._accept, listener)
 
     def _take(self, sock: socket.socket, address: str) -> None:
         entry = self.entries.get(address)
@@ -591,7 +521,8 @@ class Server:
                     self._updated_at = self._loop.time()
                 self.reflector.update(member, event.updates)
                 if member.overfull and not entry.overfull:
-                    self._tell_overfull(entry)
+                    entry.overfull = True
+                    self._journal.overfull(entry.address, entry.spec.member.path_limit)
                 if entry.spec.max_prefixes is not None:
                     self._check_limit(entry, member)
                 self._schedule_flush()
@@ -643,14 +574,6 @@ class Server:
             self._journal.down(entry.address, event.reason)
         link.finish()
 
-    def _tell_overfull(self, entry: Entry) -> None:
-        entry.overfull = True
-        limit = entry.spec.member.path_limit
-        log.warning("too many paths of a prefix", peer=entry.address, limit=limit)
-        text = f"{entry.address} sends more than {limit} paths of a prefix; the others are not taken in"
-        now = self._clock()
-        self.events.add(now, "paths.over_limit", text, severity=Severity.WARNING, peer=entry.address)
-
     def _ask_again(self) -> None:
         """Ask for what was not taken in, of those who have withdrawn something since."""
         for link in self.established:
@@ -677,14 +600,7 @@ class Server:
             entry.peer.exceed_prefix_limit(family, limit, self._loop.time(), entry.spec.restart_after)
         elif total * 100 >= limit * entry.spec.warn_at and not entry.warned:
             entry.warned = True
-            log.warning("prefix limit near", peer=entry.address, received=total, limit=limit)
-            self.events.add(
-                self._clock(),
-                "prefixes.near_limit",
-                f"{entry.address} announces {total} prefixes of the {limit} it may",
-                severity=Severity.WARNING,
-                peer=entry.address,
-            )
+            self._journal.near_limit(entry.address, total, limit)
 
     def _pace(self) -> None:
         share = INPUT_OCTETS // max(1, len(self.established))
@@ -777,19 +693,3 @@ class Server:
             for link in entry.links.values():
                 if link.member is not None:
                     yield entry, link
-
-
-def _same_session(old: SessionConfig, new: SessionConfig) -> bool:
-    """Whether a session that is up need not be made anew: only our own patience changed."""
-    return old == replace(
-        new,
-        open_hold_time=old.open_hold_time,
-        send_hold_time=old.send_hold_time,
-        keepalive_time=old.keepalive_time,
-        passive=old.passive,
-    )
-
-
-def _needs_connection(spec: PeerSpec) -> tuple[object, ...]:
-    """What of a spec is fixed for a TCP connection once it is made."""
-    return (spec.local_address, spec.ttl_security, spec.multihop)

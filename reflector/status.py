@@ -23,8 +23,9 @@ from bgpd.telemetry.status import (
     StoreHealth,
 )
 from bgpd.wire.nlri import Family, nlri_of, prefix_of
+from reflector.entry import Entry
 from reflector.member import Member
-from reflector.server import Entry, Server
+from reflector.server import Server
 
 Look = Callable[[bytes, Family, LocRib, RouteQuery], Iterator[RouteStatus]]
 ROWS = 5000  # a page never has more routes: the table may be large, and so may the number of peers

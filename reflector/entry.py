@@ -1,0 +1,61 @@
+"""A peer as the server knows it: what was declared of it, its sessions and the sockets they run on."""
+
+import socket
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv6Address
+
+from bgpd.session.config import SessionConfig
+from bgpd.session.peer import Peer
+from bgpd.session.session import Session
+from reflector.link import Link
+from reflector.spec import PeerSpec
+
+Recalled = IPv4Address | IPv6Address | None
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A peer and its connections."""
+
+    spec: PeerSpec
+    address: str
+    peer: Peer
+    links: dict[Session, Link] = field(default_factory=dict)
+    attempts: dict[int, socket.socket] = field(default_factory=dict)
+    deadline: float = 0.0
+    since: float = 0.0
+    parted: float = 0.0  # when its last connection ended, on the loop's clock
+    recalled: Recalled = None  # our address that this client knew before our restart, until all is told
+    unreached: bool = False  # the last attempt to connect to it came to nothing
+    warned: bool = False
+    overfull: bool = False  # said that it sends more paths of a prefix than are taken in
+    went_down: str = ""  # why the last session that was up ended
+
+    @property
+    def name(self) -> str:
+        """The name of its member: the address it comes from."""
+        return self.address
+
+    @property
+    def why_down(self) -> str:
+        """Why it went down, and what has come of it since."""
+        latest = self.peer.counters.last_error
+        if not self.went_down or latest == self.went_down:
+            return latest
+        return f"{self.went_down}; since then: {latest}" if latest else self.went_down
+
+
+def same_session(old: SessionConfig, new: SessionConfig) -> bool:
+    """Whether a session that is up need not be made anew: only our own patience changed."""
+    return old == replace(
+        new,
+        open_hold_time=old.open_hold_time,
+        send_hold_time=old.send_hold_time,
+        keepalive_time=old.keepalive_time,
+        passive=old.passive,
+    )
+
+
+def needs_connection(spec: PeerSpec) -> tuple[object, ...]:
+    """What of a spec is fixed for a TCP connection once it is made."""
+    return (spec.local_address, spec.ttl_security, spec.multihop)

@@ -1,0 +1,89 @@
+"""The sockets on which connections are accepted, and the TCP MD5 keys on them (RFC 2385).
+
+Whoever comes is handed over; nothing is known here of peers. While there is no room, or no file descriptor,
+new connections wait in the kernel's queue.
+"""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Network, IPv6Network
+
+import structlog
+
+from reflector import sockets
+from reflector.config import Listen
+
+ACCEPTS = 256  # connections taken per turn
+CROWDED = 0.1  # seconds without accepting when there is no room
+EXHAUSTED = 1.0  # the same when there is no file descriptor left
+
+log = structlog.get_logger()
+
+
+class Listening:
+    """All addresses of one speaker. `take` gets a connection and the address it comes from."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        take: Callable[[socket.socket, str], None],
+        has_room: Callable[[], bool],
+    ) -> None:
+        self._loop = loop
+        self._take = take
+        self._has_room = has_room
+        self._listeners: list[socket.socket] = []
+
+    def open(self, addresses: Iterable[Listen]) -> None:
+        """Listen; raises SocketError when an address cannot be had."""
+        for listen in addresses:
+            listener = sockets.listening(listen.address, listen.port)
+            self._listeners.append(listener)
+            self._watch(listener)
+
+    @property
+    def ports(self) -> list[int]:
+        """The ports listened on, in the order they were asked for."""
+        return [listener.getsockname()[1] for listener in self._listeners]
+
+    def set_key(self, network: IPv4Network | IPv6Network, key: str | None) -> None:
+        """Have connections from these addresses signed; None: not any more."""
+        for listener in self._listeners:
+            if (listener.family == socket.AF_INET) == (network.version == 4):
+                sockets.set_md5(listener, network, key)
+
+    def close(self) -> None:
+        """Listen no more."""
+        for listener in self._listeners:
+            self._loop.remove_reader(listener.fileno())
+            listener.close()
+        self._listeners.clear()
+
+    def _watch(self, listener: socket.socket) -> None:
+        if listener in self._listeners:  # it may have been closed while it paused
+            self._loop.add_reader(listener.fileno(), self._accept, listener)
+
+    def _pause(self, listener: socket.socket, seconds: float) -> None:
+        self._loop.remove_reader(listener.fileno())
+        self._loop.call_later(seconds, self._watch, listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPTS):
+            if not self._has_room():
+                self._pause(listener, CROWDED)
+                return
+            try:
+                sock, remote = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    log.error(
+                        "no file descriptor left for a new connection", limit="raise LimitNOFILE or ulimit -n"
+                    )
+                    self._pause(listener, EXHAUSTED)
+                return
+            self._take(sock, remote[0])
