@@ -49,7 +49,7 @@ from agent.exabgp.process import ExaBGPError, Process
 
 PATIENCE = 60.0  # seconds of silence with a command unanswered, at most
 _SHORTEST_PATIENCE = 2.0  # for a busy machine, whatever the hold time
-_LOOK_EVERY = 5.0
+_LOOK_EVERY = 1.0
 _SIGN_OF_LIFE = "version"
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.2, 30.0  # seconds between starts
 _RELOAD_TRIES = 5
@@ -218,14 +218,13 @@ class Speaker:
                 if now - looked > 2 * pause:
                     self._heard = now  # it was we who did not run; what was said is still to be read
                 silent = now - self._heard
-                if self._marked and self.outbox.oldest is None:
+                if asked is None or self._heard > asked:
                     asked = None
-                    if silent > pause:
+                    if silent > self.patience / 4:
                         asked = now
-                        self.request(_SIGN_OF_LIFE)
-                elif asked is None:
-                    asked = now
-                elif min(silent, now - asked) > self.patience:
+                        if self.outbox.oldest is None:
+                            self.request(_SIGN_OF_LIFE)
+                elif now - asked > self.patience:
                     self.process.send(signal.SIGKILL)
                     raise ExaBGPError(f"exabgp was silent for {silent:.0f} s and is ended")
         finally:
@@ -467,7 +466,7 @@ class Speaker:
             except OSError as error:
                 if said != (said := str(error)):
                     log.error("exabgp keeps its old configuration for now", process=self.name, reason=said)
-                await asyncio.sleep(_LOOK_EVERY)
+                await asyncio.sleep(_LONGEST_WAIT / 10)
         for _ in range(_RELOAD_TRIES):
             self.request("reload")
             await asyncio.sleep(0.3)

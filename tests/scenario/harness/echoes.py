@@ -59,6 +59,8 @@ def counted(world: World, what: str, flows: Iterable[Flow]) -> Iterator[Account]
         for source, target in flows
         for place in target.addresses
     }
+    for pinger in pingers.values():
+        pinger.begun()
     time.sleep(0.5)
     yield account
     time.sleep(0.5)

@@ -62,9 +62,15 @@ class Pinger:
         self._report = host.directory / f"echo-{target.replace(':', '_')}-{time.monotonic_ns()}.json"
         argv = (sys.executable, "-I", "-S", __file__, target, str(interval), self._report)
         self._program = host.start(f"pinger-{target.replace(':', '_')}", *argv)
+        self._world = host.world
+
+    def begun(self) -> None:
+        """Return once it sends."""
+        self._world.wait_until("echoes being sent", self._report.with_suffix(".begun").exists)
 
     def finish(self) -> None:
         """Send no more. The last answers may still come, for `LAST_CALL`."""
+        self.begun()
         assert self._program.returncode is None, f"the pinger ended by itself\n{self._program.tail()}"
         self._program.signal(signal.SIGTERM)
 
@@ -121,6 +127,7 @@ def main(target: str, interval: float, report: Path) -> None:
     link.setblocking(False)
     stopping: list[float] = []
     signal.signal(signal.SIGTERM, lambda *_: stopping.append(time.monotonic()))
+    report.with_suffix(".begun").touch()
     token = os.urandom(16)
     waiting: set[int] = set()
     refused: dict[int, int] = {}
