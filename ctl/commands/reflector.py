@@ -6,7 +6,7 @@ one.
 """
 
 import asyncio
-import os
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -17,8 +17,6 @@ from bgpd.telemetry.logging import configure_logging
 from bgpd.telemetry.status import PeerVerb
 from ctl import options
 from ctl.exits import ExitCode, Failure, usage
-from ctl.services import REFLECTOR, Service, Unreachable
-from ctl.state import run as asked
 from reflector.service import run
 from reflector.sockets import SocketError
 
@@ -91,14 +89,6 @@ def refresh(peer: PeerName, api: options.Api = None) -> None:
 
 
 def _tell(api: list[str] | None, what: str, done: str, **query: str) -> None:
-    for location in api or (REFLECTOR,):
-        try:
-            status = asked(_post(location, what, query))
-        except Unreachable as error:
-            raise Failure(ExitCode.UNREACHABLE, str(error)) from error
-        typer.echo(f"{status}: {done}")
-
-
-async def _post(location: str, what: str, query: dict[str, str]) -> str:
-    async with Service(location, os.environ.get("CAIRN_TOKEN")) as service:
-        return str((await service.post(what, **query))["node"])
+    telling = import_module("ctl.telling")  # what it needs, a reflector that runs does not
+    for name in telling.tell(api, what, query):
+        typer.echo(f"{name}: {done}")
