@@ -30,7 +30,7 @@ from bgpd.plan.model import Peering
 from bgpd.plan.route_policy import changed, facts_of
 from bgpd.rib.loc_rib import Changes, LocRib
 from bgpd.rib.path import Cost, Path, Source, SourceKind
-from bgpd.rib.reflection import long_lived_stale
+from bgpd.rib.reflection import Speaker, ineligibility, long_lived_stale
 from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.capabilities import Negotiated
 from bgpd.wire.iana import MessageType, RefreshSubtype
@@ -317,14 +317,10 @@ class Learned:
         return None
 
     def _loop(self, peer: PeerIn, attributes: AttributeSet) -> str | None:
-        """RFC 4271 §9.1.2 and RFC 4456 §8: a route that has been here already."""
-        if attributes.count_as(peer.peering.local_asn) > peer.peering.allowed_own_as:
-            return f"AS path contains our own AS {peer.peering.local_asn}"
-        if attributes.originator_id == self.bounds.bgp_identifier:
-            return "ORIGINATOR_ID is our own"
-        if self.bounds.cluster_id is not None and self.bounds.cluster_id in attributes.cluster_list:
-            return "CLUSTER_LIST contains our own cluster"
-        return None
+        """Why a route must not be used whatever the policy: it has been here already, or leads nowhere."""
+        bounds = self.bounds
+        ours = Speaker(peer.peering.local_asn, bounds.bgp_identifier, bounds.cluster_id or b"")
+        return ineligibility(attributes, ours, peer.peering.allowed_own_as)
 
     def _filtered(
         self, peer: PeerIn, family: Family, nlri: bytes, attributes: AttributeSet

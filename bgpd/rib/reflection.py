@@ -27,6 +27,7 @@ _new = tuple.__new__  # a named tuple made directly: half the cost
 _LOCAL_PREF_BIT = 1 << AttributeCode.LOCAL_PREF
 _COMMUNITIES_BIT = 1 << AttributeCode.COMMUNITIES
 _REFLECTION_BITS = 1 << AttributeCode.ORIGINATOR_ID | 1 << AttributeCode.CLUSTER_LIST
+_NOWHERE, _LINK_LOCAL = bytes(16), b"\xfe\x80"
 _WELL_KNOWN = b"\xff\xff"  # how well-known communities begin
 _INTERNAL: dict[int, bytes | None] = {code: None for code, row in ROWS.items() if row.internal_only}
 _NON_TRANSITIVE = 0x40  # of the first octet of an extended community
@@ -90,7 +91,14 @@ def ineligibility(attributes: AttributeSet, speaker: Speaker, allowed_own_as: in
             return "ORIGINATOR_ID is our own BGP Identifier"
         if speaker.cluster_id in attributes.cluster_list:
             return "CLUSTER_LIST contains our CLUSTER_ID"
+    if not attributes.present & NEXT_HOP_BIT and _is_nowhere(attributes.next_hop):
+        return "the next hop is ::"
     return None
+
+
+def _is_nowhere(next_hop: bytes) -> bool:
+    """Whether an IPv6 next hop is `::`; of two, some leave out the global one and mean the link-local one."""
+    return next_hop.startswith(_NOWHERE) and next_hop[16:18] != _LINK_LOCAL
 
 
 def leak(attributes: AttributeSet, role: Role, asn: int) -> str | None:

@@ -152,15 +152,12 @@ def next_hop_fault(value: bytes, loopback: bool) -> str | None:
             return f"the next hop {'.'.join(map(str, value))}"
         return None
     address = value[:16]
-    nowhere = address == _UNSPECIFIED6 and value[16:18] != _LINK_LOCAL6  # some leave out the global one
-    if nowhere or address[0] == 0xFF or (address == _LOOPBACK6 and not loopback):
+    if address[0] == 0xFF or (address == _LOOPBACK6 and not loopback):
         return f"the next hop {address.hex(':', 2)}"
     return None
 
 
-_UNSPECIFIED6: Final = bytes(16)
 _LOOPBACK6: Final = bytes(15) + b"\1"
-_LINK_LOCAL6: Final = b"\xfe\x80"
 
 
 def _next_hop(value: bytes, context: Context) -> Fault | None:

@@ -423,7 +423,7 @@ def test_loops_are_stored_but_not_used_rfc4271_9_1_2() -> None:
     cluster.up(Q, 65100)
     cluster.announce(P, A, path=(65100, ASN))
     assert cluster.routes == set()
-    assert "own AS" in cluster.why_not(A)
+    assert "our AS" in cluster.why_not(A)
     cluster.announce(Q, A, path=(65100, ASN))
     assert cluster.routes == {A}
 

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 from bgpd.rib.decision import Reason
 from bgpd.rib.loc_rib import LocRib
 from bgpd.rib.path import Source, SourceKind
-from bgpd.rib.reflection import Speaker, Target, export_to, long_lived_stale
+from bgpd.rib.reflection import Speaker, Target, export_to, ineligibility, long_lived_stale
 from bgpd.rib.update_group import UpdateGroup
 from bgpd.wire.attributes import AttributeSet, encode_attributes
 from bgpd.wire.iana import WellKnownCommunity
@@ -187,3 +187,16 @@ def test_prefixes_that_come_and_go_leave_nothing_in_the_log() -> None:
         cursor.take(10_000)
     assert group.log.octets < 5000
     assert len(group.log) < 100
+
+
+def test_rfc4271_5_1_3_an_unspecified_next_hop_makes_a_path_ineligible() -> None:
+    """Recorded tables have them; a link-local address beside it is somewhere to go (RFC 2545 3)."""
+    speaker = Speaker(65000, bytes((10, 0, 0, 254)), bytes((10, 0, 0, 254)))
+    block, link_local = encode_attributes(local_pref=100), bytes.fromhex("fe80") + bytes(13) + b"\1"
+    for next_hop, reason in (
+        (bytes(16), "the next hop is ::"),
+        (bytes(32), "the next hop is ::"),
+        (bytes(16) + link_local, None),
+        (link_local, None),
+    ):
+        assert ineligibility(AttributeSet.of(block, next_hop), speaker) == reason

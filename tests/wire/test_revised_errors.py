@@ -368,20 +368,11 @@ def test_rfc4271_6_3_loopback_next_hop_only_among_speakers_of_one_machine() -> N
     assert withdrawn(decoder(loopback=False).decode(body(block, PREFIX))) == [(IPV4_UNICAST, PREFIX)]
 
 
-@pytest.mark.parametrize(
-    "next_hop", [b"\xff\x02" + bytes(13) + b"\1", bytes(15) + b"\1", bytes(16), bytes(32), bytes(31) + b"\1"]
-)
+@pytest.mark.parametrize("next_hop", [b"\xff\x02" + bytes(13) + b"\1", bytes(15) + b"\1"])
 def test_rfc4271_6_3_ipv6_next_hop_that_is_no_host(next_hop: bytes) -> None:
     update = decoder(loopback=False).decode(body(mp_reach(next_hop=next_hop) + ORIGIN + AS_PATH))
     assert withdrawn(update) == [(IPV6_UNICAST, PREFIX6)]
     assert announced(update) == []
-
-
-def test_a_link_local_next_hop_may_stand_without_a_global_one() -> None:
-    """Speakers on a link without other addresses say `::` and the link-local address (RFC 2545 3)."""
-    pair = bytes(16) + bytes.fromhex("fe80") + bytes(13) + b"\1"
-    update = decoder(loopback=False).decode(body(mp_reach(next_hop=pair) + ORIGIN + AS_PATH))
-    assert announced(update) == [(IPV6_UNICAST, PREFIX6)]
 
 
 def test_rfc4271_6_3_unrecognized_well_known_attribute_resets() -> None:
