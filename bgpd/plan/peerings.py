@@ -1,20 +1,17 @@
 """Which sessions a node has, by Calico's rules, each with its reason.
 
 - Explicit peerings first: global BGPPeers, then those of the node, then the other ends of BGPPeers that name
-this
-  node as the peer. Of several for the same address and port the first counts, so global beats node-specific
-  and explicit beats implicit; among equals the resource's name decides.
+  this node as the peer (not with ``reversePeering: Manual``). Of several for the same address and port the
+  first counts, so global beats node-specific and explicit beats implicit; among equals the resource's name
+  decides.
 - Then elected reflectors, where they are declared: every node has a session with each of them, on the terms
   of the mesh, and there is no mesh.
 - Then the mesh: every pair of nodes without a reflector's cluster ID; a reflector has no mesh peerings. A
-mesh
-  peering yields to any explicit one with the same node, so a reflector's client that is also in the mesh
+  mesh peering yields to any explicit one with the same node, so a reflector's client that is also in the mesh
   keeps one session.
 - Between two nodes exactly one side opens the connection, because crossing connections abort a graceful
-restart:
-  the reflector waits for its client; otherwise the one that sees the greater peer address (compared as text,
-  as Calico does) waits. Only ``reversePeering: Manual`` leaves both ends active: nothing is known of the
-  other.
+  restart: the reflector waits for its client; otherwise the one that sees the greater peer address (compared
+  as text, as Calico does) waits.
 - This node is a reflector for a peer of the same AS whose cluster ID is absent or another one.
 
 After a change only those sessions are made that it concerns: one BGPPeer's sessions at a node are a group,
@@ -333,7 +330,7 @@ def _explicit(terms: _Terms, peer: BGPPeer, other: NodeFacts | None, to: Place, 
         export_policy=ExportPolicy(filters.exports, internal),
         reason=terms.why,
         rr_client=_is_client(me, internal, other),
-        passive=other is not None and spec.reverse_peering != "Manual" and _waits(me, own, other, address),
+        passive=other is not None and _waits(me, own, other, address),
         hold_time=DEFAULT_HOLD_TIME if keepalive is None else 3 * keepalive,
         keepalive_time=keepalive,
         password=terms.password,

@@ -165,9 +165,7 @@ SUPPORT: Mapping[str, Mapping[str, Support]] = MappingProxyType(
             "spec.filters": _acts(
                 "BGPFilters in their order; one that does not exist is refused by `cairn apply`"
             ),
-            "spec.reversePeering": _acts(
-                "Manual: no session is made on the other node, and both sides connect"
-            ),
+            "spec.reversePeering": _acts("Manual: no session is made on the other node"),
         },
         "BGPFilter": _below(_FILTER_RULE, "spec.exportV4", "spec.importV4", "spec.exportV6", "spec.importV6"),
         "IPPool": {

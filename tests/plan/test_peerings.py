@@ -88,7 +88,19 @@ def test_reverse_peering_manual_leaves_the_other_end_alone() -> None:
     )
     assert sessions(found["n1"]) == {"10.0.0.2", "10.0.0.3"}
     assert sessions(found["n2"]) == set()
-    assert not any(item.passive for item in found["n1"].peerings)
+
+
+def test_of_two_ends_declared_by_hand_exactly_one_waits() -> None:
+    found = plans(
+        cluster(
+            MESH_OFF,
+            THREE,
+            peer("there", "{node: n1, peerIP: 10.0.0.2, asNumber: 65000, reversePeering: Manual}"),
+            peer("and-back", "{node: n2, peerIP: 10.0.0.1, asNumber: 65000, reversePeering: Manual}"),
+        )
+    )
+    ends = session(found["n1"], "10.0.0.2"), session(found["n2"], "10.0.0.1")
+    assert [end.passive for end in ends].count(True) == 1
 
 
 def test_a_global_peer_is_every_nodes_but_its_own() -> None:
