@@ -17,6 +17,7 @@ from bench.agent.contenders import BirdNode, CairnNode, Node
 from bench.agent.ground import Ground, GroundError
 from bench.agent.kernel import KernelError
 from bench.figures import Figure, dump, to_text
+from bgpd.datastore import DatastoreError
 from ctl.lab.netns import Namespace
 
 NODES: dict[str, Callable[[Ground, Namespace, int], Node]] = {"cairn": CairnNode, "bird": BirdNode}
@@ -97,7 +98,7 @@ async def _all(
                 print(f"{case.name}: {TITLES[name]} ...", file=sys.stderr, flush=True)
                 try:
                     results = await _one(case, name, directory)
-                except (GroundError, KernelError, OSError) as error:
+                except (GroundError, KernelError, OSError, DatastoreError) as error:
                     for figure in case.figures:
                         figures[figure.name].fail(name, str(error))
                     print(f"{case.name}: {TITLES[name]}: {error}", file=sys.stderr, flush=True)
@@ -117,7 +118,7 @@ async def _one(case: Case, name: str, directory: Path) -> Results:
 
         try:
             return await case.run(ground, make)
-        except (GroundError, KernelError, OSError):
+        except (GroundError, KernelError, OSError, DatastoreError):
             for program in ground.programs:
                 print(f"  {program.name}: {program.tail()}", file=sys.stderr)
             raise
