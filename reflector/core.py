@@ -8,8 +8,8 @@ RFC 4456 (reflection), RFC 4724 and RFC 8538 (graceful restart, as helper and as
 RFC 9494 (long-lived), RFC 2918 and RFC 7313 (refresh), RFC 7911 (add-path), RFC 8212 (no policy), RFC 9234
 (roles).
 
-Longer than other modules: what a session's beginning and end, its UPDATEs and a refresh mean is decided on the
-same members and groups, and told apart each part would have to be given all of them.
+Longer than other modules: what a session's beginning and end, its UPDATEs and a refresh mean is decided on
+the same members and groups, and apart each would have to be given all of them.
 
 A policy that changes needs no new session: for import the peer is asked to send everything again
 (`change` says so), for export the member moves to another update group and is told the difference.
