@@ -250,14 +250,20 @@ class Peer:
         """Take a new configuration.
 
         A changed session part resets the connections (Cease 6/6), unless `keep` says that it shall count from
-        the next connection on (as the restart flag of graceful restart does). Nothing changed, nothing
-        happens.
+        the next connection on (as the restart flag of graceful restart does). Without a connection, who is to
+        open one counts at once all the same: both ends might wait. Nothing changed, nothing happens.
         """
-        changed = config.session != self.config.session
-        self.config = config
-        if not changed or keep or not self.enabled:
+        before, self.config = self.config.session, config
+        if before == config.session or not self.enabled:
             return
-        if self._sessions:
+        if keep:
+            if (
+                not self._sessions
+                and self.state is not State.IDLE
+                and before.passive != config.session.passive
+            ):
+                self._start_again(now)
+        elif self._sessions:
             self.reset(now, subcode=CeaseSubcode.OTHER_CONFIGURATION_CHANGE)
         else:
             self._start_again(now)

@@ -423,3 +423,38 @@ def test_rfc4724_4_1_and_rfc8538_3_we_leave_for_a_restart_so_that_routes_are_kep
     assert found.state is State.IDLE
     assert found.next_timer() is None
     assert isinstance(found.accepted(NOW), Notification)
+
+
+def test_who_opens_the_connection_changes_while_there_is_none() -> None:
+    """A node that becomes a client connects at once; were it to go on waiting, both ends would for ever."""
+    found = peer(passive=True)
+    found.configure(PeerConfig(config()), NOW, keep=True)
+    attempt = requested(found)
+    found.configure(PeerConfig(config(passive=True)), NOW, keep=True)
+    assert found.events() == [ConnectCancelled(attempt)]
+    assert at(found) is State.ACTIVE
+    assert found.next_timer() is None  # one that becomes a reflector tries no more
+
+
+def test_who_opens_the_connection_changes_under_a_session() -> None:
+    found = peer(passive=True)
+    session = up(found)
+    found.configure(PeerConfig(config()), NOW, keep=True)
+    assert found.events() == []
+    assert session.state is State.ESTABLISHED
+    found.connection_lost(session, NOW)
+    found.events()
+    due = found.next_timer()
+    assert due is not None
+    found.handle_timer(due)
+    assert requested(found)
+
+
+def test_who_opens_the_connection_changes_while_held_idle() -> None:
+    found = peer(passive=True, tolerated_flaps=0)
+    found.connection_lost(up(found), NOW)
+    assert at(found) is State.IDLE
+    due = found.next_timer()
+    found.events()
+    found.configure(PeerConfig(config(), tolerated_flaps=0), NOW, keep=True)
+    assert (found.events(), found.next_timer()) == ([], due)
