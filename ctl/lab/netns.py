@@ -11,7 +11,8 @@ the clean-up crash-proof:
 - the lab's name carries the process that made it (its pid and its start time, so that a reused pid is not
   mistaken for it): `labs` finds every lab of the machine, `owner_alive` says whether it is still in use;
 - processes are found by the namespace they are in and by the mark ``CAIRN_LAB=<lab>`` in their
-  environment, which covers those that run outside any namespace.
+  environment, which covers those that run outside any namespace. A process in another PID namespace (a
+  container's) has its mark from a lab in there, whose owner's pid means nothing out here: never touched.
 
 `ip` (iproute2) does the work, several commands to a call through ``-batch``: it is one small process per
 step, with messages that name the failing line, and no threads or sockets remain in ours. Programs are
@@ -142,9 +143,11 @@ def _pids() -> Iterable[int]:
 
 
 def _marked() -> Iterable[tuple[int, str]]:
-    mark = f"{MARK}=".encode()
+    mark, ours = f"{MARK}=".encode(), (_PROC / "self" / "ns" / "pid").stat().st_ino
     for pid in _pids():
         with contextlib.suppress(OSError):
+            if (_PROC / str(pid) / "ns" / "pid").stat().st_ino != ours:
+                continue
             for setting in (_PROC / str(pid) / "environ").read_bytes().split(b"\0"):
                 lab = setting.removeprefix(mark).decode(errors="replace")
                 if setting.startswith(mark) and _LAB.fullmatch(lab):

@@ -103,3 +103,20 @@ def test_everything_is_found_and_removed_after_the_owner_was_killed() -> None:
     assert namespaces_of(name) == []
     assert netns.processes(name) == []
     netns.clean(name)  # once more does no harm
+
+
+def test_a_lab_in_another_pid_namespace_is_not_ours_to_remove() -> None:
+    """Its owner is pid 1 in there; pid 1 out here started at another time and is not it."""
+    name = "nstest-1-1"
+    with subprocess.Popen(
+        ["unshare", "--pid", "--fork", "--kill-child", "sh", "-c", "echo up; sleep 1000"],
+        stdout=subprocess.PIPE, text=True, env={**os.environ, netns.MARK: name},
+    ) as entrance:  # fmt: skip
+        assert entrance.stdout is not None
+        try:
+            assert entrance.stdout.readline() == "up\n"
+            inside = Path(f"/proc/{entrance.pid}/task/{entrance.pid}/children").read_text().split()
+            assert len(inside) == 1
+            assert set(map(int, inside)).isdisjoint(netns.processes(name))
+        finally:
+            entrance.kill()
