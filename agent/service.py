@@ -23,7 +23,8 @@ from agent.config import AgentConfig, load
 from agent.node import Agent
 from agent.node_status import NodeStatusWriter
 from agent.status import AgentStatus
-from bgpd.datastore import open_datastore
+from bgpd.datastore import Misconfigured, open_datastore
+from bgpd.telemetry.aside import aside
 from bgpd.telemetry.config import ConfigError
 from bgpd.telemetry.logging import level_by_signal, set_level
 from bgpd.telemetry.reporter import Reporter
@@ -80,10 +81,19 @@ class Service:
         gc.collect()
         gc.freeze()
         gc.set_threshold(100_000, 50, 100)  # routes are freed by reference counts; cycles arise per session
+        proven: AgentConfig | None = None
         while True:
-            await self._one_agent()
+            try:
+                await self._one_agent()
+            except (ConfigError, Misconfigured) as error:
+                if proven is None:
+                    raise
+                log.error("the new configuration cannot be used; the old one is back", reason=str(error))
+                self.config, proven = proven, None
+                continue
             if self._reload is None:
                 return
+            proven = self.config
             self.config, self._reload = self._reload, None
             self._stopping.clear()
 
@@ -95,12 +105,12 @@ class Service:
         source = AgentStatus(agent)
         surroundings = Surroundings(source, config.http, config.mqtt, self._environ)
         notifier = SystemdNotifier(self._environ)
-        watchdog = asyncio.create_task(notifier.feed_watchdog(source.healthy), name="watchdog")
+        watchdog = aside(notifier.feed_watchdog(source.healthy), "watchdog")
         running = asyncio.create_task(agent.run(), name="agent")
         asked = NodeStatusWriter(agent.store, source, config.node)
-        answering = asyncio.create_task(asked.run(), name="node status")
+        answering = aside(asked.run(), "node status")
         reporter = Reporter(agent.store, source, config.node)
-        reporting = asyncio.create_task(reporter.run(), name="report")
+        reporting = aside(reporter.run(), "report")
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             url = await surroundings.start()

@@ -23,6 +23,7 @@ from bgpd.datastore import (
 )
 from bgpd.plan import NodePlan, PlanError, SecretRef, plan_node
 from bgpd.resources import ResourceSet
+from bgpd.telemetry.aside import aside
 from bgpd.telemetry.config import ConfigError
 from bgpd.telemetry.documents import plain
 from bgpd.telemetry.reporter import Reporter
@@ -82,10 +83,7 @@ class Following:
 
     async def run(self) -> None:
         """Follow until cancelled. The store sees to its own outages; what it said last stays."""
-        tasks = (
-            asyncio.create_task(self._show_alive(), name="liveness"),
-            asyncio.create_task(self._watch_passwords(), name="passwords"),
-        )
+        tasks = (aside(self._show_alive(), "liveness"), aside(self._watch_passwords(), "passwords"))
         try:
             await self._follow()
         finally:

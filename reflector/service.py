@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from bgpd.telemetry.aside import aside
 from bgpd.telemetry.config import ConfigError
 from bgpd.telemetry.logging import level_by_signal, set_level
 from bgpd.telemetry.status import EventRing, Severity
@@ -143,19 +144,17 @@ class Service:
             url = await surroundings.start()
             log.info("status is served", url=url)
         calm_garbage_collector()
-        aside: set[asyncio.Task[None]] = {
-            asyncio.create_task(notifier.feed_watchdog(source.healthy), name="watchdog")
-        }
+        beside = {aside(notifier.feed_watchdog(source.healthy), "watchdog")}
         if following is not None:
-            aside.add(asyncio.create_task(following.report(source), name="report"))
+            beside.add(aside(following.report(source), "report"))
         log.info("reflector ready", ports=server.ports, asn=server.spec.speaker.asn)
         notifier.ready()
         try:
             await self._first_of(tasks)
         finally:
-            for task in aside:
+            for task in beside:
                 task.cancel()
-            await asyncio.gather(*aside, return_exceptions=True)
+            await asyncio.gather(*beside, return_exceptions=True)
             if surroundings is not None:
                 await surroundings.stop()
 

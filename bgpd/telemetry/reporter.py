@@ -177,6 +177,9 @@ class Reporter:
             document = self._answers.answer(question.spec.what, query)
         except QuestionError as error:
             return ServiceAnswer(failure=str(error))
+        except Exception:
+            log.exception("a question could not be answered", what=question.spec.what, query=query)
+            return ServiceAnswer(failure="the service failed at this question; its log says how")
         if len(json.dumps(document)) > MOST_OCTETS:
             return ServiceAnswer(failure="the answer is too large for the datastore; ask for less of it")
         return ServiceAnswer(document=document)

@@ -427,6 +427,12 @@ async def test_a_bad_new_configuration_is_refused_and_a_good_one_taken(cluster: 
     await asyncio.to_thread(path.write_text, yaml.safe_dump(changed))
     a.process.send_signal(signal.SIGHUP)
     await eventually(lambda: "198.51.100.0/24" in b.routes())
+    unusable = {**changed, "http": {"address": "127.0.0.1", "port": 9178, "token": "/nowhere/token"}}
+    await asyncio.to_thread(path.write_text, yaml.safe_dump({**unusable, "staticRoutes": []}))
+    a.process.send_signal(signal.SIGHUP)
+    await eventually(lambda: a.said("the new configuration cannot be used; the old one is back") == 1)
+    await eventually(lambda: a.said("agent started") == 3)
+    assert "198.51.100.0/24" in b.routes()
     assert b.said("session down") == 0
 
 

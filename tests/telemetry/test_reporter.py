@@ -185,24 +185,30 @@ async def test_the_whole_cluster_from_afar(store: Datastore, etcd: Etcd, source:
     assert not [entry for entry in questions.entries if entry.key.kind == "ServiceQuestion"]
 
 
-async def test_one_that_does_not_answer_is_told(
+async def test_one_that_does_not_answer_and_one_that_fails_are_told(
     store: Datastore, etcd: Etcd, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stuck(_: RouteQuery) -> RoutePage:
-        raise RuntimeError("the loop of this reporter ends here")
+    def broken(_: RouteQuery) -> RoutePage:
+        raise RuntimeError("a defect")
 
-    await declare(store, "n1", "n2")
-    for node in ("n1", "n2"):
+    await declare(store, "n1", "n2", "n3")
+    for node in ("n1", "n2", "n3"):
         await store.hold(node)
-    source.routes = stuck  # type: ignore[method-assign,assignment]  # a service that cannot answer
+    failing = Source()
+    failing.routes = broken  # type: ignore[method-assign,assignment]  # a service with a defect
     monkeypatch.setattr(cluster, "PATIENCE", 1.0)
-    async with reporting_for(store, source, "n1"), reporting_for(store, Source(), "n2"):
+    async with reporting_for(store, source, "n1"):
         await report_of(store, "n1", lambda _: True)
+    async with reporting_for(store, Source(), "n2"), reporting_for(store, failing, "n3"):
         await report_of(store, "n2", lambda _: True)
+        await report_of(store, "n3", lambda _: True)
         answers = await cluster.ask_through(f"etcd://127.0.0.1:{etcd.port}", "n?", "routes", {})
+        again = await cluster.ask_through(f"etcd://127.0.0.1:{etcd.port}", "n3", "status", {})
     assert [(each.location, each.failure) for each in answers] == [
         ("agent n1", "agent n1: no answer within 1 s"),
         ("agent n2", ""),
+        ("agent n3", "agent n3: the service failed at this question; its log says how"),
     ]
     assert answers[1].document is not None
     assert answers[1].document["total"] == 7
+    assert [each.failure for each in again] == [""]
