@@ -117,6 +117,7 @@ class Speaker:
         self._troubles: dict[str, str] = {}  # why a peer was last seen not to come up
         self._witnessed: set[str] = set()  # peers that came up while we were still learning
         self._opens: dict[tuple[str, bool], str] = {}  # (peer, sent) → the line
+        self._begun: dict[str, tuple[str, str]] = {}  # the OPENs, sent and received, of the sessions reported
         self._hold_times: dict[str, int] = {}  # as negotiated, of the peers that are up
         self._cache: dict[str, list[str]] = {}
         self._lost = asyncio.Event()
@@ -336,14 +337,19 @@ class Speaker:
             self._down(change.peer, change.reason)
         else:
             if change.peer in self._reported:
+                if self._begun[change.peer] == self._opens_of(change.peer):
+                    return  # the answer of `show neighbor` was faster than this line
                 self._down(change.peer, "reconnected unseen")
             if self._learning:
                 self._witnessed.add(change.peer)
             self._up(change.peer, adopted=False)
 
+    def _opens_of(self, peer: str) -> tuple[str, str]:
+        return self._opens.get((peer, True), ""), self._opens.get((peer, False), "")
+
     def _up(self, peer: str, adopted: bool) -> None:
-        opens = [parse(self._opens.get((peer, sent), "")) for sent in (True, False)]
-        sent, received = opens
+        opens = self._opens_of(peer)
+        sent, received = map(parse, opens)
         if not isinstance(sent, Packet) or not isinstance(received, Packet):
             # Nobody remembers what was negotiated: a session that cannot be read is begun anew.
             log.warning("session without known OPENs is reset", process=self.name, peer=peer)
@@ -354,6 +360,7 @@ class Speaker:
         self._troubles.pop(peer, None)
         families = self.listener.session_up(peer, sent.body, received.body, adopted)
         self._reported[peer] = families
+        self._begun[peer] = opens
         if not self._learning:
             self.outbox.session_up(peer, families)
 
@@ -362,7 +369,7 @@ class Speaker:
         self._hold_times.pop(peer, None)
         self._witnessed.discard(peer)
         if peer in self._reported:
-            del self._reported[peer]
+            del self._reported[peer], self._begun[peer]
             self.listener.session_down(peer, reason)
 
     def _answered(self, done: bool) -> None:
@@ -388,10 +395,10 @@ class Speaker:
                     self.outbox.session_up(peer, self._reported[peer])
                 elif up and peer in self.peers:
                     self._up(peer, adopted=True)
-            self._witnessed.clear()
             for peer in sorted(self._reported):
-                if not self._states.get(peer):
+                if not self._states.get(peer) and peer not in self._witnessed:
                     self._down(peer, "went down unseen")
+            self._witnessed.clear()
 
     def _text(self, line: str) -> None:
         command = self.outbox.oldest

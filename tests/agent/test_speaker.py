@@ -188,6 +188,30 @@ async def test_twenty_thousand_random_changes_at_full_speed_leave_exactly_the_de
         await eventually(lambda: bench.bird.routes() == declared(speaker, bench.peer), 10)
 
 
+async def test_an_up_that_comes_late_is_no_other_session_and_one_behind_new_opens_is(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ExaBGP may answer that a peer is up before it says so by itself; the two mean one session."""
+    heard: list[str] = []
+    received = Speaker._received
+
+    def hear(speaker: Speaker, lines: list[str]) -> None:
+        heard.extend(lines)
+        received(speaker, lines)
+
+    monkeypatch.setattr(Speaker, "_received", hear)
+    async with bench.speaker() as (speaker, recorder):
+        await eventually(is_up(recorder, bench.peer))
+        await eventually(lambda: any('"state": "up"' in line for line in heard))
+        up = next(line for line in heard if '"state": "up"' in line)
+        opens = [line for line in heard if '"type": "open"' in line]
+        so_far = list(recorder.ups)
+        speaker._received([up])
+        assert (recorder.ups, recorder.downs) == (so_far, [])
+        speaker._received([*(line.replace('"counter": ', '"counter": 1') for line in opens), up])
+        assert (recorder.ups, recorder.downs) == ([*so_far, False], ["reconnected unseen"])
+
+
 async def test_changes_while_the_session_flaps_end_exact(bench: Bench) -> None:
     random = Random(7)
     async with bench.speaker() as (speaker, recorder):
