@@ -409,6 +409,8 @@ def _services(resources: ResourceSet, node: Node) -> tuple[list[_Candidate], lis
 
 def _service_blocks(blocks: list[CidrBlock] | None, field: str) -> Iterator[_Candidate]:
     for block in blocks or ():
+        if block.cidr is None:
+            continue
         yield _Candidate(block.cidr, OriginKind.SERVICE, f"BGPConfiguration default: {field} {block.cidr}")
 
 

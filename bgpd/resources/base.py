@@ -9,7 +9,7 @@ made explicit in someone else's resource. Files are stricter than stores: see ``
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from bgpd.resources.keys import Key
@@ -31,6 +31,7 @@ class Model(BaseModel):
         validate_by_alias=True,
         serialize_by_alias=True,
         use_attribute_docstrings=True,
+        coerce_numbers_to_str=True,
     )
 
 
@@ -103,6 +104,13 @@ class Resource(Model):
     kind: str = ""
     metadata: Metadata = Metadata()
     spec: Any = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_absent(cls, value: object) -> object:
+        if isinstance(value, dict) and value.get("spec", value) is None:
+            return {name: item for name, item in value.items() if name != "spec"}
+        return value
 
     @property
     def key(self) -> Key:

@@ -1,10 +1,10 @@
-"""Cluster-wide BGP settings: the resource named ``default``, and ``node.<name>`` for three per-node
-exceptions.
+"""Cluster-wide BGP settings: the resource named ``default``, and ``node.<name>`` for what a node may have
+of its own.
 """
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from bgpd.resources.base import Model, NamedMetadata, Password, Resource
 from bgpd.resources.scalars import (
@@ -25,13 +25,18 @@ DEFAULT_ROUTE_PRIORITY = 1024
 
 LogSeverity = Literal["Trace", "Debug", "Info", "Warning", "Error", "Fatal", "Panic", "None"]
 # The spec fields a ``node.<name>`` configuration may set.
-NODE_FIELDS = frozenset({"log_severity_screen", "prefix_advertisements", "listen_port"})
+NODE_FIELDS = frozenset({"log_severity_screen", "communities", "prefix_advertisements", "listen_port"})
 
 
 class CidrBlock(Model):
-    """A block of service addresses."""
+    """A block of service addresses; an empty entry is none."""
 
-    cidr: Cidr
+    cidr: Cidr | None = None
+
+    @field_validator("cidr", mode="before")
+    @classmethod
+    def _empty_is_absent(cls, value: object) -> object:
+        return None if value == "" else value
 
 
 class NamedCommunity(Model):
@@ -115,7 +120,7 @@ class BGPConfiguration(Resource):
                 alias = BGPConfigurationSpec.model_fields[name].alias
                 raise ValueError(
                     f"{alias} can only be set in the BGPConfiguration named default; a node's may set "
-                    "logSeverityScreen, prefixAdvertisements and listenPort"
+                    "logSeverityScreen, communities, prefixAdvertisements and listenPort"
                 )
         return self
 

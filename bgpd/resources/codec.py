@@ -19,7 +19,14 @@ from bgpd.resources.bgp_peer import BGPPeer
 from bgpd.resources.cairn import CairnConfiguration, NodeLease, ServiceQuestion, ServiceReport
 from bgpd.resources.errors import ResourceError, joined
 from bgpd.resources.ip_pool import IPPool
-from bgpd.resources.ipam import BlockAffinity, IPAMBlock, IPAMConfig, IPAMHandle, IpamResource
+from bgpd.resources.ipam import (
+    BlockAffinity,
+    IPAMBlock,
+    IPAMConfig,
+    IPAMConfiguration,
+    IPAMHandle,
+    IpamResource,
+)
 from bgpd.resources.keys import Key, etcd_key
 from bgpd.resources.node import Node
 from bgpd.resources.node_status import CalicoNodeStatus
@@ -39,6 +46,7 @@ MODELS: Mapping[str, type[Resource]] = MappingProxyType(
             IPAMBlock,
             IPAMHandle,
             IPAMConfig,
+            IPAMConfiguration,
             CalicoNodeStatus,
             CairnConfiguration,
             NodeLease,

@@ -1,8 +1,8 @@
 """Files of resources: several YAML or JSON documents, read strictly and with line numbers.
 
 A file is written by a person, so everything not understood is refused: an unknown kind or field with its line
-and the nearest known name, a key given twice, a value out of range. (What a *store* holds may come from a
-newer Calico and is kept; see ``codec``.)
+and the nearest known name, a key given twice with two values, a value out of range. (What a *store* holds may
+come from a newer Calico and is kept; see ``codec``.)
 
 Plain YAML scalars are read by the YAML 1.2 core rules, not PyYAML's 1.1 ones: ``65000:100`` is text and not a
 base-60 number, ``on`` and ``no`` are words, dates stay text. ``calicoctl get -o yaml`` lists are expanded.
@@ -29,6 +29,12 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _WORDS: Mapping[str, bool | None] = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
+}  # fmt: skip
+# A label is text however it is written, and Calico's reader has YAML 1.1's words for it.
+_LABELS: frozenset[Place] = frozenset({("metadata", "labels"), ("metadata", "annotations")})
+_LABEL_WORDS = {
+    "yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false",
+    "~": "", "null": "",
 }  # fmt: skip
 _MAX_DEPTH = 64
 _MOST_VALUES_PER_CHARACTER = 10
@@ -130,7 +136,7 @@ def _items_of(data: Any) -> list[Any]:
         return data
     if (
         isinstance(data, dict)
-        and str(data.get("kind", "")).endswith("List")
+        and str(data.get("kind", "List")).endswith("List")
         and isinstance(data.get("items"), list)
     ):
         return list(data["items"])
@@ -144,7 +150,7 @@ def _item_nodes(root: yaml.Node) -> list[yaml.Node]:
     if isinstance(root, yaml.MappingNode):
         fields = {str(name.value): value for name, value in root.value if isinstance(name, yaml.ScalarNode)}
         kind, items = fields.get("kind"), fields.get("items")
-        is_list = isinstance(kind, yaml.ScalarNode) and str(kind.value).endswith("List")
+        is_list = kind is None or (isinstance(kind, yaml.ScalarNode) and str(kind.value).endswith("List"))
         if is_list and isinstance(items, yaml.SequenceNode):
             return list(items.value)
     return [root]
@@ -169,7 +175,9 @@ class _Reader:
             )
             raise ResourceError(f"{self._source}:{line}", what)
         if isinstance(node, yaml.ScalarNode):
-            return str(node.value) if node.style else _scalar(node.value)
+            if node.style:
+                return str(node.value)
+            return _label(node.value) if place[:-1] in _LABELS else _scalar(node.value)
         if isinstance(node, yaml.SequenceNode):
             return [self.plain(item, (*place, index), lines) for index, item in enumerate(node.value)]
         mapping: dict[str, Any] = {}
@@ -178,10 +186,11 @@ class _Reader:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise ResourceError(f"{self._source}:{key_line}", "a field's name must be plain text")
             name = str(key_node.value)
-            if name in mapping:
+            value = self.plain(value_node, (*place, name), lines)
+            if mapping.get(name, value) != value:
                 raise ResourceError(f"{self._source}:{key_line}", f"{name} is given twice", "keep one")
             lines[(*place, name)] = key_line
-            mapping[name] = self.plain(value_node, (*place, name), lines)
+            mapping[name] = value
         return mapping
 
 
@@ -193,6 +202,10 @@ def _scalar(text: str) -> Any:
     if _FLOAT.fullmatch(text):
         return float(text)
     return text
+
+
+def _label(text: str) -> str:
+    return _LABEL_WORDS.get(text.lower(), text)
 
 
 def _resource(data: Any, lines: dict[Place, int], source: str) -> Resource:

@@ -1,9 +1,9 @@
 """Address management as Calico stores it: which blocks are whose, and which addresses in them are taken.
 
-In etcd these four are bare values whose identity is in the key; in files they are documents like every other
-kind (the shape Calico's Kubernetes resources have). ``from_etcd`` and ``to_etcd`` translate, unknown fields
-included. The plan acts on affinities alone; blocks, handles and the configuration are read for display and
-kept untouched.
+In etcd the first four are bare values whose identity is in the key; in files they are documents like every
+other kind (the shape Calico's Kubernetes resources have). ``from_etcd`` and ``to_etcd`` translate, unknown
+fields included. The plan acts on affinities alone; blocks, handles and the configuration are read for display
+and kept untouched.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from bgpd.resources.base import Metadata, Model, Resource
+from bgpd.resources.base import Metadata, Model, NamedMetadata, Resource
 from bgpd.resources.keys import Key, affinity_key
 from bgpd.resources.scalars import Cidr, IPNetwork, read_network
 
@@ -195,3 +195,21 @@ class IPAMConfig(IpamResource):
     @property
     def key(self) -> Key:
         return Key(self.KIND, "default")
+
+
+class IPAMConfigurationSpec(Model):
+    """The same settings as ``IPAMConfigSpec``, in the words of Calico's API."""
+
+    strict_affinity: bool | None = None
+    max_blocks_per_host: int | None = Field(None, ge=0)
+    kube_virt_vm_address_persistence: Literal["Enabled", "Disabled"] | None = Field(
+        None, alias="kubeVirtVMAddressPersistence"
+    )
+
+
+class IPAMConfiguration(Resource):
+    """What Calico's documentation has people write; named ``default``, and stored like every v3 kind."""
+
+    KIND: ClassVar[str] = "IPAMConfiguration"
+    metadata: NamedMetadata = NamedMetadata()
+    spec: IPAMConfigurationSpec = IPAMConfigurationSpec()

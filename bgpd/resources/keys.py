@@ -30,6 +30,7 @@ _PLURALS = {
     "IPPool": "ippools",
     "WorkloadEndpoint": "workloadendpoints",
     "CalicoNodeStatus": "caliconodestatuses",
+    "IPAMConfiguration": "ipamconfigurations",
 }
 _KIND_OF_PLURAL = {plural: kind for kind, plural in _PLURALS.items()}
 _NAMESPACED = frozenset({"WorkloadEndpoint"})

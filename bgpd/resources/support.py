@@ -240,6 +240,11 @@ SUPPORT: Mapping[str, Mapping[str, Support]] = MappingProxyType(
             "spec.autoAllocateBlocks": _IPAM,
             "spec.maxBlocksPerHost": _IPAM,
         },
+        "IPAMConfiguration": {
+            "spec.strictAffinity": _IPAM,
+            "spec.maxBlocksPerHost": _IPAM,
+            "spec.kubeVirtVMAddressPersistence": _IPAM,
+        },
         "CalicoNodeStatus": {
             "spec.node": _acts("whose status is wanted"),
             "spec.classes": _acts("Agent, BGP, Routes"),

@@ -191,6 +191,12 @@ STORED: dict[Key, dict[str, Any]] = {
         "auto_allocate_blocks": True,
         "maxBlocksPerHost": 20,
     },
+    Key("IPAMConfiguration", "default"): {
+        "kind": "IPAMConfiguration",
+        "apiVersion": "projectcalico.org/v3",
+        "metadata": {"name": "default"},
+        "spec": {"strictAffinity": False, "maxBlocksPerHost": 4, "kubeVirtVMAddressPersistence": "Enabled"},
+    },
     Key("CairnConfiguration", "default"): {
         "kind": "CairnConfiguration",
         "apiVersion": "cairn.dev/v1",
@@ -216,10 +222,10 @@ STORED: dict[Key, dict[str, Any]] = {
             "down": [{"name": "rr-1", "last_reason": "connection refused"}],
         },
     },
-    Key("ServiceQuestion", "agent.n1.0f"): {
+    Key("ServiceQuestion", "n1.agent.0f"): {
         "kind": "ServiceQuestion",
         "apiVersion": "cairn.dev/v1",
-        "metadata": {"name": "agent.n1.0f"},
+        "metadata": {"name": "n1.agent.0f"},
         "spec": {"service": "agent", "node": "n1", "what": "routes", "query": {"longer": "true"}},
         "status": {"document": {"total": 0, "routes": []}},
     },

@@ -23,10 +23,11 @@ EXAMPLES = {
     Key("BlockAffinity", "n1/fd00:1::/122"): "/calico/ipam/v2/host/n1/ipv6/block/fd00:1::-122",
     Key("IPAMHandle", "k8s-pod-network.abc"): "/calico/ipam/v2/handle/k8s-pod-network.abc",
     Key("IPAMConfig", "default"): "/calico/ipam/v2/config",
+    Key("IPAMConfiguration", "default"): "/calico/resources/v3/projectcalico.org/ipamconfigurations/default",
     Key("CairnConfiguration", "default"): "/cairn/v1/configurations/default",
     Key("NodeLease", "n1"): "/cairn/v1/leases/n1",
     Key("ServiceReport", "agent.n1"): "/cairn/v1/reports/agent.n1",
-    Key("ServiceQuestion", "agent.n1.0f"): "/cairn/v1/questions/agent.n1.0f",
+    Key("ServiceQuestion", "n1.agent.0f"): "/cairn/v1/questions/n1.agent.0f",
 }
 
 
