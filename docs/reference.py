@@ -250,8 +250,8 @@ def _default(field: FieldInfo) -> str:
 RESOURCES = """\
 Every field of every resource that is declared, and what becomes of it. All are parsed, checked and written
 again unharmed, whether they are acted on or not. A field that is not listed here is kept in a store (a newer
-Calico may have put it there) and refused in a file. Every complete manifest of these kinds on the pages of
-Calico's documentation, 48 of 25 pages, applies as it stands and gives the plan its page describes (held to it in
+Calico may have put it there) and refused in a file. The complete manifests of these kinds in Calico's
+documentation, 48 of 25 pages, apply as they stand and give the plan their pages describe (held to it in
 `tests/plan/published`; left out are fragments and placeholders such as `x.x.x.x/16`). For editors there is a
 JSON Schema of all of them, [resources.schema.json](resources.schema.json); in a YAML file for the YAML
 language server:
