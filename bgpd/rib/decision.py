@@ -12,6 +12,7 @@ make the result depend on history.
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import Enum
 from heapq import heapify, heappop, merge
+from typing import Any
 
 from bgpd.rib.path import (
     AS_PATH_SHIFT,
@@ -78,6 +79,19 @@ def _lowest_med(paths: list[Path]) -> list[Path]:
     ]
 
 
+def _last_steps(path: Path, cost: Cost | None = None) -> tuple[Any, ...]:
+    """What comes after MED as a sort key, least is best."""
+    attributes, source = path.attributes, path.source
+    return (
+        source.kind is not SourceKind.EXTERNAL,
+        0 if cost is None else cost(attributes.next_hop),
+        _identifier(path),
+        len(attributes.cluster_list),
+        source.address_key,
+        path.path_id,
+    )
+
+
 def _equals(paths: list[Path], cost: Cost | None) -> list[Path]:
     """The paths that are as good as the best up to and including the interior cost."""
     if len(paths) > 1:
@@ -131,6 +145,25 @@ def best(paths: Collection[Path], cost: Cost | None = None) -> Path | None:
     return survivors[0] if len(survivors) == 1 else _tie_break(survivors)
 
 
+def beats(new: Path, current: Path) -> bool | None:
+    """Whether `new` replaces `current`, until now the best; both have one rank. None: all must be looked at.
+
+    MED counts between paths of one neighbouring AS. So who wins the last steps may be out by a third path,
+    unless its own MED is 0; and who loses them may put `current` out by its MED.
+    """
+    mine, other = new.attributes.compared, current.attributes.compared
+    identifier = mine.originator_id or new.source.bgp_identifier
+    other_identifier = other.originator_id or current.source.bgp_identifier
+    if identifier != other_identifier and new.source.kind is current.source.kind:
+        wins = identifier < other_identifier
+    else:
+        wins = _last_steps(new) < _last_steps(current)
+    if wins:
+        return None if mine.med else True
+    out = mine.first_as == other.first_as and (mine.med or 0) < (other.med or 0)
+    return None if out else False
+
+
 def ordered(paths: Iterable[Path], cost: Cost | None = None) -> Iterator[Path]:
     """Eligible paths from best to worst: the best, then the best of the rest, and so on.
 
@@ -144,16 +177,8 @@ def ordered(paths: Iterable[Path], cost: Cost | None = None) -> Iterator[Path]:
         yield from rest
         return
 
-    def last_steps(path: Path) -> tuple[object, ...]:
-        attributes, source = path.attributes, path.source
-        return (
-            source.kind is not SourceKind.EXTERNAL,
-            0 if cost is None else cost(attributes.next_hop),
-            _identifier(path),
-            len(attributes.cluster_list),
-            source.address_key,
-            path.path_id,
-        )
+    def last_steps(path: Path) -> tuple[Any, ...]:
+        return _last_steps(path, cost)
 
     by_rank: dict[int, dict[int, list[Path]]] = {}
     for path in rest:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from bgpd.rib.decision import Reason, best, equals, explain, ordered
+from bgpd.rib.decision import Reason, beats, best, equals, explain, ordered
 from bgpd.rib.path import Cost, Path, Source
 from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.nlri import Family
@@ -147,6 +147,7 @@ class LocRib:
         best, candidates, before, fresh = self.best, self._candidates, self._before, self._fresh
         undecided, replace, unknown = self._undecided, self._replace, self.best.keys().isdisjoint
         ordinary = self._cost is None and adj.confirmed is None
+        quiet = self._cost is None and not self.tells_all
         path = adj.last
         for attributes, items, raw, ineligible in routes:
             if path is None or path.attributes is not attributes or path.ineligible != ineligible:
@@ -167,12 +168,24 @@ class LocRib:
             paths = adj.paths
             if adj.confirmed is not None:
                 adj.confirmed.update(items)
+            rank = (path.rank or path.ranked()) if quiet else 0
             for item in items:
                 old = paths.get(item)
                 if old is None:
                     paths[item] = path
                     if item in undecided:
                         candidates[item][path] = None
+                        continue
+                    current = best.get(item)
+                    if current is not None and (
+                        rank > (least := current.rank or current.ranked())
+                        or (rank == least and beats(path, current) is False)
+                    ):
+                        choices = candidates.get(item)
+                        if choices is None:
+                            candidates[item] = {current: None, path: None}
+                        else:
+                            choices[path] = None
                     else:
                         replace(item, None, path)
                 elif not _same(old, path):
@@ -213,18 +226,17 @@ class LocRib:
             and nlri not in self._undecided
             and (old is None or _loses(old, current))
         ):
-            # What goes, if anything, did not count beside the best. What comes either doesn't, or wins
-            # outright: nothing is left to decide, unless both are equal up to MED.
+            # What goes, if anything, did not count beside the best. What comes doesn't either, or wins:
+            # nothing is left to decide, unless MED has a word in it.
             if new is None or (new.rank or new.ranked()) > (current.rank or current.ranked()):
-                if old is None and new is not None and choices is not None:
-                    choices[new] = None
-                else:
-                    self._exchange(nlri, choices, current, old, new)
-                return
-            if new.rank < current.rank:
-                self._before.setdefault(nlri, current)
+                wins: bool | None = False
+            else:
+                wins = new.rank < current.rank or beats(new, current)
+            if wins is not None:
                 self._exchange(nlri, choices, current, old, new)
-                self.best[nlri] = new
+                if wins and new is not None:
+                    self._before.setdefault(nlri, current)
+                    self.best[nlri] = new
                 return
         self._before.setdefault(nlri, current)
         if (

@@ -24,6 +24,8 @@ DEFAULT_LOCAL_PREF = 100  # RFC 4271 leaves the value open; every implementation
 ORIGIN_SHIFT, AS_PATH_SHIFT, LOCAL_PREF_SHIFT, LOCAL_SHIFT, STALE_SHIFT, TOP_SHIFT = 0, 2, 18, 50, 51, 52
 INELIGIBLE = 1 << 53
 _HIGHEST_LOCAL_PREF = (1 << 32) - 1
+_OUR_OWN = 1 << TOP_SHIFT
+_LEARNED = _OUR_OWN | 1 << LOCAL_SHIFT
 
 
 class SourceKind(Enum):
@@ -94,20 +96,21 @@ class Path:
         if not self.rank:
             attributes = self.attributes
             origin, as_path_length, _, _, local_pref, _, _ = attributes.compared
-            # Stale here, or marked so by the speaker it came from.
-            stale = self.long_lived_stale or (
-                _LLGR_STALE_OCTETS in attributes.raw and attributes.has_community(_LLGR_STALE)
-            )
-            self.rank = (
-                (INELIGIBLE if self.ineligible is not None else 0)
-                | 1 << TOP_SHIFT
-                | stale << STALE_SHIFT
-                | (self.source.kind is not SourceKind.LOCAL) << LOCAL_SHIFT
-                | _HIGHEST_LOCAL_PREF - (DEFAULT_LOCAL_PREF if local_pref is None else local_pref)
+            rank = (
+                _HIGHEST_LOCAL_PREF - (DEFAULT_LOCAL_PREF if local_pref is None else local_pref)
                 << LOCAL_PREF_SHIFT
                 | as_path_length << AS_PATH_SHIFT
                 | origin << ORIGIN_SHIFT
             )
+            rank |= _OUR_OWN if self.source.kind is SourceKind.LOCAL else _LEARNED
+            if self.ineligible is not None:
+                rank |= INELIGIBLE
+            # Stale here, or marked so by the speaker it came from.
+            if self.long_lived_stale or (
+                _LLGR_STALE_OCTETS in attributes.raw and attributes.has_community(_LLGR_STALE)
+            ):
+                rank |= 1 << STALE_SHIFT
+            self.rank = rank
         return self.rank
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ two against each other.
 
 import re
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final
 
 from .iana import AttributeCode
 
@@ -23,7 +23,6 @@ _LIST_LIMIT: Final = 16  # items in a list of communities
 _ORIGIN: Final = r"\x40\x01\x01"
 _AS_PATH: Final = r"(?:\x40\x02|\x50\x02\0)"
 _INTERNAL: Final = {AttributeCode.LOCAL_PREF, AttributeCode.ORIGINATOR_ID, AttributeCode.CLUSTER_LIST}
-_COMPARED: Final = _INTERNAL | {AttributeCode.MULTI_EXIT_DISC}
 
 _Bits = Callable[[bytes], int]
 
@@ -97,28 +96,3 @@ def recogniser(*, internal: bool, loopback: bool, next_hop: bool) -> _Bits:
         return result
 
     return present
-
-
-Values = tuple[bytes, bytes, bytes | None, bytes | None, bytes | None, bytes | None]
-
-
-def reader() -> Callable[[bytes], Values | None]:
-    """A function from a block to the values that are compared; None where it is not ordinary.
-
-    These are ORIGIN, AS_PATH, MULTI_EXIT_DISC, LOCAL_PREF, ORIGINATOR_ID and CLUSTER_LIST; the two that have
-    no fixed length with their length octet.
-    """
-    pattern = rf"{_ORIGIN}(.){_AS_PATH}({_as_path(True)})(?:\x40\x03\x04....|)"
-    match = _matcher(
-        pattern
-        + "".join(
-            f"(?:{head}({value})|)" if code in _COMPARED else f"(?:{head}{value}|)"
-            for code, head, value in _rows(True)
-        )
-    )
-
-    def values(block: bytes) -> Values | None:
-        found = match(block)
-        return None if found is None else cast("Values", found.groups())
-
-    return values

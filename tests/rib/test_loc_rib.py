@@ -3,13 +3,16 @@
 import itertools
 from ipaddress import ip_network
 
-from bgpd.rib.decision import Reason
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from bgpd.rib.decision import Reason, best
 from bgpd.rib.loc_rib import LocRib
 from bgpd.rib.path import Source, SourceKind
 from bgpd.rib.reflection import Speaker, Target, export_to, ineligibility, long_lived_stale
 from bgpd.rib.update_group import UpdateGroup
 from bgpd.wire.attributes import AttributeSet, encode_attributes
-from bgpd.wire.iana import WellKnownCommunity
+from bgpd.wire.iana import SegmentType, WellKnownCommunity
 from bgpd.wire.nlri import IPV4_UNICAST, nlri_of
 
 K, L = (nlri_of(ip_network(text)) for text in ("10.1.0.0/24", "10.2.0.0/24"))
@@ -70,6 +73,59 @@ def test_the_result_does_not_depend_on_the_order() -> None:
         if last[A] is BETTER:
             results.add(rib.best[K].source)
     assert results == {A}
+
+
+def said(
+    first: int, med: int | None, originator: int = 0, pref: int = 100, clusters: int = 0
+) -> AttributeSet:
+    return AttributeSet.of(
+        encode_attributes(
+            next_hop=bytes((192, 0, 2, 9)),
+            as_path=((SegmentType.AS_SEQUENCE, (65000 + first,)),) if first else (),
+            med=med,
+            local_pref=pref,
+            originator_id=bytes((10, 0, 0, originator)) if originator else None,
+            cluster_list=(bytes(4),) * clusters,
+        )
+    )
+
+
+SAID = st.builds(
+    said,
+    st.integers(0, 2),
+    st.sampled_from((None, 0, 1, 2)),
+    st.sampled_from((0, 0, 2, 3)),
+    st.sampled_from((100, 100, 100, 200)),
+    st.integers(0, 2),
+)
+STEPS = st.lists(st.tuples(st.integers(1, 6), st.none() | SAID | SAID | SAID, st.booleans()), max_size=25)
+
+
+@settings(deadline=None, max_examples=400)
+@given(STEPS)
+@example([(6, said(1, 1), True), (4, said(2, 0), True), (2, said(1, 2), True)])  # lower, yet out by its MED
+@example([(2, said(1, 2), True), (4, said(2, 0), True), (6, said(1, 1), True)])  # higher, puts the best out
+def test_every_shortcut_ends_where_elimination_does(
+    steps: list[tuple[int, AttributeSet | None, bool]],
+) -> None:
+    """Six peers, half of them external, one prefix; decided after some of the steps."""
+    rib = LocRib(IPV4_UNICAST)
+    peers = [source(n, SourceKind.EXTERNAL if n % 2 else SourceKind.CLIENT) for n in range(7)]
+    held: dict[int, AttributeSet] = {}
+    for peer, what, decide in steps:
+        if what is None:
+            rib.withdraw(peers[peer], [K])
+            held.pop(peer, None)
+        else:
+            rib.announce(peers[peer], what, [K])
+            held[peer] = what
+        if decide:
+            rib.take_changes()
+            candidates = rib.candidates(K)
+            assert {(path.source, path.attributes) for path in candidates} == {
+                (peers[peer], what) for peer, what in held.items()
+            }
+            assert rib.best.get(K) is best(candidates)
 
 
 def test_announced_and_withdrawn_within_one_turn_leaves_no_trace() -> None:
