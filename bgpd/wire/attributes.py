@@ -278,12 +278,10 @@ def _compare_plain(raw: bytes, present: int) -> Compared | None:
     if present & _REFLECTED or raw[:3] != b"\x40\x01\x01" or raw[5:6] != b"\x02":
         return None
     if raw[4] == 0x40:
-        start = 7
-    elif raw[6]:
-        return None
+        start, octets = 7, raw[6]
     else:
-        start = 8  # the long form of a short path, as some speakers have it
-    octets, as_path_length, first_as = raw[start - 1], 0, 0
+        start, octets = 8, raw[6] << 8 | raw[7]  # some speakers have it for short paths too
+    as_path_length = first_as = 0
     at = start + octets
     if octets:
         as_path_length = raw[start + 1]

@@ -1,13 +1,14 @@
 """Attribute sets: what they hold, what they decode, and that they are shared and let go."""
 
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bgpd.wire.attributes import AttributeSet, encode_attributes, rewrite
+from bgpd.wire.attributes import AttributeSet, encode_attributes, rewrite, walk
 from bgpd.wire.capabilities import Negotiated
 from bgpd.wire.iana import AttributeCode, Origin, SegmentType, WellKnownCommunity
 from bgpd.wire.interner import Interner
@@ -127,6 +128,40 @@ class Case:
 )
 def test_rfc4271_9_1_2_2_first_as(case: Case) -> None:
     assert AttributeSet.of(encode_attributes(as_path=case.path)).compared.first_as == case.first
+
+
+sequences = st.lists(st.integers(1, 2**32 - 1), max_size=70).map(
+    lambda path: ((SEQUENCE, tuple(path)),) * bool(path)
+)
+plain = st.builds(
+    lambda values, path: {**values, "as_path": path, "originator_id": None, "cluster_list": ()},
+    typed,
+    sequences,
+)
+
+
+@settings(max_examples=300)
+@given(plain | plain | typed, st.randoms(use_true_random=False), st.integers(0, 2))
+def test_what_is_compared_is_the_same_in_any_order_and_form(
+    values: dict[str, Any], random: Random, swaps: int
+) -> None:
+    """The plain form is read by position, any other attribute by attribute."""
+    plain = AttributeSet.of(encode_attributes(**values))
+    wanted = plain.compared
+    assert (wanted.origin, wanted.med, wanted.local_pref, wanted.originator_id, wanted.cluster_list) == tuple(
+        values[name] for name in ("origin", "med", "local_pref", "originator_id", "cluster_list")
+    )
+    pieces = [piece for _flags, _code, _value, piece in walk(plain.raw)]
+    for _ in range(swaps):
+        at = random.randrange(len(pieces) - 1)
+        pieces[at : at + 2] = reversed(pieces[at : at + 2])
+    long = [
+        bytes((piece[0] | 0x10, piece[1], 0)) + piece[2:]
+        if not piece[0] & 0x10 and random.random() < 0.3
+        else piece
+        for piece in pieces
+    ]
+    assert AttributeSet.of(b"".join(long)).compared == wanted
 
 
 def test_rfc4271_9_1_2_contains_as_is_exact() -> None:
