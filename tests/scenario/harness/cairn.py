@@ -23,6 +23,7 @@ class Service:
 
     kind = ""
     port = 0
+    command: tuple[str | Path, ...] = (COMMAND,)
 
     def __init__(
         self, host: Host, configuration: dict[str, Any], environment: Mapping[str, str] | None = None
@@ -35,7 +36,7 @@ class Service:
     def _start(self) -> Program:
         log = self.host.directory / f"{self.kind}.log"
         self._logged_before = log.stat().st_size if log.exists() else 0
-        words = (COMMAND, self.kind, "--config", self._path)
+        words = (*self.command, self.kind, "--config", self._path)
         return self.host.start(self.kind, *words, environment=self.environment)
 
     def ready(self) -> bool:
