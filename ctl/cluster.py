@@ -1,4 +1,4 @@
-"""The cluster as an operator far away sees it: what services report into the datastore and are asked there.
+"""The cluster as an operator far away sees it: what services report into the datastore.
 
 A report is as good as its age: one that is older than three of its minutes, or whose node holds no lease, is
 the last word of a service that is gone. Services that were asked directly (`ctl.services`) speak for
@@ -8,24 +8,18 @@ wrong, once, with the earliest time it is known to be so.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from fnmatch import fnmatchcase
-from secrets import token_hex
+from datetime import datetime, timedelta
 from typing import Any
 
-from bgpd.datastore import Create, Datastore, DatastoreError, Delete, Entry, Interests, Snapshot
-from bgpd.resources import Key, Node, ResourceSet, ServiceAnswer, ServiceQuestion, ServiceReport
+from bgpd.resources import Node, ResourceSet, ServiceReport
+from bgpd.resources.cairn import ServiceReportSpec
 from bgpd.telemetry.reporter import EVERY
-from ctl import state
-from ctl.exits import ExitCode, Failure, usage
-from ctl.services import LOCAL, Answer, answered, ask_all
+from ctl.services import ask_all
 
 KINDS = ("Node", "NodeLease", "ServiceReport")
 STALE = timedelta(seconds=3 * EVERY)
-PATIENCE = 5.0  # seconds that services asked by way of the datastore are given
 _NAMED = 5
 
 
@@ -34,6 +28,7 @@ class Service:
     """A service and what is known of it. `status` None: it was asked, and `failure` is why it did not answer.
 
     `since`: when it became ready or ceased to be; `silent`: when it last reported, if it no longer does.
+    `report`: what is known of it, if that was reported.
     """
 
     name: str
@@ -45,6 +40,12 @@ class Service:
     silent: datetime | None = None
     down: Sequence[Mapping[str, Any]] = ()
     numbers: Mapping[str, float] | None = None
+    report: ServiceReportSpec | None = None
+
+    @property
+    def called(self) -> str:
+        """It in two words."""
+        return f"{self.name} {self.node}"
 
     @property
     def ready(self) -> bool:
@@ -139,6 +140,7 @@ def reported(resources: ResourceSet, now: datetime) -> Cluster:
                     silent=None if here else last,
                     down=spec.down if here else (),
                     numbers=spec.numbers if here else {},
+                    report=spec,
                 )
             )
     owners = {
@@ -217,97 +219,3 @@ def _missed(name: str, sides: Sequence[tuple[Service, Mapping[str, Any]]]) -> Fi
     misses = [f"{service.name} on {service.node}" for service, _ in sides]
     by = ", ".join(misses[:_NAMED]) + (f" and {len(misses) - _NAMED} more" if len(misses) > _NAMED else "")
     return Finding(f"{by}: no session with {who}{why}", since)
-
-
-def ask(
-    api: Sequence[str] | None, node: str | None, datastore: str | None, what: str, query: Mapping[str, str]
-) -> tuple[list[Answer], list[Answer]]:
-    """Ask whom the operator means; who answered, and who failed to. Raises Failure if nobody did."""
-    if node is not None and api:
-        raise usage("--api and --node both say who is asked", "give one of them")
-    if node is not None:
-        return answered(state.run(ask_through(datastore, node, what, query)), named=True)
-    return answered(state.run(ask_all(api or LOCAL, what, **query)), named=bool(api))
-
-
-async def ask_through(
-    location: str | None, pattern: str, what: str, query: Mapping[str, str]
-) -> list[Answer]:
-    """Ask all services of the nodes that match `pattern` (`*` and `?` as in a shell), through the datastore.
-
-    Raises Failure if there is none. One that is silent, or does not answer in time, is an answer with its
-    failure.
-    """
-    async with state.opened(location) as store:
-        if not store.shared:
-            raise Failure(
-                ExitCode.UNREACHABLE,
-                f"services cannot be asked through the directory {store.location}",
-                remedy="they are on this machine: give --api with their addresses",
-            )
-        resources = state.resource_set(await state.snapshot(store, KINDS))
-        services = [
-            service
-            for service in reported(resources, datetime.now(UTC)).services
-            if fnmatchcase(service.node, pattern)
-        ]
-        if not services:
-            raise Failure(
-                ExitCode.UNREACHABLE,
-                f"no service of a node called {pattern} reports to {store.location}",
-                remedy="`cairn get reports` lists those that do",
-            )
-        good = [service for service in services if service.silent is None]
-        answers = await _ask(store, good, what, query)
-        return answers + [
-            Answer(_called(each), None, f"{_called(each)} is silent: no report since {each.silent:%F %T %Z}")
-            for each in services
-            if each.silent is not None
-        ]
-
-
-def _called(service: Service) -> str:
-    return f"{service.name} {service.node}"
-
-
-async def _ask(
-    store: Datastore, services: Sequence[Service], what: str, query: Mapping[str, str]
-) -> list[Answer]:
-    """Write a question to each, wait for the answers, take everything away again."""
-    questions: dict[Key, tuple[ServiceQuestion, str]] = {}
-    for service in services:
-        document = {
-            "metadata": {"name": f"{service.name}.{service.node}.{token_hex(6)}"},
-            "spec": {"service": service.name, "node": service.node, "what": what, "query": dict(query)},
-        }
-        question = ServiceQuestion.model_validate(document, by_alias=True)
-        questions[question.key] = (question, _called(service))
-    answers: dict[Key, ServiceAnswer] = {}
-    try:
-        await store.commit([Create(question) for question, _ in questions.values()], atomic=False)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE):
-                await _collect(store, questions, answers)
-    finally:
-        with suppress(DatastoreError):
-            await store.commit([Delete(key) for key in questions], atomic=False)
-    late = ServiceAnswer(failure=f"no answer within {PATIENCE:g} s")
-    found = []
-    for key, (_, called) in questions.items():
-        answer = answers.get(key, late)
-        found.append(Answer(called, answer.document, f"{called}: {answer.failure}" if answer.failure else ""))
-    return found
-
-
-async def _collect(store: Datastore, questions: Collection[Key], answers: dict[Key, ServiceAnswer]) -> None:
-    """Fill in `answers` until there is one to every question."""
-    async with aclosing(store.watch(Interests(frozenset({ServiceQuestion.KIND})))) as stream:
-        async for news in stream:
-            changed: Iterable[Entry | None]
-            changed = news.entries if isinstance(news, Snapshot) else [c.entry for c in news.changes]
-            for entry in changed:
-                question = entry.resource if entry is not None and entry.key in questions else None
-                if isinstance(question, ServiceQuestion) and question.status is not None:
-                    answers[question.key] = question.status
-            if len(answers) == len(questions):
-                return

@@ -39,3 +39,9 @@ Api = Annotated[
         help="A service's status interface (http://…, https://…, unix:PATH). Repeatable.",
     ),
 ]
+
+
+def is_written(context: typer.Context, option: str) -> bool:
+    """Whether an option stands on the command line itself: the environment says less of what is meant."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"

@@ -20,9 +20,8 @@ import aiohttp
 
 from ctl.exits import ExitCode, Failure, usage
 
-AGENT = "http://127.0.0.1:9178"
-REFLECTOR = "http://127.0.0.1:9179"
-LOCAL = (AGENT, REFLECTOR)
+USUAL = {"agent": "http://127.0.0.1:9178", "reflector": "http://127.0.0.1:9179"}
+LOCAL = tuple(USUAL.values())
 _TIMEOUT = aiohttp.ClientTimeout(total=10.0, connect=3.0)
 Document = Mapping[str, Any]
 AddressInfo = tuple[Any, Any, int, str, Any]

@@ -23,6 +23,7 @@ from bgpd.datastore import (
     Snapshot,
     TooLarge,
     Unavailable,
+    Write,
     open_datastore,
 )
 from bgpd.resources import Resource, ResourceError, ResourceSet, load_documents
@@ -76,6 +77,18 @@ async def opened(location: str | None) -> AsyncIterator[Datastore]:
         yield store
     finally:
         await store.close()
+
+
+async def commit(store: Datastore, writes: Sequence[Write]) -> None:
+    """Write all or nothing."""
+    try:
+        await store.commit(writes)
+    except Unavailable as error:
+        raise Failure(
+            ExitCode.UNREACHABLE,
+            str(error),
+            remedy="it may have been written or not, `cairn diff` tells; to do it again does no harm",
+        ) from error
 
 
 async def snapshot(store: Datastore, kinds: Iterable[str] | None = None) -> Snapshot:

@@ -1,28 +1,34 @@
 """Telling a running service what to do, by its status interface.
 
-Loaded only when it is needed: what runs a reflector shall not carry what only speaks to one.
+What it needs for that is loaded only then: what runs a service shall not carry what only speaks to one.
 """
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from importlib import import_module
+
+import typer
 
 from ctl.exits import ExitCode, Failure
-from ctl.services import REFLECTOR, Service, Unreachable
-from ctl.state import run
 
 
-def tell(locations: Sequence[str] | None, what: str, query: dict[str, str]) -> Iterator[str]:
-    """Have each service do it (without any: this machine's reflector), with the token from CAIRN_TOKEN.
+def tell(locations: Sequence[str] | None, service: str, what: str, done: str, **query: str) -> None:
+    """Have each do `what` and say that it is `done`. Without locations it is this machine's `service`.
 
-    Yields the name of each that did; raises Failure at the first that cannot be reached.
+    Raises Failure at the first that cannot be reached or refuses.
     """
-    for location in locations or (REFLECTOR,):
+    services = import_module("ctl.services")
+    run = import_module("ctl.state").run
+
+    async def post(location: str) -> str:
+        async with services.Service(location, services.token()) as asked:
+            return str((await asked.post(what, **query))["node"])
+
+    for location in locations or (services.USUAL[service],):
         try:
-            yield run(_post(location, what, query))
-        except Unreachable as error:
-            raise Failure(ExitCode.UNREACHABLE, str(error)) from error
-
-
-async def _post(location: str, what: str, query: dict[str, str]) -> str:
-    async with Service(location, os.environ.get("CAIRN_TOKEN")) as service:
-        return str((await service.post(what, **query))["node"])
+            typer.echo(f"{run(post(location))}: {done}")
+        except services.Unreachable as error:
+            raise Failure(
+                ExitCode.UNREACHABLE,
+                str(error),
+                remedy="start it, with an `http:` block; elsewhere: --api, and CAIRN_TOKEN if it wants one",
+            ) from error

@@ -6,7 +6,8 @@ meanwhile is a conflict, and then nothing is taken back and everything is told.
 
 Who was started at the terminal only passes on what is typed; a process in a session of its own applies, waits
 and takes back. So also the end of the first (`kill -9`, a broken connection, a closed window) means no, but
-not that of the whole machine. While the datastore does not answer, it is tried again until it does.
+not that of the whole machine. While the datastore does not answer, it is tried again until it does; and what
+it was told to write without saying whether it has is taken back too, since nobody could confirm it.
 """
 
 import asyncio
@@ -17,82 +18,76 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from bgpd.datastore import (
-    Conflict,
-    Create,
-    Datastore,
-    Delete,
-    Entry,
-    Unavailable,
-    Update,
-    Write,
-)
+from bgpd.datastore import Conflict, Datastore, Delete, Denied, Entry, Unavailable, Update, Write
 from bgpd.resources import Key, Resource
-from ctl.edits import Edit, Verb, comparable
+from ctl.edits import Edit, comparable, writes_of
 from ctl.exits import ExitCode, Failure
 
 _RETRY = 1.0  # seconds between two attempts to take a change back
 _NO = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def inverse(edits: Sequence[Edit], before: Mapping[Key, Entry], written: Mapping[Key, int]) -> list[Write]:
-    """The writes that undo `edits`. `before` is what was there, `written` the revisions of the edits."""
-    writes: list[Write] = []
-    for edit in edits:
-        match edit.verb:
-            case Verb.CREATE:
-                writes.append(Delete(edit.key, written[edit.key]))
-            case Verb.CHANGE:
-                writes.append(Update(before[edit.key].resource, written[edit.key]))
-            case Verb.DELETE:
-                writes.append(Create(before[edit.key].resource))
-            case Verb.KEEP:
-                pass
-    return writes
-
-
 async def on_trial(
     store: Datastore, edits: Sequence[Edit], before: Mapping[Key, Entry], seconds: float
 ) -> bool:
-    """Wait for the operator's word on edits just committed; take them back without it. Whether they stay.
+    """Write edits and wait for the operator's word; take them back without it. Whether they stay.
 
-    Raises Failure if they could not be taken back because of somebody else's change.
+    Raises Failure if they could not be taken back because of somebody else's change, or if the datastore did
+    not say whether it wrote them: then it was waited for until none of them is there.
     """
-    if await _confirmed(seconds):
+    lost: Unavailable | None = None
+    try:
+        await store.commit(writes_of(edits))
+    except Unavailable as error:
+        lost = error
+        _tell(f"cairn: it is not known whether that was applied, so it is taken back: {error}\n")
+        await asyncio.sleep(_RETRY)  # a request that is on its way arrives
+    if lost is None and await _confirmed(seconds):
         return True
     told = False
     while True:
         try:
-            await store.commit(inverse(edits, before, await _revisions(store, edits)))
-            return False
+            found = {edit.key: await store.get(edit.key) for edit in edits}
+            await store.commit(inverse(edits, before, found))
+            break
         except Conflict as error:
             raise Failure(
                 ExitCode.DIFFERS,
                 f"not confirmed, and not taken back either: {error}",
                 remedy="look at it with `cairn get`, and apply what should be there",
             ) from error
-        except Unavailable as error:
+        except (Unavailable, Denied) as error:
             if not told:
                 _tell(f"cairn: it is taken back as soon as the datastore answers: {error}\n")
             told = True
             await asyncio.sleep(_RETRY)
+    if lost is not None:
+        raise Failure(ExitCode.UNREACHABLE, f"nothing was applied: {lost}", remedy="run the command again")
+    return False
 
 
-async def _revisions(store: Datastore, edits: Sequence[Edit]) -> dict[Key, int]:
-    """The revisions of what was written; if that is not there any more, an impossible one: a conflict."""
-    found: dict[Key, int] = {}
+def inverse(
+    edits: Sequence[Edit], before: Mapping[Key, Entry], found: Mapping[Key, Entry | None]
+) -> list[Write]:
+    """The writes that undo `edits`. `before` is what was there, `found` what is there now.
+
+    What is as it was before needs none. What is neither that nor what was written is somebody else's: its
+    write has an impossible revision, so that all of them end in a conflict.
+    """
+    writes: list[Write] = []
     for edit in edits:
-        if edit.verb in (Verb.CREATE, Verb.CHANGE):
-            entry = await store.get(edit.key)
-            as_written = (
-                entry is not None and edit.resource is not None and _same(entry.resource, edit.resource)
-            )
-            found[edit.key] = entry.revision if entry is not None and as_written else -1
-    return found
+        was, now = before.get(edit.key), found[edit.key]
+        if edit.write is None or _alike(now, None if was is None else was.resource):
+            continue
+        revision = now.revision if now is not None and _alike(now, edit.resource) else -1
+        writes.append(Delete(edit.key, revision) if was is None else Update(was.resource, revision))
+    return writes
 
 
-def _same(found: Resource, written: Resource) -> bool:
-    return comparable(found) == comparable(written)
+def _alike(entry: Entry | None, resource: Resource | None) -> bool:
+    if entry is None or resource is None:
+        return entry is None and resource is None
+    return comparable(entry.resource) == comparable(resource)
 
 
 def in_a_session_of_its_own() -> None:

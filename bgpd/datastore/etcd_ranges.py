@@ -101,6 +101,8 @@ def layout(interests: Interests) -> Layout:
             spread = Spread(etcd_prefix(kind).encode(), endpoint_prefix(interests.node).encode())
         elif kind == "BlockAffinity" and interests.node is not None:
             fixed.append(prefix_range(etcd_prefix(kind, interests.node)))
+        elif kind == "ServiceQuestion" and interests.node is not None:
+            fixed.append(prefix_range(f"{etcd_prefix(kind)}{interests.node}."))
         elif kind == "IPAMConfig":
             fixed.append(Range(etcd_prefix(kind).encode()))
         else:

@@ -1,16 +1,16 @@
 """What a reader wants to hear of, so that it is not told the rest.
 
-A node agent needs every Node, BGPPeer, BGPConfiguration, BGPFilter and IPPool, but of workload endpoints
-and block affinities only its own: with 5,000 nodes anything else is 5,000 x 5,000 work for the store.
-`node` narrows those two kinds. How a store carries that out is its own business (see `etcd_ranges` for
-etcd); what comes out is decided here alone, by `wants`.
+A node agent needs every Node, BGPPeer, BGPConfiguration, BGPFilter and IPPool, but of workload endpoints,
+block affinities and questions to services only its own: with 5,000 nodes anything else is 5,000 x 5,000
+work for the store. `node` narrows those three kinds. How a store carries that out is its own business (see
+`etcd_ranges` for etcd); what comes out is decided here alone, by `wants`.
 """
 
 from dataclasses import dataclass
 
 from bgpd.resources import Key
 
-PER_NODE_KINDS = frozenset({"WorkloadEndpoint", "BlockAffinity"})
+PER_NODE_KINDS = frozenset({"WorkloadEndpoint", "BlockAffinity", "ServiceQuestion"})
 
 
 def endpoint_prefix(node: str) -> str:
@@ -23,7 +23,7 @@ def endpoint_prefix(node: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Interests:
-    """`kinds` None means every kind; `node` None means all nodes' endpoints and affinities."""
+    """`kinds` None means every kind; `node` None means all nodes' endpoints, affinities and questions."""
 
     kinds: frozenset[str] | None = None
     node: str | None = None
@@ -38,6 +38,8 @@ class Interests:
             return True
         if key.kind == "BlockAffinity":
             return key.name.partition("/")[0] == self.node
+        if key.kind == "ServiceQuestion":
+            return key.name.startswith(f"{self.node}.")
         prefix = endpoint_prefix(self.node)
         return key.name.startswith(prefix) and not key.name.startswith("-", len(prefix))
 

@@ -83,7 +83,8 @@ class ServiceReportSpec(Model):
     """A service's status as it was at ``reportedAt`` (RFC 3339), in the words of its status interface.
 
     ``since``: when it became ready, or ceased to be. ``down``: expected sessions that are not established, at
-    most 50. ``numbers``: its gauges by name, summed over their labels.
+    most 50. ``numbers``: its gauges and counters by name, summed over their labels; ``slowest``: the 99th
+    percentile of its delays, in seconds. ``events``: of the last minutes; the last of all is ``lastEvent``.
     """
 
     service: str = Field(min_length=1)
@@ -93,6 +94,9 @@ class ServiceReportSpec(Model):
     status: dict[str, Any]
     down: list[dict[str, Any]] = Field(default_factory=list)
     numbers: dict[str, Any] = Field(default_factory=dict)
+    slowest: float | None = None
+    events: list[dict[str, Any]] = Field(default_factory=list)
+    last_event: int = 0
 
 
 class ServiceReport(Resource):
@@ -122,7 +126,7 @@ class ServiceAnswer(Model):
 
 
 class ServiceQuestion(Resource):
-    """A question to one service. Who asks takes it away; what is forgotten, the service removes."""
+    """A question to one service, `<node>.<service>.<any>`. Who asks removes it; if forgotten, the service."""
 
     KIND: ClassVar[str] = "ServiceQuestion"
     API_VERSION: ClassVar[str] = CAIRN_API_VERSION

@@ -1,10 +1,10 @@
 """A service seen through the datastore: for whoever reaches that and not the node.
 
-Two things. A *report*: the service's status, the sessions that are down and its numbers, written when
-something happened, and every minute all the same, so that a report that gets old tells of a service that is
-gone. And *answers*: a question that somebody writes is answered with the document that /api/v1/ has for it
-and removed after a minute, should it still be there. `cairn status` reads the reports of the whole cluster,
-`cairn peers --node` and `cairn routes --node` ask.
+Two things. A *report*: the service's status, the sessions that are down, its numbers and what has just
+happened, written when something happened, and every minute all the same, so that a report that gets old
+tells of a service that is gone. And *answers*: a question that somebody writes is answered with the
+document that /api/v1/ has for it and removed after a minute, should it still be there. `cairn status`,
+`cairn top` and `cairn watch` read the reports of the whole cluster, `cairn peers` and `cairn routes` ask.
 
 What this costs a datastore of 5,000 nodes: 84 small writes a second when nothing happens and 1,000 when
 something happens to everybody; routes that come and go do not count as something. No plan reads any of it.
@@ -25,12 +25,14 @@ import structlog
 from bgpd.datastore import Changes, Conflict, Datastore, DatastoreError, Entry, Interests, Snapshot
 from bgpd.resources import Key, ServiceAnswer, ServiceQuestion, ServiceReport
 from bgpd.telemetry.answers import Answers, QuestionError
-from bgpd.telemetry.documents import peer_document, rfc3339, status_document
+from bgpd.telemetry.distribution import Distribution
+from bgpd.telemetry.documents import event_document, peer_document, rfc3339, status_document
 from bgpd.telemetry.peer_query import totals
-from bgpd.telemetry.status import Event, Sample, SampleKind, StatusSource
+from bgpd.telemetry.status import Event, Sample, StatusSource
 
 EVERY = 60.0  # seconds between two reports if nothing happens
 MOST_DOWN = 50
+MOST_EVENTS, RECENT = 20, 300.0  # told in a report: so many, of so many seconds
 MOST_OCTETS = 1_000_000  # etcd takes 1.5 MB in a request
 _GATHER, _PACE = 0.3, 5.0  # seconds after an event until it is reported, and between two reports
 _ASK_ALIKE = ("name", "address", "node", "state", "since", "last_reason")
@@ -69,7 +71,7 @@ class Reporter:
             unsubscribe()
 
     def _noticed(self, event: Event) -> None:
-        if not event.kind.startswith("route."):
+        if _is_told(event):
             self._happened.set()
 
     async def _report(self) -> None:
@@ -99,9 +101,14 @@ class Reporter:
         peers = self._answers.peer_list()
         down = [peer_document(peer) for peer in peers if peer.expected and not peer.established]
         numbers: dict[str, float] = {}
+        delays = []
         for sample in (*totals(peers), *self._source.samples()):
-            if isinstance(sample, Sample) and sample.kind is SampleKind.GAUGE:
+            if isinstance(sample, Sample):
                 numbers[sample.name] = numbers.get(sample.name, 0.0) + sample.value
+            elif isinstance(sample, Distribution):
+                delays.append(sample.quantile(0.99))
+        ring = self._source.events
+        told = [event for event in ring.after(0) if _is_told(event) and event.at > now - RECENT]
         spec: dict[str, Any] = {
             "service": status["service"],
             "node": self._node,
@@ -110,6 +117,9 @@ class Reporter:
             "status": status,
             "down": [{name: peer[name] for name in _ASK_ALIKE} for peer in down[:MOST_DOWN]],
             "numbers": numbers,
+            "slowest": max((delay for delay in delays if delay is not None), default=None),
+            "events": [event_document(event) for event in told[-MOST_EVENTS:]],
+            "lastEvent": ring.last_id,
         }
         return ServiceReport.model_validate(
             {"metadata": {"name": self._key.name}, "spec": spec}, by_alias=True
@@ -138,7 +148,7 @@ class Reporter:
     async def _answer(self) -> None:
         """Questions to us come by watch; each is answered once, and the end of its minute awaited."""
         async with asyncio.TaskGroup() as tasks:
-            interests = Interests(frozenset({ServiceQuestion.KIND}))
+            interests = Interests(frozenset({ServiceQuestion.KIND}), self._node)
             async with aclosing(self._store.watch(interests)) as stream:
                 async for news in stream:
                     entries: list[Entry | None] = []
@@ -183,3 +193,8 @@ class Reporter:
         if len(json.dumps(document)) > MOST_OCTETS:
             return ServiceAnswer(failure="the answer is too large for the datastore; ask for less of it")
         return ServiceAnswer(document=document)
+
+
+def _is_told(event: Event) -> bool:
+    """Whether an event is worth a report: routes come and go too often."""
+    return not event.kind.startswith("route.")

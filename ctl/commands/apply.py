@@ -81,8 +81,9 @@ async def _apply(
             return
         if not agreed(effect, "Apply", asking):
             raise Failure(ExitCode.DIFFERS, "nothing was applied")
-        await store.commit(writes_of(edits))
-        if trial is not None and not await on_trial(store, edits, present, trial):
+        if trial is None:
+            await state.commit(store, writes_of(edits))
+        elif not await on_trial(store, edits, present, trial):
             raise Failure(ExitCode.DIFFERS, "not confirmed; everything was taken back")
     if form in (Format.TABLE, Format.WIDE):
         print(f"applied: {_counted(edits)}, at {store.location}")

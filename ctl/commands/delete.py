@@ -80,7 +80,7 @@ async def _delete(
             return
         if not yes and not agreed(effect, "Delete"):
             raise Failure(ExitCode.DIFFERS, "nothing was deleted")
-        await store.commit(writes_of(edits))
+        await state.commit(store, writes_of(edits))
     if form in (Format.TABLE, Format.WIDE):
         print(f"deleted: {len(edits)}, at {store.location}")
 

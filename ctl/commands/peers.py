@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ctl import options
-from ctl.cluster import ask
+from ctl.afar import ask, pattern
 from ctl.exits import ExitCode
 from ctl.output import Column, Format, Listing, ago, show
 
@@ -32,6 +32,7 @@ _MOST = 1000  # sessions asked of one service
 
 
 def command(
+    context: typer.Context,
     down: Annotated[bool, typer.Option("--down", help="Only sessions that are not Established.")] = False,
     api: options.Api = None,
     node: options.Of = None,
@@ -40,7 +41,7 @@ def command(
 ) -> None:
     """Show every BGP session as the services see it. Exit 1 if one that is expected is down."""
     query = {"limit": str(_MOST), **({"state": "down"} if down else {})}
-    good, bad = ask(api, node, datastore, "peers", query)
+    good, bad = ask(api, pattern(context, node), datastore, "peers", query)
     now = datetime.now(UTC)
     rows, documents, unseen = [], [], 0
     for answer in good:

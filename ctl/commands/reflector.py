@@ -6,7 +6,6 @@ one.
 """
 
 import asyncio
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +16,7 @@ from bgpd.telemetry.logging import configure_logging
 from bgpd.telemetry.status import PeerVerb
 from ctl import options
 from ctl.exits import ExitCode, Failure, usage
+from ctl.telling import tell
 from reflector.service import run
 from reflector.sockets import SocketError
 
@@ -89,6 +89,4 @@ def refresh(peer: PeerName, api: options.Api = None) -> None:
 
 
 def _tell(api: list[str] | None, what: str, done: str, **query: str) -> None:
-    telling = import_module("ctl.telling")  # what it needs, a reflector that runs does not
-    for name in telling.tell(api, what, query):
-        typer.echo(f"{name}: {done}")
+    tell(api, "reflector", what, done, **query)

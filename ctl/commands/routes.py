@@ -8,7 +8,7 @@ import typer
 
 from bgpd.telemetry.status import Direction
 from ctl import options
-from ctl.cluster import ask
+from ctl.afar import ask, pattern
 from ctl.exits import ExitCode, usage
 from ctl.output import Column, Format, Listing, show
 
@@ -26,6 +26,7 @@ COLUMNS = (
 
 
 def command(
+    context: typer.Context,
     words: Annotated[
         list[str] | None,
         typer.Argument(
@@ -54,7 +55,7 @@ def command(
         "longer": str(longer).lower(),
     }
     query |= {name: value for name, value in (("prefix", prefix), ("peer", peer)) if value is not None}
-    good, bad = ask(api, node, datastore, "routes", query)
+    good, bad = ask(api, pattern(context, node), datastore, "routes", query)
     rows, documents, unseen = [], [], 0
     for answer in good:
         page = answer.document or {}

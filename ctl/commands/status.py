@@ -47,7 +47,7 @@ def command(
 
     With a datastore: the whole cluster, from anywhere. With --api: the services named. Otherwise: those here.
     """
-    written = [name for name in ("api", "datastore") if _is_written(context, name)]
+    written = [name for name in ("api", "datastore") if options.is_written(context, name)]
     stored = datastore is not None or "ETCD_ENDPOINTS" in os.environ
     if not stored or written == ["api"]:
         cluster = Cluster(())
@@ -73,12 +73,6 @@ def command(
         raise typer.Exit(ExitCode.UNREACHABLE)
     if wrong:
         raise typer.Exit(ExitCode.DIFFERS)
-
-
-def _is_written(context: typer.Context, option: str) -> bool:
-    """Whether an option stands on the command line itself: the environment says less of what is meant."""
-    source = context.get_parameter_source(option)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def headline(cluster: Cluster, wrong: Sequence[Finding]) -> str:

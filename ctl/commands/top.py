@@ -1,13 +1,16 @@
-"""`cairn top`: sessions, rates and lag of the services asked, full-screen and live.
+"""`cairn top`: sessions, rates and lag of services, full-screen and live.
 
 Each service has a line with its rates since the last look, and below stand the sessions that deserve a look:
 those that are down, then those that lag, then those that flapped. The services do the sorting; a reflector
 with thousands of sessions is asked for one screen of them.
+
+From afar it shows what services report into the datastore: rates are those between a service's last two
+reports, and of sessions only those that are down are known.
 """
 
 import asyncio
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -19,6 +22,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ctl import options
+from ctl.afar import following, pattern
+from ctl.cluster import Service, moment
 from ctl.output import ago
 from ctl.services import LOCAL, answered, ask_all
 from ctl.state import run
@@ -29,7 +34,6 @@ SERVICES = (
 PEERS = (
     "PEER", "SERVICE", "STATE", "SINCE", "RECEIVED", "ANNOUNCED", "FLAPS", "LAG", "LAST REASON",
 )  # fmt: skip
-_RATES = ("updates_received", "updates_sent", "kernel_writes", "decisions", "flaps")
 
 
 @dataclass(slots=True)
@@ -45,31 +49,53 @@ class Look:
 
 
 def command(
+    context: typer.Context,
     every: Annotated[float, typer.Option("--every", min=0.2, help="Seconds between looks.")] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Show one picture and end.")] = False,
     api: options.Api = None,
+    node: options.Of = None,
+    datastore: options.Datastore = None,
 ) -> None:
-    """Show sessions, rates and lag, live and full-screen; Ctrl-C ends. Sessions in trouble come first."""
-    run(_top(tuple(api or LOCAL), bool(api), every, once or not sys.stdout.isatty()))
+    """Show sessions, rates and lag, live and full-screen; Ctrl-C ends. What is in trouble comes first.
+
+    Of this machine's services; of those at --api; or, with --datastore or --node, as reported from anywhere.
+    """
+    once = once or not sys.stdout.isatty()
+    nodes = pattern(context, node)
+    if nodes is None:
+        run(_here(tuple(api or LOCAL), bool(api), every, once))
+    else:
+        run(_afar(datastore, nodes, every, once))
 
 
-async def _top(locations: Sequence[str], named: bool, every: float, once: bool) -> None:
+async def _here(locations: Sequence[str], named: bool, every: float, once: bool) -> None:
     good, bad = answered(await ask_all(locations, "status"), named)
     chosen = [answer.location for answer in (*good, *bad)]
+    await _show(lambda lines: look(chosen, lines), every, once)
+
+
+async def _afar(datastore: str | None, nodes: str, every: float, once: bool) -> None:
+    async with following(datastore, nodes) as seen:
+
+        async def looks(_: int) -> list[Look]:
+            unknown = [Look(seen.trouble)] if seen.trouble else []
+            return [*unknown, *map(read, seen.services())]
+
+        await _show(looks, every, once)
+
+
+async def _show(looks: Callable[[int], Awaitable[list[Look]]], every: float, once: bool) -> None:
     console = Console()
-    before = await look(chosen, console.height)
+    rates = Rates()
+    rates.see(await looks(console.height))
     await asyncio.sleep(min(every, 1.0))
-    after = await look(chosen, console.height)
     if once:
-        console.print(picture(before, after, console.height))
+        console.print(picture(rates, await looks(console.height), console.height))
         return
-    with Live(
-        picture(before, after, console.height), console=console, screen=True, auto_refresh=False
-    ) as live:
+    with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
+            live.update(picture(rates, await looks(console.height), console.height), refresh=True)
             await asyncio.sleep(every)
-            before, after = after, await look(chosen, console.height)
-            live.update(picture(before, after, console.height), refresh=True)
 
 
 async def look(locations: Sequence[str], lines: int) -> list[Look]:
@@ -96,17 +122,64 @@ async def look(locations: Sequence[str], lines: int) -> list[Look]:
     return found
 
 
-def picture(before: Sequence[Look], after: Sequence[Look], lines: int) -> Group:
-    """The screen."""
+def read(service: Service) -> Look:
+    """A service's report as a look at it."""
+    report = service.report
+    assert report is not None, "it was read from the datastore"
+    at = moment(report.reported_at)
+    if service.silent:
+        return Look(f"{service.called}, last heard of {ago((datetime.now(UTC) - at).total_seconds())} ago")
+    return Look(
+        service.called, report.status, report.down, report.numbers, {"": report.slowest}, at.timestamp()
+    )
+
+
+class Rates:
+    """The last two looks at each service that differ in time, and what they say of its rates."""
+
+    def __init__(self) -> None:
+        self._looks: dict[str, tuple[Look, Look]] = {}
+
+    def see(self, looks: Sequence[Look]) -> None:
+        """Take these looks into account."""
+        for new in looks:
+            _, last = self._looks.get(new.location, (new, new))
+            if new.at != last.at or new is last:
+                self._looks[new.location] = (last, new)
+
+    def of(self, look: Look, name: str) -> float | None:
+        """How fast a counter of this service runs, per second; None if that is not known."""
+        old, new = self._looks[look.location]
+        if not old.at or new.at <= old.at:
+            return None
+        return max(0.0, new.totals.get(name, 0.0) - old.totals.get(name, 0.0)) / (new.at - old.at)
+
+
+def picture(rates: Rates, looks: Sequence[Look], lines: int) -> Group:
+    """The screen: at most half of it services, those in trouble first, then sessions, the same."""
+    rates.see(looks)
     services = _table(SERVICES, {"SERVICE", "STATE"})
-    for old, new in zip(before, after, strict=True):
-        services.add_row(*_service(old, new))
+    order = sorted(looks, key=lambda each: (bool(each.status), _is_well(each)))
+    most = max(3, lines // 2)
+    for each in order[:most]:
+        services.add_row(*_service(each, rates))
+    if len(order) > most:
+        services.add_row(f"and {len(order) - most} more")
     peers = _table(PEERS, {"PEER", "SERVICE", "STATE", "SINCE", "LAST REASON"})
-    rows = [(new, peer) for new in after for peer in new.peers]
-    rows.sort(key=lambda row: (row[1]["established"], -row[1]["lag"], -row[1]["flaps"]))
-    for new, peer in rows[: max(5, lines - len(after) - 4)]:
-        peers.add_row(*_peer(new, peer))
+    rows = [(each, peer) for each in looks for peer in each.peers]
+    rows.sort(
+        key=lambda row: (
+            row[1].get("established", False),
+            *(-row[1].get(name, 0) for name in ("lag", "flaps")),
+        )
+    )
+    for each, peer in rows[: max(5, lines - min(len(looks), most) - 4)]:
+        peers.add_row(*_peer(each, peer))
     return Group(services, Text(), peers)
+
+
+def _is_well(look: Look) -> bool:
+    return bool(look.status) and look.status["healthy"] and look.status["ready"]
 
 
 def _table(titles: Sequence[str], words: Collection[str]) -> Table:
@@ -116,45 +189,45 @@ def _table(titles: Sequence[str], words: Collection[str]) -> Table:
     return table
 
 
-def _service(old: Look, new: Look) -> list[str | Text]:
-    if not new.status:
-        return [new.location.removeprefix("http://"), Text("no answer", "red"), *[""] * 7]
-    status = new.status
+def _service(look: Look, rates: Rates) -> list[str | Text]:
+    if not look.status:
+        return [look.location.removeprefix("http://"), Text("no answer", "red"), *[""] * 7]
+    status = look.status
     numbers = status["peers"]
-    well = status["healthy"] and status["ready"]
+    well = _is_well(look)
     state = status["mode"] if status["mode"] != "running" else "well" if well else status["reason"]
-    rates = {name: _rate(old, new, name) for name in _RATES}
-    delays = [delay for delay in new.delays.values() if delay is not None]
+    delays = [delay for delay in look.delays.values() if delay is not None]
     return [
         f"{status['service']} {status['node']}",
         Text(state, "green" if well else "red"),
         f"{numbers['established']}/{numbers['total']}",
-        f"{new.totals.get('prefixes_received', 0):.0f}",
-        f"{new.totals.get('prefixes_advertised', 0):.0f}",
-        f"{rates['updates_received']:.0f}",
-        f"{rates['updates_sent']:.0f}",
-        f"{rates['kernel_writes'] + rates['decisions']:.0f}",
+        f"{look.totals.get('prefixes_received', 0):.0f}",
+        f"{look.totals.get('prefixes_advertised', 0):.0f}",
+        _shown(rates.of(look, "updates_received")),
+        _shown(rates.of(look, "updates_sent")),
+        _shown(rates.of(look, "kernel_writes"), rates.of(look, "decisions")),
         f"{max(delays) * 1e3:.1f} ms" if delays else "",
     ]
 
 
-def _rate(old: Look, new: Look, name: str) -> float:
-    if not old.at or new.at <= old.at:
-        return 0.0
-    return max(0.0, new.totals.get(name, 0.0) - old.totals.get(name, 0.0)) / (new.at - old.at)
+def _shown(*rates: float | None) -> str:
+    return "" if None in rates else f"{sum(rate or 0.0 for rate in rates):.0f}"
 
 
 def _peer(look: Look, peer: Mapping[str, Any]) -> list[str | Text]:
-    since = (datetime.now(UTC) - datetime.fromisoformat(peer["since"])).total_seconds()
-    families = peer["families"]
+    since = (datetime.now(UTC) - moment(peer["since"])).total_seconds()
+    families = peer.get("families")
+    counts = [
+        "" if families is None else str(sum(family[name] for family in families))
+        for name in ("received", "advertised")
+    ]
     return [
         str(peer["name"]),
         str(look.status.get("node", "")),
-        Text(str(peer["state"]).capitalize(), "green" if peer["established"] else "red"),
+        Text(str(peer["state"]).capitalize(), "green" if peer.get("established") else "red"),
         ago(since),
-        str(sum(family["received"] for family in families)),
-        str(sum(family["advertised"] for family in families)),
-        str(peer["flaps"]),
-        str(peer["lag"]),
+        *counts,
+        str(peer.get("flaps", "")),
+        str(peer.get("lag", "")),
         str(peer["last_reason"]),
     ]

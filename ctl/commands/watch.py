@@ -2,13 +2,17 @@
 
 Services are asked once a second for what is new. One that is not there is told once and asked again until it
 is; one that was restarted begins anew with its first event. Ends at Ctrl-C.
+
+From afar it shows what services report into the datastore: within seconds, of a service at most the last
+`MOST_EVENTS` between two reports, and no single routes.
 """
 
 import asyncio
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -17,6 +21,8 @@ import typer
 
 from bgpd.telemetry.status import Severity
 from ctl import options
+from ctl.afar import following, pattern, silence
+from ctl.cluster import Service
 from ctl.output import Format
 from ctl.services import LOCAL, Answer, answered, ask_all
 from ctl.state import run
@@ -29,7 +35,6 @@ _PAGE = 1000
 class Follower:
     """How far one service's events have been seen. `after` None: nothing is known yet."""
 
-    location: str
     after: int | None = None
     failure: str = ""
 
@@ -54,22 +59,32 @@ class Follower:
         return fresh
 
 
+Look = Callable[[Mapping[str, "Follower"]], Awaitable[list[Answer]]]
+
+
 def command(
+    context: typer.Context,
     past: Annotated[int, typer.Option("--past", min=0, max=1000, help="Begin with so many past ones.")] = 10,
     severity: Annotated[Severity, typer.Option("--severity", help="That and worse.")] = Severity.INFO,
     seconds: Annotated[float | None, typer.Option("--seconds", min=0, help="End after so long.")] = None,
     api: options.Api = None,
+    node: options.Of = None,
     output: options.Output = Format.TABLE,
+    datastore: options.Datastore = None,
 ) -> None:
-    """Show events as they happen: sessions, plans, drains, faults. With -o json a line of JSON per event."""
+    """Show events as they happen: sessions, plans, drains, faults. With -o json a line of JSON per event.
+
+    Of this machine's services; of those at --api; or, with --datastore or --node, as reported from anywhere.
+    """
     every = list(Severity)
     wanted = frozenset(each.value for each in every[every.index(severity) :])
-    run(_watch(tuple(api or LOCAL), bool(api), past, wanted, seconds, output))
+    nodes = pattern(context, node)
+    watch = _here(tuple(api or LOCAL), bool(api), past) if nodes is None else _afar(datastore, nodes)
+    run(_watch(watch, past, wanted, seconds, output))
 
 
 async def _watch(
-    locations: Sequence[str],
-    named: bool,
+    looks: AbstractAsyncContextManager[Look],
     past: int,
     wanted: frozenset[str],
     seconds: float | None,
@@ -77,27 +92,58 @@ async def _watch(
 ) -> None:
     loop = asyncio.get_running_loop()
     end = None if seconds is None else loop.time() + seconds
+    followers: dict[str, Follower] = {}
+    async with looks as look:
+        while True:
+            found: list[tuple[str, Mapping[str, Any]]] = []
+            for answer in await look(followers):
+                follower = followers.setdefault(answer.location, Follower())
+                found += [(answer.location, event) for event in follower.news(answer, past)]
+            for location, event in sorted(found, key=lambda entry: str(entry[1]["at"])):
+                if event["severity"] in wanted:
+                    show(location, event, output)
+            if end is not None and loop.time() >= end:
+                return
+            await asyncio.sleep(1.0 if end is None else max(0.0, min(1.0, end - loop.time())))
+
+
+@asynccontextmanager
+async def _here(locations: Sequence[str], named: bool, past: int) -> AsyncIterator[Look]:
+    """Asks the services at these locations. Raises Failure if none answers."""
     good, bad = answered(await ask_all(locations, "events", limit="0"), named)
-    followers = [Follower(answer.location) for answer in (*good, *bad)]
-    for follower, answer in zip(followers, (*good, *bad), strict=True):
-        follower.news(answer, past)
-    while True:
-        asked = [_ask(follower) for follower in followers]
-        found: list[tuple[str, Mapping[str, Any]]] = []
-        for follower, answer in zip(followers, await asyncio.gather(*asked), strict=True):
-            found += [(follower.location, event) for event in follower.news(answer, past)]
-        for location, event in sorted(found, key=lambda entry: str(entry[1]["at"])):
-            if event["severity"] in wanted:
-                show(location, event, output)
-        if end is not None and loop.time() >= end:
-            return
-        await asyncio.sleep(1.0 if end is None else max(0.0, min(1.0, end - loop.time())))
+    begin = {
+        answer.location: max(0, int((answer.document or {"last": 0})["last"]) - past)
+        for answer in (*good, *bad)
+    }
+
+    async def ask(location: str, follower: Follower) -> Answer:
+        after = str(begin[location] if follower.after is None else follower.after)
+        [answer] = await ask_all([location], "events", after=after, limit=str(_PAGE))
+        return answer
+
+    async def look(followers: Mapping[str, Follower]) -> list[Answer]:
+        return await asyncio.gather(*(ask(place, followers.get(place, Follower())) for place in begin))
+
+    yield look
 
 
-async def _ask(follower: Follower) -> Answer:
-    after = str(follower.after or 0)
-    [answer] = await ask_all([follower.location], "events", after=after, limit=str(_PAGE))
-    return answer
+@asynccontextmanager
+async def _afar(datastore: str | None, nodes: str) -> AsyncIterator[Look]:
+    """Reads what services report into the datastore. Raises Failure if none does."""
+    async with following(datastore, nodes) as seen:
+
+        async def look(_: Mapping[str, Follower]) -> list[Answer]:
+            unknown = [Answer(seen.store.location, None, seen.trouble)] if seen.trouble else []
+            return [*unknown, *map(_reported, seen.services())]
+
+        yield look
+
+
+def _reported(service: Service) -> Answer:
+    if service.silent or service.report is None:
+        return Answer(service.called, None, silence(service))
+    report = service.report
+    return Answer(service.called, {"last": report.last_event, "events": report.events})
 
 
 def show(location: str, event: Mapping[str, Any], output: Format) -> None:

@@ -1,5 +1,6 @@
 """The resource commands on a real etcd, named in every way an operator may name it."""
 
+import asyncio
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from tests.ctl.cairn import cairn
 from tests.ctl.test_trial import on_trial
-from tests.datastore.etcd_server import Etcd
+from tests.datastore.etcd_server import Etcd, Relay
 
 pytestmark = pytest.mark.etcd
 POOL = """\
@@ -85,6 +86,54 @@ def test_a_change_on_trial_is_taken_back_when_etcd_is_there_again(etcd: Etcd, tm
     etcd.start()
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, "everything was taken back" in errors) == (1, True), errors
+    assert cairn("get", "pools", "-o", "json", "--datastore", location).json["items"] == []
+
+
+class LosesOneAnswer(Relay):
+    """Breaks the connection once etcd has carried out the first write of a pool, before it can say so."""
+
+    def __init__(self, etcd: Etcd) -> None:
+        super().__init__(etcd.port)
+        self.lost = False
+        self._etcd = etcd
+        self._written = False
+
+    def _has_it(self) -> bool:
+        return "10.77.0.0/16" in self._etcd.control("get", "--prefix", "/calico").stdout
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, open: asyncio.Event
+    ) -> None:
+        forth = open is self._open
+        while data := await reader.read(65536):
+            self._written |= forth and b"10.77.0.0/16" in data
+            if not forth and self._written and not self.lost:
+                while not await asyncio.to_thread(self._has_it):  # noqa: ASYNC110 - etcd sets no event
+                    await asyncio.sleep(0.01)
+                self.lost = True
+                break
+            writer.write(data)
+            await writer.drain()
+        raise ConnectionResetError
+
+
+async def test_a_change_on_trial_that_etcd_did_not_confirm_is_taken_back(etcd: Etcd, tmp_path: Path) -> None:
+    relay = LosesOneAnswer(etcd)
+    await relay.start()
+    file = tmp_path / "change.yaml"
+    file.write_text(POOL)
+    words = ("apply", "-f", file, "--datastore", f"etcd://127.0.0.1:{relay.port}", "--confirm-within", "60s")
+    try:
+        done = await asyncio.to_thread(cairn, *words, stdin="yes\n")
+    finally:
+        await relay.stop()
+    assert relay.lost
+    assert (done.code, "it is taken back" in done.err, "nothing was applied" in done.err) == (
+        3,
+        True,
+        True,
+    ), done.err
+    location = f"etcd://127.0.0.1:{etcd.port}"
     assert cairn("get", "pools", "-o", "json", "--datastore", location).json["items"] == []
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 
 from bgpd.telemetry.http import HttpOptions, StatusServer
+from ctl.commands.top import Look, Rates
 from tests.ctl.cairn import cairn, clean_environment
 from tests.telemetry.big import Big
 
@@ -29,6 +30,18 @@ async def test_those_in_trouble_come_first() -> None:
     assert "hold timer expired" in lines[4]
     assert 10 < len(lines) < 40
     assert not any("Established" in line for line in lines[4:9])
+
+
+def test_rates_are_those_between_the_last_two_looks_that_differ() -> None:
+    def look(at: float, count: float) -> Look:
+        return Look("agent n1", totals={"updates_received": count}, at=at)
+
+    rates = Rates()
+    for at, count, rate in ((60, 100, None), (60, 100, None), (120, 700, 10), (120, 700, 10), (180, 760, 1)):
+        rates.see([look(at, count)])
+        assert rates.of(look(at, count), "updates_received") == rate
+    rates.see([look(240, 5)])  # it was restarted
+    assert rates.of(look(240, 5), "updates_received") == 0
 
 
 async def test_full_screen_until_ctrl_c() -> None:

@@ -207,7 +207,7 @@ def watch_from_afar(etcd: Machine) -> None:
 
 
 def drain(a: Machine, b: Machine) -> None:
-    commands = [words for words in task("drain")[0] if words[0] == "curl"]
+    commands = [words for words in task("drain")[0] if words[:2] == ["cairn", "agent"]]
     for words, seen in zip(commands, (False, True), strict=True):
         a.run(words)
         deadline = time.monotonic() + 60

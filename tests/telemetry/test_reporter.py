@@ -1,6 +1,8 @@
 """A service that is seen and asked through a real etcd, by `Reporter` and by `cairn` as a process."""
 
 import asyncio
+import json
+import re
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,7 +16,7 @@ from bgpd.resources import Key, Node, ServiceQuestion, ServiceReport
 from bgpd.telemetry import reporter as reporting
 from bgpd.telemetry.reporter import Reporter
 from bgpd.telemetry.status import RoutePage, RouteQuery
-from ctl import cluster
+from ctl import afar
 from tests.ctl.cairn import Done, cairn
 from tests.datastore.etcd_server import Etcd
 from tests.telemetry.source import Source, peer
@@ -122,16 +124,16 @@ async def test_questions_are_answered_and_removed(
                 await asyncio.sleep(0.01)
 
     async with reporting_for(store, source, "n1"):
-        good = await ask("agent.n1.1", "routes", direction="out", peer="rr1")
+        good = await ask("n1.agent.1", "routes", direction="out", peer="rr1")
         assert good.status is not None
         assert good.status.document is not None
         assert (good.status.document["total"], source.queries[-1].peer) == (7, "rr1")
-        bad = await ask("agent.n1.2", "peers", sort="colour")
+        bad = await ask("n1.agent.2", "peers", sort="colour")
         assert bad.status is not None
         assert bad.status.failure is not None
         assert "sort is one of" in bad.status.failure
         monkeypatch.setattr(reporting, "MOST_OCTETS", 10)
-        large = await ask("agent.n1.3", "status")
+        large = await ask("n1.agent.3", "status")
         assert large.status is not None
         assert large.status.failure == "the answer is too large for the datastore; ask for less of it"
         async with asyncio.timeout(20):
@@ -185,6 +187,53 @@ async def test_the_whole_cluster_from_afar(store: Datastore, etcd: Etcd, source:
     assert not [entry for entry in questions.entries if entry.key.kind == "ServiceQuestion"]
 
 
+async def test_top_and_watch_from_afar(
+    store: Datastore, etcd: Etcd, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "_PACE", 0.05)
+    at = ("--datastore", f"etcd://127.0.0.1:{etcd.port}")
+    nobody = await command("top", "--once", *at)
+    assert (nobody.code, "cairn get reports" in nobody.err) == (3, True), nobody
+    await declare(store, "n1", "n2", "n3")
+    for node in ("n1", "n2"):
+        await store.hold(node)
+    other = Source()
+    other.store, other.started_at = None, source.started_at
+    other.peer_list = [peer("tor", "IDLE", since=time.time() - 600, last_reason="connection refused")]
+    other.ring.add(time.time() - 3600, "session.up", "long ago")
+    other.ring.add(time.time(), "route.originated", "one of many")
+    source.ring.add(time.time(), "session.up", "rr1 is up")
+    async with reporting_for(store, source, "n1"), reporting_for(store, other, "n2"):
+        async with reporting_for(store, Source(), "n3"):
+            await report_of(store, "n3", lambda _: True)
+        for node in ("n1", "n2"):
+            await report_of(store, node, lambda _: True)
+        top = await command("top", "--once", *at)
+        assert top.code == 0, top.err
+        lines = [line for line in top.out.splitlines() if line.strip()]
+        assert lines[1].startswith("agent n3, last heard of "), top.out  # holds no lease
+        assert "0/1" in lines[2]
+        assert "2/2" in lines[3]
+        assert re.match(r"tor +node-a +Idle +10m .*connection refused$", lines[5].rstrip())
+
+        watching = asyncio.create_task(
+            command("watch", "--node", "n?", *at, "--seconds", "6", "-o", "json", "--past", "5")
+        )
+        for number in range(40):
+            await asyncio.sleep(0.1)
+            other.ring.add(time.time(), "session.down", f"tor {number}")
+        watched = await watching
+    assert watched.code == 0, watched.err
+    assert "agent n3 is silent: no report since" in watched.err
+    events = [json.loads(line) for line in watched.out.splitlines()]
+    assert events[0]["service"] == "agent n1"
+    assert events[0]["message"] == "rr1 is up"
+    ids = [event["id"] for event in events[1:]]
+    assert ids == list(range(ids[0], ids[0] + len(ids)))
+    assert len(ids) > 5
+    assert {event["message"].partition(" ")[0] for event in events[1:]} == {"tor"}
+
+
 async def test_one_that_does_not_answer_and_one_that_fails_are_told(
     store: Datastore, etcd: Etcd, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,14 +245,14 @@ async def test_one_that_does_not_answer_and_one_that_fails_are_told(
         await store.hold(node)
     failing = Source()
     failing.routes = broken  # type: ignore[method-assign,assignment]  # a service with a defect
-    monkeypatch.setattr(cluster, "PATIENCE", 1.0)
+    monkeypatch.setattr(afar, "PATIENCE", 1.0)
     async with reporting_for(store, source, "n1"):
         await report_of(store, "n1", lambda _: True)
     async with reporting_for(store, Source(), "n2"), reporting_for(store, failing, "n3"):
         await report_of(store, "n2", lambda _: True)
         await report_of(store, "n3", lambda _: True)
-        answers = await cluster.ask_through(f"etcd://127.0.0.1:{etcd.port}", "n?", "routes", {})
-        again = await cluster.ask_through(f"etcd://127.0.0.1:{etcd.port}", "n3", "status", {})
+        answers = await afar.ask_through(f"etcd://127.0.0.1:{etcd.port}", "n?", "routes", {})
+        again = await afar.ask_through(f"etcd://127.0.0.1:{etcd.port}", "n3", "status", {})
     assert [(each.location, each.failure) for each in answers] == [
         ("agent n1", "agent n1: no answer within 1 s"),
         ("agent n2", ""),

@@ -1,4 +1,4 @@
-"""`cairn reflector` telling a running one what to do, over the interface that wants a token."""
+"""`cairn reflector` and `cairn agent` telling a running one what to do, where a token is wanted."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -26,17 +26,23 @@ async def url(source: Source) -> AsyncIterator[str]:
     await server.stop()
 
 
-async def tell(url: str, *words: str, token: str = "s3cret") -> Done:
+async def tell(url: str, *words: str, service: str = "reflector", token: str = "s3cret") -> Done:
     environment = {"CAIRN_TOKEN": token, "CAIRN_API": url}
-    return await asyncio.to_thread(cairn, "reflector", *words, environment=environment)
+    return await asyncio.to_thread(cairn, service, *words, environment=environment)
 
 
-async def test_a_drain_and_its_end(url: str, source: Source) -> None:
-    done = await tell(url, "drain")
+@pytest.mark.parametrize("service", ["reflector", "agent"])
+async def test_a_drain_and_its_end(url: str, source: Source, service: str) -> None:
+    done = await tell(url, "drain", service=service)
     assert (done.code, source.mode) == (0, "draining"), done.err
     assert done.out.startswith("node-a: draining")
-    done = await tell(url, "undrain")
+    done = await tell(url, "undrain", service=service)
     assert (done.code, source.mode) == (0, "running"), done.err
+
+
+async def test_one_that_is_not_there_is_exit_3_with_a_remedy() -> None:
+    done = await tell("http://127.0.0.1:1", "drain", service="agent")
+    assert (done.code, "to do: start it" in done.err) == (3, True), done
 
 
 async def test_one_peer(url: str, source: Source) -> None:
