@@ -72,7 +72,7 @@ class Forwarding:
         self._own: dict[tuple[Family, bytes], Own] = {}
         self._waiting: set[tuple[Family, bytes]] = set()  # own routes whose interface is not there (yet)
         self._superseded: set[tuple[Family, bytes]] = set()  # own addresses that a newer owner announces
-        self._disputed: set[tuple[Family, bytes]] = set()  # own addresses that another node announced as well
+        self._disputed: dict[tuple[Family, bytes], bytes] = {}  # own, but others announced them → next hop
         self._later = later
         self._delivered: dict[tuple[Family, bytes], str] = {}  # own addresses → interface
         self._lingering: dict[tuple[Family, bytes], str] = {}  # own until a moment ago → interface
@@ -153,9 +153,9 @@ class Forwarding:
         superseded = own is not None and self._newer_elsewhere(family, nlri, own)
         (self._superseded.add if superseded else self._superseded.discard)((family, nlri))
         if own is None:
-            self._disputed.discard((family, nlri))
-        elif own.interface and nlri in self.learned.ribs[family].best:
-            self._disputed.add((family, nlri))
+            self._disputed.pop((family, nlri), None)
+        elif own.interface and (rival := self.learned.ribs[family].best.get(nlri)) is not None:
+            self._disputed[family, nlri] = rival.attributes.next_hop
         if own is not None and own.elsewhere:
             route = None
         elif own is not None and own.gateway:
@@ -247,10 +247,26 @@ class Forwarding:
 
     @property
     def disputed(self) -> frozenset[str]:
-        """This node's own addresses that another node has announced too, for as long as they are its own: the
-        other stands back, and were the dispute over with that, it would come forward again.
+        """This node's own addresses that another node has announced too, until they are `settle`d: the other
+        stands back, and were the dispute over with that, it would come forward again.
         """
         return frozenset(str(prefix_of(nlri, family)) for family, nlri in self._disputed)
+
+    def silent_rivals(self) -> dict[str, bytes]:
+        """What is `disputed`, but announced by nobody else any more → the next hop of who did."""
+        return {
+            str(prefix_of(nlri, family)): next_hop
+            for (family, nlri), next_hop in self._disputed.items()
+            if nlri not in self.learned.ribs[family].best
+        }
+
+    def settle(self, prefix: str) -> bool:
+        """The other has given its claim up; False if it has come forward again meanwhile."""
+        network = ip_network(prefix)
+        family, nlri = family_of(network), nlri_of(network)
+        if nlri in self.learned.ribs[family].best:
+            return False
+        return self._disputed.pop((family, nlri), None) is not None
 
     @property
     def waiting(self) -> int:

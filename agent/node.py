@@ -25,6 +25,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.announcements import with_disputed
 from agent.config import AgentConfig
+from agent.disputes import Disputes
 from agent.exabgp.adj_rib_out import Refused
 from agent.forwarding import Forwarding
 from agent.journal import PlanJournal
@@ -108,6 +109,7 @@ class Agent:
             self.tunnels,
             lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call),
         )
+        self._disputes = Disputes(store, self.forwarding, config.node)
         self.sessions = Sessions(config, self, Secrets(config.secrets.directory, environ, store))
         self.resources = ResourceSet.of()
         self._begun = 0.0
@@ -134,6 +136,7 @@ class Agent:
                 tasks.create_task(self._register(), name="registration")
             tasks.create_task(self._hold_lease(), name="lease")
             tasks.create_task(self._keep_tunnels(), name="tunnels")
+            tasks.create_task(self._settle_disputes(), name="disputes")
             if not self.config.kernel.dry_run:
                 tasks.create_task(self.workloads.run(), name="workloads")
 
@@ -233,6 +236,12 @@ class Agent:
             except DatastoreError as error:
                 log.warning("the liveness lease cannot be had yet", reason=str(error))
                 await asyncio.sleep(self.config.lease_ttl / 3)
+
+    async def _settle_disputes(self) -> None:
+        while True:
+            await asyncio.sleep(_LONGEST_TICK)
+            if await self._disputes.look(self.resources.nodes, self._now()):
+                self._announce()
 
     def _planned(self) -> NodePlan:
         return plan_node(self.resources, self.config.node, self.config.static_routes)

@@ -141,9 +141,16 @@ def test_the_older_of_two_owners_stands_back_and_is_the_owner_again_when_the_new
     assert (node.route, node.forwarding.superseded) == (unicast(Hop(FAR, 5)), frozenset({MOVED}))
     node.announced(501)
     assert (node.route, node.forwarding.superseded) == (workload(77), frozenset())
+    assert not node.forwarding.settle(MOVED), "the other is heard"
     node.withdrawn()
     assert node.forwarding.disputed == {MOVED}, "the other would come forward again"
+    assert node.forwarding.silent_rivals() == {MOVED: FAR}
     assert not node.later
+    assert node.forwarding.settle(MOVED)
+    assert node.forwarding.disputed == frozenset()
+    node.announced(501)
+    assert node.forwarding.disputed == {MOVED}
+    assert node.forwarding.silent_rivals() == {}
     node.own()
     assert node.forwarding.disputed == frozenset()
 
