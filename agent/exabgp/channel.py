@@ -6,6 +6,10 @@ batches. Commands are written without ever blocking; what a full pipe refuses wa
 
 The unix socket to handover.py stays open: its end tells handover.py to read again, and over it the agent
 passes on the OPENs and states it has seen, for its own successor.
+
+If handover.py dies, ExaBGP has to notice (it does when nobody holds the other end of its commands) before it
+starts another, and speaks on meanwhile. So the commands are let go at once and the events read to their end:
+nothing is missed, and ExaBGP never finds its pipe broken, which it answers by ending a session.
 """
 
 from __future__ import annotations
@@ -37,13 +41,15 @@ class Channel:
         self._wake_read = self._wake_write = -1
         self._thread: threading.Thread | None = None
         self._outgoing = bytearray()
+        self._remembering = bytearray()
+        self._tail = b""
         self._lines: list[bytes] = []
         self._scheduled = False
         self._lock = threading.Lock()
         self._open = False
 
     async def attach(self, path: Path, patience: float = 15.0) -> list[str]:
-        """Get the pipes from handover.py at ``path``; the lines it remembered for us."""
+        """Get the pipes from handover.py at ``path``; the lines it remembered for us. `begin` then reads."""
         deadline = self._loop.time() + patience
         directory = -1
         while True:
@@ -83,17 +89,21 @@ class Channel:
             for descriptor in descriptors:
                 os.close(descriptor)
             raise
-        kept, _, tail = rest[:-1].rpartition(b"\n\n") if b"\n\n" in rest else (b"", b"", rest[1:-1])
+        kept, _, self._tail = rest[:-1].rpartition(b"\n\n") if b"\n\n" in rest else (b"", b"", rest[1:-1])
         self._events, self._commands = descriptors
         os.set_blocking(self._events, False)
         os.set_blocking(self._commands, False)
         self._socket = connection
         self._open = True
         self._wake_read, self._wake_write = os.pipe()
-        self._loop.add_reader(connection, self._hung_up)
-        self._thread = threading.Thread(target=self._drain, args=(tail,), name="exabgp-events", daemon=True)
-        self._thread.start()
         return kept.decode("ascii", "replace").splitlines()
+
+    def begin(self) -> None:
+        """Hear what ExaBGP says from now on."""
+        assert self._socket is not None
+        self._loop.add_reader(self._socket, self._handover_gone)
+        self._thread = threading.Thread(target=self._drain, name="exabgp-events", daemon=True)
+        self._thread.start()
 
     async def _readable(self, connection: socket.socket) -> None:
         ready = asyncio.Event()
@@ -103,7 +113,7 @@ class Channel:
         finally:
             self._loop.remove_reader(connection)
 
-    def _drain(self, tail: bytes) -> None:
+    def _drain(self) -> None:
         """The thread: read until told to stop, hand whole lines to the loop."""
         poll = select.poll()
         poll.register(self._events, select.POLLIN)
@@ -118,7 +128,7 @@ class Channel:
                 continue
             except OSError:
                 data = b""
-            *lines, tail = (tail + data).split(b"\n")
+            *lines, self._tail = (self._tail + data).split(b"\n")
             with self._lock:
                 self._lines.extend(lines)
                 wake = not self._scheduled and (bool(lines) or not data)
@@ -140,7 +150,7 @@ class Channel:
 
     def write(self, line: str) -> None:
         """Queue one command line."""
-        if not self._open:
+        if self._commands < 0:
             return
         waiting = bool(self._outgoing)
         self._outgoing += line.encode("ascii") + b"\n"
@@ -154,7 +164,7 @@ class Channel:
         except BlockingIOError:
             pass
         except OSError:
-            self._hung_up()
+            self._handover_gone()
             return
         if self._outgoing:
             self._loop.add_writer(self._commands, self._flush)
@@ -164,8 +174,34 @@ class Channel:
     def remember(self, line: str) -> None:
         """Have handover.py keep this line for the next agent."""
         if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.send(line.encode("ascii", "replace") + b"\n")
+            waiting = bool(self._remembering)
+            self._remembering += line.encode("ascii", "replace") + b"\n"
+            if not waiting:
+                self._tell()
+
+    @property
+    def remembering(self) -> bool:
+        """Whether handover.py has still to be told something."""
+        return bool(self._remembering)
+
+    def _tell(self) -> None:
+        assert self._socket is not None
+        with contextlib.suppress(OSError):
+            del self._remembering[: self._socket.send(self._remembering)]
+        if self._remembering:
+            self._loop.add_writer(self._socket, self._tell)
+        else:
+            self._loop.remove_writer(self._socket)
+
+    def _handover_gone(self) -> None:
+        """Let go of all but the events: those ExaBGP ends itself."""
+        assert self._socket is not None
+        for stream in (self._socket, self._commands):
+            self._loop.remove_writer(stream)
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
+        os.close(self._commands)
+        self._socket, self._commands = None, -1
 
     def _hung_up(self) -> None:
         if self._open:
@@ -181,10 +217,7 @@ class Channel:
         os.write(self._wake_write, b"\0")
         if self._thread is not None:
             self._thread.join()
-        self._loop.remove_writer(self._commands)
         if self._socket is not None:
-            self._loop.remove_reader(self._socket)
-            self._socket.close()
-            self._socket = None
-        for descriptor in (self._events, self._commands, self._wake_read, self._wake_write):
+            self._handover_gone()
+        for descriptor in (self._events, self._wake_read, self._wake_write):
             os.close(descriptor)

@@ -20,7 +20,6 @@ Left out: what to announce, what messages mean, retention of routes (all the own
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,11 +52,13 @@ _LOOK_EVERY = 1.0
 _SIGN_OF_LIFE = "version"
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.2, 30.0  # seconds between starts
 _RELOAD_TRIES = 5
+_PENDING = 5.0  # seconds a reload waits for what is still to be sent
 _NONSENSE = " abandoned-by-its-writer"
 _MARKER = "show neighbor summary"
 _MARKER_ANSWER = "Peer            AS "
 _SHOW_ROUTES = "show adj-rib out"
 _SHOW_PEERS = "show neighbor json"
+_SHOW_CONFIGURATION = "show neighbor configuration"
 _ADMINISTRATIVE_RESET = 4  # RFC 4486
 
 log = structlog.get_logger("agent.exabgp")
@@ -124,7 +125,8 @@ class Speaker:
         self._heard = 0.0
         self._wanted_end = False
         self._detached_at = asyncio.get_running_loop().time()
-        self._peers_seen: asyncio.Future[dict[str, bool]] | None = None
+        self._mark_seen = False
+        self._configuration_shown: asyncio.Future[bool] | None = None
         for peer in peers:
             self.outbox.peer(peer)
 
@@ -232,7 +234,7 @@ class Speaker:
             lost.cancel()
 
     def _prepare(self) -> None:
-        """Before attaching: lines may arrive as soon as the pipes are ours."""
+        """Before attaching: all that was believed of ExaBGP's answers is void."""
         self._lost.clear()
         self._marked, self._learning = False, True
         self._cache = {}
@@ -250,13 +252,21 @@ class Speaker:
             self._keep(line)
         for line in self._opens.values():
             channel.remember(line)
+        channel.begin()
         channel.write(_NONSENSE)
         channel.write(_MARKER)
 
     def _keep(self, line: str) -> None:
+        """What was said while nobody of ours listened is newer than what we know."""
         event = parse(line)
-        if isinstance(event, Packet) and event.type == OPEN and (event.peer, event.sent) not in self._opens:
+        if isinstance(event, Packet) and event.type == OPEN:
             self._opens[event.peer, event.sent] = line
+        elif isinstance(event, StateChanged) and event.state == "down":
+            self._forget_opens(event.peer)
+
+    def _forget_opens(self, peer: str) -> None:
+        for sent in (True, False):
+            self._opens.pop((peer, sent), None)
 
     def _detach(self) -> None:
         if self._channel is not None:
@@ -329,8 +339,7 @@ class Speaker:
         up = change.state == "up"
         self._states[change.peer] = up
         if not up:
-            self._opens.pop((change.peer, True), None)
-            self._opens.pop((change.peer, False), None)
+            self._forget_opens(change.peer)
             if change.peer not in self._reported and self._troubles.get(change.peer) != change.reason:
                 log.warning("a session does not come up", peer=change.peer, reason=change.reason)
             self._troubles[change.peer] = change.reason
@@ -383,6 +392,10 @@ class Speaker:
                 first=refused.routes[0],
             )
             self.listener.refused(refused)
+        shown = self._configuration_shown
+        if command is not None and command.text.startswith(_SHOW_CONFIGURATION) and shown is not None:
+            self._configuration_shown = None
+            shown.set_result(self._mark_seen)
         if command is not None and command.text == _SHOW_ROUTES and self._learning:
             for peer, prefixes in self._cache.items():
                 if peer in self.peers:
@@ -413,8 +426,8 @@ class Speaker:
                 return
             if self._learning:
                 self._states.update(states)
-            if self._peers_seen is not None and not self._peers_seen.done():
-                self._peers_seen.set_result(states)
+        elif command.text.startswith(_SHOW_CONFIGURATION):
+            self._mark_seen = self._mark_seen or self.process.mark in line
 
     # lines out
 
@@ -452,7 +465,8 @@ class Speaker:
         """Give a running ExaBGP other peers without touching those that stay; verified, or restarted.
 
         ExaBGP drops a reload silently while routes are pending, and after one bad reload refuses every
-        later one, so the outcome is looked at and the reload repeated; the last resort is a restart.
+        later one, so what is pending may go out first, the outcome is looked at and the reload repeated; the
+        last resort is a restart.
         """
         if configuration == self.configuration:
             return
@@ -475,9 +489,10 @@ class Speaker:
                     log.error("exabgp keeps its old configuration for now", process=self.name, reason=said)
                 await asyncio.sleep(_LONGEST_WAIT / 10)
         for _ in range(_RELOAD_TRIES):
+            await self.settle(_PENDING)
             self.request("reload")
             await asyncio.sleep(0.3)
-            if await self._sees(wanted):
+            if await self._has_read_it(min(wanted)):
                 self.process.remember()
                 return
         log.error("exabgp does not take its configuration and is restarted", process=self.name)
@@ -496,9 +511,9 @@ class Speaker:
         self._wanted_end = True
         await self.process.stop()
 
-    async def _sees(self, wanted: frozenset[str]) -> bool:
-        self._peers_seen = asyncio.get_running_loop().create_future()
-        self.request(_SHOW_PEERS)
-        with contextlib.suppress(TimeoutError):
-            return frozenset(await asyncio.wait_for(self._peers_seen, 5)) == wanted
-        return False
+    async def _has_read_it(self, peer: str) -> bool:
+        self._mark_seen = False
+        shown = self._configuration_shown = asyncio.get_running_loop().create_future()
+        self.request(f"{_SHOW_CONFIGURATION} {peer}")
+        await asyncio.wait((shown,), timeout=_PENDING)
+        return shown.done() and shown.result()

@@ -16,6 +16,8 @@ from random import Random
 import pytest
 
 from agent.exabgp.adj_rib_out import Refused
+from agent.exabgp.channel import Channel
+from agent.exabgp.events import EXABGP_ENDED
 from agent.exabgp.process import run_line
 from agent.exabgp.speaker import Speaker
 from bgpd.plan.model import Peering, PeeringKind
@@ -79,6 +81,8 @@ class Recorder:
     def __init__(self) -> None:
         self.up: dict[str, bool] = {}
         self.ups: list[bool] = []
+        self.sent: list[bytes] = []  # OPENs
+        self.opens: list[bytes] = []  # received
         self.downs: list[str] = []
         self.messages: list[tuple[int, bytes]] = []
         self.refusals: list[Refused] = []
@@ -88,6 +92,8 @@ class Recorder:
         decode(MessageType.OPEN, received)
         self.up[peer] = True
         self.ups.append(adopted)
+        self.sent.append(sent)
+        self.opens.append(received)
         return FAMILIES
 
     def session_down(self, peer: str, reason: str) -> None:
@@ -332,6 +338,63 @@ async def test_a_dead_api_process_is_replaced_and_nothing_is_lost(bench: Bench) 
         assert not recorder.downs
 
 
+async def test_a_session_that_began_anew_while_nobody_listened_is_read_by_its_own_opens(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What handover.py remembers is newer than what an agent knows that lost its pipes for a while."""
+    attach, may_attach = Channel.attach, asyncio.Event()
+    may_attach.set()
+
+    async def when_allowed(channel: Channel, path: Path) -> list[str]:
+        await may_attach.wait()
+        return await attach(channel, path)
+
+    monkeypatch.setattr(Channel, "attach", when_allowed)
+    async with bench.speaker() as (speaker, recorder):
+        await eventually(is_up(recorder, bench.peer))
+        assert hold_time(recorder) == 240
+        may_attach.clear()
+        assert speaker._channel is not None
+        speaker._channel.close()
+        speaker._lost.set()
+        file = bench.bird.directory / "bird.conf"
+        file.write_text(file.read_text().replace("multihop;", "multihop; hold time 100;"))
+        since = bench.bird.established_since()
+        bench.bird.ask("configure")
+        await eventually(lambda: bench.bird.established_since() not in ("", since))
+        may_attach.set()
+        await eventually(lambda: len(recorder.ups) == 2)
+        assert hold_time(recorder) == 100
+
+
+def hold_time(recorder: Recorder) -> int:
+    """As the peer's latest OPEN has it."""
+    return int.from_bytes(recorder.opens[-1][3:5], "big")
+
+
+async def test_api_processes_that_die_while_the_peer_speaks_lose_nothing_and_the_sixth_takes_exabgp_along(
+    bench: Bench,
+) -> None:
+    """ExaBGP starts five within a minute; then it ends, and graceful restart carries the routes."""
+    async with bench.speaker() as (speaker, recorder):
+        speaker.outbox.peer(bench.peer).want("10.1.0.0/24", "next-hop self med 1")
+        await eventually(is_up(recorder, bench.peer))
+        assert await speaker.settle(30)
+        for death in range(1, 13):
+            if speaker.restarts:
+                break
+            bench.bird.ask("reload out agent")
+            kill_api_process(bench.run)
+            await eventually(lambda death=death: len(recorder.ups) > death)  # type: ignore[misc]
+            assert set(bench.bird.routes()) == {"10.1.0.0/24"}
+        assert speaker.restarts == 1
+        assert recorder.downs == [EXABGP_ENDED]
+        speaker.outbox.peer(bench.peer).want("10.1.1.0/24", "next-hop self")
+        await eventually(is_up(recorder, bench.peer))
+        assert await speaker.settle(30)
+        await eventually(lambda: bench.bird.routes() == declared(speaker, bench.peer))
+
+
 async def test_a_refused_route_is_reported_and_the_others_arrive(bench: Bench) -> None:
     async with bench.speaker() as (speaker, recorder):
         speaker.outbox.peer(bench.peer).want("10.1.0.0/24", "next-hop nowhere")
@@ -375,6 +438,32 @@ async def test_peers_come_and_go_by_reload_and_the_one_that_stays_notices_nothin
         await eventually(lambda: {"10.1.0.0/26", "10.1.0.64/26"} <= bench.bird.routes().keys())
         assert bench.bird.established_since() == since
         assert recorder.downs == []
+
+
+async def test_a_reload_that_exabgp_drops_is_repeated_also_when_its_peers_stay_the_same(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It forgets one without a word while routes are pending."""
+    write = Channel.write
+    dropped: list[str] = []
+
+    def drop_the_first(channel: Channel, line: str) -> None:
+        drops = line == "reload" and not dropped
+        dropped.extend([line] * drops)
+        write(channel, "version" if drops else line)
+
+    monkeypatch.setattr(Channel, "write", drop_the_first)
+    async with bench.speaker() as (speaker, recorder):
+        speaker.outbox.peer(bench.peer).want("10.1.0.0/26", "next-hop self")
+        await eventually(is_up(recorder, bench.peer))
+        pid = exabgp_pid(bench.run)
+        other = bench.text().replace("hold-time 90;", "hold-time 30;")
+        assert other != bench.text()
+        await speaker.reconfigure(other, [bench.peer])
+        assert dropped == ["reload"]
+        await eventually(lambda: int.from_bytes(recorder.sent[-1][3:5], "big") == 30)
+        await eventually(lambda: bench.bird.routes() == {"10.1.0.0/26": None})
+        assert exabgp_pid(bench.run) == pid
 
 
 async def test_a_stopped_exabgp_is_waited_for_and_goes_on(bench: Bench) -> None:

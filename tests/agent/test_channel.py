@@ -1,0 +1,117 @@
+"""The pipes change hands: what handover.py remembers, what arrives around an attachment, who dies when."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.exabgp import handover
+from agent.exabgp.channel import Channel
+from tests.agent.ground import eventually, short_directory
+
+
+def open_line(peer: int) -> str:
+    words = f'"peer": "10.{peer // 256}.{peer % 256}.1" }}, "direction": "receive", "body": "{"00" * 60}"'
+    return f'{{ "exabgp": "5", "type": "open", "neighbor": {{ "address": {{ {words} }} }}'
+
+
+class FakeExaBGP:
+    """A handover.py with its pipes held as ExaBGP holds them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.socket = directory / "socket"
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-S", handover.__file__, str(self.socket)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def say(self, *lines: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("".join(f"{line}\n" for line in lines).encode())
+        self.process.stdin.flush()
+
+    def close(self) -> None:
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(OSError):
+                pipe.close()
+        self.process.wait(30)
+
+
+@pytest.fixture
+def exabgp() -> Iterator[FakeExaBGP]:
+    with short_directory() as directory:
+        made = FakeExaBGP(directory)
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+class Reader:
+    """A channel and what came of it."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.ended = asyncio.Event()
+        self.channel = Channel(self.lines.extend, self.ended.set)
+
+
+async def test_what_is_remembered_comes_before_what_is_said(exabgp: FakeExaBGP) -> None:
+    """An OPEN of the past behind the word that its session is up would leave that session unreadable."""
+    first = Reader()
+    await first.channel.attach(exabgp.socket)
+    first.channel.begin()
+    first.channel.remember(open_line(1))
+    first.channel.close()
+    second = Reader()
+    assert await second.channel.attach(exabgp.socket) == [open_line(1)]
+    exabgp.say("up")
+    for _ in range(10):
+        await asyncio.sleep(0.01)
+    assert second.lines == []
+    second.channel.begin()
+    await eventually(lambda: second.lines == ["up"])
+    second.channel.close()
+
+
+async def test_all_is_remembered_however_much_at_once(exabgp: FakeExaBGP) -> None:
+    """The sessions of a large mesh come up together, and handover.py may have no processor just then."""
+    first, lines = Reader(), [open_line(peer) for peer in range(1000)]
+    await first.channel.attach(exabgp.socket)
+    first.channel.begin()
+    os.kill(exabgp.process.pid, signal.SIGSTOP)
+    for line in lines:
+        first.channel.remember(line)
+    os.kill(exabgp.process.pid, signal.SIGCONT)
+    await eventually(lambda: not first.channel.remembering)
+    first.channel.close()
+    second = Reader()
+    assert await second.channel.attach(exabgp.socket) == lines
+    second.channel.close()
+
+
+async def test_a_handover_that_dies_takes_nothing_along(exabgp: FakeExaBGP) -> None:
+    """ExaBGP goes on speaking until it has looked after its API process, and each word arrives."""
+    reader = Reader()
+    await reader.channel.attach(exabgp.socket)
+    reader.channel.begin()
+    exabgp.say(*map(str, range(5000)))
+    exabgp.process.kill()
+    exabgp.process.wait()
+    assert exabgp.process.stdout is not None
+    await asyncio.to_thread(exabgp.process.stdout.read)  # its end: the agent has let go of the commands
+    exabgp.say(*map(str, range(5000, 6000)))
+    assert not reader.ended.is_set()
+    exabgp.close()
+    await asyncio.wait_for(reader.ended.wait(), 60)
+    assert reader.lines == [str(number) for number in range(6000)]
