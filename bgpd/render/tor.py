@@ -4,7 +4,8 @@ The router is not planned; it is what the plans of a rack's nodes say about it. 
 one of its addresses is turned round: the node's AS is the router's peer AS, the node's address its peer's.
 What comes in is limited to the prefixes the nodes can have a reason to announce (pools with BGP export, and
 service CIDRs); everything the router knows goes out. Router and nodes in one AS make the router a route
-reflector for them, or nodes of a rack would not hear of one another.
+reflector for them, or nodes of a rack would not hear of one another; it offers them all paths (RFC 7911),
+because a service is many nodes'.
 
 A password that is not known shuts the session down: better down than unprotected. Text from operators is
 refused or made harmless by ``quoting``, in every language the same way.

@@ -55,6 +55,8 @@ def _session(router: Router, session: TorSession) -> Iterator[str]:
     yield f"  ipv{family} {{"
     yield f"    import filter cairn_in_v{family};"
     yield "    export where source = RTS_BGP || source = RTS_STATIC || source = RTS_DEVICE;"
+    if session.internal:
+        yield "    add paths tx;"
     if session.max_prefixes is not None:
         yield f"    import limit {session.max_prefixes} action block;"
     yield "  };"

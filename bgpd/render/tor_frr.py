@@ -17,6 +17,7 @@ class _Dialect:
     gtsm: str
     password: str
     maximum: str
+    all_paths: str
     family: str
     family_end: str
 
@@ -27,6 +28,7 @@ _FRR = _Dialect(
     "ttl-security hops",
     "password",
     "maximum-prefix",
+    "addpath-tx-all-paths",
     "ipv{} unicast",
     "exit-address-family",
 )
@@ -36,6 +38,7 @@ _EOS = _Dialect(
     gtsm="ttl maximum-hops",
     password="password 0",  # noqa: S106  a keyword of the language
     maximum="maximum-routes",
+    all_paths="additional-paths send any",
     family="ipv{}",
     family_end="",
 )
@@ -127,6 +130,8 @@ def _session(session: TorSession, dialect: _Dialect) -> Iterator[str]:
 
 def _family(session: TorSession, version: int, dialect: _Dialect) -> Iterator[str]:
     yield "activate"
+    if session.internal:
+        yield dialect.all_paths
     if dialect is _FRR and session.internal:
         yield "route-reflector-client"
     yield f"route-map {_IN}-V{version} in"

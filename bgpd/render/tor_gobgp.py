@@ -108,6 +108,9 @@ def _session(router: Router, session: TorSession) -> Iterator[str]:
     if session.restart_time:
         yield "    [neighbors.afi-safis.mp-graceful-restart.config]"
         yield "      enabled = true"
+    if session.internal:
+        yield "    [neighbors.afi-safis.add-paths.config]"
+        yield f"      send-max = {MULTIPATH}"
     if session.max_prefixes is not None:
         yield "    [neighbors.afi-safis.prefix-limit.config]"
         yield f"      max-prefixes = {session.max_prefixes}"

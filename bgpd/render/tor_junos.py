@@ -11,6 +11,7 @@ from bgpd.render.tor import Router, TorSession, name
 from bgpd.resources.bgp_configuration import DEFAULT_LISTEN_PORT
 
 _FAMILY = {4: "inet", 6: "inet6"}
+_MOST_PATHS = 6  # that every version sends of one prefix
 
 
 def junos(router: Router) -> str:
@@ -102,6 +103,12 @@ def _group(router: Router, version: int, internal: bool, sessions: list[TorSessi
             yield f"authentication-key {quoted(session.password, f'the password of {session.node}')};"
         yield f"family {_FAMILY[version]} {{"
         yield "unicast {"
+        if internal:
+            yield "add-path {"
+            yield "send {"
+            yield f"path-count {_MOST_PATHS};"
+            yield "}"
+            yield "}"
         if session.max_prefixes is not None:
             yield "prefix-limit {"
             yield f"maximum {session.max_prefixes};"

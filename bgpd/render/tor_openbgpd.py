@@ -63,4 +63,6 @@ def _session(router: Router, session: TorSession) -> Iterator[str]:
         yield f"\tdown # {session.shut}"
     yield f"\tannounce IPv{session.address.version} unicast"
     yield f"\tannounce IPv{10 - session.address.version} none"
+    if session.internal:
+        yield "\tannounce add-path send all"
     yield "}"
