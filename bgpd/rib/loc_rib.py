@@ -276,14 +276,19 @@ class LocRib:
         adj = self._adj.get(source)
         if adj is None:
             return
-        pop = adj.paths.pop
+        pop, candidates, before = adj.paths.pop, self._candidates, self._before
         for item in items:
             old = pop(item, None)
             if old is None:
                 continue
             if adj.confirmed is not None:
                 adj.confirmed.discard(item)
-            self._replace(item[PATH_ID_OCTETS:] if add_path else item, old, None)
+            nlri = item[PATH_ID_OCTETS:] if add_path else item
+            if nlri in candidates:
+                self._replace(nlri, old, None)
+            else:  # the only path of its prefix
+                before.setdefault(nlri, old)
+                del self.best[nlri]
 
     def drop(self, source: Source, *, add_path: bool = False) -> None:
         """Take out everything `source` announced."""

@@ -177,10 +177,18 @@ class UpdateGroup:
         announced: dict[tuple[Advert, Source], list[bytes]] = {}
         withdrawn: dict[Source, list[bytes]] = {}
         addressed: dict[Source, list[bytes]] = {}
+        each = self.export_prefix is not None  # else neighbours mostly have the same paths, and look alike
+        before: Path | None = None
+        after: Path | None = None
+        was: Advert | None = None
+        now: Advert | None = None
         for nlri, (old, new) in moved.items():
             if old is new:
                 continue
-            was, now = self.advert(nlri, old), self.advert(nlri, new)
+            if each or old is not before:
+                before, was = old, self.advert(nlri, old)
+            if each or new is not after:
+                after, now = new, self.advert(nlri, new)
             if now is not None and new is not None:
                 if was is not None and old is not None:
                     if old.source is not new.source:
