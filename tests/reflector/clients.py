@@ -57,6 +57,11 @@ async def serving(**config: Any) -> AsyncIterator[Server]:
         await asyncio.sleep(0)
 
 
+def sessions(server: Server) -> dict[str, float | None]:
+    """When each Established session began: it has not been reset if that is the same."""
+    return {entry.address: link.session.established_since for entry, link in server.live()}
+
+
 class Client:
     """One BGP speaker on a socket of its own, on the same loop as the server."""
 
@@ -238,3 +243,12 @@ async def clients(server: Server | int, *numbers: int, **more: Any) -> AsyncIter
     finally:
         for client in chosen:
             await client.close()
+
+
+async def reached(client: Client, **options: Any) -> bool:
+    """Whether TCP comes about."""
+    try:
+        await client.connect(**options)
+    except (TimeoutError, OSError):
+        return False
+    return True

@@ -250,3 +250,14 @@ def settle(*peers: SimulatedPeer) -> None:
     for peer in peers:
         if peer.member is not None:
             peer.turn()
+
+
+def external(core: Reflector, number: int, asn: int, **options: Any) -> SimulatedPeer:
+    chosen = MemberOptions(SourceKind.EXTERNAL, **options)
+    return SimulatedPeer(core, number, SourceKind.EXTERNAL, asn, chosen)
+
+
+def why(core: Reflector, prefix: str) -> str:
+    core.flush()
+    (path,) = core.ribs[V4].candidates(key(prefix))
+    return path.ineligible or ""

@@ -15,8 +15,7 @@ from reflector.config import ReflectorConfig
 from reflector.server import Server
 from reflector.spec import ReflectorSpec
 from tests.datastore.etcd_server import Etcd
-from tests.reflector.clients import Client, until
-from tests.reflector.test_server import reached
+from tests.reflector.clients import Client, reached, until
 
 pytestmark = pytest.mark.etcd
 

@@ -1,8 +1,10 @@
 """TTL security (RFC 5082) between real sockets, and its change under connections it kept from coming up."""
 
+import asyncio
 import socket
 from typing import Any
 
+from bgpd.session.fsm import State
 from tests.reflector.clients import Client, serving, spec_of, until
 
 
@@ -28,3 +30,19 @@ async def test_a_peer_without_it_is_let_go_at_once_when_it_is_lifted() -> None:
         await client.close()
         again = await Client(1, server.ports[0]).up(ttl=64)
         await again.close()
+
+
+async def test_rfc5082_3_packets_from_afar_are_dropped() -> None:
+    peers = [{"address": "127.0.0.3", "passive": True, "ttlSecurity": 1}]
+    async with serving(clients=[], peers=peers) as server:
+        far = await Client(1, server.ports[0]).connect(ttl=254)
+        far.begin()
+        await until(lambda: far.session is not None and far.session.state is State.OPENCONFIRM)
+        await asyncio.sleep(0.5)
+        assert far.session is not None
+        assert far.session.state is State.OPENCONFIRM, "it hears us, but we do not hear it"
+        assert not server.established
+        await far.close()
+        near = await Client(1, server.ports[0]).up(ttl=255, least_ttl=255)
+        assert len(server.established) == 1
+        await near.close()
