@@ -35,6 +35,11 @@ ENTER = (  # a name, a /run and an /etc of its own, where only /etc is also seen
 pytestmark = [needs_root, pytest.mark.etcd]
 
 
+def _environment() -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("CAIRN_", "ETCD_"))}
+    return {**kept, "PYTHONPATH": str(TOP), "COLUMNS": "200"}
+
+
 @dataclass
 class Machine:
     """A namespace with its own name, /etc and /run."""
@@ -44,6 +49,7 @@ class Machine:
     folder: Path
     services: list[subprocess.Popen[Any]] = field(default_factory=list)
     root: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=_environment)
 
     def start(self) -> None:
         """The machine itself: a process whose namespaces later ones enter."""
@@ -67,7 +73,11 @@ class Machine:
 
     def run(self, words: list[str], code: int | None = 0) -> str:
         done = subprocess.run(
-            [*self.root, *_installed(words)], env=_environment(), capture_output=True, text=True, check=False
+            [*self.root, *_installed(words)],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert code is None or done.returncode == code, (self.name, words, done.stdout, done.stderr)
         return done.stdout
@@ -75,7 +85,9 @@ class Machine:
     def serve(self, words: list[str]) -> None:
         with (self.folder / "service.log").open("wb") as log:
             self.services.append(
-                subprocess.Popen([*self.root, *_installed(words)], env=_environment(), stdout=log, stderr=log)
+                subprocess.Popen(
+                    [*self.root, *_installed(words)], env=self.environment, stdout=log, stderr=log
+                )
             )
 
     def stop(self) -> None:
@@ -92,11 +104,6 @@ class Machine:
 def _installed(words: list[str]) -> list[str]:
     """The words with the `cairn` of this checkout."""
     return [sys.executable, "-m", "ctl", *words[1:]] if Path(words[0]).name == "cairn" else words
-
-
-def _environment() -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("CAIRN_", "ETCD_"))}
-    return {**kept, "PYTHONPATH": str(TOP), "COLUMNS": "200"}
 
 
 @pytest.fixture
@@ -168,6 +175,7 @@ def test_two_nodes_by_the_page_alone(machines: dict[str, Machine]) -> None:
     for machine, other in ((a, b), (b, a)):
         eventually(machine, ["cairn", "status", "--api", "http://127.0.0.1:9178"], "1/1")
         step(f"{machine.name} has its session with {other.name}")
+    assert "problem" not in a.run(shlex.split(doctor)), "the port is Cairn's own"
     seen: dict[str, str] = {}
     for line in looks:
         if "--datastore" in line:
