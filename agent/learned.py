@@ -192,7 +192,7 @@ class Learned:
         restart = peer.negotiated.graceful_restart if peer.negotiated else None
         peer.up, peer.decoder, peer.awaited = False, None, set()
         last = self.bounds.keep_when_lost and self._alone(peer)
-        notified = "notification" in reason
+        notified = reason.startswith("notification ")  # "closing without sending any notification" is none
         graceful = (
             restart is not None and _HARD_RESET not in reason and (restart.notification or not notified)
         )

@@ -326,6 +326,9 @@ class Agent:
         families = [str(family).replace("-", " ") for family in sorted(negotiated.families)]
         if adopted and negotiated.route_refresh:
             self.sessions.refresh(peer, families)
+        elif adopted:
+            log.warning("a peer without route refresh must begin anew to tell what it told before", peer=peer)
+            self.sessions.reset(peer)
         self._look_for_the_dead()
         self._dirty = True
         return families

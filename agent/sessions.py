@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import structlog
 
 from agent.announcements import announcements, kind_of
 from agent.config import AgentConfig
+from agent.exabgp.events import EXABGP_ENDED
 from agent.exabgp.process import Process, run_line
 from agent.exabgp.speaker import Listener, Speaker
 from bgpd.datastore import Secrets
@@ -98,7 +99,7 @@ class Sessions:
         self._passwords: Mapping[SecretRef, str] = {}  # of the sessions planned, as last read
         self._secrets = secrets
         self.withdrawing = False
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending: dict[asyncio.Task[None], frozenset[str]] = {}  # → the process's name and its peers
 
     # what shall be
 
@@ -125,8 +126,9 @@ class Sessions:
                 self.problems |= {peering.name: str(text) for peering in peerings}
             else:
                 wanted[name] = text, peerings
+        kept_addresses = {str(each.peer_address) for _, peerings in wanted.values() for each in peerings}
         for name in self._running.keys() - wanted.keys():
-            self._end(name)
+            self._end(name, kept_addresses)
         for name, (text, peerings) in wanted.items():
             self._ensure(name, text, peerings)
         self._by_peer = {
@@ -138,7 +140,7 @@ class Sessions:
             log.error("a session cannot be set up", peering=problem[0], reason=problem[1])
         if not self._swept:
             self._swept = True
-            self._spawn(self._end_leftovers(frozenset(wanted)))
+            self._spawn(self._end_leftovers(frozenset(wanted)), frozenset())
 
     async def fetch_passwords(self, plan: NodePlan) -> None:
         """Have those passwords at hand that only the datastore may have."""
@@ -153,11 +155,19 @@ class Sessions:
         running = self._running.get(name)
         if running is None:
             speaker = Speaker(self._config.exabgp.run_directory / name, text, addresses, self._listener)
-            self._running[name] = _Running(speaker, asyncio.create_task(speaker.run(), name=f"exabgp-{name}"))
+            former = [task for task, concerned in self._ending.items() if concerned & {name, *addresses}]
+            task = asyncio.create_task(self._succeed(speaker, former), name=f"exabgp-{name}")
+            self._running[name] = _Running(speaker, task)
         elif running.speaker.configuration != text:
             previous = running.reconfiguring
             task = asyncio.create_task(self._reconfigure(name, running.speaker, text, addresses, previous))
             running.reconfiguring = task
+
+    async def _succeed(self, speaker: Speaker, former: list[asyncio.Task[None]]) -> None:
+        """Run, but not beside one that had this directory or one of these peers and is still ending."""
+        if former:
+            await asyncio.wait(former)
+        await speaker.run()
 
     async def _reconfigure(
         self,
@@ -174,17 +184,21 @@ class Sessions:
         else:
             await speaker.replace(text, addresses)
 
-    def _end(self, name: str) -> None:
-        self._spawn(self._finish(self._running.pop(name)))
+    def _end(self, name: str, kept: Collection[str] = ()) -> None:
+        running = self._running.pop(name)
+        taken_over = running.speaker.peers.intersection(kept)
+        self._spawn(self._finish(running, taken_over), running.speaker.peers | {name})
 
-    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+    def _spawn(self, coroutine: Coroutine[None, None, None], concerned: frozenset[str]) -> None:
         task = asyncio.create_task(coroutine)
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+        self._ending[task] = concerned
+        task.add_done_callback(self._ending.pop)
 
-    async def _finish(self, running: _Running) -> None:
-        """End a process for good, its routes withdrawn first: graceful restart would keep them alive."""
-        await self._withdraw(running.speaker)
+    async def _finish(self, running: _Running, taken_over: frozenset[str]) -> None:
+        """End a process for good, its routes withdrawn first: graceful restart would keep them alive. That
+        is what is wanted of peers that another process takes over.
+        """
+        await self._withdraw(running.speaker, taken_over)
         for task in (running.task, running.reconfiguring):
             if task is not None:
                 task.cancel()
@@ -192,12 +206,16 @@ class Sessions:
                     await task
         await running.speaker.stop()
         (running.speaker.process.directory / "process.json").unlink(missing_ok=True)
+        for peer in sorted(running.speaker.established & taken_over):
+            self._listener.session_down(peer, EXABGP_ENDED)
 
-    async def _withdraw(self, speaker: Speaker) -> None:
-        for peer in speaker.outbox.peers.values():
+    async def _withdraw(self, speaker: Speaker, but: frozenset[str]) -> None:
+        leaving = [peer for address, peer in speaker.outbox.peers.items() if address not in but]
+        for peer in leaving:
             for prefix in list(peer.wanted):
                 peer.want(prefix, None)
-        await speaker.settle(5.0)
+        if leaving:
+            await speaker.settle(5.0)
 
     async def _end_leftovers(self, wanted: frozenset[str]) -> None:
         """Processes a former agent left running that the plan does not have."""

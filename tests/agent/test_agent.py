@@ -74,6 +74,9 @@ class Node:
     def said(self, event: str) -> int:
         return sum(line["event"] == event for line in self.lines())
 
+    def said_more(self, event: str, than: int) -> bool:
+        return self.said(event) > than
+
 
 class Cluster:
     """Two nodes and a BIRD on one bridge; the store is a directory."""
@@ -289,6 +292,54 @@ async def test_passwords_missing_wrong_and_right(cluster: Cluster) -> None:
     assert "wrong" not in logs
 
 
+async def test_a_peer_declared_under_another_name_is_one_session_and_what_it_withdraws_goes(
+    cluster: Cluster,
+) -> None:
+    """Another ExaBGP takes the peering over: what the old one still says of that address means nothing."""
+    a = cluster.a
+    cluster.block("a", "10.77.0.0/26")
+    cluster.peer_with_bird()
+    cluster.bird.start()
+    a.start()
+    await eventually(lambda: "192.0.2.0/24" in a.routes())
+    await eventually(lambda: "10.77.0.0/26" in cluster.bird.routes("agent"))
+    cluster.declare("tor", "BGPPeer", "rack-router", {"peerIP": "10.0.0.3", "asNumber": 65100})
+    while a.said("session up") != 2:
+        assert "192.0.2.0/24" in a.routes()
+        assert "10.77.0.0/26" in cluster.bird.routes("agent"), "graceful restart keeps it"
+        await asyncio.sleep(0.02)
+    assert len(list(a.run.glob("*/process.json"))) == 1
+    assert (a.said("session down"), a.said("session up")) == (1, 2)
+    since = cluster.bird.established_since("agent")
+    text = (cluster.directory / "bird" / "bird.conf").read_text()
+    without = text.replace("route 192.0.2.0/24 blackhole;", "")
+    await asyncio.to_thread((cluster.directory / "bird" / "bird.conf").write_text, without)
+    cluster.bird.ask("configure")
+    await eventually(lambda: "192.0.2.0/24" not in a.routes())
+    assert set(cluster.bird.routes("agent")) == {"10.77.0.0/26"}
+    assert cluster.bird.established_since("agent") == since
+
+
+async def test_the_next_agent_learns_also_from_a_peer_that_says_nothing_twice(cluster: Cluster) -> None:
+    """Without route refresh only a session that begins anew tells what the last agent knew."""
+    a = cluster.a
+    cluster.block("a", "10.77.0.0/26")
+    path = cluster.directory / "bird" / "bird.conf"
+    text = path.read_text().replace("passive on;", "passive on; enable route refresh off;")
+    await asyncio.to_thread(path.write_text, text)
+    cluster.peer_with_bird()
+    cluster.bird.start()
+    a.start()
+    await eventually(lambda: "192.0.2.0/24" in a.routes())
+    await eventually(lambda: a.said("in sync") == 1)
+    a.stop()
+    a.start()
+    await eventually(lambda: a.said("in sync") == 2)
+    await asyncio.sleep(1.0)  # what is swept is swept now
+    assert "192.0.2.0/24" in a.routes()
+    await eventually(lambda: "10.77.0.0/26" in cluster.bird.routes("agent"))
+
+
 async def test_a_lost_peer_that_is_the_last_leaves_its_routes(cluster: Cluster) -> None:
     """Fail static: with no session left at all, forwarding goes on."""
     a, b = cluster.a, cluster.b
@@ -427,6 +478,11 @@ async def test_a_bad_new_configuration_is_refused_and_a_good_one_taken(cluster: 
     await asyncio.to_thread(path.write_text, yaml.safe_dump(changed))
     a.process.send_signal(signal.SIGHUP)
     await eventually(lambda: "198.51.100.0/24" in b.routes())
+    for part, value in (("kernel", {"protocol": 85}), ("exabgp", {"runDirectory": str(cluster.directory)})):
+        refused = a.said("the new configuration is refused; the old one stays")
+        await asyncio.to_thread(path.write_text, yaml.safe_dump({**changed, part: value}))
+        a.process.send_signal(signal.SIGHUP)
+        await eventually(partial(a.said_more, "the new configuration is refused; the old one stays", refused))
     unusable = {**changed, "http": {"address": "127.0.0.1", "port": 9178, "token": "/nowhere/token"}}
     await asyncio.to_thread(path.write_text, yaml.safe_dump({**unusable, "staticRoutes": []}))
     a.process.send_signal(signal.SIGHUP)

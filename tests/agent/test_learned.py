@@ -194,6 +194,16 @@ def test_a_notification_ends_graceful_restart_rfc4724_4(reason: str) -> None:
     assert cluster.routes == set()
 
 
+def test_a_session_that_we_close_without_a_word_is_restarted_gracefully() -> None:
+    """In ExaBGP's words, which have "notification" in them."""
+    cluster = Cluster(peering(P), peering(Q))
+    cluster.up(P)
+    cluster.up(Q)
+    cluster.announce(P, A)
+    cluster.down(P, "graceful restarted negotiated, closing without sending any notification")
+    assert cluster.routes == {A}
+
+
 def test_a_peer_that_lost_its_forwarding_state_loses_only_routes_through_itself() -> None:
     cluster = Cluster(peering(P), peering(Q))
     cluster.up(P)
