@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
-from bgpd.plan.model import NodePlan, Origination, OriginKind, Peering
+from bgpd.plan.model import NodePlan, Origination, OriginKind, Peering, WorkloadRoute
 from bgpd.plan.policy import Coverage, Covered, Decision, RouteFacts, local_pref_of
 from bgpd.resources.scalars import Community
 
@@ -39,16 +39,21 @@ def with_disputed(plan: NodePlan, disputed: Collection[str]) -> NodePlan:
     another node's host route would win over the block, however much older its claim.
     """
     known = {origination.prefix for origination in plan.originated}
-    workloads = [each for each in plan.workloads if str(each.prefix) in disputed and each.prefix not in known]
+    rules = plan.export_rules
+    workloads = [
+        each
+        for each in plan.workloads
+        if str(each.prefix) in disputed and not rules.decide(_facts(plan, each)).accept
+    ]
     if not workloads:
         return plan
     claims = [Covered(each.prefix, f"{each.reason}: another node announces it too") for each in workloads]
-    rules = replace(plan.export_rules, blocks=Coverage((*plan.export_rules.blocks, *claims)))
+    rules = replace(rules, blocks=Coverage((*rules.blocks, *claims)))
     more = []
     for each, claim in zip(workloads, claims, strict=True):
         priority = plan.priority(each.prefix.version)
-        decision = rules.decide(RouteFacts(each.prefix, priority, interface=each.interface))
-        if decision.accept:
+        decision = rules.decide(_facts(plan, each))
+        if decision.accept and each.prefix not in known:  # a filter may have let it out already
             more.append(
                 Origination(
                     each.prefix,
@@ -62,6 +67,10 @@ def with_disputed(plan: NodePlan, disputed: Collection[str]) -> NodePlan:
                 )
             )
     return replace(plan, originated=(*plan.originated, *more), export_rules=rules)
+
+
+def _facts(plan: NodePlan, workload: WorkloadRoute) -> RouteFacts:
+    return RouteFacts(workload.prefix, plan.priority(workload.prefix.version), interface=workload.interface)
 
 
 def _next_hop(plan: NodePlan, peering: Peering, version: int) -> str | None:

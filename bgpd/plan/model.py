@@ -112,7 +112,7 @@ class Peering:
 
 @dataclass(frozen=True, slots=True)
 class Origination:
-    """A route this node announces (each session's filters may still change or stop it).
+    """A route this node announces, on one session at least (each session's filters may change or stop it).
 
     ``communities`` are those of prefixAdvertisements; a session's filter that accepts the route comes before
     them. ``interface`` is the workload's; ``local_pref`` goes to peers of the same AS. ``med`` makes the

@@ -9,8 +9,10 @@ from hashlib import sha256
 from ipaddress import IPv4Address
 
 from bgpd.plan.facts import ClusterFacts, cluster_facts, cluster_spec, node_spec
+from bgpd.plan.mesh import Peerings
 from bgpd.plan.model import Encapsulation, NodePlan, PlanError, PoolPlan, TunnelEnd
 from bgpd.plan.peerings import sessions_of
+from bgpd.plan.policy import ExportPolicy
 from bgpd.plan.routes import is_learn_only, normal_priority, routes_of, unknown_communities
 from bgpd.resources.ip_pool import IPPool
 from bgpd.resources.node import Node
@@ -33,10 +35,10 @@ def plan_node(resources: ResourceSet, node: str, statics: tuple[IPNetwork, ...] 
         raise PlanError(f"Node {node}", "has neither spec.bgp.ipv4Address nor ipv6Address; BGP needs one")
     facts = cluster_facts(resources)
     me = facts.nodes[node]
-    routes = routes_of(resources, node, statics)
+    sessions = sessions_of(resources, node)
+    routes = routes_of(resources, node, statics, _releases(sessions.peerings))
     cluster, own = cluster_spec(resources), node_spec(resources, node)
     max_prefixes = resources.cairn.spec.max_prefixes
-    sessions = sessions_of(resources, node)
     unknown = unknown_communities(resources, node)
     return NodePlan(
         node=node,
@@ -69,6 +71,19 @@ def plan_node(resources: ResourceSet, node: str, statics: tuple[IPNetwork, ...] 
         if facts.election is not None and node in facts.election.candidates
         else None,
     )
+
+
+def _releases(peerings: Peerings) -> tuple[ExportPolicy, ...]:
+    """Give the export policies with rules that accept: they may let out what the node's rules hold back."""
+    filtered = {
+        id(item.export_policy): item.export_policy for item in peerings.explicit if item.export_policy.filters
+    }
+    accepting = (
+        policy
+        for policy in filtered.values()
+        if any(rule.accept for compiled in policy.filters for rule in compiled.rules)
+    )
+    return tuple(dict.fromkeys(accepting))
 
 
 def _role_reason(facts: ClusterFacts, node: Node) -> str | None:

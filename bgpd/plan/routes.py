@@ -13,6 +13,8 @@ then
   every host route carries its endpoint's age as MULTI_EXIT_DISC, newer being lower: whoever hears both
   prefers the newer.
 - Service CIDRs are announced by every node that is not excluded from load balancers.
+- What these rules hold back, addresses inside the node's blocks among it, is announced on the sessions whose
+  BGPFilters accept it: a filter's word comes first.
 
 After a change only the addresses it concerns are looked at again: those of changed endpoints and those in
 blocks that came or went.
@@ -37,6 +39,8 @@ from bgpd.plan.policy import (
     Advertisement,
     Coverage,
     Covered,
+    Decision,
+    ExportPolicy,
     ExportRules,
     RouteFacts,
     is_host,
@@ -143,6 +147,7 @@ class _Terms(NamedTuple):
     coverage: Coverage
     rules: ExportRules
     priorities: tuple[int, int]
+    releases: tuple[ExportPolicy, ...]
 
 
 class _Routes(NamedTuple):
@@ -167,9 +172,16 @@ def normal_priority(resources: ResourceSet) -> tuple[int, int]:
     )
 
 
-def routes_of(resources: ResourceSet, node: str, statics: tuple[IPNetwork, ...] = ()) -> NodeRoutes:
-    """Give what a node announces and does not. ``statics`` are prefixes of the agent's own configuration."""
-    return resources.revised(_routes, _KINDS, node, statics).routes
+def routes_of(
+    resources: ResourceSet,
+    node: str,
+    statics: tuple[IPNetwork, ...] = (),
+    releases: tuple[ExportPolicy, ...] = (),
+) -> NodeRoutes:
+    """Give what a node announces and does not. ``statics`` are prefixes of the agent's own configuration,
+    ``releases`` the policies of its sessions that may accept what its rules hold back.
+    """
+    return resources.revised(_routes, _KINDS, node, statics, releases).routes
 
 
 def _routes(
@@ -179,6 +191,7 @@ def _routes(
     present: State,
     name: str,
     statics: tuple[IPNetwork, ...],
+    releases: tuple[ExportPolicy, ...],
 ) -> _Routes:
     node = resources.nodes[name]
     blocks = resources.derived(_blocks, ("BlockAffinity", "IPAMBlock"), name)
@@ -204,7 +217,7 @@ def _routes(
         if is_learn_only(node)
         else None,
     )
-    terms = _Terms(blocks.coverage, rules, normal_priority(resources))
+    terms = _Terms(blocks.coverage, rules, normal_priority(resources), releases)
     claimed = last.claimed if last is not None else _Claimed()
     if last is not None and last.terms == terms:
         terms = last.terms
@@ -249,8 +262,8 @@ def _touched(
             touched.update(
                 outcome.prefix
                 for outcome in outcomes.between((*first[:2], 0), beyond)
-                # Of an address in a block of this node the rules have nothing to say.
-                if outcome.outside or terms.coverage.find(outcome.prefix) is None
+                # Of an address in a block of this node the rules have nothing to say, only filters.
+                if terms.releases or outcome.outside or terms.coverage.find(outcome.prefix) is None
             )
     return touched
 
@@ -338,26 +351,56 @@ def _outcome(claim: _Claim, node: str, terms: _Terms) -> _Outcome:
         return _Outcome(prefix, bool(rejections), outside, rejections=rejections)
     title, med, interface = f"WorkloadEndpoint {_title(owner)}", age_med(owner), owner.spec.interface_name
     workload = WorkloadRoute(prefix, interface, title, med) if interface else None
+    where = "outside" if outside else "inside"
+    candidate = _Candidate(
+        prefix, OriginKind.ENDPOINT, f"{title}: {where} the blocks of {node}", interface, med
+    )
     if not outside:
-        return _Outcome(prefix, True, outside, workload, None, rejections)
-    reason = f"{title}: outside the blocks of {node}"
-    found = _decided(_Candidate(prefix, OriginKind.ENDPOINT, reason, interface, med), terms)
+        released = _released(candidate, terms) if workload is not None else None
+        return _Outcome(prefix, True, outside, workload, released, rejections)
+    found = _decided(candidate, terms)
     if isinstance(found, Rejection):
         return _Outcome(prefix, True, outside, workload, None, (*rejections, found))
     return _Outcome(prefix, True, outside, workload, found, rejections)
 
 
 def _decided(item: _Candidate, terms: _Terms) -> Origination | Rejection:
-    """Have the node's rules decide whether a route is announced."""
-    priority = terms.priorities[0 if item.prefix.version == 4 else 1]
-    decision = terms.rules.decide(RouteFacts(item.prefix, priority, interface=item.interface))
-    if not decision.accept:
-        return Rejection(item.prefix, item.kind, decision.reason)
+    """Have the node's rules decide whether a route is announced, and where they do not, its filters."""
+    decision = terms.rules.decide(_facts(item, terms))
+    if decision.accept:
+        return _origination(item, terms, item.reason, decision)
+    return _released(item, terms) or Rejection(item.prefix, item.kind, decision.reason)
+
+
+def _released(item: _Candidate, terms: _Terms) -> Origination | None:
+    """Give the route if the node's rules hold it back and a filter of some session lets it out."""
+    route = _facts(item, terms)
+    if not terms.releases or terms.rules.decide(route).accept:
+        return None
+    for policy in terms.releases:
+        decision = policy.decide(route, terms.rules)
+        if decision.accept:
+            return _origination(item, terms, f"{item.reason}; {decision.reason}")
+    return None
+
+
+def _facts(item: _Candidate, terms: _Terms) -> RouteFacts:
+    return RouteFacts(item.prefix, _priority(item, terms), interface=item.interface)
+
+
+def _priority(item: _Candidate, terms: _Terms) -> int:
+    return terms.priorities[0 if item.prefix.version == 4 else 1]
+
+
+def _origination(
+    item: _Candidate, terms: _Terms, reason: str, decision: Decision | None = None
+) -> Origination:
+    priority = _priority(item, terms)
     return Origination(
         prefix=item.prefix,
         kind=item.kind,
-        reason=item.reason,
-        communities=decision.communities,
+        reason=reason,
+        communities=() if decision is None else decision.communities,
         priority=priority,
         local_pref=local_pref_of(priority),
         med=item.med,

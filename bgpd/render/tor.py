@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address
 
-from bgpd.plan.model import NodePlan, Peering, SecretRef
+from bgpd.plan.model import NodePlan, Peering, PoolPlan, SecretRef
+from bgpd.plan.policy import within
 from bgpd.render.errors import RenderError
 from bgpd.render.quoting import quoted, readable
 from bgpd.resources.scalars import IPAddress, IPNetwork
@@ -130,7 +131,7 @@ def router(
         network
         for plan, _ in facing
         for network in (
-            *(pool.cidr for pool in plan.pools if pool.exported),
+            *(pool.cidr for pool in plan.pools if pool.exported or _released(plan, pool)),
             *(item.network for item in plan.export_rules.statics),
         )
     }
@@ -145,6 +146,11 @@ def router(
         sessions=tuple(sorted(sessions, key=lambda item: (item.address.version, item.address))),
         accepted=tuple(sorted(accepted, key=lambda item: (item.version, item))),
     )
+
+
+def _released(plan: NodePlan, pool: PoolPlan) -> bool:
+    """Whether a filter lets out what the pool by itself does not."""
+    return any(within(route.prefix, pool.cidr) for route in plan.originated)
 
 
 def _session(plan: NodePlan, peering: Peering, passwords: Mapping[SecretRef, str]) -> TorSession | None:

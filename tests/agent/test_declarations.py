@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent.announcements import announcements, kind_of
+from agent.announcements import announcements, kind_of, with_disputed
 from agent.config import AgentConfig
 from agent.kernel.route import Hop
 from agent.registration import registered
@@ -93,6 +93,21 @@ def test_a_prepended_path_out_of_the_as_begins_with_our_own_number() -> None:
         resource("BGPPeer", "t", {"peerIP": "10.0.0.9", "asNumber": 65100, "filters": ["f"]}),
     )
     assert "as-path [ 64512 65001 65001 ]" in told(plan, "10.0.0.9")["10.77.0.0/26"]
+
+
+def test_what_a_filter_lets_out_is_told_where_the_filter_is_and_what_is_disputed_everywhere() -> None:
+    workload = {"node": "a", "ipNetworks": ["10.77.0.7/32"], "interfaceName": "cali7"}
+    plan = plan_of(
+        node("b", "10.0.0.2/24"),
+        resource("BGPFilter", "f", {"exportV4": [{"action": "Accept"}]}),
+        resource("BGPPeer", "t", {"peerIP": "10.0.0.9", "asNumber": 65100, "filters": ["f"]}),
+        resource("WorkloadEndpoint", "w", workload, namespace="d"),
+    )
+    block, both = {"10.77.0.0/26"}, {"10.77.0.0/26", "10.77.0.7/32"}
+    assert told(plan, "10.0.0.2").keys() == block
+    assert told(plan, "10.0.0.9").keys() == both
+    disputed = with_disputed(plan, {"10.77.0.7/32"})
+    assert told(disputed, "10.0.0.2").keys() == told(disputed, "10.0.0.9").keys() == both
 
 
 def test_a_family_the_node_has_no_address_of_is_not_announced() -> None:

@@ -242,3 +242,36 @@ def test_a_plan_after_a_change_is_the_plan_of_the_changed_state() -> None:
     fresh = ResourceSet.of(list(after))
     assert plans(after) == plans(fresh)
     assert announced(plan_node(after, "n1")) == {"10.1.0.0/26", "10.1.9.9/32"}
+
+
+def test_a_filter_lets_out_what_the_nodes_rules_hold_back_and_nothing_else_does() -> None:
+    released = (
+        "kind: BGPFilter\nmetadata: {name: f}\nspec: {exportV4: [{action: Accept, interface: 'cali7'}, %s]}"
+    )
+    tor = "kind: BGPPeer\nmetadata: {name: tor}\nspec: {peerIP: 10.0.0.99, asNumber: 65000, filters: [f]}"
+    state = (
+        *(THREE, POOLS, tor, block("n1", "10.1.0.0/26"), block("n1", "10.2.0.0/26")),
+        block("n1", "10.1.9.0/26", "pending"),
+        *(endpoint("n1", "w", "[10.1.0.7]", interface="cali7"), endpoint("n1", "v", "[10.1.0.8]")),
+    )
+    hidden = "{action: Accept, matchOperator: In, cidr: 10.2.0.0/16}"
+    resources = cluster(*state, released % hidden)
+    plan = plan_node(resources, "n1")
+    assert announced(plan) == {"10.1.0.0/26", "10.1.0.7/32", "10.2.0.0/26"}
+    reasons = {str(route.prefix): route.reason for route in plan.originated}
+    assert reasons["10.1.0.7/32"].endswith("inside the blocks of n1; BGPFilter f exportV4[0]: Accept")
+    assert [str(item.prefix) for item in plan.rejected] == ["10.1.9.0/26"]
+    for peering in plan.peerings:
+        told = {
+            str(route.prefix)
+            for route in plan.originated
+            if peering.export_policy.decide(route.facts, plan.export_rules).accept
+        }
+        assert told == (announced(plan) if peering.name == "Global_10_0_0_99" else {"10.1.0.0/26"})
+    narrower = cluster(*state, released % "{action: Reject}")
+    changed = resources.with_changes({item.key: item for item in narrower})
+    assert plan_node(changed, "n1") == plan_node(narrower, "n1")
+    assert announced(plan_node(changed, "n1")) == {"10.1.0.0/26", "10.1.0.7/32"}
+    learner = node("n1", "{bgp: {ipv4Address: 10.0.0.1/24}}", annotations="{cairn.dev/learn-only: 'true'}")
+    silent = cluster(learner, *state[1:], released % hidden)
+    assert announced(plan_node(silent, "n1")) == set()
