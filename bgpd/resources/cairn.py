@@ -21,6 +21,14 @@ LEARN_ONLY = "learn-only"
 DEFAULT_CLUSTER_ID = IPv4Address("244.0.0.1")
 
 
+class CairnResource(Resource):
+    """A kind of our own."""
+
+    API_VERSION: ClassVar[str] = CAIRN_API_VERSION
+    api_version: str = CAIRN_API_VERSION
+    metadata: NamedMetadata = NamedMetadata()
+
+
 class ReflectorElection(Model):
     """How reflectors are chosen among live nodes: how many, of which nodes, spread over which label's
     values.
@@ -42,13 +50,10 @@ class CairnConfigurationSpec(Model):
     """What becomes of routes when all reflectors are gone: kept while their origin is alive, or expired."""
 
 
-class CairnConfiguration(Resource):
+class CairnConfiguration(CairnResource):
     """The cluster's Cairn settings."""
 
     KIND: ClassVar[str] = "CairnConfiguration"
-    API_VERSION: ClassVar[str] = CAIRN_API_VERSION
-    api_version: str = CAIRN_API_VERSION
-    metadata: NamedMetadata = NamedMetadata()
     spec: CairnConfigurationSpec = CairnConfigurationSpec()
 
     @model_validator(mode="after")
@@ -69,13 +74,10 @@ class NodeLeaseSpec(Model):
     since: str | None = None
 
 
-class NodeLease(Resource):
+class NodeLease(CairnResource):
     """That the agent of the node of this name is alive."""
 
     KIND: ClassVar[str] = "NodeLease"
-    API_VERSION: ClassVar[str] = CAIRN_API_VERSION
-    api_version: str = CAIRN_API_VERSION
-    metadata: NamedMetadata = NamedMetadata()
     spec: NodeLeaseSpec = NodeLeaseSpec()
 
 
@@ -99,13 +101,10 @@ class ServiceReportSpec(Model):
     last_event: int = 0
 
 
-class ServiceReport(Resource):
+class ServiceReport(CairnResource):
     """What a running service says of itself, written every minute and when it changes."""
 
     KIND: ClassVar[str] = "ServiceReport"
-    API_VERSION: ClassVar[str] = CAIRN_API_VERSION
-    api_version: str = CAIRN_API_VERSION
-    metadata: NamedMetadata = NamedMetadata()
     spec: ServiceReportSpec
 
 
@@ -125,12 +124,9 @@ class ServiceAnswer(Model):
     failure: str | None = None
 
 
-class ServiceQuestion(Resource):
+class ServiceQuestion(CairnResource):
     """A question to one service, `<node>.<service>.<any>`. Who asks removes it; if forgotten, the service."""
 
     KIND: ClassVar[str] = "ServiceQuestion"
-    API_VERSION: ClassVar[str] = CAIRN_API_VERSION
-    api_version: str = CAIRN_API_VERSION
-    metadata: NamedMetadata = NamedMetadata()
     spec: ServiceQuestionSpec
     status: ServiceAnswer | None = None

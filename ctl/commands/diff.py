@@ -11,8 +11,8 @@ from ctl import options, state
 from ctl.edits import changes_of, edits_for, writes_of
 from ctl.exits import ExitCode
 from ctl.findings import brought_in, refuse, warn
-from ctl.output import Format, as_json, as_yaml
-from ctl.summary import document, lines
+from ctl.output import Format
+from ctl.summary import tell
 
 
 def command(
@@ -41,11 +41,5 @@ async def _diff(filename: options.Files, location: str | None, quiet: bool, form
     refuse(findings)
     effect = diff_cluster(before, after)
     if not quiet:
-        match form:
-            case Format.JSON:
-                print(as_json(document(edits, effect)))
-            case Format.YAML:
-                print(as_yaml(document(edits, effect)), end="")
-            case _:
-                print("\n".join(lines(edits, effect)))
+        tell(edits, effect, form)
     return bool(writes_of(edits))

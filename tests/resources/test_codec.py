@@ -21,10 +21,9 @@ from bgpd.resources import (
 )
 from bgpd.resources.scalars import Community, read_duration, write_duration
 
-STORED: dict[Key, dict[str, Any]] = {
+
+_BODIES: dict[Key, dict[str, Any]] = {
     Key("Node", "n1"): {
-        "kind": "Node",
-        "apiVersion": "projectcalico.org/v3",
         "metadata": {
             "name": "n1",
             "uid": "0f-1",
@@ -52,9 +51,6 @@ STORED: dict[Key, dict[str, Any]] = {
         "status": {"wireguardPublicKey": "abc", "podCIDRs": ["10.3.0.0/24"]},
     },
     Key("BGPConfiguration", "default"): {
-        "kind": "BGPConfiguration",
-        "apiVersion": "projectcalico.org/v3",
-        "metadata": {"name": "default"},
         "spec": {
             "logSeverityScreen": "Info",
             "nodeToNodeMeshEnabled": True,
@@ -75,9 +71,6 @@ STORED: dict[Key, dict[str, Any]] = {
         },
     },
     Key("BGPPeer", "some.name"): {
-        "kind": "BGPPeer",
-        "apiVersion": "projectcalico.org/v3",
-        "metadata": {"name": "some.name"},
         "spec": {
             "nodeSelector": "rack == 'r1'",
             "peerIP": "[fd00::9]:1790",
@@ -96,9 +89,6 @@ STORED: dict[Key, dict[str, Any]] = {
         },
     },
     Key("BGPFilter", "f"): {
-        "kind": "BGPFilter",
-        "apiVersion": "projectcalico.org/v3",
-        "metadata": {"name": "f"},
         "spec": {
             "exportV4": [
                 {
@@ -123,9 +113,6 @@ STORED: dict[Key, dict[str, Any]] = {
         },
     },
     Key("IPPool", "p"): {
-        "kind": "IPPool",
-        "apiVersion": "projectcalico.org/v3",
-        "metadata": {"name": "p"},
         "spec": {
             "cidr": "10.1.0.0/16",
             "vxlanMode": "Never",
@@ -139,9 +126,6 @@ STORED: dict[Key, dict[str, Any]] = {
         },
     },
     Key("WorkloadEndpoint", "n1-k8s-p-eth0", "prod"): {
-        "kind": "WorkloadEndpoint",
-        "apiVersion": "projectcalico.org/v3",
-        "metadata": {"name": "n1-k8s-p-eth0", "namespace": "prod"},
         "spec": {
             "orchestrator": "k8s",
             "node": "n1",
@@ -160,9 +144,6 @@ STORED: dict[Key, dict[str, Any]] = {
         },
     },
     Key("CalicoNodeStatus", "s"): {
-        "kind": "CalicoNodeStatus",
-        "apiVersion": "projectcalico.org/v3",
-        "metadata": {"name": "s"},
         "spec": {"node": "n1", "classes": ["Agent", "BGP"], "updatePeriodSeconds": 10},
         "status": {
             "agent": {"birdV4": {"state": "Ready", "version": "v1", "routerID": "10.0.0.1"}},
@@ -192,27 +173,15 @@ STORED: dict[Key, dict[str, Any]] = {
         "maxBlocksPerHost": 20,
     },
     Key("IPAMConfiguration", "default"): {
-        "kind": "IPAMConfiguration",
-        "apiVersion": "projectcalico.org/v3",
-        "metadata": {"name": "default"},
         "spec": {"strictAffinity": False, "maxBlocksPerHost": 4, "kubeVirtVMAddressPersistence": "Enabled"},
     },
     Key("CairnConfiguration", "default"): {
-        "kind": "CairnConfiguration",
-        "apiVersion": "cairn.dev/v1",
-        "metadata": {"name": "default"},
         "spec": {"reflectors": {"count": 3, "nodeSelector": "has(rr)", "clusterID": "244.0.0.2"}},
     },
     Key("NodeLease", "n1"): {
-        "kind": "NodeLease",
-        "apiVersion": "cairn.dev/v1",
-        "metadata": {"name": "n1"},
         "spec": {"holder": "n1/123", "since": "2026-01-01T00:00:00Z"},
     },
     Key("ServiceReport", "agent.n1"): {
-        "kind": "ServiceReport",
-        "apiVersion": "cairn.dev/v1",
-        "metadata": {"name": "agent.n1"},
         "spec": {
             "service": "agent",
             "node": "n1",
@@ -223,13 +192,25 @@ STORED: dict[Key, dict[str, Any]] = {
         },
     },
     Key("ServiceQuestion", "n1.agent.0f"): {
-        "kind": "ServiceQuestion",
-        "apiVersion": "cairn.dev/v1",
-        "metadata": {"name": "n1.agent.0f"},
         "spec": {"service": "agent", "node": "n1", "what": "routes", "query": {"longer": "true"}},
         "status": {"document": {"total": 0, "routes": []}},
     },
 }
+
+
+_OURS = ("CairnConfiguration", "NodeLease", "ServiceReport", "ServiceQuestion")
+_BARE = ("BlockAffinity", "IPAMBlock", "IPAMHandle", "IPAMConfig")
+
+
+def _stored(key: Key, body: dict[str, Any]) -> dict[str, Any]:
+    if key.kind in _BARE:
+        return body
+    metadata = {"name": key.name, **({"namespace": key.namespace} if key.namespace else {})}
+    version = "cairn.dev/v1" if key.kind in _OURS else "projectcalico.org/v3"
+    return {"kind": key.kind, "apiVersion": version, "metadata": metadata, **body}
+
+
+STORED = {key: _stored(key, body) for key, body in _BODIES.items()}
 
 
 def test_every_kind_is_among_the_examples() -> None:
