@@ -21,7 +21,6 @@ from bgpd.resources import (
 )
 from bgpd.resources.scalars import Community, read_duration, write_duration
 
-
 _BODIES: dict[Key, dict[str, Any]] = {
     Key("Node", "n1"): {
         "metadata": {
