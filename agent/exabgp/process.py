@@ -71,22 +71,10 @@ class Process:
         return hashlib.sha256(configuration.encode()).hexdigest()
 
     def write_configuration(self, configuration: str) -> None:
-        """Replace exabgp.conf in one step. It may hold passwords: readable by its owner only.
-
-        The descriptions of its peers begin with `mark`, which says what a running ExaBGP has read; another
-        description alone is no reason for ExaBGP to begin a session anew.
-        """
+        """Replace exabgp.conf in one step. It may hold passwords: readable by its owner only."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        digest = self.digest_of(configuration)
-        self._write(
-            "exabgp.conf", configuration.replace('  description "', f'  description "{digest[:16]}: ')
-        )
-        self.digest = digest
-
-    @property
-    def mark(self) -> str:
-        """What no other configuration's descriptions begin with."""
-        return self.digest[:16]
+        self._write("exabgp.conf", configuration)
+        self.digest = self.digest_of(configuration)
 
     def remember(self) -> None:
         """Write process.json, for the next agent; what cannot be written is said once, and to be repeated."""

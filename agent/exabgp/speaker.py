@@ -45,6 +45,7 @@ from agent.exabgp.events import (
     prefixes_of,
 )
 from agent.exabgp.process import ExaBGPError, Process
+from bgpd.render.exabgp import mark_of
 
 PATIENCE = 60.0  # seconds of silence with a command unanswered, at most
 _SHORTEST_PATIENCE = 2.0  # for a busy machine, whatever the hold time
@@ -427,7 +428,7 @@ class Speaker:
             if self._learning:
                 self._states.update(states)
         elif command.text.startswith(_SHOW_CONFIGURATION):
-            self._mark_seen = self._mark_seen or self.process.mark in line
+            self._mark_seen = self._mark_seen or mark_of(self.configuration) in line
 
     # lines out
 

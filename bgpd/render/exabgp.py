@@ -9,6 +9,9 @@ Passwords are always written in base64 and said to be: ExaBGP otherwise *guesses
 hexadecimal digits as base64. Encoded so, no password can break out of its string either. A session whose
 password is not known is left out: better down than unprotected; ``unprotected`` names those.
 
+Descriptions begin with a mark of the whole configuration: ExaBGP shows them, and so what it has read. It
+begins no session anew for another description.
+
 What ExaBGP cannot do is left out silently here and done by the agent: own keepalive times (a third of the
 hold time is sent), allowed own AS, next-hop modes and filters.
 """
@@ -16,6 +19,7 @@ hold time is sent), allowed own AS, next-hop modes and filters.
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
 from ipaddress import IPv4Address
 
 from bgpd.plan import Peering, SecretRef
@@ -27,6 +31,7 @@ from bgpd.wire.nlri import Family
 
 PROCESS = "agent"
 MAX_PASSWORD = 80
+_MARK = re.compile(r'^  description "([0-9a-f]{16}): ', re.MULTILINE)
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
 _FAMILY_NAMES: Mapping[int, str] = {1: "ipv4", 2: "ipv6"}
 
@@ -88,7 +93,15 @@ def configuration(
             version = peering.peer_address.version
             waits_at = next((own for own in addresses if own is not None and own.version == version), None)
         lines.extend(_session(peering, passwords, waits_at, listen_port, add_path))
-    return "\n".join(lines) + "\n"
+    text = "\n".join(lines) + "\n"
+    mark = sha256(text.encode()).hexdigest()[:16]
+    return text.replace('  description "', f'  description "{mark}: ')
+
+
+def mark_of(configuration: str) -> str:
+    """What its descriptions begin with and no other configuration's do; empty where it has no session."""
+    found = _MARK.search(configuration)
+    return found[1] if found else ""
 
 
 def unprotected(peerings: Sequence[Peering], passwords: Mapping[SecretRef, str]) -> list[Peering]:

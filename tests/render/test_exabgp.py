@@ -141,3 +141,14 @@ def test_a_command_the_syntax_cannot_express_is_refused(command: str) -> None:
 def test_no_sessions_are_a_configuration_too() -> None:
     text = exabgp.configuration((), router_id=IPv4Address("10.0.0.1"), helper_command=COMMAND, passwords={})
     assert "neighbor 1" not in text
+
+
+def test_the_mark_tells_one_configuration_from_another() -> None:
+    first, second = written(), written(password="another")
+    marks = {exabgp.mark_of(text) for text in (first, second)}
+    assert len(marks) == 2
+    for text in (first, second):
+        described = [line for line in text.splitlines() if line.startswith("  description ")]
+        assert described
+        assert all(line.startswith(f'  description "{exabgp.mark_of(text)}: ') for line in described)
+    assert exabgp.mark_of("") == ""
