@@ -13,7 +13,7 @@ import pytest
 from bgpd.plan import NextHopMode, PeeringKind, RouteFacts, SecretRef, plan_node
 from bgpd.plan.model import Encapsulation
 from bgpd.resources import ResourceSet, Severity, decode, dump_documents, encode, examine, load_documents
-from tests.plan.cluster import announced, bgp, documents, plans, session, sessions
+from tests.plan.cluster import announced, bgp, cluster, documents, plans, session, sessions
 
 NODES = """\
 apiVersion: projectcalico.org/v3
@@ -438,3 +438,51 @@ spec: {node: rack1-host1, cidr: "fd00:2::40/122", state: confirmed}
     plan = plan_node(resources, "rack1-host1")
     assert [str(route.prefix) for route in plan.originated] == ["fd00:2::40/122"]
     assert [item.reason for item in plan.rejected] == ["IPPool inside: disableBGPExport"]
+
+
+TWO_PORTS = """\
+kind: BGPPeer
+metadata: {name: bgppeer-1}
+spec: {peerIP: 10.192.0.3, asNumber: 64567, sourceAddress: None}
+---
+kind: BGPPeer
+metadata: {name: bgppeer-2}
+spec: {peerIP: "10.192.0.%d:166", asNumber: 64567}
+---
+kind: BGPPeer
+metadata: {name: bgppeer-3}
+spec: {peerIP: 10.192.0.%d, asNumber: 64567, numAllowedLocalASNumbers: 1}
+"""
+BY_SELECTOR = """\
+kind: BGPPeer
+metadata: {name: p}
+spec: {nodeSelector: all(), peerSelector: route-reflector == 'true', reversePeering: %s}
+"""
+
+
+@pytest.mark.parametrize(
+    ("listen_port", "third", "peers", "expected"),
+    [
+        (150, 5, TWO_PORTS % (4, 4), {"10_192_0_3_port_150", "10_192_0_4", "10_192_0_4_port_166"}),
+        (150, 1, TWO_PORTS % (1, 1), {"10_192_0_3_port_150", "10_192_0_1_port_150", "10_192_0_1_port_166"}),
+        (179, 4, BY_SELECTOR % "Auto", {"10_192_0_3", "10_192_0_4"}),
+        (179, 4, BY_SELECTOR % "Manual", set()),
+    ],
+)
+def test_sessions_are_those_of_calicos_own_template_tests(
+    listen_port: int, third: int, peers: str, expected: set[str]
+) -> None:
+    """Clusters of the tests of Calico's BIRD templates, and the names its first node's sessions have there."""
+    configuration = "kind: BGPConfiguration\nmetadata: {name: default}\n"
+    configuration += f"spec: {{nodeToNodeMeshEnabled: false, asNumber: 64567, listenPort: {listen_port}}}"
+    nodes = "\n---\n".join(
+        f"kind: Node\nmetadata: {{name: {name}, labels: {{{label}}}}}\n"
+        f"spec: {{bgp: {{ipv4Address: 10.192.0.{host}/16}}}}"
+        for name, host, label in (
+            ("kube-master", 2, "route-reflector: yes"), ("kube-node-1", 3, ""), ("kube-node-2", third, ""),
+        )
+    )  # fmt: skip
+    found = plan_node(cluster(configuration, nodes, peers), "kube-master")
+    assert {peering.name.partition("_")[2] for peering in found.peerings} == expected
+    unbound = {str(peering.peer_address) for peering in found.peerings if peering.local_address is None}
+    assert unbound == ({"10.192.0.3"} if listen_port == 150 else set())
