@@ -472,7 +472,7 @@ spec: {nodeSelector: all(), peerSelector: route-reflector == 'true', reversePeer
 def test_sessions_are_those_of_calicos_own_template_tests(
     listen_port: int, third: int, peers: str, expected: set[str]
 ) -> None:
-    """Clusters of the tests of Calico's BIRD templates, and the names its first node's sessions have there."""
+    """Clusters of the tests of Calico's BIRD templates, and their first node's sessions by name."""
     configuration = "kind: BGPConfiguration\nmetadata: {name: default}\n"
     configuration += f"spec: {{nodeToNodeMeshEnabled: false, asNumber: 64567, listenPort: {listen_port}}}"
     nodes = "\n---\n".join(
