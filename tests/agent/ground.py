@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,12 +19,6 @@ from pyroute2 import netns
 
 needs_root = pytest.mark.scenario
 needs_bird = [pytest.mark.peer("bird")]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def sh(command: str) -> str:

@@ -30,13 +30,13 @@ from tests.agent.ground import (
     Bird,
     eventually,
     exabgp_pid,
-    free_port,
     kill_api_process,
     kill_exabgp,
     needs_bird,
     python,
     short_directory,
 )
+from tests.ports import free_port
 
 pytestmark = needs_bird
 ASN = 65000

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.ctl.cairn import cairn, clean_environment
+from tests.ports import free_port
 
 SMALL = """\
 asn: 65000
@@ -19,12 +20,6 @@ listen: {{address: 127.0.0.1, port: {port}}}
 clients: [{{prefix: 127.0.0.0/8}}]
 http: {{port: {http}}}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize("verb", ["agent", "reflector"])

@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from dataclasses import replace
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bgpd.datastore.etcd_options import Endpoint, EtcdOptions, Timing
+from tests.ports import free_port
 
 FAST = Timing(
     request=8.0,
@@ -29,12 +29,6 @@ IMPATIENT = replace(FAST, request=2.0, silence=1.0)
 """For tests in which somebody does not answer, and that is to be noticed soon."""
 
 needs_etcd = [pytest.mark.etcd]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Etcd:

@@ -17,8 +17,9 @@ from bgpd.datastore import Conflict, Datastore, Denied, Interests, Unavailable, 
 from bgpd.datastore.etcd_options import Endpoint, EtcdOptions, Tls
 from bgpd.datastore.etcd_store import EtcdStore
 from bgpd.datastore.etcd_watch import EtcdWatch
-from tests.datastore.etcd_server import FAST, IMPATIENT, Etcd, Relay, free_port, needs_etcd
+from tests.datastore.etcd_server import FAST, IMPATIENT, Etcd, Relay, needs_etcd
 from tests.datastore.follower import following, node, until
+from tests.ports import free_port
 
 pytestmark = needs_etcd
 

@@ -22,10 +22,11 @@ from typing import Any
 import pytest
 
 from bgpd.wire.nlri import nlri_of
+from tests.ports import free_port
 from tests.reflector.clients import Client, until
 from tests.reflector.looking import LOOKS
 from tests.reflector.test_process import Program
-from tests.telemetry.broker import Broker, free_port
+from tests.telemetry.broker import Broker
 
 SECONDS = float(os.environ.get("CAIRN_STORM_SECONDS", "2"))
 ROUNDS = max(2, int(SECONDS / 5))  # slices of 5 s, so that everybody looks as often as in life

@@ -18,7 +18,8 @@ from pydantic import BaseModel
 
 from bgpd.telemetry import schema
 from bgpd.telemetry.mqtt import MqttOptions, MqttPublisher
-from tests.telemetry.broker import Broker, free_port
+from tests.ports import free_port
+from tests.telemetry.broker import Broker
 from tests.telemetry.source import Source, peer
 
 pytestmark = pytest.mark.peer("mosquitto")

@@ -17,8 +17,8 @@ import yaml
 from bgpd.telemetry.distribution import Distribution
 from bgpd.telemetry.http import HttpOptions, StatusServer
 from bgpd.telemetry.status import Sample, SampleKind
+from tests.ports import free_port
 from tests.telemetry.big import Big
-from tests.telemetry.broker import free_port
 from tests.telemetry.source import Source, peer
 
 TOP = Path(__file__).resolve().parents[2]
