@@ -18,7 +18,7 @@ from pyroute2 import AsyncIPRoute
 from agent.config import AgentConfig
 from bgpd.datastore import Conflict, Datastore, DatastoreError
 from bgpd.resources import ANNOTATIONS, CALICO_API_VERSION, Key, Node, to_document
-from bgpd.resources.cairn import LEARN_ONLY
+from bgpd.resources.cairn import CONFIGURED, LEARN_ONLY
 
 _SCOPE_GLOBAL = 0
 _RETRY = 5.0  # seconds
@@ -69,9 +69,12 @@ def registered(
             document["spec"][device] = mac
     if ipip and bgp.get("ipv4Address"):
         bgp["ipv4IPIPTunnelAddr"] = bgp.get("ipv4IPIPTunnelAddr") or bgp["ipv4Address"].partition("/")[0]
+    metadata = document.setdefault("metadata", {})
+    annotations = metadata.get("annotations") or {}
     if config.learn_only:
-        metadata = document.setdefault("metadata", {})
-        metadata["annotations"] = {**(metadata.get("annotations") or {}), ANNOTATIONS + LEARN_ONLY: "true"}
+        metadata["annotations"] = {ANNOTATIONS + LEARN_ONLY: CONFIGURED, **annotations}
+    elif annotations.get(ANNOTATIONS + LEARN_ONLY) == CONFIGURED:
+        del annotations[ANNOTATIONS + LEARN_ONLY]
     wanted = Node.model_validate(document, by_alias=True, by_name=False)
     return None if wanted == known else wanted
 

@@ -47,7 +47,7 @@ from bgpd.plan.policy import (
     local_pref_of,
 )
 from bgpd.resources.bgp_configuration import DEFAULT_ROUTE_PRIORITY, CidrBlock
-from bgpd.resources.cairn import LEARN_ONLY
+from bgpd.resources.cairn import CONFIGURED, LEARN_ONLY
 from bgpd.resources.ipam import BlockAffinity, IPAMBlock
 from bgpd.resources.keys import Key
 from bgpd.resources.node import Node
@@ -160,7 +160,7 @@ class _Routes(NamedTuple):
 
 def is_learn_only(node: Node) -> bool:
     """Say whether a node is a plain server: it learns every route and announces none."""
-    return (node.metadata.annotation(LEARN_ONLY) or "").lower() == "true"
+    return (node.metadata.annotation(LEARN_ONLY) or "").lower() in ("true", CONFIGURED)
 
 
 def normal_priority(resources: ResourceSet) -> tuple[int, int]:

@@ -4,8 +4,8 @@
 node's agent is alive: it is bound to the datastore's lease and vanishes with it. ``ServiceReport`` is what a
 service says of itself and ``ServiceQuestion`` what somebody wants to know of it, for operators who reach the
 datastore and not the node; no plan depends on either. What concerns one existing resource is an annotation on
-it instead: ``cairn.dev/learn-only: "true"`` on a Node makes it a plain server
-that learns every route and announces none.
+it instead: ``cairn.dev/learn-only: "true"`` on a Node makes it a plain server that learns every route and
+announces none; ``configured`` in place of ``true`` is its own agent's word, which takes it back as well.
 """
 
 from ipaddress import IPv4Address
@@ -18,6 +18,7 @@ from bgpd.resources.keys import Key
 from bgpd.resources.scalars import ClusterId, SelectorText
 
 LEARN_ONLY = "learn-only"
+CONFIGURED = "configured"
 DEFAULT_CLUSTER_ID = IPv4Address("244.0.0.1")
 
 

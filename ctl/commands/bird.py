@@ -23,6 +23,7 @@ from bgpd.telemetry.logging import configure_logging
 from ctl import options, state
 from ctl.bird_runner import BirdRunner, Daemon, Following, Outcome, Result
 from ctl.commands.render import (
+    SECRETS,
     AcceptDefault,
     BirdRole,
     BirdVersion,
@@ -63,7 +64,7 @@ def run(
     role: Annotated[BirdRole, typer.Option("--role", help="What the machine is.")] = BirdRole.NODE,
     transit: Transit = False,
     accept_default: AcceptDefault = False,
-    secrets: SecretsDirectory = None,
+    secrets: SecretsDirectory = SECRETS,
     once: Annotated[bool, typer.Option("--once", help="Bring it in step once and end; 1 if not.")] = False,
     interval: Annotated[
         float, typer.Option("--interval", min=0.1, help="Seconds between looks without a change.")
@@ -158,9 +159,7 @@ class _Latest:
                 self.news.set()
 
 
-async def _follow(
-    location: str | None, directory: Path | None, steps: _Steps, once: bool, interval: float
-) -> bool:
+async def _follow(location: str | None, directory: Path, steps: _Steps, once: bool, interval: float) -> bool:
     async with state.opened(location) as store:
         secrets = Secrets(directory, os.environ, store)
         if once:

@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from agent.config import ExaBGP
+from agent.config import Secrets as SecretsPlace
 from agent.sessions import configurations
 from bgpd.datastore import Secrets
 from bgpd.plan import NodePlan, Peering, SecretRef
@@ -38,8 +39,9 @@ Transit = Annotated[
     bool, typer.Option("--transit", help="Pass learned routes on to other peers, as Calico's nodes do.")
 ]
 SecretsDirectory = Annotated[
-    Path | None, typer.Option("--secrets", help="Directory of passwords: <secret>/<key>.", show_default=False)
+    Path, typer.Option("--secrets", metavar="DIR", help="Directory of passwords: <secret>/<key>.")
 ]
+SECRETS = SecretsPlace().directory
 
 
 class BirdVersion(StrEnum):
@@ -73,7 +75,7 @@ def bird(
     role: Annotated[BirdRole, typer.Option("--role", help="What the machine is.")] = BirdRole.NODE,
     transit: Transit = False,
     accept_default: AcceptDefault = False,
-    secrets: SecretsDirectory = None,
+    secrets: SecretsDirectory = SECRETS,
     datastore: options.Datastore = None,
 ) -> None:
     """A complete, commented bird.conf."""
@@ -95,7 +97,7 @@ def exabgp(
     run_directory: Annotated[
         Path, typer.Option("--run-directory", help="The agent's exabgp.runDirectory.")
     ] = _RUN_DIRECTORY,
-    secrets: SecretsDirectory = None,
+    secrets: SecretsDirectory = SECRETS,
     datastore: options.Datastore = None,
 ) -> None:
     """The ExaBGP configurations that the agent of a node runs: each as it is, below a line with its path."""
@@ -126,7 +128,7 @@ def tor(
         list[str] | None,
         typer.Option("--peer", metavar="ADDRESS", help="The router's address, if the rack has several."),
     ] = None,
-    secrets: SecretsDirectory = None,
+    secrets: SecretsDirectory = SECRETS,
     datastore: options.Datastore = None,
 ) -> None:
     """The other side of a rack's sessions: what its top-of-rack router has to be told."""
@@ -171,9 +173,7 @@ def _addresses(plans: Sequence[NodePlan], wanted: Sequence[str]) -> list[IPv4Add
     return asked
 
 
-def _passwords(
-    peerings: Sequence[Peering], directory: Path | None, location: str | None
-) -> Mapping[SecretRef, str]:
+def _passwords(peerings: Sequence[Peering], directory: Path, location: str | None) -> Mapping[SecretRef, str]:
     if not any(peering.password for peering in peerings):
         return {}
 

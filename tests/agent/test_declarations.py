@@ -14,7 +14,8 @@ from agent.kernel.route import Hop
 from agent.registration import registered
 from agent.tunnels import Tunnels, mac_of
 from bgpd.plan import NodePlan, plan_node
-from bgpd.resources import MODELS, Node, Resource, ResourceSet
+from bgpd.plan.routes import is_learn_only
+from bgpd.resources import MODELS, Node, Resource, ResourceSet, to_document
 from bgpd.wire.nlri import IPV4_UNICAST, nlri_of
 
 
@@ -146,7 +147,21 @@ def test_a_node_that_is_right_is_left_alone_and_what_others_declared_stays() -> 
 def test_a_plain_server_says_that_it_only_learns() -> None:
     made = registered(config(learn_only=True, ipv4=IPv4Interface("10.0.0.1/24")), None, {})
     assert made is not None
-    assert made.metadata.annotation("learn-only") == "true"
+    assert is_learn_only(made)
+    assert registered(config(learn_only=True), made, {}) is None
+
+
+def test_what_an_agent_said_of_learning_it_takes_back_and_what_was_declared_stays() -> None:
+    said = registered(config(learn_only=True, ipv4=IPv4Interface("10.0.0.1/24")), None, {})
+    assert said is not None
+    no_longer = registered(config(), said, {})
+    assert no_longer is not None
+    assert not is_learn_only(no_longer)
+    document = to_document(said)
+    document["metadata"]["annotations"] = {"cairn.dev/learn-only": "true"}
+    declared = Node.model_validate(document, by_alias=True)
+    for learn_only in (False, True):
+        assert registered(config(learn_only=learn_only), declared, {}) is None
 
 
 def test_a_tunnelled_node_declares_its_end() -> None:

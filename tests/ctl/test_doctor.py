@@ -14,7 +14,7 @@ import pytest
 
 from ctl.output import rfc3339
 from tests.agent.ground import namespace, needs_root, sh
-from tests.docs.test_two_nodes import Machine, eventually
+from tests.docs.machines import Machine, eventually
 
 pytestmark = [needs_root, pytest.mark.etcd]
 STORE = "etcd://127.0.0.1:2379"

@@ -23,7 +23,7 @@ PAGES = sorted({*(TOP / "docs").rglob("*.md"), TOP / "README.md", *(TOP / "confi
 WRITTEN_BY_HAND = [page for page in PAGES if "reference" not in page.parts]
 NEEDS_SERVICES = {"agent", "reflector", "status", "peers", "routes", "lab", "doctor"}
 NOT_OURS = {
-    "./run", "systemctl", "export", "mkdir", "apt", "ip", "curl", "kubectl", "docker",
+    "./run", "systemctl", "export", "mkdir", "apt", "ip", "curl", "kubectl", "docker", "install",
     "configs/systemd/install.sh",
 }  # fmt: skip
 

@@ -6,142 +6,32 @@ CAIRN_ALL_CLUSTERS the walk goes on through pages of tasks: watching from afar, 
 reflectors, under which no packet may be lost.
 """
 
-import contextlib
 import os
 import re
 import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.agent.ground import namespace, needs_root, sh
+from tests.agent.ground import needs_root, sh
+from tests.docs.machines import Machine, environment, eventually, installed, on_a_switch
 from tests.docs.test_documents import TOP, examples, lines
 
 PAGE = TOP / "docs/quick-start.md"
 UNIT = TOP / "configs/systemd/cairn-agent.service"
-ENTER = (  # a name, a /run and an /etc of its own, where only /etc is also seen from outside
-    'hostname "$1" && mount -t tmpfs none /run && mkdir /run/cairn && '
-    'mount -t overlay none -o "lowerdir=/etc,upperdir=$2/etc,workdir=$2/work" /etc && cd "$2" && shift 2 && '
-    'exec "$@"'
-)
 pytestmark = [needs_root, pytest.mark.etcd]
-
-
-def _environment() -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("CAIRN_", "ETCD_"))}
-    return {**kept, "PYTHONPATH": str(TOP), "COLUMNS": "200"}
-
-
-@dataclass
-class Machine:
-    """A namespace with its own name, /etc and /run."""
-
-    name: str
-    inside: str
-    folder: Path
-    services: list[subprocess.Popen[Any]] = field(default_factory=list)
-    root: list[str] = field(default_factory=list)
-    environment: dict[str, str] = field(default_factory=_environment)
-
-    def start(self) -> None:
-        """The machine itself: a process whose namespaces later ones enter."""
-        (self.folder / "etc").mkdir(parents=True)
-        (self.folder / "work").mkdir()
-        words = ["ip", "netns", "exec", self.inside, "unshare", "-mu", "sh", "-c", ENTER, "sh"]
-        anchor = subprocess.Popen(
-            [*words, self.name, str(self.folder), "sh", "-c", "echo up; exec sleep 600"],
-            stdout=subprocess.PIPE,
-        )
-        self.services.append(anchor)
-        assert anchor.stdout is not None
-        assert anchor.stdout.readline() == b"up\n"
-        self.root = ["nsenter", "-t", str(anchor.pid), "-n", "-m", "-u", f"--wd={self.folder}"]
-
-    def write(self, path: str, text: str) -> None:
-        subprocess.run(
-            [*self.root, "sh", "-c", f"mkdir -p {Path(path).parent} && cat > {path}"],
-            input=text, text=True, check=True,
-        )  # fmt: skip
-
-    def run(self, words: list[str], code: int | None = 0) -> str:
-        done = subprocess.run(
-            [*self.root, *_installed(words)],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert code is None or done.returncode == code, (self.name, words, done.stdout, done.stderr)
-        return done.stdout
-
-    def serve(self, words: list[str]) -> None:
-        with (self.folder / "service.log").open("wb") as log:
-            self.services.append(
-                subprocess.Popen(
-                    [*self.root, *_installed(words)], env=self.environment, stdout=log, stderr=log
-                )
-            )
-
-    def stop(self) -> None:
-        for service in reversed(self.services):
-            service.send_signal(signal.SIGUSR2 if service is not self.services[0] else signal.SIGKILL)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                service.wait(20)
-            service.kill()
-            service.wait()
-            if service.stdout is not None:
-                service.stdout.close()
-
-
-def _installed(words: list[str]) -> list[str]:
-    """The words with the `cairn` of this checkout."""
-    return [sys.executable, "-m", "ctl", *words[1:]] if Path(words[0]).name == "cairn" else words
 
 
 @pytest.fixture
 def machines(tmp_path: Path) -> Iterator[dict[str, Machine]]:
-    with contextlib.ExitStack() as stack:
-        switch = stack.enter_context(namespace("switch"))
-        sh(f"ip -n {switch} link add br0 type bridge && ip -n {switch} link set br0 up")
-        found = {}
-        for name, address in (
-            ("etcd", 5),
-            ("node-a", 1),
-            ("node-b", 2),
-            ("rr-1", 251),
-            ("rr-2", 252),
-        ):  # etcd is stopped last
-            inside = stack.enter_context(namespace(name))
-            sh(f"ip -n {switch} link add to-{name} type veth peer name eth0 netns {inside}")
-            sh(f"ip -n {switch} link set to-{name} master br0 up")
-            sh(f"ip -n {inside} addr add 10.0.0.{address}/24 dev eth0 && ip -n {inside} link set eth0 up")
-            sh(f"ip -n {inside} route add default via 10.0.0.254")
-            sh(f"ip netns exec {inside} sysctl -qw net.ipv4.ip_forward=1")
-            machine = Machine(name, inside, tmp_path / name)
-            machine.start()
-            stack.callback(machine.stop)
-            found[name] = machine
-        found["etcd"].serve(
-            ["etcd", "--data-dir", str(tmp_path / "data"), "--listen-client-urls", "http://10.0.0.5:2379",
-             "--advertise-client-urls", "http://10.0.0.5:2379", "--log-level", "error"]
-        )  # fmt: skip
+    addresses = {"etcd": 5, "node_a": 1, "node_b": 2, "rr_1": 251, "rr_2": 252}
+    with on_a_switch(tmp_path, 24, **{name: f"10.0.0.{last}" for name, last in addresses.items()}) as found:
         yield found
-
-
-def eventually(machine: Machine, words: list[str], what: str) -> str:
-    deadline = time.monotonic() + 60
-    while what not in (seen := machine.run(words, None)):
-        assert time.monotonic() < deadline, (machine.name, words, seen)
-        time.sleep(0.1)
-    return seen
 
 
 @pytest.mark.timeout(900)  # with all tasks, on a machine that has other work
@@ -253,7 +143,7 @@ def to_reflectors(
     step("both reflectors have all their sessions")
     etcd.run(diff_after, 1)
     confirmed = subprocess.run(
-        [*etcd.root, *_installed(switch)], env=_environment(), input="yes\n", text=True, check=False,
+        [*etcd.root, *installed(switch)], env=environment(), input="yes\n", text=True, check=False,
         capture_output=True,
     )  # fmt: skip
     assert confirmed.returncode == 0, (confirmed.stdout, confirmed.stderr)
