@@ -1,0 +1,45 @@
+"""ExaBGP's own turns of commands, run without an event loop: same order, same limit, same answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from exabgp.reactor import asynchronous
+
+from agent.exabgp.launch import WithoutLoop
+
+
+class Quiet:
+    """Stands for ExaBGP's log, which wants to be set up."""
+
+    def __getattr__(self, _: str) -> object:
+        return lambda *_: None
+
+
+def steps(name: str, count: int, done: list[str]) -> Iterator[bool]:
+    for number in range(count):
+        done.append(f"{name}{number}")
+        yield True
+
+
+def turned() -> tuple[list[str], list[bool]]:
+    done: list[str] = []
+    turns = asynchronous.ASYNC()
+    for name, count in (("a", 30), ("b", 1), ("c", 40)):
+        turns.schedule("agent", name, steps(name, count, done))
+    return done, [turns.run() for _ in range(3)]
+
+
+def test_commands_are_done_as_exabgp_does_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asynchronous, "log", Quiet())
+    own = turned()
+    assert (len(own[0]), own[1]) == (71, [True, False, False])
+    monkeypatch.setattr(asynchronous, "asyncio", WithoutLoop())
+    assert turned() == own
+
+
+def test_a_command_that_awaits_something_is_an_error_and_does_not_hang() -> None:
+    with pytest.raises(RuntimeError, match="awaits"):
+        WithoutLoop.run(asyncio.sleep(0))
