@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from pyroute2 import netns
 
+from tests.scenario.harness.bird import Moment
+
 needs_root = pytest.mark.scenario
 needs_bird = [pytest.mark.peer("bird")]
 
@@ -87,11 +89,11 @@ class Bird:
     def established(self, protocol: str = "agent") -> bool:
         return "Established" in self.ask(f"show protocols {protocol}")
 
-    def established_since(self, protocol: str = "agent") -> str:
+    def established_since(self, protocol: str = "agent") -> Moment | None:
         found = re.search(
             rf"^{protocol}\s+BGP\s+\S+\s+up\s+(\S+)\s+Established", self.ask("show protocols"), re.MULTILINE
         )
-        return found[1] if found else ""
+        return Moment.read(found[1]) if found else None
 
     def routes(self, protocol: str = "agent") -> dict[str, int | None]:
         """Prefix → MED of what was learned from a protocol."""

@@ -33,12 +33,6 @@ def place() -> Iterator[Lone]:
         yield made
 
 
-def since(place: Lone) -> list[str]:
-    """When the router's sessions came up."""
-    lines = place.bird.command("show protocols").splitlines()
-    return [line.split()[4] for line in lines if " BGP " in line]
-
-
 def test_an_agent_takes_its_password_from_etcd(place: Lone) -> None:
     """Missing it is not tried unprotected; put and changed, sessions come up; removed, they stay."""
     world = place.world
@@ -56,11 +50,11 @@ def test_an_agent_takes_its_password_from_etcd(place: Lone) -> None:
         etcd.put({KEY: password})
         place.expect()
 
-    before = since(place)
+    before = place.bird.since()
     etcd.delete(KEY)
     time.sleep(5.0)  # it is asked for more than once; nothing may come of it
     assert place.bird.sessions() == SESSIONS
-    assert since(place) == before
+    assert place.bird.since() == before
     text = agent.program.log.read_text()
     assert "erster" not in text
     assert "zweiter" not in text

@@ -61,12 +61,6 @@ def steady(place: Lone) -> None:
     place.expect()
 
 
-def since(place: Lone) -> list[str]:
-    """When the router's sessions came up."""
-    lines = place.bird.command("show protocols").splitlines()
-    return [line.split()[4] for line in lines if " BGP " in line]
-
-
 def test_exabgp_frozen_beyond_the_hold_time(place: Lone) -> None:
     """It is replaced before its peers give up on it."""
     steady(place)
@@ -99,12 +93,12 @@ def test_a_time_of_day_that_jumps(place: Lone) -> None:
     path = os.pathsep.join(filter(None, (str(tamper), os.environ.get("PYTHONPATH"))))
     place.start_agent({"PYTHONPATH": path})
     place.expect()
-    before, up = place.exabgp_pids(), since(place)
+    before, up = place.exabgp_pids(), place.bird.since()
     with no_echo_lost(place, f"time of day a day ahead, then a day behind for {WHILE} s"):
         for jump in (86400, -86400):
             offset.write_text(str(jump))
             time.sleep(2.0 if jump > 0 else WHILE)
-        assert (since(place), place.exabgp_pids()) == (up, before)
+        assert (place.bird.since(), place.exabgp_pids()) == (up, before)
 
 
 @long_only  # tests/datastore has each by itself
@@ -152,7 +146,7 @@ def test_etcd_with_tokens_that_expire_and_wrong_certificates(place: Lone, tmp_pa
         datastore=None,
     )
     place.expect()
-    up = since(place)
+    up = place.bird.since()
     with no_echo_lost(place, "etcd's token expired, its certificate expired, then of another authority"):
         time.sleep(3.0)
         place.add(["10.244.9.1"], "token")
@@ -173,7 +167,7 @@ def test_etcd_with_tokens_that_expire_and_wrong_certificates(place: Lone, tmp_pa
         assert "10.244.9.2/32" not in place.announced()
         shutil.copy(stranger.ca, used / "ca.pem")
         place.expect("10.244.9.1/32", "10.244.9.2/32")
-    assert since(place) == up, "no session may end"
+    assert place.bird.since() == up, "no session may end"
 
 
 @contextmanager

@@ -16,6 +16,23 @@ _VIA = re.compile(r"^\tvia (?P<gateway>\S+) on ")
 _MASTER = {4: "master4", 6: "master6"}
 
 
+class Moment(float):
+    """When a session came up, in seconds of the day, as BIRD says it ("17:45:03.775").
+
+    BIRD reckons it back from now each time it is asked, and one and the same may come out a millisecond off.
+    """
+
+    @classmethod
+    def read(cls, text: str) -> Moment:
+        hours, minutes, seconds = text.split(":")
+        return cls(int(hours) * 3600 + int(minutes) * 60 + float(seconds))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Moment) and abs(self - other) < 0.02
+
+    __hash__ = None  # type: ignore[assignment]  # what is equal by a tolerance cannot be looked up
+
+
 @dataclass(frozen=True, slots=True)
 class BirdPath:
     """One path BIRD holds: what protocol brought it, whether it is the best, attributes in its spelling."""
@@ -57,6 +74,11 @@ class Bird:
     def command(self, command: str) -> str:
         """One birdc command and its answer."""
         return self.host.run("birdc", "-s", self._socket, command, timeout=60.0)
+
+    def since(self) -> list[Moment]:
+        """When each BGP session came up, or else came to be as it is."""
+        lines = self.command("show protocols").splitlines()
+        return [Moment.read(line.split()[4]) for line in lines if " BGP " in line]
 
     def sessions(self) -> dict[str, bool]:
         """Peer address → established, of every BGP protocol."""
