@@ -198,6 +198,14 @@ class AdjRibOut:
         self._told = dict.fromkeys(prefixes, UNKNOWN)
         self._in_flight = set(self._told)
 
+    def remembered(self, prefixes: Iterable[str]) -> None:
+        """ExaBGP's cache holds these; what else it was told went with a peer that it took for another."""
+        forgotten = self._told.keys() - set(prefixes)
+        for prefix in forgotten:
+            del self._told[prefix]
+        if forgotten and self.up:
+            self._rebuild()
+
     def _rebuild(self) -> None:
         self._ready.clear()
         self._held.clear()

@@ -122,6 +122,7 @@ class Speaker:
         self._begun: dict[str, tuple[str, str]] = {}  # the OPENs, sent and received, of the sessions reported
         self._hold_times: dict[str, int] = {}  # as negotiated, of the peers that are up
         self._cache: dict[str, list[str]] = {}
+        self._doubted: set[str] = set()  # peers whose routes ExaBGP may have forgotten with a reload
         self._lost = asyncio.Event()
         self._heard = 0.0
         self._wanted_end = False
@@ -373,6 +374,9 @@ class Speaker:
         self._begun[peer] = opens
         if not self._learning:
             self.outbox.session_up(peer, families)
+        if peer in self._doubted:
+            self._doubted.discard(peer)
+            self.outbox.request(f"{_SHOW_ROUTES} {peer}")
 
     def _down(self, peer: str, reason: str) -> None:
         self.outbox.session_down(peer)
@@ -397,6 +401,11 @@ class Speaker:
         if command is not None and command.text.startswith(_SHOW_CONFIGURATION) and shown is not None:
             self._configuration_shown = None
             shown.set_result(self._mark_seen)
+        if command is not None and command.text.startswith(f"{_SHOW_ROUTES} "):
+            peer = command.text.split()[-1]
+            if peer in self.outbox.peers:
+                self.outbox.peer(peer).remembered(self._cache.get(peer, ()))
+            self._cache = {}
         if command is not None and command.text == _SHOW_ROUTES and self._learning:
             for peer, prefixes in self._cache.items():
                 if peer in self.peers:
@@ -418,7 +427,7 @@ class Speaker:
         command = self.outbox.oldest
         if command is None:
             return
-        if command.text == _SHOW_ROUTES and (route := parse_route(line)):
+        if command.text.startswith(_SHOW_ROUTES) and (route := parse_route(line)):
             self._cache.setdefault(route[0], []).append(route[1])
         elif command.text == _SHOW_PEERS:
             try:
@@ -467,7 +476,8 @@ class Speaker:
 
         ExaBGP drops a reload silently while routes are pending, and after one bad reload refuses every
         later one, so what is pending may go out first, the outcome is looked at and the reload repeated; the
-        last resort is a restart.
+        last resort is a restart. A peer with another router ID, AS or source address is another to it, and
+        what it was told of the former is forgotten; so each that comes up from now on is looked at.
         """
         if configuration == self.configuration:
             return
@@ -489,6 +499,7 @@ class Speaker:
                 if said != (said := str(error)):
                     log.error("exabgp keeps its old configuration for now", process=self.name, reason=said)
                 await asyncio.sleep(_LONGEST_WAIT / 10)
+        self._doubted = set(wanted)
         for _ in range(_RELOAD_TRIES):
             await self.settle(_PENDING)
             self.request("reload")

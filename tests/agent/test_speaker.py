@@ -464,6 +464,23 @@ async def test_a_reload_that_exabgp_drops_is_repeated_also_when_its_peers_stay_t
         assert exabgp_pid(bench.run) == pid
 
 
+async def test_a_peer_that_exabgp_takes_for_another_after_a_reload_is_told_everything(bench: Bench) -> None:
+    """With another router ID it is one, at the same address, and ExaBGP has forgotten what it was told."""
+    async with bench.speaker() as (speaker, recorder):
+        for n in range(10):
+            speaker.outbox.peer(bench.peer).want(f"10.1.{n}.0/24", f"next-hop self med {n}")
+        await eventually(is_up(recorder, bench.peer))
+        assert await speaker.settle(30)
+        pid = exabgp_pid(bench.run)
+        await speaker.reconfigure(
+            bench.text().replace("router-id 10.255.0.1", "router-id 10.255.0.2"), [bench.peer]
+        )
+        await eventually(lambda: recorder.sent[-1][5:9] == bytes((10, 255, 0, 2)))
+        assert await speaker.settle(30)
+        await eventually(lambda: bench.bird.routes() == declared(speaker, bench.peer), 20)
+        assert exabgp_pid(bench.run) == pid
+
+
 async def test_a_stopped_exabgp_is_waited_for_and_goes_on(bench: Bench) -> None:
     """SIGSTOP for less than the hold time: nothing is lost, nothing is restarted."""
     async with bench.speaker() as (speaker, recorder):
