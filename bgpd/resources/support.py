@@ -176,7 +176,9 @@ SUPPORT: Mapping[str, Mapping[str, Support]] = MappingProxyType(
             "spec.ipipMode": _acts("the same through IP-in-IP"),
             "spec.natOutgoing": _kept("address translation of outgoing connections is Felix's"),
             "spec.disabled": _IPAM,
-            "spec.disableBGPExport": _acts("nothing out of the pool is announced"),
+            "spec.disableBGPExport": _acts(
+                "nothing out of the pool is announced but where a BGPFilter accepts it"
+            ),
             "spec.blockSize": _IPAM,
             "spec.nodeSelector": _IPAM,
             "spec.namespaceSelector": _IPAM,
@@ -192,7 +194,8 @@ SUPPORT: Mapping[str, Mapping[str, Support]] = MappingProxyType(
             "spec.endpoint": _WORKLOAD,
             "spec.serviceAccountName": _POLICY,
             "spec.ipNetworks": _acts(
-                "its addresses; those outside the node's blocks are announced one by one"
+                "its addresses; announced one by one are those outside the node's blocks, and inside them those "
+                "a BGPFilter accepts"
             ),
             "spec.ipNATs.internalIP": _kept("address translation is Felix's"),
             "spec.ipNATs.externalIP": _kept("address translation is Felix's"),
