@@ -19,6 +19,7 @@ status page tells an attacker the network's plan. Without a token only local nam
 """
 
 import asyncio
+import contextlib
 import hmac
 import json
 import ssl
@@ -219,6 +220,11 @@ class StatusServer:
             headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
         )
         await response.prepare(request)
+        with contextlib.suppress(ConnectionResetError):  # who closes the page is gone, and that is all
+            await self._follow(response, last)
+        return response
+
+    async def _follow(self, response: web.StreamResponse, last: int) -> None:
         ring = self._source.events
         while True:
             arrived = self._arrived

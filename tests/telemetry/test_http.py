@@ -9,6 +9,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from bgpd.telemetry.http import HttpOptions, HttpOptionsError, StatusServer
 from bgpd.telemetry.logging import level, set_level
@@ -104,6 +105,31 @@ async def test_events_as_list_and_as_feed(client: aiohttp.ClientSession, source:
         for number in range(200):  # more than the ring keeps: the reader sees the gap in the ids
             source.ring.add(3.0, "x", str(number))
         assert await asyncio.wait_for(feed.content.readline(), 5) == b"id: 153\n"
+
+
+async def test_a_reader_of_the_feed_that_goes_away_is_no_error(
+    client: aiohttp.ClientSession,
+    source: Source,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended = asyncio.Event()
+    follow = StatusServer._follow
+
+    async def followed(server: StatusServer, response: web.StreamResponse, last: int) -> None:
+        try:
+            await follow(server, response, last)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(StatusServer, "_follow", followed)
+    feed = await client.get("/api/v1/events", headers={"Accept": "text/event-stream", "Last-Event-ID": "0"})
+    feed.close()
+    async with asyncio.timeout(30):
+        while not ended.is_set():
+            source.ring.add(1.0, "session.up", "rr1 is up")
+            await asyncio.sleep(0.01)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_one_peer_is_operated_on(

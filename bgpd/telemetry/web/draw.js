@@ -30,12 +30,14 @@ export function picture(svg, graph, choose) {
   const dots = shape("g", {});
   svg.append(lines, dots);
   const hub = [450, 200];
-  let bottom = 230;
+  let [top, bottom, half] = [160, 230, 300]; // as much of the picture as is drawn on, but no less
   for (const group of graph.groups) {
     const [x, y] = places[group.role];
     const wide = both && group.role !== "nodes" ? 12 : 24;
     const shown = group.peers;
-    const step = shown.length > wide ? 32 : Math.min(90, (wide * 32) / Math.max(1, shown.length));
+    const labelled = shown.length <= 8;
+    const room = both && group.role !== "nodes" ? 430 : 860;
+    const step = shown.length > wide ? 32 : Math.min(labelled ? 140 : 90, (labelled ? room : wide * 32) / Math.max(1, shown.length));
     const below = group.role === "nodes";
     shown.forEach((peer, index) => {
       const row = Math.floor(index / wide);
@@ -48,19 +50,21 @@ export function picture(svg, graph, choose) {
       dot.append(shape("title", {}, `${peer.name} (${peer.address}) ${peer.state}${peer.reason ? ": " + peer.reason : ""}`));
       dot.addEventListener("click", () => choose(peer.name));
       dots.append(dot);
-      if (shown.length <= 8) dots.append(shape("text", { x: px, y: below ? py + 24 : py - 15, "text-anchor": "middle", class: "faint" }, short(peer.name, shown.length > 5 ? 13 : 20)));
+      if (labelled) dots.append(shape("text", { x: px, y: below ? py + 24 : py - 15, "text-anchor": "middle", class: "faint" }, short(peer.name, Math.floor(step / 7))));
     });
     const rows = Math.ceil(shown.length / wide);
     const more = group.total - shown.length;
     const label = summary(group) + (more > 0 ? ` (${count(more)} more not drawn)` : "");
-    const ly = below ? y + rows * 24 + (shown.length <= 8 ? 22 : 8) : shown.length <= 8 ? 98 + 20 : 24;
+    const ly = below ? y + rows * 24 + (labelled ? 22 : 8) : labelled ? 36 : 22;
     if (below) bottom = ly + 10;
-    dots.append(shape("text", { x, y: below ? ly : shown.length <= 8 ? 36 : 22, "text-anchor": "middle" }, label));
+    dots.append(shape("text", { x, y: ly, "text-anchor": "middle" }, label));
+    half = Math.max(half, Math.abs(x - 450) + Math.max((Math.min(wide, shown.length) * step) / 2, label.length * 4));
+    if (!below) top = 0;
   }
-  svg.setAttribute("viewBox", `0 0 900 ${bottom}`);
+  svg.setAttribute("viewBox", `${450 - half} ${top} ${2 * half} ${bottom - top}`);
   const name = `${graph.service} ${graph.node}`;
-  const half = Math.max(60, name.length * 4.4);
-  dots.append(shape("rect", { x: hub[0] - half, y: hub[1] - 19, width: 2 * half, height: 38, rx: 19, class: "hub" }));
+  const wing = Math.max(60, name.length * 4.4);
+  dots.append(shape("rect", { x: hub[0] - wing, y: hub[1] - 19, width: 2 * wing, height: 38, rx: 19, class: "hub" }));
   dots.append(shape("text", { x: hub[0], y: hub[1] + 5, "text-anchor": "middle", class: "hub-text" }, name));
 }
 

@@ -47,6 +47,8 @@ const proper = { IDLE: "Idle", CONNECT: "Connect", ACTIVE: "Active", OPENSENT: "
 
 // The head and the numbers
 
+const sessions = (number) => `${count(number)} session${number === 1 ? "" : "s"}`;
+
 async function showStatus() {
   const status = await ask("api/v1/status");
   const name = `${status.service} ${status.node}`;
@@ -58,7 +60,7 @@ async function showStatus() {
   const well = status.healthy && status.ready && established === total;
   verdict.className = `verdict ${well ? "good" : status.healthy && status.ready ? "wait" : "bad"}`;
   const text = status.mode !== "running" ? status.mode : status.healthy ? (status.ready ? (established === total ? "Well" : "Degraded") : "Not ready") : "Unhealthy";
-  const line = `${text}: ${established === total ? "all " + count(total) : count(established) + " of " + count(total)} sessions are Established${status.healthy && status.ready ? "" : " – " + status.reason}`;
+  const line = `${text}: ${established < total ? count(established) + " of " : total > 1 ? "all " : ""}${sessions(total)} ${total === 1 ? "is" : "are"} Established${status.healthy && status.ready ? "" : " – " + status.reason}`;
   if (verdict.textContent !== line) verdict.textContent = line;
   const store = status.datastore;
   facts({
@@ -102,7 +104,7 @@ async function showPeers() {
   });
   if (state.peers >= answer.total && state.peers > 0) { state.peers = 0; return showPeers(); }
   const down = answer.total - (answer.states.ESTABLISHED ?? 0);
-  const text = `${count(answer.total)} sessions, ${count(down)} not Established`;
+  const text = `${sessions(answer.total)}, ${count(down)} not Established`;
   if ($("peer-count").textContent !== text) $("peer-count").textContent = text;
   pages("peers", state.peers, answer.total, PAGE);
   const focused = document.activeElement?.dataset?.peer;
