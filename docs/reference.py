@@ -250,12 +250,11 @@ def _default(field: FieldInfo) -> str:
 RESOURCES = """\
 Every field of every resource that is declared, and what becomes of it. All are parsed, checked and written
 again unharmed, whether they are acted on or not. A field that is not listed here is kept in a store (a newer
-Calico may have put it there) and refused in a file. The complete manifests of these kinds on 25
-pages of Calico's documentation (networking, and the reference of each kind), 48 of them, apply as they stand and
-give the plan their pages describe (held to it in `tests/plan/published`; fragments and placeholders such as
-`x.x.x.x/16` are left out). For editors there is a
-JSON Schema of all of them, [resources.schema.json](resources.schema.json); in a YAML file for the YAML
-language server:
+Calico may have put it there) and refused in a file. The complete manifests of these kinds on 25 pages of
+Calico's documentation (networking, and the reference of each kind), 48 of them, apply as they stand and give
+the plan their pages describe (held to it in `tests/plan/published`; fragments and placeholders such as
+`x.x.x.x/16` are left out). For editors there is a JSON Schema of all of them,
+[resources.schema.json](resources.schema.json); in a YAML file for the YAML language server:
 `# yaml-language-server: $schema=resources.schema.json`.
 """
 

@@ -194,8 +194,8 @@ SUPPORT: Mapping[str, Mapping[str, Support]] = MappingProxyType(
             "spec.endpoint": _WORKLOAD,
             "spec.serviceAccountName": _POLICY,
             "spec.ipNetworks": _acts(
-                "its addresses; announced one by one are those outside the node's blocks, and inside them those "
-                "a BGPFilter accepts"
+                "its addresses; announced one by one are those outside the node's blocks, and inside them "
+                "those a BGPFilter accepts"
             ),
             "spec.ipNATs.internalIP": _kept("address translation is Felix's"),
             "spec.ipNATs.externalIP": _kept("address translation is Felix's"),
