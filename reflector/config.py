@@ -109,7 +109,7 @@ class Http(shared.Http):
 class Limits(Model):
     """Bounds on what strangers and clients may take."""
 
-    unidentified_connections: Annotated[int, Field(ge=1)] = 512
+    unidentified_connections: Annotated[int, Field(ge=1)] = 2048
     open_timeout: Annotated[float, Field(gt=0)] = 20.0
     send_hold_time: Annotated[int, Field(ge=0)] = 480
     end_of_rib_wait: Annotated[float, Field(ge=0)] = 60.0

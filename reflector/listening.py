@@ -15,8 +15,8 @@ import structlog
 from reflector import sockets
 from reflector.config import Listen
 
-ACCEPTS = 256  # connections taken per turn
-CROWDED = 0.1  # seconds without accepting when there is no room
+ACCEPTS = 32  # connections taken per turn
+CROWDED = 0.02  # seconds without accepting when there is no room
 EXHAUSTED = 1.0  # the same when there is no file descriptor left
 
 log = structlog.get_logger()

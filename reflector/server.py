@@ -5,8 +5,8 @@ then, once, `_flush` decides, appends to the logs and lets every idle connection
 burst is done per turn and not per message.
 
 Strangers cost nothing lasting: an address nobody declared is closed at once; the number of connections
-that have not come to Established is bounded, and when there is no room left the oldest of them goes, or new
-ones wait in the kernel's queue; each has `openTimeout` to say OPEN. What is remembered of a client that
+that have not said a good OPEN is bounded, and when there is no room left the oldest of them goes, or new
+ones wait in the kernel's queue; each has `openTimeout` to say it. What is remembered of a client that
 nobody named is forgotten when it has been away for a while.
 
 A change of the configuration resets a session only if the session itself would be another. Policies change
@@ -29,7 +29,7 @@ import structlog
 
 from bgpd.session.config import PeerConfig as PeerTimes
 from bgpd.session.decoders import Decoders
-from bgpd.session.events import Closed, Established, RefreshRequested, UpdatesReceived
+from bgpd.session.events import Closed, Established, Opened, RefreshRequested, UpdatesReceived
 from bgpd.session.fsm import State
 from bgpd.session.peer import ConnectCancelled, ConnectRequested, Peer, SessionEvent
 from bgpd.session.session import Session
@@ -54,7 +54,7 @@ SEEK_AFTER = 2.0  # seconds after the start when we connect to clients of before
 ABSENT_AFTER = 15.0  # seconds after the start when a peer that we cannot connect to counts as absent
 LONGEST_REST = 0.05  # seconds between two flushes at most
 CONNECT_TIMEOUT = 10.0
-UNIDENTIFIED_AGE = 2.0  # seconds after which an unidentified connection makes room for another
+UNIDENTIFIED_AGE = 0.25  # seconds after which a connection without an OPEN makes room for another
 FORGOTTEN_AFTER = 120.0  # seconds that a client nobody named is remembered after its last connection
 REMEMBERED = 5_000  # how many such clients are remembered at most
 PRUNING = 10.0  # seconds between two looks at them, and at who is to be asked for more
@@ -334,16 +334,19 @@ class Server:
     # Connections in
 
     def _has_room(self) -> bool:
-        """Whether another connection may come: if need be the oldest unidentified one ends, once it has had
-        some time.
+        """Whether another connection may come: if need be the oldest without an OPEN ends, once it has had
+        some time. What has arrived of it counts first: our own delay is not its silence.
+
+        OPEN comes right behind the handshake, so that time is short: as fast as silent connections go, those
+        behind them in the kernel's queue get their turn, and while it is full clients find no way in.
         """
-        if len(self._unidentified) < self.spec.limits.unidentified_connections:
-            return True
-        oldest = next(iter(self._unidentified))
-        if self._unidentified[oldest] + UNIDENTIFIED_AGE > self._loop.time():
-            return False
-        entry = self.entries[oldest.remote]
-        self._lost(entry, oldest, "it made room for a newer connection")
+        while len(self._unidentified) >= self.spec.limits.unidentified_connections:
+            oldest, since = next(iter(self._unidentified.items()))
+            if since + UNIDENTIFIED_AGE > self._loop.time():
+                return False
+            self._read(oldest)
+            if self._unidentified.pop(oldest, None) is not None:
+                self._lost(self.entries[oldest.remote], oldest, "it made room for a newer connection")
         return True
 
     def _take(self, sock: socket.socket, address: str) -> None:
@@ -436,7 +439,8 @@ class Server:
             resume=self._resume,
         )
         entry.links[session] = link
-        self._unidentified[link] = self._loop.time()
+        if not session.initiated:  # whom we connect to is declared, and does not have to make room
+            self._unidentified[link] = self._loop.time()
         link.start(self._read)
         link.write()
 
@@ -527,7 +531,10 @@ class Server:
                     self._check_limit(entry, member)
                 self._schedule_flush()
             return True
-        if isinstance(event, Established):
+        if isinstance(event, Opened):
+            if link is not None:
+                self._unidentified.pop(link, None)
+        elif isinstance(event, Established):
             if link is not None:
                 self._up(entry, link, event)
         elif isinstance(event, RefreshRequested):
@@ -549,7 +556,6 @@ class Server:
             ip_address(local.partition("%")[0]).packed,
         )
         self.established.add(link)
-        self._unidentified.pop(link, None)
         self._pace()
         entry.since = self._clock()
         entry.warned = entry.overfull = False

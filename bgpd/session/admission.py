@@ -12,11 +12,13 @@ Left out: an OPEN without one family in common is admitted. RFC 4760 calls for n
 carries KEEPALIVEs only and the owner sees it in `Negotiated.families`.
 """
 
+from functools import lru_cache
+
 from bgpd.session.config import SessionConfig
 from bgpd.wire.capabilities import Negotiated
 from bgpd.wire.errors import ProtocolError
 from bgpd.wire.iana import AS_TRANS, CapabilityCode, ErrorCode, OpenSubcode
-from bgpd.wire.messages import Open, negotiate
+from bgpd.wire.messages import Open, encode, negotiate
 
 
 def _error(subcode: OpenSubcode, reason: str, data: bytes = b"") -> ProtocolError:
@@ -52,6 +54,12 @@ def _check_families(config: SessionConfig, remote: Open) -> None:
 def local_open(config: SessionConfig) -> Open:
     """The OPEN we send."""
     return Open(config.local_asn, config.hold_time, config.bgp_identifier, config.capabilities)
+
+
+@lru_cache(maxsize=256)
+def opening(config: SessionConfig) -> bytes:
+    """The same on the wire. A crowd of clients that connects at once gets the same octets."""
+    return encode(local_open(config))
 
 
 def admit(config: SessionConfig, remote: Open) -> Negotiated:

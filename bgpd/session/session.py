@@ -29,7 +29,7 @@ gives.
 
 from collections.abc import Callable
 
-from bgpd.session.admission import admit, local_open
+from bgpd.session.admission import admit, opening
 from bgpd.session.config import SessionConfig
 from bgpd.session.counters import SessionCounters
 from bgpd.session.events import Closed, Established, Event, Opened, RefreshRequested, UpdatesReceived
@@ -417,7 +417,7 @@ class Session:
         match action:
             case Action.SEND_OPEN:
                 self._timers.wait_for_open(now, self.config.open_hold_time)
-                self._send(local_open(self.config))
+                self._out.append(opening(self.config))
                 self.counters.sent.opens += 1
             case Action.CONFIRM:
                 self._confirm(now)

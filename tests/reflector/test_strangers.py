@@ -1,17 +1,26 @@
 """Who is not welcome: strangers, garbage, silence, floods of connections; and a defect of ours."""
 
 import asyncio
+import contextlib
+from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from bgpd.wire.capabilities import Capabilities
 from bgpd.wire.framing import Framer
 from bgpd.wire.iana import ErrorCode, MessageType
+from bgpd.wire.messages import KEEPALIVE, Open, encode
+from bgpd.wire.nlri import IPV4_UNICAST
 from reflector import server as server_module
-from tests.reflector.clients import Client, clients, serving, until
+from reflector import sockets
+from tests.reflector.clients import ASN, Client, clients, serving, until
+from tests.reflector.test_process import Program
 
 P = "10.1.0.0/24"
+OPEN = encode(Open(ASN, 90, bytes((10, 9, 9, 9)), Capabilities(frozenset({IPV4_UNICAST}), asn4=ASN)))
 
 
 async def test_strangers_are_closed_at_once() -> None:
@@ -56,6 +65,22 @@ async def test_half_open_connections_make_room_for_those_who_speak(monkeypatch: 
             await client.close()
 
 
+async def test_what_has_arrived_counts_before_a_connection_makes_room() -> None:
+    """Our own delay is not the silence of a client; a good OPEN makes a connection a client's."""
+    async with serving(limits={"unidentifiedConnections": 1}) as server:
+        slow = await Client(1, server.ports[0]).connect()
+        await until(lambda: server._unidentified)
+        slow.begin()
+        assert slow.session is not None
+        assert slow.sock is not None
+        await asyncio.get_running_loop().sock_sendall(slow.sock, slow.session.data_to_send())
+        server._unidentified = dict.fromkeys(server._unidentified, 0.0)  # as if it had come long ago
+        assert server._has_room()
+        assert not server._unidentified
+        await until(lambda: slow.established)
+        await slow.close()
+
+
 async def test_a_burst_of_clients_waits_instead_of_being_refused() -> None:
     limits = {"unidentifiedConnections": 8}
     async with serving(limits=limits) as server:
@@ -65,6 +90,68 @@ async def test_a_burst_of_clients_waits_instead_of_being_refused() -> None:
         assert server.strangers == 0
         for client in many:
             await client.close()
+
+
+async def attack(port: int, numbers: range) -> None:
+    """Strangers, silence, garbage before OPEN and after it, an end without a word: all at once."""
+    hostile = [Client(number, port) for number in numbers]
+    for client in hostile:
+        client.sock = sock = sockets.unconnected("127.0.0.1", IPv4Address(client.address))
+        sock.connect_ex(("127.0.0.1", port))
+    await asyncio.sleep(0)
+    for number, client in enumerate(hostile):
+        assert client.sock is not None
+        said = (b"", b"GET / HTTP/1.1\r\n\r\n", OPEN + b"\0" * 19, OPEN[:-3], OPEN)[number % 5]
+        with contextlib.suppress(OSError):  # the system's queue is full, or it was turned away already
+            client.sock.send(said)
+    for number, client in enumerate(hostile):
+        if number % 2 == 0:
+            assert client.sock is not None
+            sockets.end_at_once(client.sock)
+            client.sock.close()
+
+
+def open_files(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+async def test_waves_of_hostile_connections_leave_nothing_behind(tmp_path: Path) -> None:
+    """Real clients come back through them, and a session that was there before never ends."""
+    program = Program(tmp_path)
+    program.configure(clients=[{"prefix": "127.0.0.0/19"}], limits={"unidentifiedConnections": 64})
+    await program.start()
+    try:
+        assert program.process is not None
+        pid = program.process.pid
+        witness = await Client(5_000, program.port).up()
+        before = open_files(pid)
+        for wave in range(6):
+            # Every third wave comes from where nobody may.
+            await attack(program.port, range(1_000, 1_300) if wave % 3 else range(9_000, 9_300))
+            real = [Client(20 * wave + number, program.port) for number in range(20)]
+            await asyncio.gather(*(comes_back(client) for client in real))
+            real[0].announce(P)
+            await until(lambda: witness.has(P))
+            for client in Client.everybody:
+                if client is not witness:
+                    await client.close()
+            Client.everybody[:] = [witness]
+            await until(witness.has)
+            witness.write(KEEPALIVE)
+        await until(lambda: open_files(pid) == before)
+        assert witness.established
+    finally:
+        assert await program.stop() == 0
+
+
+async def comes_back(client: Client) -> None:
+    """As a speaker does it: again until it is up."""
+    while not client.established:
+        await client.close()
+        with contextlib.suppress(TimeoutError, OSError):
+            await client.connect()
+            client.begin()
+            await until(lambda: client.established or client.closed)
 
 
 async def test_an_open_that_never_comes_is_not_waited_for() -> None:
