@@ -19,7 +19,7 @@ from ctl.summary import agreed, tell
 
 def command(
     kind: Annotated[str | None, typer.Argument(help="Kind of resource (bgppeer, ippool, wep …).")] = None,
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]…")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]…", help="Which ones.")] = None,
     filename: options.Files = None,
     namespace: Annotated[
         str | None, typer.Option("--namespace", "-n", help="Namespace of the names.")

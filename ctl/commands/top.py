@@ -24,7 +24,7 @@ from rich.text import Text
 from ctl import options
 from ctl.afar import following, pattern
 from ctl.cluster import Service, moment
-from ctl.output import ago
+from ctl.output import Format, ago, as_json, as_yaml
 from ctl.services import LOCAL, answered, ask_all
 from ctl.state import run
 
@@ -34,6 +34,8 @@ SERVICES = (
 PEERS = (
     "PEER", "SERVICE", "STATE", "SINCE", "RECEIVED", "ANNOUNCED", "FLAPS", "LAG", "LAST REASON",
 )  # fmt: skip
+
+_DOCUMENTS = (Format.JSON, Format.YAML)
 
 
 @dataclass(slots=True)
@@ -54,27 +56,28 @@ def command(
     once: Annotated[bool, typer.Option("--once", help="Show one picture and end.")] = False,
     api: options.Api = None,
     node: options.Of = None,
+    output: options.Output = Format.TABLE,
     datastore: options.Datastore = None,
 ) -> None:
     """Show sessions, rates and lag, live and full-screen; Ctrl-C ends. What is in trouble comes first.
 
     Of this machine's services; of those at --api; or, with --datastore or --node, as reported from anywhere.
     """
-    once = once or not sys.stdout.isatty()
+    form = output if once or output in _DOCUMENTS or not sys.stdout.isatty() else None
     nodes = pattern(context, node)
     if nodes is None:
-        run(_here(tuple(api or LOCAL), bool(api), every, once))
+        run(_here(tuple(api or LOCAL), bool(api), every, form))
     else:
-        run(_afar(datastore, nodes, every, once))
+        run(_afar(datastore, nodes, every, form))
 
 
-async def _here(locations: Sequence[str], named: bool, every: float, once: bool) -> None:
+async def _here(locations: Sequence[str], named: bool, every: float, once: Format | None) -> None:
     good, bad = answered(await ask_all(locations, "status"), named)
     chosen = [answer.location for answer in (*good, *bad)]
     await _show(lambda lines: look(chosen, lines), every, once)
 
 
-async def _afar(datastore: str | None, nodes: str, every: float, once: bool) -> None:
+async def _afar(datastore: str | None, nodes: str, every: float, once: Format | None) -> None:
     async with following(datastore, nodes) as seen:
 
         async def looks(_: int) -> list[Look]:
@@ -84,12 +87,17 @@ async def _afar(datastore: str | None, nodes: str, every: float, once: bool) -> 
         await _show(looks, every, once)
 
 
-async def _show(looks: Callable[[int], Awaitable[list[Look]]], every: float, once: bool) -> None:
+async def _show(looks: Callable[[int], Awaitable[list[Look]]], every: float, once: Format | None) -> None:
+    """Live, or one picture `once`."""
     console = Console()
     rates = Rates()
     rates.see(await looks(console.height))
     await asyncio.sleep(min(every, 1.0))
-    if once:
+    if once in _DOCUMENTS:
+        rates.see(now := await looks(console.height))
+        print({Format.JSON: as_json, Format.YAML: as_yaml}[once](document(rates, now)).rstrip())
+        return
+    if once is not None:
         console.print(picture(rates, await looks(console.height), console.height))
         return
     with Live(console=console, screen=True, auto_refresh=False) as live:
@@ -176,6 +184,23 @@ def picture(rates: Rates, looks: Sequence[Look], lines: int) -> Group:
     for each, peer in rows[: max(5, lines - min(len(looks), most) - 4)]:
         peers.add_row(*_peer(each, peer))
     return Group(services, Text(), peers)
+
+
+def document(rates: Rates, looks: Sequence[Look]) -> dict[str, object]:
+    """The same for programs."""
+    return {
+        "services": [
+            {
+                "service": look.location,
+                "status": look.status or None,
+                "totals": look.totals,
+                "rates": {name: rates.of(look, name) for name in look.totals},
+                "slowest": look.delays,
+                "peers": look.peers,
+            }
+            for look in looks
+        ]
+    }
 
 
 def _is_well(look: Look) -> bool:

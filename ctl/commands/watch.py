@@ -23,7 +23,7 @@ from bgpd.telemetry.status import Severity
 from ctl import options
 from ctl.afar import following, pattern, silence
 from ctl.cluster import Service
-from ctl.output import Format
+from ctl.output import Format, as_yaml
 from ctl.services import LOCAL, Answer, answered, ask_all
 from ctl.state import run
 
@@ -72,7 +72,7 @@ def command(
     output: options.Output = Format.TABLE,
     datastore: options.Datastore = None,
 ) -> None:
-    """Show events as they happen: sessions, plans, drains, faults. With -o json a line of JSON per event.
+    """Show events as they happen: sessions, plans, drains, faults. With -o json each is a line.
 
     Of this machine's services; of those at --api; or, with --datastore or --node, as reported from anywhere.
     """
@@ -148,8 +148,11 @@ def _reported(service: Service) -> Answer:
 
 def show(location: str, event: Mapping[str, Any], output: Format) -> None:
     """One event as a line."""
-    if output in (Format.JSON, Format.YAML):  # YAML is a superset; a document per line is still one
+    if output is Format.JSON:
         typer.echo(json.dumps({"service": location, **event}))
+        return
+    if output is Format.YAML:
+        typer.echo("---\n" + as_yaml({"service": location, **event}), nl=False)
         return
     at = datetime.fromisoformat(str(event["at"])).astimezone().strftime("%H:%M:%S")
     where = f"{location.removeprefix('http://')}  " if output is Format.WIDE else ""
