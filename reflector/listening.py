@@ -5,19 +5,19 @@ new connections wait in the kernel's queue.
 """
 
 import asyncio
+import contextlib
 import errno
 import socket
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Network, IPv6Network
 
 import structlog
 
 from reflector import sockets
-from reflector.config import Listen
+from reflector.config import IPNetwork, Listen
 
 ACCEPTS = 32  # connections taken per turn
 CROWDED = 0.02  # seconds without accepting when there is no room
-EXHAUSTED = 1.0  # the same when there is no file descriptor left
+EXHAUSTED = 1.0  # the same when the system has nothing left for one
 
 log = structlog.get_logger()
 
@@ -49,8 +49,24 @@ class Listening:
         """The ports listened on, in the order they were asked for."""
         return [listener.getsockname()[1] for listener in self._listeners]
 
-    def set_key(self, network: IPv4Network | IPv6Network, key: str | None) -> None:
-        """Have connections from these addresses signed; None: not any more."""
+    def change_keys(self, changes: Iterable[tuple[IPNetwork, str | None, str | None]]) -> None:
+        """Have connections from these addresses signed with another key: addresses, old and new key.
+
+        None: with none. All or nothing: when the system takes one of them not, it raises SocketError and the
+        old ones are back.
+        """
+        done: list[tuple[IPNetwork, str | None]] = []
+        try:
+            for network, old, new in changes:
+                done.append((network, old))
+                self._set_key(network, new)
+        except sockets.SocketError:
+            for network, old in reversed(done):
+                with contextlib.suppress(sockets.SocketError):  # the one that failed had none, perhaps
+                    self._set_key(network, old)
+            raise
+
+    def _set_key(self, network: IPNetwork, key: str | None) -> None:
         for listener in self._listeners:
             if (listener.family == socket.AF_INET) == (network.version == 4):
                 sockets.set_md5(listener, network, key)
@@ -84,6 +100,9 @@ class Listening:
                     log.error(
                         "no file descriptor left for a new connection", limit="raise LimitNOFILE or ulimit -n"
                     )
+                    self._pause(listener, EXHAUSTED)
+                elif error.errno in (errno.ENOBUFS, errno.ENOMEM):
+                    log.error("no memory left for a new connection", reason=error.strerror)
                     self._pause(listener, EXHAUSTED)
                 return
             self._take(sock, remote[0])

@@ -6,9 +6,12 @@ waits until all of them have told their routes (RFC 4724 4.1). A line for each: 
 
 The file lives where it outlasts the process and not the machine (`runDirectory`; systemd's RuntimeDirectory).
 It says nothing that a client could not show by connecting: only addresses that the configuration lets in are
-looked at. An unreadable file is no file.
+looked at. An unreadable file is no file; so is one that is not ours, larger than we write, or a link or a
+pipe, as they may stand in a directory where others write too.
 """
 
+import os
+import stat
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -17,6 +20,7 @@ import structlog
 
 IPAddress = IPv4Address | IPv6Address
 NAME = "clients"
+LONGEST = 1 << 20  # octets: 20,000 clients and more
 
 log = structlog.get_logger()
 
@@ -27,13 +31,14 @@ class Recall:
     def __init__(self, directory: Path | None) -> None:
         self._path = directory / NAME if directory is not None else None
         self._written: Mapping[str, IPAddress] | None = None
+        self._failing = False
 
     def read(self) -> dict[str, IPAddress]:
         """A client's address as text, and the address of ours that it knows."""
         if self._path is None:
             return {}
         try:
-            pairs = [line.split() for line in self._path.read_text().splitlines()]
+            pairs = [line.split() for line in _contents(self._path).splitlines()]
             return {str(ip_address(client)): ip_address(ours) for client, ours in pairs}
         except FileNotFoundError:
             return {}
@@ -42,13 +47,30 @@ class Recall:
             return {}
 
     def write(self, clients: Mapping[str, IPAddress]) -> None:
-        """Keep them, in one step, if anything has changed."""
+        """Keep them, in one step, if anything has changed. What fails is tried again the next time."""
         if self._path is None or clients == self._written:
             return
-        self._written = dict(clients)
         beside = self._path.with_suffix(".new")
         try:
-            beside.write_text("".join(f"{client} {ours}\n" for client, ours in clients.items()))
+            beside.unlink(missing_ok=True)
+            with beside.open("x") as file:
+                file.writelines(f"{client} {ours}\n" for client, ours in clients.items())
             beside.replace(self._path)
         except OSError as error:
-            log.warning("clients cannot be kept for a restart", reason=str(error))
+            if not self._failing:
+                log.warning("clients cannot be kept for a restart", reason=str(error))
+            self._failing = True
+        else:
+            self._written, self._failing = dict(clients), False
+
+
+def _contents(path: Path) -> str:
+    """The text of a file of ours; raises OSError or ValueError for anything else."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()):
+            raise ValueError(f"{path} is not a file of ours")
+        contents = file.read(LONGEST + 1)
+    if len(contents) > LONGEST:
+        raise ValueError(f"{path} is larger than {LONGEST} octets")
+    return contents.decode()

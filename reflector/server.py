@@ -154,12 +154,14 @@ class Server:
     def _apply(self, spec: ReflectorSpec) -> None:
         before = {peer.network: peer for peer in self._specs}
         after = {peer.network: peer for peer in spec.peers}
+        keys = [
+            (network, old.password if old else None, new.password if new else None)
+            for network in {**before, **after}
+            for old, new in [(before.get(network), after.get(network))]
+        ]
+        self._listening.change_keys([(network, old, new) for network, old, new in keys if old != new])
         self.spec = spec
         self._specs = tuple(sorted(spec.peers, key=lambda p: p.network.prefixlen, reverse=True))
-        for network, peer in {**before, **after}.items():
-            old, new = before.get(network), after.get(network)
-            if (old.password if old else None) != (new.password if new else None):
-                self._listening.set_key(peer.network, new.password if new else None)
         now = self._loop.time()
         self.reflector.expected = {str(p.network.network_address) for p in spec.peers if p.single}
         self.reflector.expected |= self._recalled.keys()

@@ -1,5 +1,7 @@
 """TCP MD5 (RFC 2385) between real sockets, and keys that change."""
 
+import errno
+import socket
 from ipaddress import IPv6Address, ip_network
 from typing import Any
 
@@ -81,6 +83,34 @@ async def test_the_key_of_a_prefix_changes_too() -> None:
         late = await Client(2, server.ports[0]).up(key="other")
         await late.close()
         await kept.close()
+
+
+async def test_a_key_the_system_refuses_leaves_everything_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux keeps only so many keys for a socket (net.core.optmem_max)."""
+
+    def config(name: str, *more: str) -> dict[str, Any]:
+        peers = [{"address": a, "passive": True, "password": key(name)} for a in ("127.0.1.2", *more)]
+        return {"clients": [{"prefix": "127.0.0.0/24"}], "peers": peers}
+
+    real = sockets.set_md5
+
+    def full(sock: socket.socket, network: Any, secret: str | None) -> None:
+        if network == ip_network("127.0.1.3") and secret is not None:
+            raise sockets.SocketError(errno.ENOMEM, "no room for another key")
+        real(sock, network, secret)
+
+    async with serving(**config("KEY")) as server, clients(server, 1):
+        monkeypatch.setattr(sockets, "set_md5", full)
+        before = server.spec
+        with pytest.raises(sockets.SocketError):
+            server.configure(spec_of(**config("OTHER", "127.0.1.3")))
+        assert server.spec is before
+        changed = await Client(250, server.ports[0]).up(key="secret")
+        await changed.close()
+        monkeypatch.undo()
+        server.configure(spec_of(**config("OTHER", "127.0.1.3")))
+        await Client(250, server.ports[0]).up(key="other")
+        await Client(251, server.ports[0]).up(key="other")
 
 
 def test_rfc2385_keys_of_ipv6_peers() -> None:

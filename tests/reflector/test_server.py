@@ -210,15 +210,6 @@ async def test_clients_of_a_prefix_are_remembered_through_a_restart(
     assert Recall(tmp_path).read() == {}
 
 
-def test_a_memory_that_cannot_be_read_or_written_is_none(tmp_path: Path) -> None:
-    (tmp_path / "clients").write_text("10.0.0.1 10.0.0.2\nnonsense\n")
-    assert Recall(tmp_path).read() == {}
-    absent = Recall(tmp_path / "absent")
-    absent.write({"10.0.0.1": IPv4Address("10.0.0.2")})
-    assert absent.read() == {}
-    assert Recall(None).read() == {}
-
-
 async def test_rfc9003_2_the_end_says_why() -> None:
     async with serving() as server, clients(server, 1, 2) as (a, b):
         server.stop("moving to another rack")
