@@ -30,10 +30,13 @@ class OpenBgpd:
         """The JSON answer to ``bgpctl show …``."""
         return json.loads(self.command("-j", "show", *words))
 
+    def states(self) -> dict[str, str]:
+        """Peer address → state of its session, as it calls it."""
+        return {peer["remote_addr"]: peer["state"] for peer in self.show("neighbor")["neighbors"]}
+
     def sessions(self) -> dict[str, bool]:
         """Peer address → established."""
-        peers = self.show("neighbor")["neighbors"]
-        return {peer["remote_addr"]: peer["state"] == "Established" for peer in peers}
+        return {address: state == "Established" for address, state in self.states().items()}
 
     def routes(self, version: int = 4) -> dict[str, frozenset[str]]:
         """Prefix → next hop of the best path; its own networks are left out."""

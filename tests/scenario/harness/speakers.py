@@ -464,12 +464,13 @@ match to {self._peer} prefix {prefix(n, 6)} set nexthop {address(n, 6)}
         self._cleared = time.monotonic()
 
     def established(self) -> bool:
-        if self._openbgpd.sessions()[self._peer]:
-            return True
-        if time.monotonic() > self._cleared + 3.0:  # it would try again only after two minutes
+        state = self._openbgpd.states()[self._peer]
+        # Held idle it would try again after half a minute, then one, then two; cleared, when the reflector
+        # comes, or by itself after five seconds. What is under way is left alone: clearing would end it.
+        if state == "Idle" and time.monotonic() > self._cleared + 8.0:
             self._cleared = time.monotonic()
             self._openbgpd.command("neighbor", self._peer, "clear")
-        return False
+        return state == "Established"
 
     def routes(self, version: int) -> dict[str, frozenset[str]]:
         return self._openbgpd.routes(version)
