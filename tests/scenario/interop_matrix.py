@@ -103,13 +103,14 @@ What else was seen:
   give up what crosses an Established one, whatever the identifiers say. Of two connections that cross, the
   reflector therefore ends the one that may be Established over there last.
 - **OpenBGPD** connects again only after two minutes once a session was refused; the reflector connects
-  too, so give it the peer's address rather than a prefix of clients, or use `bgpctl neighbor ... clear`.
+  too, so give it the peer's address rather than a prefix of clients, or use `bgpctl neighbor ... clear`,
+  once: it ends what is under way, and idles for five seconds.
 - **A wrong TCP MD5 key put right, or TTL security lifted, under sessions that could not come up**: the
   reflector gives up what it was trying and begins anew at once; the rest is the patience of the other side.
   After the key BIRD, FRR, GoBGP and ExaBGP were up in 13 seconds, OpenBGPD after 44: it stays with its own
-  attempt, which TCP repeats at doubling intervals. After TTL security FRR was up at once, the others after 54
-  to 76 seconds on a busy machine: on their side a connection had got as far as OpenConfirm, its end counts as
-  a failure, and OpenBGPD for one holds itself idle after that.
+  attempt, which TCP repeats at doubling intervals. After TTL security FRR was up in 7.5 seconds, the others
+  after 54 to 76 on a busy machine: on their side a connection had got as far as OpenConfirm, its end counts
+  as a failure, and OpenBGPD for one holds itself idle after that.
 - **What ExaBGP hears** is held against what was announced, attribute by attribute, for 1,364 recorded
   attribute sets too (`tests/reflector/test_exabgp_oracle.py`).
 - **GoBGP** logs a shutdown communication as octets when it comes in a Hard Reset (RFC 8538), that is when its
