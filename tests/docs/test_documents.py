@@ -15,7 +15,8 @@ import yaml
 
 import agent.config
 import reflector.config
-from bgpd.resources import load_documents
+from bgpd.plan import plan_node
+from bgpd.resources import ResourceSet, load_documents
 from ctl.main import application
 
 TOP = Path(__file__).resolve().parents[2]
@@ -145,6 +146,29 @@ def test_the_quick_start_works_as_it_says(tmp_path: Path) -> None:
         assert done.stdout.strip(), words
         ran.append(words[1])
     assert {"validate", "apply", "get", "plan", "explain", "render", "diff", "delete"} <= set(ran)
+
+
+def test_the_zones_of_a_large_cluster_are_joined_by_their_reflectors() -> None:
+    [zones] = examples(TOP / "docs/tasks/grow.md")
+    [mesh_off] = [text for text in examples(TOP / "docs/tasks/mesh-to-reflectors.md") if "no-mesh" in text]
+    nodes = "".join(
+        "---\napiVersion: projectcalico.org/v3\nkind: Node\n"
+        f"metadata: {{name: node-{number}, labels: {{zone: {zone}}}}}\n"
+        f"spec: {{bgp: {{ipv4Address: 10.0.0.{number}/24}}}}\n"
+        for number, zone in ((1, "a"), (2, "a"), (3, "b"))
+    )
+    resources = ResourceSet.of(load_documents(f"{zones}---\n{mesh_off}{nodes}", "zones"))
+    sessions = {
+        name: {(peering.peer_node, peering.rr_client) for peering in plan_node(resources, name).peerings}
+        for name in resources.nodes
+    }
+    assert sessions == {
+        "rr-a1": {("node-1", True), ("node-2", True), ("rr-b1", True)},
+        "rr-b1": {("node-3", True), ("rr-a1", True)},
+        "node-1": {("rr-a1", False)},
+        "node-2": {("rr-a1", False)},
+        "node-3": {("rr-b1", False)},
+    }
 
 
 def test_the_two_nodes_of_the_quick_start_would_meet(tmp_path: Path) -> None:

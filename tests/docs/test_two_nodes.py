@@ -88,6 +88,7 @@ def test_two_nodes_by_the_page_alone(machines: dict[str, Machine]) -> None:
         drain(a, b)
         step("drained and back")
         to_reflectors(etcd, a, reflectors, run, step)
+        upgrade(etcd, a, reflectors[0], run, step)
 
 
 def task(name: str) -> tuple[list[list[str]], list[str]]:
@@ -153,3 +154,31 @@ def to_reflectors(
     said, _ = ping.communicate(timeout=30)
     assert " 0% packet loss" in said, said
     print(said.splitlines()[-2])
+
+
+def upgrade(
+    etcd: Machine, a: Machine, reflector: Machine, run: list[str], step: Callable[[str], None]
+) -> None:
+    """`systemctl restart` is SIGQUIT and the unit's command again; no packet may be lost."""
+    [[systemctl, *_]] = task("upgrade-a-reflector")[0]
+    assert systemctl == "systemctl"
+    pinging = [*a.root, "ping", "-q", "-i", "0.1", "10.77.2.1"]
+    ping = subprocess.Popen(pinging, stdout=subprocess.PIPE, text=True)
+    a.services.append(ping)
+    old = reflector.services[-1]
+    old.send_signal(signal.SIGQUIT)
+    assert old.wait(60) == 0
+    reflector.serve([word.replace("agent", "reflector") for word in run])
+    for words in (["cairn", "peers"], ["cairn", "peers", "--api", "http://127.0.0.1:9178"]):
+        eventually(reflector if len(words) == 2 else a, words, "ESTABLISHED")
+    eventually(etcd, ["cairn", "status", "--datastore", "etcd://10.0.0.5:2379"], "OK")
+    step("a reflector was restarted, and the status says OK")
+    ping.send_signal(signal.SIGINT)
+    said, _ = ping.communicate(timeout=30)
+    assert " 0% packet loss" in said, said
+    print(said.splitlines()[-2])
+    told = etcd.run(
+        ["cairn", "watch", "--seconds", "0", "--severity", "warning", "--past", "100", "--node", "node-a",
+         "--datastore", "etcd://10.0.0.5:2379"]
+    )  # fmt: skip
+    assert "session.down" in told, "the page says that these go"
