@@ -4,19 +4,29 @@ What is on its way to the moving address itself may be lost where two racks' rou
 withdrawal before they hear of the new owner; how much is counted and stated.
 """
 
+import time
 from datetime import UTC, datetime, timedelta
 from itertools import cycle, islice
 
 from tests.scenario.faults import LONG, ON_THE_CLUSTER, long_only
 from tests.scenario.harness import calico
 from tests.scenario.harness.cluster import Cluster
-from tests.scenario.harness.echoes import Flow, counted, no_echo_lost, reach, reach_everywhere, workload
+from tests.scenario.harness.echoes import (
+    Flow,
+    counted,
+    no_echo_lost,
+    reach,
+    reach_everywhere,
+    stated,
+    workload,
+)
 from tests.scenario.harness.topology import NODES
 from tests.scenario.harness.workload import Prepared, Workload
+from tests.scenario.harness.world import Host
 
 pytestmark = ON_THE_CLUSTER
 MOVES = 200 if LONG else 10
-CUTS = 50
+CUTS = 200
 EPOCH = datetime(2026, 2, 1, tzinfo=UTC)
 
 
@@ -39,21 +49,40 @@ def test_a_workload_with_its_next_host_made_ready_moves_many_times(cluster: Clus
     cluster.expect_exact()
 
 
+class Timed(Workload):
+    """It knows when it had no wire."""
+
+    def __init__(self, cluster: Cluster, name: str, ipv4: str, ipv6: str) -> None:
+        super().__init__(cluster.world, name, ipv4, ipv6)
+        self.away: list[tuple[float, float]] = []
+
+    def attach(self, host: Host) -> None:
+        begun = time.monotonic()
+        super().attach(host)
+        self.away.append((begun, time.monotonic()))
+
+
 @long_only
 def test_a_workload_cut_from_one_node_and_wired_to_another_is_back_at_once(cluster: Cluster) -> None:
     """What is lost is lost while it has no wire; nobody else loses anything."""
-    cut = Workload(cluster.world, "cut", "10.244.1.9", "fd00:244:0:1::9")
+    cut = Timed(cluster, "cut", "10.244.1.9", "fd00:244:0:1::9")
     cluster.add(cut, "node1", EPOCH)
     cluster.expect_exact()
     reach_everywhere(cluster, cut)
+    undeclared: list[tuple[float, float]] = []
     what = f"a workload cut from its node and wired to the next {CUTS} times"
     with no_echo_lost(cluster, "… the others"), counted(cluster.world, what, both(cluster, cut)) as moved:
         for number, node in enumerate(islice(cycle((*NODES[1:], NODES[0])), CUTS), 1):
             cluster.move(cut, node, EPOCH + timedelta(seconds=number))
+            undeclared.append((cut.away[-1][0], cluster.etcd.written))
             for source, _ in both(cluster, cut):
                 reach(cluster.world, source, cut)
         cluster.expect_exact()
     assert moved.lost < moved.sent, moved
+    for when, times in (("it had a wire", cut.away), ("it was declared, too", undeclared)):
+        lost = moved.lost_outside(times)
+        each = lost * 10 / CUTS / len(moved.losses)
+        stated(f"… of these while {when} ({each:.0f} ms for a move and flow)", moved.sent, lost)
     cluster.remove(cut)
     cluster.expect_exact()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -41,6 +41,14 @@ class Account:
         """The longest time any flow had no answer, in seconds."""
         return max(losses.longest_gap for losses in self.losses.values())
 
+    def lost_outside(self, times: Sequence[tuple[float, float]]) -> int:
+        """How many were lost that were sent at none of these times (monotonic, from and to)."""
+        return sum(
+            not any(begin <= when <= end for begin, end in times)
+            for losses in self.losses.values()
+            for when in losses.lost_at
+        )
+
     def of(self, workload: Workload) -> Account:
         """The flows to one workload."""
         ends = tuple(f"→ {address}" for address in workload.addresses)
@@ -68,10 +76,15 @@ def counted(world: World, what: str, flows: Iterable[Flow]) -> Iterator[Account]
         pinger.finish()
     account.losses |= {flow: pinger.losses() for flow, pinger in pingers.items()}
     assert all(losses.sent > 50 for losses in account.losses.values())
+    stated(what, account.sent, account.lost, account.longest_gap)
+
+
+def stated(what: str, sent: int, lost: int, longest_gap: float | None = None) -> None:
+    """Add a row to the account that is kept, if one is."""
     if report := os.environ.get("CAIRN_LOSSES"):
-        row = f"| {what} | {account.sent} | {account.lost} | {account.longest_gap:.2f} |\n"
         with Path(report).open("a") as file:
-            file.write(row)
+            gap = "–" if longest_gap is None else f"{longest_gap:.2f}"
+            file.write(f"| {what} | {sent} | {lost} | {gap} |\n")
 
 
 @contextmanager

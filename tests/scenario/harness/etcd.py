@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ class Etcd:
         self.host = host
         self.address = address
         self.client = client
+        self.written = 0.0  # when `put` had last written (monotonic)
         self._settings = settings
         self._scheme = "https" if tls else "http"
         self._data = host.directory / "etcd"
@@ -75,6 +77,7 @@ class Etcd:
         """Write keys one after the other, each by `etcdctl put` with the value on its standard input."""
         for key, value in values.items():
             self.control("put", key, input=value)
+        self.written = time.monotonic()
 
     def transaction(self, values: Mapping[str, str], deletions: Sequence[str] = ()) -> None:
         """Write and delete many keys at once, 100 to a transaction."""

@@ -28,10 +28,13 @@ LAST_CALL = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """What became of the echoes: how many, which got no answer, which the kernel refused (number: errno)."""
+    """What became of the echoes: how many, which got no answer and when (monotonic) they were sent, which the
+    kernel refused (number: errno).
+    """
 
     sent: int
     lost: tuple[int, ...]
+    lost_at: tuple[float, ...]
     refused: dict[str, int]
     duplicates: int
     interval: float
@@ -82,6 +85,7 @@ class Pinger:
         return Losses(
             sent=report["sent"],
             lost=tuple(report["lost"]),
+            lost_at=tuple(report["lost_at"]),
             refused=report["refused"],
             duplicates=report["duplicates"],
             interval=report["interval"],
@@ -129,7 +133,7 @@ def main(target: str, interval: float, report: Path) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stopping.append(time.monotonic()))
     report.with_suffix(".begun").touch()
     token = os.urandom(16)
-    waiting: set[int] = set()
+    waiting: dict[int, float] = {}  # number → when it was sent
     refused: dict[int, int] = {}
     duplicates = 0
     number = 0
@@ -143,7 +147,7 @@ def main(target: str, interval: float, report: Path) -> None:
         else:
             if now >= due:
                 number += 1
-                waiting.add(number)
+                waiting[number] = now
                 due = max(
                     due + interval, now - 1.0
                 )  # after a stall of this process: catch up one second at most
@@ -160,15 +164,14 @@ def main(target: str, interval: float, report: Path) -> None:
                 break
             except OSError:
                 continue
-            if (answer := _answered(version, token, packet)) is not None:
-                if answer in waiting:
-                    waiting.discard(answer)
-                else:
-                    duplicates += 1
+            answer = _answered(version, token, packet)
+            if answer is not None and waiting.pop(answer, None) is None:
+                duplicates += 1
     link.close()
     account = {
         "sent": number,
-        "lost": sorted(waiting),
+        "lost": list(waiting),
+        "lost_at": list(waiting.values()),
         "refused": refused,
         "duplicates": duplicates,
         "interval": interval,
