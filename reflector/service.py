@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
+from pydantic.alias_generators import to_camel
 
 from bgpd.telemetry.aside import aside
 from bgpd.telemetry.config import ConfigError
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 LINGER = 0.5  # seconds that last words get to leave the host
 DESCRIPTORS = 65536
+FIXED = ("listen", "datastore", "node", "name", "http", "mqtt", "run_directory")  # no reload changes them
 
 log = structlog.get_logger()
 
@@ -199,8 +201,9 @@ class Service:
             return
         try:
             config = load(self._path)
-            if (config.datastore, config.node) != (self._config.datastore, self._config.node):
-                raise ConfigError("datastore and node are fixed while the reflector runs; restart it")
+            for name in FIXED:
+                if getattr(config, name) != getattr(self._config, name):
+                    raise ConfigError(f"{to_camel(name)} is fixed while the reflector runs; restart it")
             if config.datastore is None:
                 self.server.configure(from_config(config, self._environ))
         except (ConfigError, ValueError, SocketError) as error:

@@ -114,6 +114,9 @@ async def test_sighup_takes_a_change_live_and_refuses_a_bad_one_whole(program: P
                 {"text": "asn: [65000"},
                 {"clients": [{"prefix": "127.0.0.0/24", "holdTime": 2}]},
                 {"asn": 65001},
+                {"listen": {"address": "127.0.0.1", "port": 1}},
+                {"http": {"port": 1}},
+                {"name": "another"},
                 {"clients": [{"prefix": "127.0.0.0/24", "password": {"env": "MISSING"}}]},
                 {"clients": [{"prefix": "127.0.0.0/24"}, {"prefix": "127.0.0.0/24", "holdTime": 30}]},
             ):
