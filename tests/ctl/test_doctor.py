@@ -92,7 +92,7 @@ def test_ten_ways_to_break_a_node(machine: Machine) -> None:
         """
     ).splitlines():
         machine.run(shlex.split(line))
-    for words in of_another(datetime.now(UTC) + timedelta(minutes=10)):
+    for words in of_another(datetime.now(UTC) + timedelta(days=1)):
         machine.run(words)
 
     eventually(machine, ["ss", "-Htln"], ":179 ")
@@ -106,7 +106,7 @@ def test_ten_ways_to_break_a_node(machine: Machine) -> None:
         "room in /run/cairn/exabgp": ("problem", "0 MiB"),
         "leftovers": ("note", "lab-999999999-1"),
         "datastore": ("ok", "resources"),
-        "clock": ("problem", "9m 5"),
+        "clock": ("problem", "23h 5"),
         "node n1": ("ok", "1 sessions"),
         "passwords": ("problem", "there is no file /etc/cairn/secrets/tor/password"),
         "routes": ("note", "10.77.9.0/26 (bird)"),
