@@ -129,8 +129,8 @@ class Sessions:
         kept_addresses = {str(each.peer_address) for _, peerings in wanted.values() for each in peerings}
         for name in self._running.keys() - wanted.keys():
             self._end(name, kept_addresses)
-        for name, (text, peerings) in wanted.items():
-            self._ensure(name, text, peerings)
+        for name in sorted(wanted, key=lambda name: name not in self._running):  # who lets go of peers, first
+            self._ensure(name, *wanted[name])
         self._by_peer = {
             str(peering.peer_address): self._running[name].speaker
             for name, (_, peerings) in wanted.items()
@@ -155,16 +155,29 @@ class Sessions:
         running = self._running.get(name)
         if running is None:
             speaker = Speaker(self._config.exabgp.run_directory / name, text, addresses, self._listener)
-            former = [task for task, concerned in self._ending.items() if concerned & {name, *addresses}]
-            task = asyncio.create_task(self._succeed(speaker, former), name=f"exabgp-{name}")
+            task = asyncio.create_task(
+                self._succeed(speaker, self._former(name, addresses)), name=f"exabgp-{name}"
+            )
             self._running[name] = _Running(speaker, task)
         elif running.speaker.configuration != text:
-            previous = running.reconfiguring
-            task = asyncio.create_task(self._reconfigure(name, running.speaker, text, addresses, previous))
+            former = self._former(name, addresses)
+            task = asyncio.create_task(self._reconfigure(name, running.speaker, text, addresses, former))
             running.reconfiguring = task
 
+    def _former(self, name: str, addresses: Sequence[str]) -> list[asyncio.Task[None]]:
+        """What has to be over before this process may have these peers: its own last change, the end of
+        others that have them, and changes by which others let go of them.
+        """
+        concerned = {name, *addresses}
+        ending = [task for task, has in self._ending.items() if has & concerned]
+        changing = [
+            running.reconfiguring
+            for other, running in self._running.items()
+            if running.reconfiguring is not None and (other == name or running.speaker.peers & concerned)
+        ]
+        return ending + changing
+
     async def _succeed(self, speaker: Speaker, former: list[asyncio.Task[None]]) -> None:
-        """Run, but not beside one that had this directory or one of these peers and is still ending."""
         if former:
             await asyncio.wait(former)
         await speaker.run()
@@ -175,10 +188,10 @@ class Sessions:
         speaker: Speaker,
         text: str,
         addresses: list[str],
-        previous: asyncio.Task[None] | None,
+        former: list[asyncio.Task[None]],
     ) -> None:
-        if previous is not None:
-            await asyncio.wait((previous,))
+        if former:
+            await asyncio.wait(former)
         if name == SHARED:
             await speaker.reconfigure(text, addresses)
         else:

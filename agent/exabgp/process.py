@@ -58,6 +58,7 @@ class Process:
         self.pid = 0
         self.digest = ""
         self.remembered = True
+        self.stopping = False  # asked to end: what it says of its sessions is our doing
         self._environment = environment or {}
         self._pidfd = -1
         self.ended = asyncio.Event()
@@ -155,6 +156,7 @@ class Process:
     def _watch(self, pid: int) -> None:
         self.close()
         self.ended.clear()
+        self.stopping = False
         self.pid = pid
         try:
             self._pidfd = os.pidfd_open(pid)
@@ -178,6 +180,7 @@ class Process:
         """SIGTERM, then SIGKILL after ``patience`` seconds."""
         if not self.running:
             return
+        self.stopping = True
         self.send(signal.SIGTERM)
         try:
             await asyncio.wait_for(self.ended.wait(), patience)

@@ -345,7 +345,7 @@ class Speaker:
             if change.peer not in self._reported and self._troubles.get(change.peer) != change.reason:
                 log.warning("a session does not come up", peer=change.peer, reason=change.reason)
             self._troubles[change.peer] = change.reason
-            self._down(change.peer, change.reason)
+            self._down(change.peer, EXABGP_ENDED if self.process.stopping else change.reason)
         else:
             if change.peer in self._reported:
                 if self._begun[change.peer] == self._opens_of(change.peer):

@@ -292,10 +292,10 @@ async def test_passwords_missing_wrong_and_right(cluster: Cluster) -> None:
     assert "wrong" not in logs
 
 
-async def test_a_peer_declared_under_another_name_is_one_session_and_what_it_withdraws_goes(
+async def test_a_peer_declared_otherwise_gets_another_exabgp_and_nothing_is_missing_meanwhile(
     cluster: Cluster,
 ) -> None:
-    """Another ExaBGP takes the peering over: what the old one still says of that address means nothing."""
+    """That its session ends is our doing: the peer has lost nothing, whatever its restart would mean."""
     a = cluster.a
     cluster.block("a", "10.77.0.0/26")
     cluster.peer_with_bird()
@@ -318,6 +318,39 @@ async def test_a_peer_declared_under_another_name_is_one_session_and_what_it_wit
     await eventually(lambda: "192.0.2.0/24" not in a.routes())
     assert set(cluster.bird.routes("agent")) == {"10.77.0.0/26"}
     assert cluster.bird.established_since("agent") == since
+
+
+async def test_a_mesh_becomes_declared_peers_and_a_mesh_again(cluster: Cluster) -> None:
+    """The same addresses, from one ExaBGP to another, while it has other reloads to do."""
+    a, b = cluster.a, cluster.b
+    cluster.block("a", "10.77.0.0/26")
+    cluster.block("b", "10.77.1.0/26")
+    a.start()
+    b.start()
+    await eventually(lambda: "10.77.1.0/26" in a.routes() and "10.77.0.0/26" in b.routes())
+    for extra in ("10.0.0.21", "10.0.0.22"):  # reloads under way
+        cluster.declare(
+            f"n-{extra}", "Node", extra.replace(".", "-"), {"bgp": {"ipv4Address": f"{extra}/24"}}
+        )
+        await asyncio.sleep(0.05)
+    cluster.declare("nodes", "BGPPeer", "nodes", {"peerSelector": "all()"})
+    cluster.declare("bgp", "BGPConfiguration", "default", {"nodeToNodeMeshEnabled": False})
+
+    def explicit() -> int:  # the one that waits shares a process
+        return sum(len(list(node.run.glob("peer-*/process.json"))) for node in (a, b))
+
+    await eventually(lambda: explicit() > 0)
+    cluster.block("a", "10.77.2.0/26")
+    cluster.remove("b-b-10-77-1-0-26")
+    await eventually(lambda: {"10.77.0.0/26", "10.77.2.0/26"} == set(b.routes()))
+    await eventually(lambda: {"10.77.0.0/26", "10.77.2.0/26"} == set(a.routes()))
+    cluster.remove("nodes")
+    cluster.declare("bgp", "BGPConfiguration", "default", {"nodeToNodeMeshEnabled": True})
+    await eventually(lambda: explicit() == 0)
+    cluster.block("b", "10.77.3.0/26")
+    cluster.remove("b-a-10-77-2-0-26")
+    await eventually(lambda: {"10.77.0.0/26", "10.77.3.0/26"} == set(b.routes()))
+    await eventually(lambda: {"10.77.0.0/26", "10.77.3.0/26"} == set(a.routes()))
 
 
 async def test_the_next_agent_learns_also_from_a_peer_that_says_nothing_twice(cluster: Cluster) -> None:
