@@ -125,11 +125,13 @@ def test_rfc4724_4_1_clients_keep_all_routes_while_the_reflector_is_upgraded(upg
 def test_rfc8326_4_a_drained_reflector_ends_and_nobody_notices(upgraded: Upgraded) -> None:
     world, reflector = upgraded.world, upgraded.reflector
     kept = {"bird": STEADY["frr"], "frr": STEADY["bird"]}
+    upgraded.bird.command("disable ending")  # whether or not another test did
     second = Reflector(upgraded.other, configuration(OTHER, upgraded.other.directory))
     world.wait_until("the second reflector's clients", lambda: sum(second.sessions().values()) == 2)
     everybody = ("bird", "frr")
     world.wait_until("two paths", lambda: len(upgraded.bird.paths()["10.93.0.0/24"]) == 2)
     world.wait_equal("the preferred reflector", upgraded.preferred, dict.fromkeys(everybody, REFLECTOR))
+    world.wait_equal("what both have", upgraded.seen, kept)
 
     assert "draining" in reflector.run("reflector", "drain")
     world.wait_equal("the preferred reflector", upgraded.preferred, dict.fromkeys(everybody, OTHER))
