@@ -155,9 +155,9 @@ async def test_a_client_that_never_reads_delays_nobody_and_catches_up() -> None:
 
 
 async def test_rfc9687_3_a_client_that_takes_nothing_is_ended() -> None:
-    prefix = {"prefix": "127.0.0.0/24", "holdTime": 3}
+    peers = [{"address": "127.0.0.5", "passive": True, "holdTime": 3}]  # the others have more patience
     limits = {"sendHoldTime": 3}
-    async with serving(clients=[prefix], limits=limits) as server, clients(server, 1, 2) as (a, b):
+    async with serving(peers=peers, limits=limits) as server, clients(server, 1, 2) as (a, b):
         stalled = await Client(3, server.ports[0]).up(receive_buffer=4096)
         await stalled.stall()
         await a.write_all(many_updates(20_000))
