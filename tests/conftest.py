@@ -1,8 +1,8 @@
 """Rules for all tests: what is not installed skips a test with the reason, and fails it where CI=true.
 
 `./run test` runs the tests in several processes side by side, each file of tests in one of them. Where it is
-allowed (root), each process has a network namespace of its own: an address or port on the loopback that one
-test uses is no other's. Nothing reaches a network outside, then.
+allowed (root), each process has a network namespace of its own, also if there is but one (`-n 0`): an address
+or port on the loopback that one test uses is no other's. Nothing reaches a network outside, then.
 """
 
 import ctypes
@@ -39,8 +39,8 @@ _CLONE_NEWNET = 0x40000000  # os.unshare is there from Python 3.12 on
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give a process that runs tests beside others a loopback of its own."""
-    if not hasattr(config, "workerinput"):
+    """Give a process that runs tests a loopback of its own; daemons in there can write no route out here."""
+    if config.getoption("numprocesses", None):
         netns.unavailable()  # makes /run/netns, before several want to make it at the same time
     elif ctypes.CDLL(None).unshare(_CLONE_NEWNET) == 0:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
