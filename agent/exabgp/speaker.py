@@ -53,7 +53,7 @@ _LOOK_EVERY = 1.0
 _SIGN_OF_LIFE = "version"
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.2, 30.0  # seconds between starts
 _RELOAD_TRIES = 5
-_PENDING = 5.0  # seconds a reload waits for what is still to be sent
+_PENDING = 5.0  # seconds a change waits for what is still to be sent, and for sessions that are beginning
 _NONSENSE = " abandoned-by-its-writer"
 _MARKER = "show neighbor summary"
 _MARKER_ANSWER = "Peer            AS "
@@ -126,6 +126,7 @@ class Speaker:
         self._lost = asyncio.Event()
         self._heard = 0.0
         self._wanted_end = False
+        self._started_at = -_PENDING
         self._detached_at = asyncio.get_running_loop().time()
         self._mark_seen = False
         self._configuration_shown: asyncio.Future[bool] | None = None
@@ -178,6 +179,7 @@ class Speaker:
                 adopted = False
             if not adopted:
                 self.process.start(self.configuration)
+                self._started_at = asyncio.get_running_loop().time()
             log.info(
                 "exabgp adopted" if adopted else "exabgp started", process=self.name, pid=self.process.pid
             )
@@ -511,9 +513,19 @@ class Speaker:
         await self.process.stop()
 
     async def replace(self, configuration: str, peers: Sequence[str]) -> None:
-        """Start ExaBGP anew with another configuration: for a process whose only peer changed."""
+        """Start ExaBGP anew with another configuration: for a process whose only peer changed.
+
+        A session that is just beginning is let begin: what the peer kept for us over one restart it forgets
+        at the next, if it had no End-of-RIB in between (RFC 4724 4.2).
+        """
         if configuration == self.configuration:
             return
+        loop = asyncio.get_running_loop()
+        while not self.peers <= self.established:
+            if loop.time() > self._started_at + _PENDING:
+                break
+            await asyncio.sleep(0.01)
+        await self.settle(_PENDING)
         self.configuration, self.peers = configuration, frozenset(peers)
         for address in set(self.outbox.peers) - self.peers:
             self._down(address, "no longer configured")

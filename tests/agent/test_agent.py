@@ -190,6 +190,7 @@ async def test_an_agent_killed_and_replaced_touches_no_session_and_no_route(clus
     a.start()
     b.start()
     await eventually(lambda: "10.77.1.0/26" in a.routes() and "10.77.0.0/26" in b.routes())
+    await eventually(lambda: a.said("in sync") == 1)
     pid = exabgp_pid(a.run / "mesh")
     a.stop(signal.SIGKILL)
     cluster.block("a", "10.77.2.0/26")

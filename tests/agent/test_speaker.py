@@ -481,6 +481,27 @@ async def test_a_peer_that_exabgp_takes_for_another_after_a_reload_is_told_every
         assert exabgp_pid(bench.run) == pid
 
 
+async def test_a_change_right_behind_a_restart_costs_no_route(bench: Bench) -> None:
+    """RFC 4724 4.2: what a peer kept over one restart it deletes at the next, unless told again by then."""
+    count = 2000
+    async with bench.speaker() as (speaker, recorder):
+        for n in range(count):
+            speaker.outbox.peer(bench.peer).want(f"10.2.{n // 256}.{n % 256}/32", f"next-hop self med {n}")
+        await eventually(is_up(recorder, bench.peer))
+        assert await speaker.settle(60)
+        await eventually(lambda: len(bench.bird.routes()) == count)
+        os.kill(exabgp_pid(bench.run), signal.SIGKILL)
+        await eventually(lambda: not bench.bird.established())
+        await eventually(bench.bird.established)
+        changing = asyncio.create_task(speaker.replace(bench.text(hold_time=30), [bench.peer]))
+        while int.from_bytes(recorder.sent[-1][3:5], "big") != 30 or not recorder.up[bench.peer]:
+            assert len(bench.bird.routes()) == count
+            await asyncio.sleep(0.01)
+        await changing
+        assert await speaker.settle(60)
+        assert len(bench.bird.routes()) == count
+
+
 async def test_a_stopped_exabgp_is_waited_for_and_goes_on(bench: Bench) -> None:
     """SIGSTOP for less than the hold time: nothing is lost, nothing is restarted."""
     async with bench.speaker() as (speaker, recorder):
