@@ -9,7 +9,6 @@ one that a former agent left and nobody wants any more is ended.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from bgpd.datastore import Secrets
 from bgpd.plan.model import NodePlan, Peering, PeeringKind, SecretRef
 from bgpd.render import RenderError
 from bgpd.render.exabgp import configuration, unprotected
+from bgpd.telemetry.aside import aside
 
 SHARED = "mesh"
 log = structlog.get_logger("agent.sessions")
@@ -36,6 +36,13 @@ class _Running:
     speaker: Speaker
     task: asyncio.Task[None]
     reconfiguring: asyncio.Task[None] | None = None
+
+    async def halt(self) -> None:
+        """End what tends ExaBGP, whatever became of it; ExaBGP goes on."""
+        for task in (self.task, self.reconfiguring):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait((task,))
 
 
 def process_of(peering: Peering) -> str:
@@ -155,13 +162,12 @@ class Sessions:
         running = self._running.get(name)
         if running is None:
             speaker = Speaker(self._config.exabgp.run_directory / name, text, addresses, self._listener)
-            task = asyncio.create_task(
-                self._succeed(speaker, self._former(name, addresses)), name=f"exabgp-{name}"
-            )
+            task = aside(self._succeed(speaker, self._former(name, addresses)), f"exabgp {name}")
             self._running[name] = _Running(speaker, task)
         elif running.speaker.configuration != text:
             former = self._former(name, addresses)
-            task = asyncio.create_task(self._reconfigure(name, running.speaker, text, addresses, former))
+            work = self._reconfigure(name, running.speaker, text, addresses, former)
+            task = aside(work, f"another configuration of exabgp {name}")
             running.reconfiguring = task
 
     def _former(self, name: str, addresses: Sequence[str]) -> list[asyncio.Task[None]]:
@@ -203,7 +209,7 @@ class Sessions:
         self._spawn(self._finish(running, taken_over), running.speaker.peers | {name})
 
     def _spawn(self, coroutine: Coroutine[None, None, None], concerned: frozenset[str]) -> None:
-        task = asyncio.create_task(coroutine)
+        task = aside(coroutine, "end of exabgp processes")
         self._ending[task] = concerned
         task.add_done_callback(self._ending.pop)
 
@@ -212,11 +218,7 @@ class Sessions:
         is what is wanted of peers that another process takes over.
         """
         await self._withdraw(running.speaker, taken_over)
-        for task in (running.task, running.reconfiguring):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        await running.halt()
         await running.speaker.stop()
         (running.speaker.process.directory / "process.json").unlink(missing_ok=True)
         for peer in sorted(running.speaker.established & taken_over):
@@ -293,11 +295,7 @@ class Sessions:
     async def leave(self) -> None:
         """The agent ends, ExaBGP and its sessions stay."""
         for running in self._running.values():
-            for task in (running.task, running.reconfiguring):
-                if task is not None:
-                    task.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await task
+            await running.halt()
             running.speaker.release()
         self._running.clear()
         await self._settle_ending()
