@@ -53,6 +53,8 @@ LEAST_READ_OCTETS = 1 << 13
 SEEK_AFTER = 2.0  # seconds after the start when we connect to clients of before that are not there yet
 ABSENT_AFTER = 15.0  # seconds after the start when a peer that we cannot connect to counts as absent
 LONGEST_REST = 0.05  # seconds between two flushes at most
+FEW = 8  # reasons for a flush; more of them are a burst, and it is told in larger steps
+UNSETTLED = 0.2  # seconds after a session came or went in which others are expected to follow
 CONNECT_TIMEOUT = 10.0
 UNIDENTIFIED_AGE = 0.25  # seconds after which a connection without an OPEN makes room for another
 FORGOTTEN_AFTER = 120.0  # seconds that a client nobody named is remembered after its last connection
@@ -91,7 +93,9 @@ class Server:
         self.convergence = Distribution(
             "received_to_wire_seconds", "From the first UPDATE of a turn to every peer's socket."
         )
+        self._reasons = 0  # for the next flush
         self._rest_until = 0.0
+        self._settled_at = 0.0
         self._ticking: asyncio.TimerHandle | None = None
         self._resumed: list[Link] = []
         self._read_octets = CHUNK_OCTETS
@@ -611,14 +615,18 @@ class Server:
             self._journal.near_limit(entry.address, total, limit)
 
     def _pace(self) -> None:
+        self._settled_at = self._loop.time() + UNSETTLED
         share = INPUT_OCTETS // max(1, len(self.established))
         self._read_octets = max(LEAST_READ_OCTETS, min(CHUNK_OCTETS, share))
 
     def _schedule_flush(self) -> None:
-        """Flush soon; after a costly flush not before as much time again has passed for what else there is.
+        """Flush soon; amid a burst not before as much time has passed for what else there is as the last
+        flush took.
 
-        So a burst among many peers is told in few large steps, and a single change is told at once.
+        So a burst among many peers is told in few large steps, sessions that all begin at once get their
+        turns, and a single change is told at once, also when others follow a hundred times a second.
         """
+        self._reasons += 1
         if self._flush_due:
             return
         self._flush_due = True
@@ -639,7 +647,9 @@ class Server:
         ended = self._loop.time()
         if updated_at is not None:
             self.convergence.observe(ended - updated_at)
-        self._rest_until = ended + min(LONGEST_REST, ended - began)
+        if self._reasons > FEW or ended < self._settled_at:
+            self._rest_until = ended + min(LONGEST_REST, ended - began)
+        self._reasons = 0
 
     def _resume(self, link: Link) -> None:
         """A link used up its turn: it goes on in the next one."""
