@@ -32,7 +32,8 @@ class Kernel(Model):
 
     `protocol` is the number that marks a route as the agent's (see ``ip route show proto 84``); it must be
     used by no other program of the machine. Routes are never written over another program's. `metric` is for
-    routes of ordinary priority; one with another priority (`setPriority`) has that for its metric.
+    routes of ordinary priority; one with another priority (`setPriority`) has that for its metric. An agent
+    started with another table or protocol number takes the routes there along.
     """
 
     table: Annotated[int, Field(ge=1, le=2**32 - 1)] = 254

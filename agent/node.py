@@ -32,6 +32,7 @@ from agent.journal import PlanJournal
 from agent.kernel import ipip
 from agent.kernel.fib import Fib
 from agent.kernel.message import Place
+from agent.kernel.moving import forget, move
 from agent.kernel.vxlan import ensure
 from agent.learned import Bounds, Learned
 from agent.registration import register
@@ -126,6 +127,8 @@ class Agent:
     async def run(self) -> None:
         """Serve until cancelled. Sessions, ExaBGP and routes are then still there."""
         self._begun = self._now()
+        if not self.fib.dry_run:
+            await move(self.config.exabgp.run_directory, self.fib.place)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.fib.run(), name="kernel")
             await self.fib.ready.wait()
@@ -153,6 +156,7 @@ class Agent:
         await self.sessions.stop()
         await self.fib.remove_all()
         self.fib.close()
+        forget(self.config.exabgp.run_directory)
         if self._hold is not None:
             with contextlib.suppress(DatastoreError):
                 await self._hold.release()

@@ -3,9 +3,8 @@
 SIGTERM and SIGINT end the agent and leave its ExaBGP processes, sessions and kernel routes as they are: a
 restart or an upgrade touches no packet. SIGUSR2 makes the end a real one: routes withdrawn, sessions closed,
 kernel routes removed (`cairn agent --withdraw` asks for the same from the start). SIGHUP reads the
-configuration anew; a bad one is refused whole and the old one stays in force, as is one under which routes
-and processes would no longer be found (another table, protocol number, run directory). SIGRTMIN+22 makes the
-log detailed, SIGRTMIN+23 as before.
+configuration anew; a bad one is refused whole and the old one stays in force, as is one under which processes
+would no longer be found (another run directory). SIGRTMIN+22 makes the log detailed, SIGRTMIN+23 as before.
 """
 
 from __future__ import annotations
@@ -67,11 +66,10 @@ class Service:
         if config == self.config:
             log.info("the configuration is unchanged")
             return
-        if moved := _moved(self.config, config):
+        if config.exabgp.run_directory != self.config.exabgp.run_directory:
             remedy = "SIGUSR2 ends the agent and what it has there; then start it with the new configuration"
-            log.error(
-                "the new configuration is refused; the old one stays", reason=f"{moved} changed: {remedy}"
-            )
+            reason = f"exabgp.runDirectory changed: {remedy}"
+            log.error("the new configuration is refused; the old one stays", reason=reason)
             return
         self._reload = config
         self._stopping.set()
@@ -139,16 +137,6 @@ class Service:
             await (agent.withdraw() if self._withdraw else agent.leave())
             await surroundings.stop()
             log.info("agent stopped", node=config.node, withdrawn=self._withdraw)
-
-
-def _moved(old: AgentConfig, new: AgentConfig) -> str:
-    """What says where the agent's routes and processes are found again, and reads otherwise than before."""
-    places = {
-        "kernel.table": (old.kernel.table, new.kernel.table),
-        "kernel.protocol": (old.kernel.protocol, new.kernel.protocol),
-        "exabgp.runDirectory": (old.exabgp.run_directory, new.exabgp.run_directory),
-    }
-    return ", ".join(name for name, (before, after) in places.items() if before != after)
 
 
 async def run(config: AgentConfig | Path) -> None:

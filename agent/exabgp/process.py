@@ -26,6 +26,7 @@ from pathlib import Path
 import structlog
 
 from agent.exabgp import handover, launch
+from agent.files import write_whole
 
 log = structlog.get_logger("agent.exabgp")
 _LOG_LIMIT = 4 << 20  # octets; a longer log is begun anew when ExaBGP is
@@ -74,14 +75,14 @@ class Process:
     def write_configuration(self, configuration: str) -> None:
         """Replace exabgp.conf in one step. It may hold passwords: readable by its owner only."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._write("exabgp.conf", configuration)
+        write_whole(self.directory / "exabgp.conf", configuration)
         self.digest = self.digest_of(configuration)
 
     def remember(self) -> None:
         """Write process.json, for the next agent; what cannot be written is said once, and to be repeated."""
         known = {"pid": self.pid, "start": _start_ticks(self.pid), "digest": self.digest}
         try:
-            self._write("process.json", json.dumps(known))
+            write_whole(self.directory / "process.json", json.dumps(known))
         except OSError as error:
             if self.remembered:
                 place = self.directory.name
@@ -89,20 +90,6 @@ class Process:
             self.remembered = False
         else:
             self.remembered = True
-
-    def _write(self, name: str, text: str) -> None:
-        """One step, or nothing; and nothing is needed where the file says it already, be the disk full."""
-        path, draft = self.directory / name, self.directory / f"{name}.new"
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            if path.read_text() == text:
-                return
-        try:
-            draft.touch(mode=0o600)
-            draft.write_text(text)
-            draft.replace(path)
-        except OSError:
-            draft.unlink(missing_ok=True)
-            raise
 
     def adopt(self) -> bool:
         """Take over a process a former agent started here, if it lives. Its digest says how it was set up."""
