@@ -129,7 +129,7 @@ class Learned:
                 again.append(address)
             known.peering = peering
             known.source.kind = SourceKind.NON_CLIENT if peering.internal else SourceKind.EXTERNAL
-            known.source.asn = peering.peer_asn
+            known.source.asn, known.source.name = peering.peer_asn, peering.name
         return again
 
     # sessions

@@ -9,7 +9,6 @@ one that a former agent left and nobody wants any more is ended.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +48,7 @@ def process_of(peering: Peering) -> str:
     """The name of the ExaBGP process that carries a peering."""
     if peering.kind is PeeringKind.MESH or peering.passive:
         return SHARED
-    return "peer-" + re.sub(r"[^A-Za-z0-9_.-]", "_", peering.name)
+    return f"peer-{peering.peer_address}".replace(":", "_")
 
 
 def _secrets_of(plan: NodePlan) -> list[SecretRef]:
@@ -164,7 +163,7 @@ class Sessions:
             speaker = Speaker(self._config.exabgp.run_directory / name, text, addresses, self._listener)
             task = aside(self._succeed(speaker, self._former(name, addresses)), f"exabgp {name}")
             self._running[name] = _Running(speaker, task)
-        elif running.speaker.configuration != text:
+        elif Process.digest_of(running.speaker.configuration) != Process.digest_of(text):
             former = self._former(name, addresses)
             work = self._reconfigure(name, running.speaker, text, addresses, former)
             task = aside(work, f"another configuration of exabgp {name}")

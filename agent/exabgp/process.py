@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import pwd
+import re
 import shlex
 import signal
 import sys
@@ -29,6 +30,7 @@ from agent.exabgp import handover, launch
 from agent.files import write_whole
 
 log = structlog.get_logger("agent.exabgp")
+_DESCRIPTION = re.compile(r"^ *description .*$", re.MULTILINE)
 _LOG_LIMIT = 4 << 20  # octets; a longer log is begun anew when ExaBGP is
 
 
@@ -70,7 +72,8 @@ class Process:
 
     @staticmethod
     def digest_of(configuration: str) -> str:
-        return hashlib.sha256(configuration.encode()).hexdigest()
+        """The same for configurations that differ in descriptions alone: those do not touch the wire."""
+        return hashlib.sha256(_DESCRIPTION.sub("", configuration).encode()).hexdigest()
 
     def write_configuration(self, configuration: str) -> None:
         """Replace exabgp.conf in one step. It may hold passwords: readable by its owner only."""

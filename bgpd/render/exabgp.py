@@ -81,7 +81,7 @@ def configuration(
         "  }",
         "}",
     ]
-    for peering in sorted(peerings, key=lambda peering: peering.name):
+    for peering in sorted(peerings, key=lambda peering: str(peering.peer_address)):
         lines.append("")
         if peering.password is not None and peering.password not in passwords:
             lines.append(

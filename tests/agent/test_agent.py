@@ -127,7 +127,7 @@ log stderr all;
 protocol device {}
 protocol static { ipv4; route 192.0.2.0/24 blackhole; route 0.0.0.0/0 blackhole; }
 template bgp node {
-  local 10.0.0.3 as 65100; passive on; graceful restart on;
+  local 10.0.0.3 as 65100; passive on; graceful restart on; error wait time 1, 2;
   ipv4 { import all; export where source = RTS_STATIC; };
 }
 protocol bgp agent from node { neighbor 10.0.0.1 as 64512; }
@@ -245,7 +245,7 @@ async def test_a_router_is_learned_from_but_not_its_default_route(cluster: Clust
     cluster.peer_with_bird()
     await eventually(lambda: cluster.bird.established("agent"))
     cluster.remove("tor")
-    await eventually(lambda: not (a.run / "peer-Global_10_0_0_3" / "process.json").exists())
+    await eventually(lambda: not (a.run / "peer-10.0.0.3" / "process.json").exists())
     await eventually(lambda: "192.0.2.0/24" not in a.routes())
     await eventually(lambda: cluster.bird.routes("agent") == {})
 
@@ -304,7 +304,7 @@ async def test_a_peer_declared_otherwise_gets_another_exabgp_and_nothing_is_miss
     a.start()
     await eventually(lambda: "192.0.2.0/24" in a.routes())
     await eventually(lambda: "10.77.0.0/26" in cluster.bird.routes("agent"))
-    cluster.declare("tor", "BGPPeer", "rack-router", {"peerIP": "10.0.0.3", "asNumber": 65100})
+    cluster.declare("tor", "BGPPeer", "tor", {"peerIP": "10.0.0.3", "asNumber": 65100, "keepaliveTime": "9s"})
     while a.said("session up") != 2:
         assert "192.0.2.0/24" in a.routes()
         assert "10.77.0.0/26" in cluster.bird.routes("agent"), "graceful restart keeps it"
@@ -319,6 +319,33 @@ async def test_a_peer_declared_otherwise_gets_another_exabgp_and_nothing_is_miss
     await eventually(lambda: "192.0.2.0/24" not in a.routes())
     assert set(cluster.bird.routes("agent")) == {"10.77.0.0/26"}
     assert cluster.bird.established_since("agent") == since
+
+
+async def test_a_peer_of_another_name_or_declared_for_this_node_alone_keeps_its_session(
+    cluster: Cluster,
+) -> None:
+    """What does not touch the wire does not touch ExaBGP, not even when the next agent takes it over."""
+    a = cluster.a
+    cluster.peer_with_bird()
+    cluster.bird.start()
+    a.start()
+    await eventually(lambda: "192.0.2.0/24" in a.routes())
+    since = cluster.bird.established_since("agent")
+    spec = {"peerIP": "10.0.0.3", "asNumber": 65100}
+    cluster.declare("tor", "BGPPeer", "rack-router", spec)
+    cluster.block("a", "10.77.0.0/26")
+    await eventually(lambda: "10.77.0.0/26" in cluster.bird.routes("agent"))
+    cluster.declare("tor", "BGPPeer", "rack-router", {**spec, "node": "a"})
+    cluster.block("a", "10.77.1.0/26")
+    await eventually(lambda: "10.77.1.0/26" in cluster.bird.routes("agent"))
+    a.stop()
+    a.start()
+    await eventually(lambda: a.said("in sync") == 2)
+    cluster.block("a", "10.77.2.0/26")
+    await eventually(lambda: "10.77.2.0/26" in cluster.bird.routes("agent"))
+    assert (a.said("exabgp started"), a.said("exabgp adopted"), a.said("session down")) == (1, 1, 0)
+    assert cluster.bird.established_since("agent") == since
+    assert "192.0.2.0/24" in a.routes()
 
 
 async def test_a_mesh_becomes_declared_peers_and_a_mesh_again(cluster: Cluster) -> None:

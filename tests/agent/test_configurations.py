@@ -14,4 +14,4 @@ def test_two_peerings_of_one_address_come_to_one_session() -> None:
     assert len(plan.peerings) == 2
     (kept,) = one_per_address(plan).values()
     (name,) = configurations(plan, {}, Path("/run/x"))
-    assert name == f"peer-{kept.name}"
+    assert name == f"peer-{kept.peer_address}"

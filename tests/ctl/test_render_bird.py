@@ -69,11 +69,11 @@ def test_exabgp_is_shown_process_by_process(store: Path) -> None:
     words = ("render", "exabgp", "--node", "node-1", "--datastore", store, "--run-directory", "/run/x")
     shown = cairn(*words).out
     parts = re.split(r"^# ---- /run/x/(\S+)/exabgp.conf\n", shown, flags=re.MULTILINE)
-    assert parts[1::2] == ["mesh", "peer-Global_10_0_0_254"]
+    assert parts[1::2] == ["mesh", "peer-10.0.0.254"]
     for name, text in zip(parts[1::2], parts[2::2], strict=True):
         assert f"/run/x/{name}/socket" in text
         verdict = check_exabgp(text)
         assert verdict.accepted, verdict.message
     assert cairn(*words, "--process", "mesh").out == parts[2]
     wrong = cairn(*words, "--process", "nothing")
-    assert (wrong.code, "it has: mesh, peer-Global_10_0_0_254" in wrong.err) == (2, True)
+    assert (wrong.code, "it has: mesh, peer-10.0.0.254" in wrong.err) == (2, True)
