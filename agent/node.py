@@ -27,6 +27,7 @@ from agent.announcements import with_disputed
 from agent.config import AgentConfig
 from agent.disputes import Disputes
 from agent.exabgp.adj_rib_out import Refused
+from agent.files import hold
 from agent.forwarding import Forwarding
 from agent.journal import PlanJournal
 from agent.kernel import ipip
@@ -56,6 +57,7 @@ KINDS = frozenset(
 )  # fmt: skip
 _LONGEST_TICK = 1.0
 _PASSWORDS_EVERY = 2.0  # seconds
+_ALONE_EVERY = 0.2
 
 log = structlog.get_logger("agent")
 
@@ -114,6 +116,7 @@ class Agent:
         self.sessions = Sessions(config, self, Secrets(config.secrets.directory, environ, store))
         self.resources = ResourceSet.of()
         self._begun = 0.0
+        self._lock: int | None = None  # on the run directory
         self._seen_alive: set[str] = set()
         self._hold: Hold | None = None
         self._expected: dict[str, float] = {}  # peers not heard of yet → since when they are planned
@@ -126,6 +129,7 @@ class Agent:
 
     async def run(self) -> None:
         """Serve until cancelled. Sessions, ExaBGP and routes are then still there."""
+        await self._be_alone()
         self._begun = self._now()
         if not self.fib.dry_run:
             await move(self.config.exabgp.run_directory, self.fib.place)
@@ -143,24 +147,39 @@ class Agent:
             if not self.config.kernel.dry_run:
                 tasks.create_task(self.workloads.run(), name="workloads")
 
+    async def _be_alone(self) -> None:
+        """Wait while another agent has the run directory: two would end each other's ExaBGP for ever."""
+        directory, said = self.config.exabgp.run_directory, False
+        try:
+            while (lock := hold(directory)) is None:
+                if not said:
+                    said, self.plan_error = True, f"another agent has {directory}; this one waits for its end"
+                    log.error("not alone", reason=self.plan_error)
+                await asyncio.sleep(_ALONE_EVERY)
+            self._lock = lock
+        except OSError as error:
+            log.error("the run directory cannot be had", directory=str(directory), reason=str(error))
+
     async def leave(self) -> None:
         """End, and leave everything in place for the next agent (an upgrade, a restart)."""
         self.mode = "stopping"
         await self.sessions.leave()
         self.fib.close()
         await self.store.close()
+        if self._lock is not None:
+            os.close(self._lock)
 
     async def withdraw(self) -> None:
         """End for good: routes withdrawn from the peers, sessions and ExaBGP ended, kernel routes removed."""
         self.mode = "stopping"
-        await self.sessions.stop()
-        await self.fib.remove_all()
-        self.fib.close()
-        forget(self.config.exabgp.run_directory)
+        if self._begun:  # else all that is there is another agent's
+            await self.sessions.stop()
+            await self.fib.remove_all()
+            forget(self.config.exabgp.run_directory)
         if self._hold is not None:
             with contextlib.suppress(DatastoreError):
                 await self._hold.release()
-        await self.store.close()
+        await self.leave()
 
     async def drain(self, draining: bool = True) -> None:
         """Withdraw what this node announces and stay up; the next agent announces again, or this one with

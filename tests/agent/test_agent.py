@@ -207,6 +207,36 @@ async def test_an_agent_killed_and_replaced_touches_no_session_and_no_route(clus
     assert "10.99.0.0/24" in a.routes("proto static")
 
 
+async def test_a_second_agent_waits_for_the_end_of_the_first_and_then_goes_on(cluster: Cluster) -> None:
+    """They would end each other's ExaBGP; and one that waits and is told to withdraw withdraws nothing."""
+    a, b = cluster.a, cluster.b
+    cluster.block("b", "10.77.1.0/26")
+    a.start()
+    b.start()
+    await eventually(lambda: "10.77.1.0/26" in a.routes())
+    second, third = (Node(cluster.directory, name, a.inside, "10.0.0.1") for name in ("second", "third"))
+    second.config = third.config = a.config
+    try:
+        for more in (second, third):
+            more.start()
+            await eventually(partial(more.said_more, "not alone", 0))
+        third.stop(signal.SIGUSR2)
+        cluster.block("b", "10.77.2.0/26")
+        await eventually(lambda: "10.77.2.0/26" in a.routes())
+        a.stop()
+        await eventually(lambda: second.said("in sync") == 1)
+    finally:
+        for more in (second, third):
+            more.stop(signal.SIGKILL)
+    assert (second.said("exabgp adopted"), second.said("exabgp started"), third.said("exabgp adopted")) == (
+        1,
+        0,
+        0,
+    )
+    assert b.said("session down") == 0
+    assert "10.77.1.0/26" in a.routes()
+
+
 async def test_exabgp_killed_is_recovered_and_no_route_is_missing_meanwhile(cluster: Cluster) -> None:
     a, b = cluster.a, cluster.b
     cluster.block("a", "10.77.0.0/26")
