@@ -71,11 +71,14 @@ class Fib:
         self._socket = RouteSocket()
         self._monitor: Monitor | None = None
         self._elsewhere: dict[tuple[int, bytes], int] = {}  # wanted, but not at the ordinary metric
-        self._own: dict[tuple[int, bytes, int, int], RouteEntry] = {}  # the node's routes, not the agent's
+        # The node's routes, not the agent's, by family, NLRI, table and metric: there may be several of one.
+        self._own: dict[tuple[int, bytes, int, int], dict[KernelRoute, RouteEntry]] = {}
+        self._meanwhile: list[tuple[bool, int, RouteEntry]] | None = None  # seen during a full look
         self._told_blocked: set[tuple[int, bytes]] = set()
         self._wake = asyncio.Event()
         self._look = True
         self._resolve = False
+        self._refused: set[tuple[int, Change]] = set()  # until when they are tried again:
         self._retry_at = 0.0
 
     # declarations
@@ -122,7 +125,7 @@ class Fib:
     async def run(self) -> None:
         """Until cancelled; the routes stay (see `remove_all`)."""
         loop = asyncio.get_running_loop()
-        self._monitor = Monitor(self._socket.port, self._route_event, self._link_event, self._look_again)
+        self._monitor = Monitor(self._socket.port, self._route_event, self._link_event, self.look_again)
         next_look = loop.time() + self._compare_every
         try:
             while True:
@@ -142,13 +145,12 @@ class Fib:
                     self._changed()
                 self.ready.set()
                 self._wake.clear()
-                if self._retry_at <= loop.time():
-                    await self._apply()
+                await self._apply()
                 self._tell_blocked()
                 if self._look or self._resolve:
                     await asyncio.sleep(_SETTLE)
                     continue
-                until = next_look if self._retry_at <= loop.time() else min(next_look, self._retry_at)
+                until = min(next_look, self._retry_at) if self._refused else next_look
                 try:
                     async with asyncio.timeout_at(until):
                         await self._wake.wait()
@@ -163,12 +165,12 @@ class Fib:
 
     # looking
 
-    def _look_again(self) -> None:
+    def look_again(self) -> None:
         self._look = True
         self._wake.set()
 
     def _link_event(self) -> None:
-        self._look_again()
+        self.look_again()
 
     def _interesting(self, entry: RouteEntry) -> bool:
         return entry.table in (_MAIN, self.place.table, _LOCAL if self.dry_run else _MAIN)
@@ -180,7 +182,20 @@ class Fib:
         return entry.table == self.place.table
 
     async def _observe(self) -> None:
-        """The full look: links, addresses, every route; what others changed is now known."""
+        """The full look: links, addresses, every route; what others changed is now known.
+
+        What happens meanwhile may be in what was read or not, so it is gone through once more afterwards.
+        """
+        self._meanwhile = []
+        try:
+            await self._look_at_all()
+        finally:
+            events, self._meanwhile = self._meanwhile, None
+        for event in events:
+            self._route_event(*event)
+        self._resolve = True
+
+    async def _look_at_all(self) -> None:
         self.links = await read_links()
         self._own = {}
         for family in FAMILIES:
@@ -191,7 +206,7 @@ class Fib:
                     if self._in_our_table(entry):
                         ours[entry.nlri, entry.metric] = entry.route
                 elif self._interesting(entry):
-                    self._own[entry.family, entry.nlri, entry.table, entry.metric] = entry
+                    self._keep(entry)
                     if self._in_our_table(entry):
                         foreign.add((entry.nlri, entry.metric))
             if not self.dry_run:
@@ -199,11 +214,14 @@ class Fib:
                 if self.ready.is_set() and drift:
                     self.drift += drift
                     log.warning("routes were changed by others", routes=drift)
-        self._resolve = True
+
+    def _keep(self, entry: RouteEntry) -> None:
+        key = (entry.family, entry.nlri, entry.table, entry.metric)
+        self._own.setdefault(key, {})[entry.route] = entry
 
     def _tell_resolver(self) -> None:
         usable = []
-        for entry in self._own.values():
+        for entry in (entry for several in self._own.values() for entry in several.values()):
             if self.dry_run and entry.table == _LOCAL:
                 local = KernelRoute(RouteType.UNICAST, entry.route.hops)
                 usable.append(RouteEntry(entry.family, entry.nlri, entry.table, entry.metric, 0, local))
@@ -213,6 +231,9 @@ class Fib:
         self.resolver.changed(usable, self.links.up, addresses)
 
     def _route_event(self, new: bool, flags: int, entry: RouteEntry) -> None:
+        if self._meanwhile is not None:
+            self._meanwhile.append((new, flags, entry))
+            return
         if not self._interesting(entry):
             return
         delta, spot = self.deltas[entry.family], (entry.nlri, entry.metric)
@@ -224,11 +245,14 @@ class Fib:
                     log.warning("a route of ours was changed by others", what=what, nlri=entry.nlri.hex())
                 self._wake.set()
             return
-        key = (entry.family, entry.nlri, entry.table, entry.metric)
-        if new:
-            self._own[key] = entry
+        known = self._own.get((entry.family, entry.nlri, entry.table, entry.metric), {})
+        if not new:
+            self._look = known.pop(entry.route, None) is None or self._look
         else:
-            self._own.pop(key, None)
+            if flags & _NLM_F_REPLACE:
+                self._look = len(known) > 1 or self._look  # which of them?
+                known.clear()
+            self._keep(entry)
         if self._in_our_table(entry):
             delta.occupied(spot, new)
             if new and flags & _NLM_F_REPLACE:
@@ -252,19 +276,27 @@ class Fib:
         return spot in self.deltas[family].desired and spot not in self.deltas[family].actual
 
     async def _apply(self) -> None:
-        changes = list(self._pending())
+        now = asyncio.get_running_loop().time()
+        if self._retry_at <= now:
+            self._refused.clear()
+        changes = [each for each in self._pending() if each not in self._refused]
+        refused: list[tuple[int, Change]] = []
+        for start in range(0, len(changes), BATCH):
+            refused += self._write(changes[start : start + BATCH])
+            await asyncio.sleep(0)
+        if refused and not self._refused:
+            self._retry_at = now + _RETRY
+        self._refused.update(refused)
+        if self.failures:
+            due = {(family, change.key) for family, change in self._pending()}
+            self.failures = {key: reason for key, reason in self.failures.items() if key in due}
         if not changes:
             return
-        failed = False
-        for start in range(0, len(changes), BATCH):
-            chunk = changes[start : start + BATCH]
-            failed = self._write(chunk) or failed
-            await asyncio.sleep(0)
-        if failed:
-            self._retry_at = asyncio.get_running_loop().time() + _RETRY
-        elif self.pending:  # what has moved may go from where it was
+        if any(
+            each not in self._refused for each in self._pending()
+        ):  # what has moved may go from where it was
             self._wake.set()
-        self.applied(not failed)
+        self.applied(not refused)
 
     def _tell_blocked(self) -> None:
         """Name each route that cannot be had because somebody else's stands there, once."""
@@ -274,8 +306,8 @@ class Fib:
             log.warning("a route of someone else is in the way and stays", prefix=prefix)
         self._told_blocked = blocked
 
-    def _write(self, chunk: list[tuple[int, Change]]) -> bool:
-        """One batch; True if something in it was refused and is worth trying again."""
+    def _write(self, chunk: list[tuple[int, Change]]) -> list[tuple[int, Change]]:
+        """One batch; what of it was refused and is worth trying again."""
         errors: dict[int, int] = {}
         if not self.dry_run:
             try:
@@ -283,8 +315,8 @@ class Fib:
             except (KernelError, OSError) as error:
                 log.error("routes cannot be written", error=str(error))
                 self._look = True
-                return True
-        refused = False
+                return chunk
+        refused = []
         for place, (family, change) in enumerate(chunk):
             code = errors.get(place, 0)
             key = (family, change.key)
@@ -305,7 +337,7 @@ class Fib:
                         change=str(change),
                     )
                 self.failures[key] = reason
-                refused = True
+                refused.append((family, change))
         return refused
 
     def _packer(self, family: int, change: Change) -> Callable[[int, int], bytes]:

@@ -53,6 +53,8 @@ class Resolver:
         for entry in routes:
             if entry.nlri == b"\0" and not self._default_route:
                 continue
+            if entry.route.type is RouteType.UNICAST and not self._usable(entry):
+                continue  # it says nothing; the next best does
             known = self._routes[entry.family].get(entry.nlri)
             if known is None or entry.metric < known.metric:
                 self._routes[entry.family][entry.nlri] = entry
@@ -90,9 +92,7 @@ class Resolver:
         for length in sorted({*self._lengths[family], *learned}, reverse=True):
             nlri = truncate(address, length)
             if (entry := own.get(nlri)) is not None:
-                hops = self._through(entry, address)
-                if hops is not None:
-                    return hops
+                return self._through(entry, address)
             if length in learned and depth < _DEPTH and nlri not in visited:
                 next_hops = self._learned(family, nlri)
                 if next_hops and address not in next_hops:
@@ -105,11 +105,12 @@ class Resolver:
                         return tuple(sorted(found))
         return ()
 
-    def _through(self, entry: RouteEntry, address: bytes) -> tuple[Hop, ...] | None:
-        """None: this route says nothing (its links are down); empty: it says the address is unreachable."""
+    def _usable(self, entry: RouteEntry) -> list[Hop]:
+        return [hop for hop in entry.route.hops if hop.interface in self._links_up]
+
+    def _through(self, entry: RouteEntry, address: bytes) -> tuple[Hop, ...]:
+        """Empty: this route says that the address is unreachable."""
         if entry.route.type is not RouteType.UNICAST:
             return ()
-        usable = [hop for hop in entry.route.hops if hop.interface in self._links_up]
-        if not usable:
-            return None
-        return tuple(sorted({Hop(hop.gateway or address, hop.interface, hop.onlink) for hop in usable}))
+        hops = {Hop(hop.gateway or address, hop.interface, hop.onlink) for hop in self._usable(entry)}
+        return tuple(sorted(hops))

@@ -7,6 +7,7 @@ import contextlib
 import json
 import select
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from pyroute2 import netns
 
 from agent.kernel import message
 from agent.kernel.fib import Fib
-from agent.kernel.message import Place
+from agent.kernel.message import Place, RouteEntry
 from agent.kernel.moving import move
 from agent.kernel.netlink import RouteSocket
 from agent.kernel.route import BLACKHOLE, Hop, KernelRoute, unicast, workload
@@ -245,6 +246,71 @@ async def test_links_going_down_and_up_are_followed(ground: str) -> None:
         await eventually(lambda: routes(ground).get("10.77.0.0/24", {}).get("gateway") == "10.0.1.2")
         sh(f"ip -n {ground} link set e0 up")
         await eventually(lambda: bool(fib.resolver.resolve(bytes((10, 0, 0, 2)))))
+
+
+async def test_a_default_route_that_is_left_over_is_used(ground: str) -> None:
+    """Two of different metrics, the better one's link without a carrier; two of one, as routers announce."""
+    async with running() as owner:
+        fib, far, far6 = owner.fib, bytes((203, 0, 113, 9)), bytes.fromhex("20010db80900" + "00" * 9 + "09")
+        sh(f"ip -n {ground} route add default via 10.0.0.9 metric 100 proto static")
+        sh(f"ip -n {ground} route add default via 10.0.1.9 metric 200 proto static")
+        await eventually(lambda: fib.resolver.resolve(far) == (Hop(bytes((10, 0, 0, 9)), 3),))
+        sh(f"ip -n {ground} link set p0 down")
+        await eventually(lambda: fib.resolver.resolve(far) == (Hop(bytes((10, 0, 1, 9)), 5),))
+        sh(f"ip -n {ground} link set p0 up")
+        await eventually(lambda: fib.resolver.resolve(far) == (Hop(bytes((10, 0, 0, 9)), 3),))
+        for n in (0, 1):
+            sh(f"ip -n {ground} -6 route append 2001:db8:900::/64 dev e{n} metric 1024 proto static")
+        await owner.settled()
+        sh(f"ip -n {ground} -6 route del 2001:db8:900::/64 dev e0")
+        sh(f"ip -n {ground} -6 route add 2001:db8:901::/64 dev e0 metric 1024 proto static")
+        other = bytes.fromhex("20010db80901" + "00" * 9 + "09")
+        await eventually(lambda: bool(fib.resolver.resolve(other)))
+        assert fib.resolver.resolve(far6) == (Hop(far6, fib.links.indexes["e1"]),)
+
+
+async def test_a_refused_route_delays_no_other(ground: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.kernel.fib._RETRY", 3600.0)
+    async with running() as owner:
+        nowhere = unicast(Hop(bytes((192, 0, 2, 1)), owner.fib.links.indexes["e0"]))
+        owner.fib.want(V4, nlri("10.78.0.0/24"), nowhere)
+        await eventually(lambda: bool(owner.fib.failures))
+        owner.fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.0.0.2"))
+        await eventually(lambda: "10.77.0.0/24" in routes(ground), 10)
+        owner.fib.want(V4, nlri("10.78.0.0/24"), owner.via("10.0.0.2"))
+        owner.fib.want(V4, nlri("10.79.0.0/24"), nowhere)
+        await eventually(lambda: "10.78.0.0/24" in routes(ground), 10)
+        assert owner.fib.failures.keys() == {(V4, (nlri("10.79.0.0/24"), 1024))}
+        owner.fib.want(V4, nlri("10.79.0.0/24"), None)
+        await eventually(lambda: not owner.fib.failures)
+
+
+async def test_what_happens_during_a_full_look_is_seen(ground: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the dump's back: ours is removed, a foreign one goes, another comes."""
+    sh(f"ip -n {ground} route add 10.79.0.0/24 via 10.0.0.9 metric 1024 proto static")
+    async with running() as owner:
+        fib = owner.fib
+        fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.0.0.2"))
+        await eventually(lambda: "tentative" not in sh(f"ip -n {ground} -6 addr"))  # links say no more
+        await owner.settled()
+        dump, looked = RouteSocket.dump, threading.Event()
+
+        def slowly(self: RouteSocket, family: int, table: int = 0, protocol: int = 0) -> list[RouteEntry]:
+            found = dump(self, family, table, protocol)
+            if family == V4 and not looked.is_set():
+                sh(f"ip -n {ground} route del 10.77.0.0/24")
+                sh(f"ip -n {ground} route del 10.79.0.0/24")
+                sh(f"ip -n {ground} route add 10.80.0.0/24 via 10.0.0.9 metric 1024 proto static")
+                time.sleep(0.3)  # the notifications are read meanwhile
+                looked.set()
+            return found
+
+        monkeypatch.setattr(RouteSocket, "dump", slowly)
+        fib.look_again()
+        await eventually(looked.is_set)
+        await eventually(lambda: "10.77.0.0/24" in routes(ground), 15)
+        assert fib.resolver.resolve(bytes((10, 79, 0, 9))) == ()
+        assert fib.resolver.resolve(bytes((10, 80, 0, 9)))
 
 
 async def test_a_refused_route_is_reported_and_the_rest_of_its_batch_stands(ground: str) -> None:
