@@ -270,6 +270,12 @@ class Fib:
                 if isinstance(change, Put) or not self._has_yet_to_move(family, change.key[0]):
                     yield family, change
 
+    def _due(self) -> Iterator[tuple[int, Change]]:
+        """What is pending, but for what the kernel has just refused."""
+        if not self._refused:
+            return self._pending()
+        return (each for each in self._pending() if each not in self._refused)
+
     def _has_yet_to_move(self, family: int, nlri: bytes) -> bool:
         """Whether a prefix is wanted at a metric where it does not stand."""
         spot = (nlri, self._elsewhere.get((family, nlri), self.place.metric))
@@ -279,7 +285,7 @@ class Fib:
         now = asyncio.get_running_loop().time()
         if self._retry_at <= now:
             self._refused.clear()
-        changes = [each for each in self._pending() if each not in self._refused]
+        changes = list(self._due())
         refused: list[tuple[int, Change]] = []
         for start in range(0, len(changes), BATCH):
             refused += self._write(changes[start : start + BATCH])
@@ -292,9 +298,7 @@ class Fib:
             self.failures = {key: reason for key, reason in self.failures.items() if key in due}
         if not changes:
             return
-        if any(
-            each not in self._refused for each in self._pending()
-        ):  # what has moved may go from where it was
+        if next(self._due(), None) is not None:  # what has moved may go from where it was
             self._wake.set()
         self.applied(not refused)
 
