@@ -68,7 +68,8 @@ class PeerIn:
     decoder: UpdateDecoder | None = None
     awaited: set[Family] = field(default_factory=set)  # whose End-of-RIB has not come in this session
     ended: set[Family] = field(default_factory=set)
-    sync_by: float = 0.0  # when waiting for End-of-RIB ends
+    sync_by: float = 0.0  # when waiting for End-of-RIB ends,
+    sync_latest: float = 0.0  # however much the peer goes on telling
     stale_until: float | None = None  # when stale routes go; None while none are, or none may
     held: bool = False  # stale without a time limit: fail static
     ours: bool = False  # it was our ExaBGP that ended the last session, not the peer
@@ -151,6 +152,7 @@ class Learned:
         says_end = negotiated.enhanced_refresh if adopted else negotiated.graceful_restart is not None
         patience = min(self._sync_wait, _REFRESHED) if adopted else self._sync_wait
         peer.sync_by = now + (patience if says_end else min(patience, _QUIET))
+        peer.sync_latest = now + self._sync_wait
         peer.awaited = set(negotiated.families) & set(FAMILIES)
         peer.ended = set()
         if adopted:
@@ -249,6 +251,7 @@ class Learned:
         if peer is None or peer.decoder is None or peer.negotiated is None:
             return
         if type == MessageType.UPDATE:
+            self._await(peer, min(now + _QUIET, peer.sync_latest))
             self._update(peer, peer.decoder, body)
         elif type == MessageType.ROUTE_REFRESH:
             refresh = decode(type, body)
@@ -256,12 +259,20 @@ class Learned:
                 if refresh.subtype == RefreshSubtype.BEGIN:
                     self.ribs[refresh.family].mark_stale(peer.source)
                     peer.stale_until = now + self._sync_wait
+                    self._await(peer, peer.sync_latest)
                 elif refresh.subtype == RefreshSubtype.END:
                     self._ended(peer, refresh.family)
         elif type == MessageType.NOTIFICATION:
             notification = decode(type, body)
             if isinstance(notification, Notification):
                 peer.last_notification = notification
+
+    @staticmethod
+    def _await(peer: PeerIn, until: float) -> None:
+        """A peer that is telling what there is, is waited for."""
+        if peer.awaited and until > peer.sync_by:
+            peer.sync_by = until
+            peer.stale_until = max(until, peer.stale_until or 0.0)
 
     def _update(self, peer: PeerIn, decoder: UpdateDecoder, body: bytes) -> None:
         update = decoder.decode(body)
@@ -380,6 +391,13 @@ class Learned:
     def synced(self) -> bool:
         """Every session that is up has told everything (or been given time enough)."""
         return all(peer.synced for peer in self.peers.values() if peer.up)
+
+    @property
+    def unheard(self) -> bool:
+        """Whether there are peers whose routes none that is up could have told instead of them."""
+        if self.bounds.keep_when_lost:
+            return any(self._alone(peer) for peer in self.peers.values())
+        return bool(self.peers) and not any(peer.up for peer in self.peers.values())
 
     def take_changes(self) -> dict[Family, Changes]:
         self._undecided.clear()

@@ -6,7 +6,8 @@ input changes a declaration; what follows from it is the business of the part th
 
 Nothing that a former life left behind is removed before the picture is complete: the datastore has been
 read, and every session has told everything or been given `syncWait` seconds for it. Until then routes are
-only added and replaced. With no session at all it stays so: a node that cannot ask anyone keeps what it has.
+only added and replaced. With no session at all it stays so: a node that cannot ask anyone keeps what it has;
+and with none within the AS, where peers of it are planned (see ``learned``: fail static).
 (A node that is planned without any peer waits as long before it believes that.)
 """
 
@@ -441,12 +442,10 @@ class Agent:
         """May what nobody wants be removed?"""
         if self.in_sync or self.plan is None:
             return
-        planned = self.learned.peers
+        planned = self.learned.peers.values()
         grown = self._now() >= self._begun + self.config.sync_wait
-        up = [peer for peer in planned.values() if peer.up]
-        everyone = bool(planned) and len(up) == len(planned)
-        complete = self.learned.synced and (everyone or (grown and (bool(up) or not planned)))
-        if complete:
+        everyone = bool(planned) and all(peer.up for peer in planned)
+        if self.learned.synced and (everyone or (grown and not self.learned.unheard)):
             self.in_sync = True
             self.fib.allow_sweep(True)
             log.info("in sync", routes=sum(len(rib.best) for rib in self.learned.ribs.values()))

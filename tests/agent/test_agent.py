@@ -449,6 +449,33 @@ async def test_a_lost_peer_that_is_the_last_leaves_its_routes(cluster: Cluster) 
     assert "10.77.1.0/26" in a.routes()
 
 
+async def test_an_agent_started_while_only_a_router_talks_keeps_what_the_lost_peers_told(
+    cluster: Cluster,
+) -> None:
+    """Fail static goes on over a restart: a router of another AS cannot tell what they did."""
+    a, b = cluster.a, cluster.b
+    a.config["syncWait"], b.config["leaseTtl"] = 2, 600
+    cluster.block("b", "10.77.1.0/26")
+    cluster.peer_with_bird()
+    cluster.bird.start()
+    a.start()
+    b.start()
+    await eventually(lambda: a.routes().keys() == {"10.77.1.0/26", "192.0.2.0/24"} and a.said("in sync") == 1)
+    b.stop(signal.SIGKILL)
+    for run in b.run.glob("*"):
+        kill_exabgp(run)
+    await eventually(lambda: a.said("session down") == 1)
+    a.stop(signal.SIGKILL)
+    cluster.remove("b-b-10-77-1-0-26")
+    a.start()
+    await eventually(lambda: a.said("no session came about") == 1)  # after syncWait
+    await asyncio.sleep(2)
+    assert a.routes().keys() == {"10.77.1.0/26", "192.0.2.0/24"}
+    b.start()
+    await eventually(lambda: a.said("in sync") == 2)
+    await eventually(lambda: a.routes().keys() == {"192.0.2.0/24"})
+
+
 def with_etcd(cluster: Cluster) -> subprocess.Popen[bytes]:
     """Have both nodes use a real etcd next to BIRD's machine; the declarations so far are written there."""
     url, peer = "http://10.0.0.3:2379", "http://127.0.0.1:2380"

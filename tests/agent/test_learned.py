@@ -21,7 +21,7 @@ from bgpd.plan.policy import (
 from bgpd.resources.scalars import Community
 from bgpd.wire.attributes import encode_attributes
 from bgpd.wire.capabilities import Capabilities, GracefulRestart
-from bgpd.wire.iana import MessageType, SegmentType, WellKnownCommunity
+from bgpd.wire.iana import MessageType, RefreshSubtype, SegmentType, WellKnownCommunity
 from bgpd.wire.messages import Notification, Open, RouteRefresh
 from bgpd.wire.nlri import IPV4_UNICAST, Family, nlri_of, prefix_of
 from bgpd.wire.update import encode_end_of_rib, encode_updates, encode_withdrawals
@@ -129,6 +129,10 @@ def synced(cluster: Cluster) -> bool:
 
 def fail_static(cluster: Cluster) -> bool:
     return cluster.learned.fail_static
+
+
+def unheard(cluster: Cluster) -> bool:
+    return cluster.learned.unheard
 
 
 P, Q, R = "10.0.0.2", "10.0.0.3", "10.0.0.4"
@@ -417,6 +421,43 @@ def test_a_session_adopted_is_asked_again_and_what_is_not_repeated_goes() -> Non
     cluster.refresh(P, 2)
     assert synced(cluster)
     assert cluster.routes == {A}
+
+
+def test_a_large_table_is_waited_for_as_long_as_it_keeps_coming() -> None:
+    """A peer that cannot say where it ends has told all once it is quiet; one that can, when it says so."""
+    cluster = Cluster(peering("10.0.0.2"))
+    cluster.up("10.0.0.2", adopted=True, refresh=False)
+    for n in range(7):
+        cluster.announce("10.0.0.2", f"10.1.{n}.0/24")
+        cluster.pass_time(4.0)
+        assert not synced(cluster)
+    cluster.pass_time(4.0)
+    assert synced(cluster), "syncWait is the end of it"
+    cluster.up("10.0.0.2", adopted=True, refresh=False)
+    cluster.announce("10.0.0.2", "10.1.0.0/24")
+    cluster.pass_time(6.0)
+    assert synced(cluster)
+    assert cluster.routes == {"10.1.0.0/24"}
+    cluster.up("10.0.0.2", adopted=True)
+    cluster.refresh("10.0.0.2", RefreshSubtype.BEGIN)
+    cluster.pass_time(20.0)
+    assert not synced(cluster)
+    cluster.refresh("10.0.0.2", RefreshSubtype.END)
+    assert synced(cluster)
+
+
+def test_who_is_left_can_tell_everything_or_not() -> None:
+    """A router of another AS knows nothing of what the reflectors told, and they know all it did."""
+    for keep in (True, False):
+        cluster = Cluster(peering("10.0.0.2"), peering("10.0.0.3"), peering("10.0.0.9", 65100), keep=keep)
+        assert unheard(cluster)
+        cluster.up("10.0.0.9", 65100)
+        assert unheard(cluster) == keep
+        cluster.up("10.0.0.2")
+        assert not unheard(cluster)
+        cluster.down("10.0.0.9")
+        assert not unheard(cluster)
+    assert not unheard(Cluster())
 
 
 def test_a_peer_no_longer_planned_takes_its_routes_along() -> None:
