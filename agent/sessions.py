@@ -34,6 +34,7 @@ log = structlog.get_logger("agent.sessions")
 class _Running:
     speaker: Speaker
     task: asyncio.Task[None]
+    configuration: str  # as last wanted; the speaker's follows
     reconfiguring: asyncio.Task[None] | None = None
 
     async def halt(self) -> None:
@@ -162,8 +163,9 @@ class Sessions:
         if running is None:
             speaker = Speaker(self._config.exabgp.run_directory / name, text, addresses, self._listener)
             task = aside(self._succeed(speaker, self._former(name, addresses)), f"exabgp {name}")
-            self._running[name] = _Running(speaker, task)
-        elif Process.digest_of(running.speaker.configuration) != Process.digest_of(text):
+            self._running[name] = _Running(speaker, task, text)
+        elif Process.digest_of(running.configuration) != Process.digest_of(text):
+            running.configuration = text
             former = self._former(name, addresses)
             work = self._reconfigure(name, running.speaker, text, addresses, former)
             task = aside(work, f"another configuration of exabgp {name}")

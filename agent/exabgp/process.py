@@ -31,6 +31,7 @@ from agent.files import write_whole
 
 log = structlog.get_logger("agent.exabgp")
 _DESCRIPTION = re.compile(r"^ *description .*$", re.MULTILINE)
+_LAUNCHED = ("-m", launch.__name__, "server")
 _LOG_LIMIT = 4 << 20  # octets; a longer log is begun anew when ExaBGP is
 
 
@@ -79,10 +80,14 @@ class Process:
         """Replace exabgp.conf in one step. It may hold passwords: readable by its owner only."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_whole(self.directory / "exabgp.conf", configuration)
-        self.digest = self.digest_of(configuration)
 
-    def remember(self) -> None:
-        """Write process.json, for the next agent; what cannot be written is said once, and to be repeated."""
+    def remember(self, configuration: str | None = None) -> None:
+        """Write process.json, for the next agent; what cannot be written is said once, and to be repeated.
+
+        ``configuration``: what ExaBGP runs with from now on.
+        """
+        if configuration is not None:
+            self.digest = self.digest_of(configuration)
         known = {"pid": self.pid, "start": _start_ticks(self.pid), "digest": self.digest}
         try:
             write_whole(self.directory / "process.json", json.dumps(known))
@@ -109,6 +114,7 @@ class Process:
 
     def start(self, configuration: str) -> None:
         self.write_configuration(configuration)
+        self._make_room()
         with contextlib.suppress(FileNotFoundError):
             self.socket.unlink()
         log = self.directory / "exabgp.log"
@@ -131,7 +137,7 @@ class Process:
         flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if anew else os.O_APPEND)
         pid = os.posix_spawn(
             sys.executable,
-            [sys.executable, "-m", launch.__name__, "server", str(self.directory / "exabgp.conf")],
+            [sys.executable, *_LAUNCHED, str(self.directory / "exabgp.conf")],
             environment,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -141,7 +147,16 @@ class Process:
             setsid=True,
         )
         self._watch(pid)
-        self.remember()
+        self.remember(configuration)
+
+    def _make_room(self) -> None:
+        """End what was started here and is not in process.json: its agent did not come to write that."""
+        words = [word.encode() for word in (*_LAUNCHED, str(self.directory / "exabgp.conf"))]
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if path.read_bytes().split(b"\0")[1:-1] == words:
+                    log.warning("an ExaBGP nobody knew of is ended", process=self.directory.name)
+                    os.kill(int(path.parent.name), signal.SIGKILL)
 
     def _watch(self, pid: int) -> None:
         self.close()

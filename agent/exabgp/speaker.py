@@ -492,22 +492,14 @@ class Speaker:
             self.outbox.peer(address)
         if not self.process.running:
             return
-        said = ""
-        while True:
-            try:
-                self.process.write_configuration(configuration)
-                break
-            except OSError as error:
-                if said != (said := str(error)):
-                    log.error("exabgp keeps its old configuration for now", process=self.name, reason=said)
-                await asyncio.sleep(_LONGEST_WAIT / 10)
+        await self._write(configuration)
         self._doubted = set(wanted)
         for _ in range(_RELOAD_TRIES):
             await self.settle(_PENDING)
             self.request("reload")
             await asyncio.sleep(0.3)
             if await self._has_read_it(min(wanted)):
-                self.process.remember()
+                self.process.remember(configuration)
                 return
         log.error("exabgp does not take its configuration and is restarted", process=self.name)
         await self.process.stop()
@@ -525,6 +517,7 @@ class Speaker:
             if loop.time() > self._started_at + _PENDING:
                 break
             await asyncio.sleep(0.01)
+        await self._write(configuration)
         await self.settle(_PENDING)
         self.configuration, self.peers = configuration, frozenset(peers)
         for address in set(self.outbox.peers) - self.peers:
@@ -534,6 +527,18 @@ class Speaker:
             self.outbox.peer(address)
         self._wanted_end = True
         await self.process.stop()
+
+    async def _write(self, configuration: str) -> None:
+        """As soon as the disk has room for it; until then all stays as it is."""
+        said = ""
+        while True:
+            try:
+                self.process.write_configuration(configuration)
+                return
+            except OSError as error:
+                if said != (said := str(error)):
+                    log.error("exabgp keeps its old configuration for now", process=self.name, reason=said)
+                await asyncio.sleep(_LONGEST_WAIT / 10)
 
     async def _has_read_it(self, peer: str) -> bool:
         self._mark_seen = False

@@ -1,9 +1,18 @@
-"""Which ExaBGP processes a plan comes to."""
+"""Which ExaBGP processes a plan comes to, and that they come to be what the last plan wants."""
 
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from agent.sessions import configurations, one_per_address
-from bgpd.plan import plan_node
+import pytest
+
+from agent.config import AgentConfig, ExaBGP
+from agent.sessions import Sessions, configurations, one_per_address
+from bgpd.datastore import Secrets
+from bgpd.plan import NodePlan, plan_node
 from tests.plan.cluster import MESH_OFF, THREE, cluster
 
 PEER = "kind: BGPPeer\nmetadata: {{name: p{0}}}\nspec: {{peerIP: '192.0.2.1:{0}', asNumber: 65001}}"
@@ -15,3 +24,44 @@ def test_two_peerings_of_one_address_come_to_one_session() -> None:
     (kept,) = one_per_address(plan).values()
     (name,) = configurations(plan, {}, Path("/run/x"))
     assert name == f"peer-{kept.peer_address}"
+
+
+class Slow:
+    """A speaker that takes its time to become another."""
+
+    def __init__(self, directory: Path, configuration: str, peers: Sequence[str], *_: object) -> None:
+        self.directory, self.configuration, self.peers = directory, configuration, frozenset(peers)
+        self.may = asyncio.Event()
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    async def replace(self, configuration: str, _: Sequence[str]) -> None:
+        await self.may.wait()
+        self.configuration = configuration
+
+    def release(self) -> None: ...
+
+
+async def test_what_is_taken_back_while_it_is_being_made_is_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def declared(port: int) -> NodePlan:
+        return plan_node(cluster(MESH_OFF, THREE, PEER.format(port)), "n1")
+
+    monkeypatch.setattr("agent.sessions.Speaker", Slow)
+    listener: Any = None
+    config = AgentConfig(node="n1", exabgp=ExaBGP(run_directory=tmp_path))
+    sessions = Sessions(config, listener, Secrets(None, {}))
+    sessions.configure(declared(179))
+    (speaker,) = sessions.speakers.values()
+    first = speaker.configuration
+    for port in (1790, 179):
+        sessions.configure(declared(port))
+        await asyncio.sleep(0)
+    assert isinstance(speaker, Slow)
+    speaker.may.set()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert speaker.configuration == first
+    await sessions.leave()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ from tests.agent.ground import (
     Bird,
     eventually,
     exabgp_pid,
+    is_running,
     kill_api_process,
     kill_exabgp,
     needs_bird,
@@ -450,6 +452,10 @@ async def test_a_reload_that_exabgp_drops_is_repeated_also_when_its_peers_stay_t
     def drop_the_first(channel: Channel, line: str) -> None:
         drops = line == "reload" and not dropped
         dropped.extend([line] * drops)
+        if drops:
+            assert speaker.process.digest == speaker.process.digest_of(bench.text()), (
+                "it runs with the former"
+            )
         write(channel, "version" if drops else line)
 
     monkeypatch.setattr(Channel, "write", drop_the_first)
@@ -500,6 +506,43 @@ async def test_a_change_right_behind_a_restart_costs_no_route(bench: Bench) -> N
         await changing
         assert await speaker.settle(60)
         assert len(bench.bird.routes()) == count
+
+
+async def test_another_configuration_waits_for_room_on_the_disk(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ExaBGP is not ended before there is something to start the next one with."""
+    refused: list[Path] = []
+
+    def full(path: Path, text: str) -> None:
+        refused.append(path)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with bench.speaker() as (speaker, recorder):
+        await eventually(is_up(recorder, bench.peer))
+        pid = exabgp_pid(bench.run)
+        with monkeypatch.context() as patched:
+            patched.setattr("agent.exabgp.process.write_whole", full)
+            changing = asyncio.create_task(speaker.replace(bench.text(hold_time=30), [bench.peer]))
+            await eventually(lambda: len(refused) > 1)
+            assert recorder.downs == []
+            assert is_running(pid)
+        await changing
+        await eventually(lambda: recorder.up[bench.peer] and recorder.sent[-1][3:5] == bytes((0, 30)))
+
+
+async def test_an_exabgp_whose_file_was_lost_makes_room_for_the_next(bench: Bench) -> None:
+    """The agent was killed before it had written it, or the disk was full: two would contend for the peer."""
+    async with bench.speaker(stop=False) as (_, recorder):
+        await eventually(is_up(recorder, bench.peer))
+        lost = exabgp_pid(bench.run)
+    (bench.run / "process.json").unlink()
+    async with bench.speaker() as (speaker, recorder):
+        speaker.outbox.peer(bench.peer).want("10.1.0.0/24", "next-hop self")
+        await eventually(lambda: not is_running(lost), 20)
+        await eventually(is_up(recorder, bench.peer))
+        await eventually(lambda: bench.bird.routes() == {"10.1.0.0/24": None})
+        assert exabgp_pid(bench.run) != lost
 
 
 async def test_a_stopped_exabgp_is_waited_for_and_goes_on(bench: Bench) -> None:
