@@ -17,9 +17,12 @@ RUN apt-get update \
 CMD ["sh", "-c", "/usr/lib/frr/frrinit.sh start && exec sleep infinity"]
 
 FROM python:3.13-slim-trixie AS build
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 RUN python -m venv /opt/cairn
-COPY locks/build.txt locks/run.txt locks/
+COPY locks/build.txt locks/run.txt locks/compile.txt locks/
 RUN /opt/cairn/bin/python -m pip install --no-cache-dir --require-hashes --requirement locks/build.txt \
     && /opt/cairn/bin/python -m pip install --no-cache-dir --no-build-isolation --require-hashes --requirement locks/run.txt
 COPY pyproject.toml README.md LICENSE ./
@@ -27,7 +30,9 @@ COPY bgpd bgpd
 COPY reflector reflector
 COPY agent agent
 COPY ctl ctl
-RUN /opt/cairn/bin/python -m pip install --no-cache-dir --no-deps --no-build-isolation .
+RUN /opt/cairn/bin/python -m pip install --no-cache-dir --no-deps --no-build-isolation . \
+    && /opt/cairn/bin/python -m pip install --no-cache-dir --require-hashes --target /tools --requirement locks/compile.txt \
+    && PYTHONPATH=/tools /opt/cairn/bin/python -P -m bgpd.compiled
 
 FROM python:3.13-slim-trixie AS cairn
 RUN apt-get update \

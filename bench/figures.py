@@ -20,6 +20,8 @@ from statistics import median
 from typing import Any
 
 SUBJECT = "cairn"
+PLAIN = "cairn-plain"
+"""Cairn without its compiled modules: shown beside the others, and no rival."""
 NOTHING = "-"
 
 
@@ -57,7 +59,8 @@ class Figure:
 
     def rivals(self) -> dict[str, float]:
         """Every rival's median, best first."""
-        found = {name: m for name in self.values if name != SUBJECT and (m := self.median(name)) is not None}
+        rivals = [name for name in self.values if name not in (SUBJECT, PLAIN)]
+        found = {name: m for name in rivals if (m := self.median(name)) is not None}
         return dict(sorted(found.items(), key=lambda item: item[1]))
 
     def reference(self) -> str | None:

@@ -12,11 +12,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module, metadata
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ctl.exits import ExitCode, Failure, report
+from ctl.exits import ExitCode, Failure, report, usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,8 @@ COMMANDS: tuple[Row, ...] = (
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"cairn {metadata.version('cairn')}")
+        form = " (compiled)" if import_module("bgpd.compiled").in_use() else ""
+        typer.echo(f"cairn {metadata.version('cairn')}{form}")
         raise typer.Exit
 
 
@@ -133,14 +135,27 @@ def wanted_command(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
 
 def main() -> None:
     """Run the command line and exit."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # it was closed by who started us
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))
+    output = sys.stdout
     try:
-        app = application(wanted_command(sys.argv[1:], os.environ))
-        app(prog_name="cairn")
+        try:
+            app = application(wanted_command(sys.argv[1:], os.environ))
+            app(prog_name="cairn")
+        finally:  # what was printed is written before the exit code says so
+            if sys.stdout is not output:  # typer takes it away when nobody reads it, and makes that an error
+                raise BrokenPipeError
+            output.flush()
     except KeyboardInterrupt:  # while the command was still being loaded
         sys.exit(128 + signal.SIGINT)
     except Failure as failure:
         report(failure, sys.stderr)
         sys.exit(failure.code)
-    except BrokenPipeError:  # the reader of our output (head, less) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output (head, grep -q) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
         sys.exit(ExitCode.OK)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+        report(usage(error.strerror or str(error), "make room, if it is the output's file"), sys.stderr)
+        sys.exit(ExitCode.USAGE)

@@ -14,6 +14,7 @@ from shutil import which
 import pytest
 from hypothesis import HealthCheck, settings
 
+from bgpd import compiled
 from ctl.lab import netns
 from tests.bird1 import PROGRAMS as BIRD1
 
@@ -68,6 +69,8 @@ def _missing(item: pytest.Item) -> str | None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Before any fixture of a test: is what it is marked for here?"""
+    if compiled.in_use() and item.get_closest_marker("plain") is not None:
+        pytest.skip("looks inside plain Python; tests/compiled runs it so")
     reason = _missing(item)
     if reason is None:
         return

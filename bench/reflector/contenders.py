@@ -16,8 +16,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from bench.figures import PLAIN, SUBJECT
+from bgpd import compiled
 
 PORT = 17900
 IDENTIFIER = "10.255.255.254"
@@ -164,13 +167,24 @@ class Contender:
         return found.group(0) if found else ""
 
 
+CAIRN = str(Path(sys.executable).parent / "cairn")
+
+
 def cairn() -> Contender:
-    program = str(Path(sys.executable).parent / "cairn")
+    modules = "compiled modules" if compiled.in_use() else "plain Python"
     return Contender(
-        name="cairn", title="Cairn", program=program, version_option="--version",
+        name=SUBJECT, title="Cairn", program=CAIRN, version_option="--version",
         config_name="reflector.yaml", config_text=CAIRN_CONFIG,
-        command=lambda directory: [program, "reflector", "--config", f"{directory}/reflector.yaml"],
-        settings="defaults: one prefix of dynamic clients; all validation and decision steps on",
+        command=lambda directory: [CAIRN, "reflector", "--config", f"{directory}/reflector.yaml"],
+        settings=f"defaults: one prefix of dynamic clients; all validation and decision steps on; {modules}",
+    )  # fmt: skip
+
+
+def plain(root: Path = Path("/")) -> Contender:  # noqa: ARG001 - it is that of this checkout
+    return replace(
+        cairn(), name=PLAIN, title="plain Python",
+        command=lambda directory: ["/usr/bin/env", "CAIRN_PLAIN=1", *cairn().command(directory)],
+        settings="the same without the compiled modules",
     )  # fmt: skip
 
 
@@ -223,6 +237,7 @@ def gobgp(root: Path = Path("/")) -> Contender:
 
 
 RIVALS: dict[str, Callable[[Path], Contender]] = {
+    "plain": plain,
     "bird": bird,
     "frr": frr,
     "openbgpd": openbgpd,

@@ -16,6 +16,7 @@ from bench.reflector import cases, corpus
 from bench.reflector.contenders import RIVALS, Contender, cairn
 from bench.reflector.generator import GeneratorError, build
 from bench.reflector.tournament import Tournament, say, versions
+from bgpd import compiled
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class Dumps:
 
 def select_contenders(options: Options) -> list[Contender]:
     """Raises ValueError for an unknown name."""
-    names = tuple(RIVALS) if options.rivals is None else tuple(n for n in options.rivals if n != "none")
+    everyone = [name for name in RIVALS if name != "plain" or compiled.in_use()]
+    names = everyone if options.rivals is None else [name for name in options.rivals if name != "none"]
     unknown = [name for name in names if name not in RIVALS]
     if unknown:
         raise ValueError(f"no rival named {', '.join(unknown)}; there are {', '.join(RIVALS)}")

@@ -21,6 +21,7 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from bgpd import compiled
 from bgpd.telemetry.distribution import Distribution
 from bgpd.telemetry.status import PeerStatus, SampleKind, StatusSource
 
@@ -66,6 +67,7 @@ class StatusCollector(Collector):
         labels = {
             "version": service.version,
             "python": platform.python_version(),
+            "compiled": "yes" if compiled.in_use() else "no",
             "service": service.service,
         }
         yield InfoMetricFamily("cairn_build", "What is running.", labels)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Puts this release of Cairn on a machine, beside the releases that are there, and makes it the current one.
 #
-#   configs/systemd/install.sh [--agent] [--reflector] [--root DIR] [--python PYTHON]
+#   configs/systemd/install.sh [--agent] [--reflector] [--compile] [--root DIR] [--python PYTHON]
 #   configs/systemd/install.sh --rollback [--root DIR]
 #   configs/systemd/install.sh --remove [--root DIR]
 #
@@ -9,16 +9,19 @@
 # new release and a restart of the service: the agent's ExaBGP goes on meanwhile and no session is lost. --rollback
 # points back to the release before. Configuration in /etc/cairn is only written where there is none. --remove leaves
 # that and the declared state alone. Needs Python 3.11 or newer with venv; nothing else of the system is changed.
+# --compile makes the hot modules machine code, for a busy reflector: needs a C compiler and the headers of Python.
 set -eu
 source=$(cd "$(dirname "$0")/../.." && pwd)
 root=
 python=python3
 services=
+compile=
 action=install
 while [ $# -gt 0 ]; do
     case $1 in
         --agent) services="$services agent" ;;
         --reflector) services="$services reflector" ;;
+        --compile) compile=yes ;;
         --root) root=${2:?--root wants a directory}; shift ;;
         --python) python=${2:?--python wants a program}; shift ;;
         --rollback) action=rollback ;;
@@ -65,12 +68,18 @@ esac
 }
 release=$home/releases/$(sed -n 's/^version = "\(.*\)"/\1/p' "$source/pyproject.toml")-$(date +%Y%m%d%H%M%S)
 mkdir -p "$home/releases"
+tools=$release/tools
 trap 'rm -rf "$release"' EXIT INT TERM   # a release that was not finished leaves nothing
 "$python" -m venv "$release"
 pip="$release/bin/python -m pip --disable-pip-version-check install --quiet --no-input"
 $pip --require-hashes -r "$source/locks/build.txt"
 $pip --require-hashes --no-build-isolation -r "$source/locks/run.txt"
 $pip --no-deps --no-build-isolation "$source"
+if [ -n "$compile" ]; then
+    $pip --require-hashes --target "$tools" -r "$source/locks/compile.txt"
+    PYTHONPATH=$tools "$release/bin/python" -P -m bgpd.compiled
+    rm -rf "$tools"
+fi
 "$release/bin/cairn" --version
 trap - EXIT INT TERM
 

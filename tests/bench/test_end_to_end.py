@@ -48,4 +48,4 @@ def test_an_unknown_rival_is_one_clear_error() -> None:
         cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "no rival named quagga; there are bird, frr, openbgpd, gobgp" in done.stderr
+    assert "no rival named quagga; there are plain, bird, frr, openbgpd, gobgp" in done.stderr

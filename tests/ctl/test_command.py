@@ -63,7 +63,7 @@ def test_wrong_usage_is_exit_2() -> None:
 def test_version() -> None:
     done = cairn("--version")
     assert (done.code, done.err) == (0, "")
-    assert re.fullmatch(r"cairn \d+\.\d+\.\d+\n", done.out)
+    assert re.fullmatch(r"cairn \d+\.\d+\.\d+( \(compiled\))?\n", done.out)
 
 
 def test_shell_completion_knows_every_command() -> None:
@@ -73,12 +73,38 @@ def test_shell_completion_knows_every_command() -> None:
     assert set(done.out.split()) >= {"render", "reflector"}
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
-    done = subprocess.run(
-        ["sh", "-c", f"{sys.executable} -m ctl --help | true"],
-        capture_output=True, text=True, check=False, env=clean_environment(), cwd=ROOT,
+def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = clean_environment({"CAIRN": f"{sys.executable} -m ctl", "CAIRN_DATASTORE": str(folder)})
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        capture_output=True, text=True, check=False, env=environment, cwd=ROOT,
     )  # fmt: skip
-    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("buffered", ["", "1"])
+@pytest.mark.parametrize(
+    "line",
+    ["$CAIRN plan node-1 | true", "$CAIRN get all -o json | head -1", "$CAIRN get nodes | grep -q NAME"],
+)
+def test_a_reader_that_goes_away_is_no_error(line: str, buffered: str, tmp_path: Path) -> None:
+    line = f"export PYTHONUNBUFFERED={buffered}; {line}"
+    done = shell(f"$CAIRN apply -f configs/resources >/dev/null && {line}", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("what", ["get nodes", "get all -o yaml", "validate -f configs/resources"])
+def test_what_cannot_be_written_is_told(what: str, tmp_path: Path) -> None:
+    assert shell("$CAIRN apply -f configs/resources", tmp_path).returncode == 0
+    done = shell(f"$CAIRN {what} >/dev/full", tmp_path)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done
+    assert "No space left on device" in done.stderr
+
+
+def test_closed_streams_are_empty_ones(tmp_path: Path) -> None:
+    done = shell("$CAIRN apply -f configs/resources <&- >&- && $CAIRN get nodes 2>&- | cat", tmp_path)
+    assert (done.returncode, done.stderr, "node-1" in done.stdout) == (0, "", True)
+    done = shell("$CAIRN validate -f - <&-", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "the files hold no resource\n")
 
 
 def test_bench_is_the_checkouts_and_says_so_elsewhere(

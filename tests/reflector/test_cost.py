@@ -34,6 +34,7 @@ def speaking() -> tuple[Reflector, SimulatedPeer, SimulatedPeer]:
     return core, one, other
 
 
+@pytest.mark.plain
 def test_a_flood_of_refresh_requests_has_the_table_encoded_at_a_bounded_rate(written: list[int]) -> None:
     """With a change before each request, so that the log never begins with the present state."""
     core, one, other = speaking()
@@ -51,6 +52,7 @@ def test_a_flood_of_refresh_requests_has_the_table_encoded_at_a_bounded_rate(wri
     assert 1 < len(written) < 40 * seconds / 4
 
 
+@pytest.mark.plain
 def test_refresh_requests_that_nothing_happened_between_encode_nothing(written: list[int]) -> None:
     _core, _one, other = speaking()
     other.refresh()
@@ -82,6 +84,7 @@ def test_withdrawals_of_what_was_never_announced_change_and_keep_nothing() -> No
     assert len(other.turn().messages) == told
 
 
+@pytest.mark.plain
 def test_a_prefix_whose_attributes_change_for_ever_keeps_a_bounded_number_of_sets(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

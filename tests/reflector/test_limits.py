@@ -174,6 +174,7 @@ async def test_rfc9687_3_a_client_that_takes_nothing_is_ended() -> None:
         await stalled.close()
 
 
+@pytest.mark.plain
 async def test_a_client_that_floods_takes_turns_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """However much one client has sent, another's UPDATE is dealt with after one portion of it."""
     monkeypatch.setattr(server_module, "CHUNK_OCTETS", 1 << 13)

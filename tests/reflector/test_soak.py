@@ -179,6 +179,7 @@ def test_hundreds_of_clients_come_and_go_and_nothing_piles_up() -> None:
     assert sizes[-1] < sizes[1] + (1 << 18), sizes
 
 
+@pytest.mark.plain
 def test_a_stalled_crowd_costs_about_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that never read while others change everything again and again."""
     monkeypatch.setattr(update_group, "ExportLog", lambda *args: export_log.ExportLog(*args, slack=1 << 14))

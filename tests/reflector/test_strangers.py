@@ -177,6 +177,7 @@ async def test_clients_nobody_named_are_forgotten(monkeypatch: pytest.MonkeyPatc
         assert not server.reflector.members
 
 
+@pytest.mark.plain
 async def test_a_defect_of_ours_costs_one_session(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as server, clients(server, 1, 2) as (a, b):
         real = server.reflector.update

@@ -28,6 +28,8 @@ from bgpd.wire.attributes import AttributeSet, encode_attributes
 from bgpd.wire.iana import SegmentType, WellKnownCommunity
 from bgpd.wire.nlri import IPV4_UNICAST, nlri_of
 
+pytestmark = pytest.mark.plain  # steps of the interpreter are not taken by machine code
+
 SPEAKER = Speaker(65000, bytes((10, 255, 0, 1)), bytes((10, 255, 0, 2)))
 NEXT_HOP = bytes((192, 0, 2, 9))
 PREFIX, OTHER = (nlri_of(ip_network(text)) for text in ("10.1.0.0/24", "192.168.0.0/24"))
