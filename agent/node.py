@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import aclosing
 from importlib.metadata import version
 
@@ -466,17 +466,8 @@ class Agent:
         """Nodes that were alive and are not: their routes are not kept for them."""
         if not self.store.health().current:
             return  # nobody is declared dead on old news
-        alive = self.resources.live_nodes
-        self._seen_alive |= alive
-        dead = [
-            self.resources.nodes[name] for name in self._seen_alive - alive if name in self.resources.nodes
-        ]
-        self.learned.dead(
-            interface.ip.packed
-            for node in dead
-            for interface in (node.ipv4, node.ipv6)
-            if interface is not None
-        )
+        self._seen_alive |= self.resources.live_nodes
+        self.learned.dead(addresses_of_the_dead(self.resources, self._seen_alive))
         self._dirty = True
         if self.plan is not None:
             self._routes_changed()
@@ -493,6 +484,18 @@ class Agent:
             self._routes_changed()
             self._look_for_the_absent()
             self._journal.look(self.plan, self._now())
+
+
+def addresses_of_the_dead(resources: ResourceSet, seen_alive: Set[str]) -> set[bytes]:
+    """Where nothing lives any more: nodes that were alive and are not, unless one that is has the address by
+    now (a node that was given another name).
+    """
+
+    def of(names: Set[str]) -> set[bytes]:
+        nodes = [resources.nodes[name] for name in names if name in resources.nodes]
+        return {each.ip.packed for node in nodes for each in (node.ipv4, node.ipv6) if each is not None}
+
+    return of(seen_alive - resources.live_nodes) - of(resources.live_nodes)
 
 
 def _changes(update: Changes) -> dict[Key, Resource | None]:

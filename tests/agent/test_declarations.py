@@ -11,6 +11,7 @@ import pytest
 from agent.announcements import announcements, kind_of, with_disputed
 from agent.config import AgentConfig
 from agent.kernel.route import Hop
+from agent.node import addresses_of_the_dead
 from agent.registration import registered
 from agent.tunnels import Tunnels, mac_of
 from bgpd.plan import NodePlan, plan_node
@@ -21,7 +22,7 @@ from bgpd.wire.nlri import IPV4_UNICAST, nlri_of
 
 def resource(kind: str, name: str, spec: dict[str, Any], **metadata: str) -> Resource:
     document = {
-        "apiVersion": "projectcalico.org/v3",
+        "apiVersion": "cairn.dev/v1" if kind == "NodeLease" else "projectcalico.org/v3",
         "kind": kind,
         "metadata": {"name": name, **metadata},
         "spec": spec,
@@ -116,6 +117,13 @@ def test_a_family_the_node_has_no_address_of_is_not_announced() -> None:
     [peering] = plan.peerings
     origination = replace(plan.originated[0], prefix=ip_network("2001:db8::/64"))
     assert announcements(replace(plan, originated=(origination,)), peering) == {}
+
+
+def test_a_node_under_another_name_is_not_dead() -> None:
+    nodes = (node("b", "10.0.0.2/24"), node("c", "10.0.0.3/24"), node("c2", "10.0.0.3/24"))
+    leases = (resource("NodeLease", name, {}) for name in ("a", "c2"))
+    seen = {"a", "b", "c", "c2", "gone"}
+    assert addresses_of_the_dead(ResourceSet.of((*nodes, *leases)), seen) == {bytes((10, 0, 0, 2))}
 
 
 def config(**values: Any) -> AgentConfig:
