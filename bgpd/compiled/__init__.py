@@ -14,7 +14,9 @@ Left out: the making (`make`), which needs mypy and a C compiler where this need
 import hashlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from importlib.util import spec_from_file_location
@@ -26,7 +28,8 @@ ROOT: Final = Path(__file__).parents[2]
 BUILDS: Final = Path(__file__).parent / "build"
 SUFFIX: Final = EXTENSION_SUFFIXES[0]
 GROUP: Final = "cairn"
-"""The name under which mypyc links all modules into one library, ``cairn__mypyc``."""
+LIBRARY: Final = f"{GROUP}__mypyc"
+"""The library into which mypyc links all modules."""
 
 PACKAGES: Final = ("bgpd.rib", "bgpd.session", "bgpd.wire")
 SINGLE: Final = ("reflector.core", "reflector.link", "reflector.member")
@@ -61,7 +64,7 @@ def build_directory() -> Path:
 class _Finder(MetaPathFinder):
     def __init__(self, build: Path) -> None:
         self._build = build
-        self._names = frozenset((*modules(), f"{GROUP}__mypyc"))
+        self._names = frozenset((*modules(), LIBRARY))
 
     def find_spec(
         self,
@@ -75,11 +78,18 @@ class _Finder(MetaPathFinder):
 
 
 def prefer() -> None:
-    """Have the modules imported from the build that fits, if there is one."""
+    """Have the modules imported from the build that fits, if there is one and it can be loaded."""
     if os.environ.get("CAIRN_PLAIN", "0") not in ("", "0"):
         return
-    if BUILDS.is_dir() and (build := build_directory()).is_dir():
-        sys.meta_path.insert(0, _Finder(build))
+    if not (BUILDS.is_dir() and (build := build_directory()).is_dir()):
+        return
+    finder = _Finder(build)
+    sys.meta_path.insert(0, finder)
+    try:
+        import_module(LIBRARY)
+    except ImportError as error:
+        sys.meta_path.remove(finder)
+        warnings.warn(f"plain Python is run, for the compiled modules cannot be: {error}", stacklevel=3)
 
 
 def in_use() -> bool:
