@@ -103,8 +103,12 @@ class Delta(Generic[K, V]):
                     yield Drop(key, self._actual[key])
         for key in self._dirty:
             value = self._desired.get(key)
-            if value is not None and (key not in self._foreign or key in self._actual):
+            if value is not None and key not in self._foreign:
                 yield Put(key, value, self._actual.get(key))
+            elif value is not None and key in self._actual:
+                yield Drop(
+                    key, self._actual[key]
+                )  # to replace it might replace the other, who now has the place
 
     def done(self, change: Put[K, V] | Drop[K, V]) -> None:
         """The kernel accepted it."""

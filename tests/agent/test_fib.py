@@ -187,6 +187,22 @@ async def test_foreign_routes_are_never_overwritten_nor_removed(ground: str) -> 
         await eventually(lambda: "10.77.0.0/24" in routes(ground))
 
 
+@pytest.mark.parametrize("how", ["prepend", "append"])
+async def test_a_foreign_route_beside_ours_is_not_replaced_for_it(ground: str, how: str) -> None:
+    """Put before or behind ours at the very same place: the kernel would replace whichever is the first."""
+    async with running() as owner:
+        owner.fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.0.0.2"))
+        await owner.settled()
+        sh(f"ip -n {ground} route {how} 10.77.0.0/24 via 10.0.0.9 metric 1024 proto static")
+        await eventually(lambda: bool(owner.fib.resolver.resolve(bytes((10, 77, 0, 9)))))
+        owner.fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.0.1.2"))
+        await owner.settled()
+        there = json.loads(sh(f"ip -n {ground} -j route show 10.77.0.0/24"))
+        assert [route["gateway"] for route in there] == ["10.0.0.9"]
+        sh(f"ip -n {ground} route del 10.77.0.0/24 proto static")
+        await eventually(lambda: routes(ground).get("10.77.0.0/24", {}).get("gateway") == "10.0.1.2")
+
+
 async def test_a_route_moves_to_another_metric_without_a_gap(ground: str) -> None:
     sh(f"ip -n {ground} route add 10.77.1.0/24 via 10.0.0.9 metric 512 proto static")
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as monitor:
