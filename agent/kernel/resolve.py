@@ -112,5 +112,25 @@ class Resolver:
         """Empty: this route says that the address is unreachable."""
         if entry.route.type is not RouteType.UNICAST:
             return ()
-        hops = {Hop(hop.gateway or address, hop.interface, hop.onlink) for hop in self._usable(entry)}
-        return tuple(sorted(hops))
+        found = set()
+        for hop in self._usable(entry):
+            gateway = hop.gateway or address
+            found.add(Hop(gateway, hop.interface, hop.onlink or self._hidden(gateway)))
+        return tuple(sorted(found))
+
+    def _hidden(self, gateway: bytes) -> bool:
+        """Whether a learned route leads to it, though it is on a link: a router announced its own address.
+
+        Linux takes no IPv6 gateway that it would reach by way of a gateway, unless told where it is.
+        """
+        if len(gateway) == 4:
+            return False
+        self._cover(gateway)
+        own, learned = self._routes[socket.AF_INET6], self._learned_lengths[socket.AF_INET6]
+        for length in sorted({*self._lengths[socket.AF_INET6], *learned}, reverse=True):
+            nlri = truncate(gateway, length)
+            if nlri in own:
+                return False
+            if length in learned and self._learned(socket.AF_INET6, nlri):
+                return True
+        return False

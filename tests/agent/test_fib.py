@@ -62,7 +62,14 @@ class Owner:
 
     def __init__(self, place: Place, dry_run: bool) -> None:
         self.changes = 0
-        self.fib = Fib(place, lambda family, nlri: None, self.changed, dry_run=dry_run, compare_every=3600)
+        self.learned: dict[bytes, tuple[bytes, ...]] = {}  # NLRI → next hops
+        self.fib = Fib(
+            place,
+            lambda family, nlri: self.learned.get(nlri),
+            self.changed,
+            dry_run=dry_run,
+            compare_every=3600,
+        )
 
     def changed(self) -> None:
         self.changes += 1
@@ -283,6 +290,29 @@ async def test_a_default_route_that_is_left_over_is_used(ground: str) -> None:
         other = bytes.fromhex("20010db80901" + "00" * 9 + "09")
         await eventually(lambda: bool(fib.resolver.resolve(other)))
         assert fib.resolver.resolve(far6) == (Hop(far6, fib.links.indexes["e1"]),)
+
+
+@pytest.mark.parametrize("own", ["2001:db8::9/128", "2001:db8::8/125", "10.0.0.2/32"])
+async def test_a_peer_may_announce_its_own_address(ground: str, own: str) -> None:
+    """Linux takes no IPv6 gateway that it would reach by way of a gateway."""
+    six = ":" in own
+    family, router, far = (V6, "2001:db8::9", "2001:db8:900::1") if six else (V4, "10.0.0.2", "203.0.113.1")
+    farther = [f"2001:db8:7{n}::/64" if six else f"10.77.{n}.0/24" for n in range(3)]
+    sh(f"ip -n {ground} route add default via {router} proto static")
+    async with running() as owner:
+        fib = owner.fib
+        fib.want(family, nlri(farther[0]), owner.via(router))
+        await owner.settled()
+        owner.learned[nlri(own)] = (socket.inet_pton(family, router),)
+        assert fib.resolver.learned_changed(family, nlri(own))
+        for prefix, by in ((own, router), (farther[1], router), (farther[2], far)):
+            fib.want(family, nlri(prefix), owner.via(by))
+            await eventually(lambda: not fib.pending or bool(fib.failures))
+        assert not fib.failures
+        assert len(routes(ground, family="-6" if six else "-4")) == 4
+        fib.look_again()
+        await owner.settled()
+        assert fib.drift == 0
 
 
 async def test_a_refused_route_delays_no_other(ground: str, monkeypatch: pytest.MonkeyPatch) -> None:
