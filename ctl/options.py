@@ -36,7 +36,7 @@ Api = Annotated[
         "--api",
         envvar="CAIRN_API",
         metavar="URL",
-        help="A service's status interface (http://…, https://…, unix:PATH). Repeatable.",
+        help="A service's status interface (http://… or https://…). Repeatable.",
     ),
 ]
 

@@ -49,9 +49,16 @@ class Listing:
     empty: str = "nothing to show"
 
 
-def console(stderr: bool = False) -> Console:
+class Screen(Console):
+    """A console that leaves it to `ctl.main` what the end of its reader means: to rich it is an error."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def console() -> Console:
     """A console on standard output; plain if that is no terminal or NO_COLOR is set (rich sees to both)."""
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    return Screen(highlight=False, soft_wrap=True)
 
 
 def show(listing: Listing, form: Format) -> None:
@@ -81,7 +88,7 @@ def _show_table(listing: Listing, wide: bool) -> None:
     for row in rows:
         styled = zip(shown, row, strict=True)
         table.add_row(*(Text(cell, listing.columns[index].styles.get(cell, "")) for index, cell in styled))
-    Console(highlight=False).print(table)
+    Screen(highlight=False).print(table)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -23,6 +23,8 @@ from ctl.exits import ExitCode, Failure, usage
 USUAL = {"agent": "http://127.0.0.1:9178", "reflector": "http://127.0.0.1:9179"}
 LOCAL = tuple(USUAL.values())
 _TIMEOUT = aiohttp.ClientTimeout(total=10.0, connect=3.0)
+_HAS = {"status": "mode", "samples": "samples", "peers": "total", "routes": "total", "events": "last"}
+_NO_SUCH = 404
 Document = Mapping[str, Any]
 AddressInfo = tuple[Any, Any, int, str, Any]
 
@@ -43,6 +45,10 @@ class Unreachable(Exception):  # noqa: N818  # a finding about a service as much
     """A service gave no answer, or one that is none; the text says which and why."""
 
 
+class Refused(Unreachable):
+    """A service answered that what it was told to do makes no sense to it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What one service said, or why it did not."""
@@ -61,7 +67,12 @@ class Service:
         token: str | None = None,
         socket_factory: Callable[[AddressInfo], socket.socket] | None = None,
     ) -> None:
-        if urlsplit(location).scheme not in ("http", "https"):
+        try:
+            parts = urlsplit(location)
+            known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # brackets that do not match, a port that is none
+            known = False
+        if not known:
             raise usage(f"{location!r} is no status interface", "write http://HOST:PORT or https://HOST:PORT")
         self.location = location.rstrip("/")
         self._token = token
@@ -93,6 +104,8 @@ class Service:
             async with self._session.request(method, url, params=query) as response:
                 document = await response.json()
                 status = response.status
+        except aiohttp.ClientSSLError as error:
+            raise Unreachable(f"no TLS with {self.location} ({_distrust(error)})") from error
         except aiohttp.ClientConnectorError as error:
             raise Unreachable(f"nothing answers at {self.location} ({_reason(error.os_error)})") from error
         except (aiohttp.ClientError, TimeoutError, ssl.SSLError, ValueError) as error:
@@ -100,9 +113,21 @@ class Service:
                 f"no usable answer from {self.location}: {str(error) or type(error).__name__}"
             ) from error
         if status != 200 or not isinstance(document, Mapping):
-            said = document.get("error", "") if isinstance(document, Mapping) else ""
-            raise Unreachable(f"{self.location} answered {status}: {said}")
+            said = document.get("error") if isinstance(document, Mapping) else None
+            if said is None:
+                raise Unreachable(f"{self.location} is no service of Cairn's: it answered {status}")
+            raise (Refused if status == _NO_SUCH else Unreachable)(
+                f"{self.location} answered {status}: {said}"
+            )
+        if (wanted := "node" if method == "POST" else _HAS.get(what)) and wanted not in document:
+            raise Unreachable(f"{self.location} is no service of Cairn's: its answer has no {wanted!r}")
         return document
+
+
+def _distrust(error: aiohttp.ClientSSLError) -> str:
+    """Why there is no TLS: what is wrong with the certificate, or with the handshake."""
+    why = error.__cause__
+    return str(getattr(why, "verify_message", "") or getattr(why, "reason", "") or why)
 
 
 def _reason(error: OSError) -> str:

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import typer
 
-from ctl.exits import ExitCode, Failure
+from ctl.exits import ExitCode, Failure, usage
 
 
 def tell(locations: Sequence[str] | None, service: str, what: str, done: str, **query: str) -> None:
@@ -26,6 +26,8 @@ def tell(locations: Sequence[str] | None, service: str, what: str, done: str, **
     for location in locations or (services.USUAL[service],):
         try:
             typer.echo(f"{run(post(location))}: {done}")
+        except services.Refused as error:
+            raise usage(str(error), "`cairn peers` lists those it has") from error
         except services.Unreachable as error:
             raise Failure(
                 ExitCode.UNREACHABLE,

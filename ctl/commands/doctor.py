@@ -21,7 +21,9 @@ def command(
         Path | None,
         typer.Option("--config", "-c", help=f"The agent's configuration; {_USUAL} if that is there."),
     ] = None,
-    port: Annotated[int, typer.Option("--port", help="The BGP port, free or Cairn's.")] = 179,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="The BGP port, free or Cairn's.")
+    ] = 179,
     output: options.Output = Format.TABLE,
     datastore: options.Datastore = None,
 ) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from bgpd.plan.explain import Step, explain
 from ctl import options, state
+from ctl.commands.plan import must_be_declared
 from ctl.exits import ExitCode, usage
 from ctl.output import Column, Format, Listing, show
 
@@ -25,9 +26,12 @@ def command(
         wanted = ip_network(prefix, strict=False)
     except ValueError:
         raise usage(f"{prefix!r} is no address or prefix", "write 10.77.1.5 or 10.77.1.0/26") from None
+    resources = state.declared(datastore)
+    if node is not None:
+        must_be_declared(resources, node)
     findings = [
         finding
-        for finding in explain(state.declared(datastore), wanted)
+        for finding in explain(resources, wanted)
         if node is None or node in (finding.node, finding.other)
     ]
     documents = [
@@ -35,12 +39,8 @@ def command(
     ]
     columns = (Column("NODE"), Column("ROUTE"), Column("FINDING"), Column("WHY"))
     rows = [(f.node, str(f.prefix), f.text, f.reason) for f in findings]
-    show(
-        Listing(
-            columns, rows, {"prefix": str(wanted), "findings": documents}, f"no node originates {wanted}"
-        ),
-        output,
-    )
+    empty = f"no node originates {wanted}" if node is None else f"nothing about {wanted} concerns {node}"
+    show(Listing(columns, rows, {"prefix": str(wanted), "findings": documents}, empty), output)
     had = {Step.ORIGINATES} if node is None else {Step.ORIGINATES, Step.DELIVERS, Step.LEARNS}
     if not any(finding.step in had and node in (None, finding.node) for finding in findings):
         raise typer.Exit(ExitCode.DIFFERS)

@@ -34,9 +34,9 @@ def command(
     if namespace is not None:
         entries = [entry for entry in entries if entry.key.namespace == namespace]
     if names:
-        entries = [_named(entries, name, wanted or "resource") for name in names]
+        entries = [entry for name in names for entry in _named(entries, name, wanted or "resource")]
     documents = [to_document(entry.resource) for entry in entries]
-    show(listing(documents, wanted, single=names is not None and len(names) == 1), output)
+    show(listing(documents, wanted, single=bool(names) and len(documents) == 1), output)
 
 
 async def _entries(location: str | None, kind: str | None) -> list[Entry]:
@@ -45,10 +45,11 @@ async def _entries(location: str | None, kind: str | None) -> list[Entry]:
     return list(found.entries)
 
 
-def _named(entries: Sequence[Entry], name: str, kind: str) -> Entry:
-    for entry in entries:
-        if name in (entry.key.name, entry.resource.metadata.name):
-            return entry
+def _named(entries: Sequence[Entry], name: str, kind: str) -> list[Entry]:
+    """All of this name: there may be one in every namespace, and with `all` one of every kind."""
+    found = [entry for entry in entries if name in (entry.key.name, entry.resource.metadata.name)]
+    if found:
+        return found
     raise Failure(
         ExitCode.DIFFERS,
         f"there is no {kind} called {name}",

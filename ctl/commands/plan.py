@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated
 
@@ -32,15 +33,21 @@ def command(
 
 def planned(resources: ResourceSet, node: str) -> NodePlan:
     """The plan of a node, or a failure that says why there is none."""
-    if node not in resources.nodes:
-        known = ", ".join(resources.nodes) or "none"
-        raise Failure(ExitCode.INVALID, f"no Node is called {node}", remedy=f"declared nodes: {known}")
+    must_be_declared(resources, node)
     try:
         return plan_node(resources, node)
     except PlanError as error:
         raise Failure(
             ExitCode.INVALID, f"{node} cannot be planned: {error.what}", where=error.resource
         ) from error
+
+
+def must_be_declared(resources: ResourceSet, node: str) -> None:
+    """Raises Failure if no Node has this name, with those that are nearest to it."""
+    if node not in resources.nodes:
+        near = ", ".join(get_close_matches(node, resources.nodes, n=5))
+        hint = f"did you mean one of {near}?" if near else "`cairn get nodes` lists those that are declared"
+        raise Failure(ExitCode.INVALID, f"no Node is called {node}", remedy=hint)
 
 
 def document(value: object) -> object:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -24,7 +24,7 @@ from rich.text import Text
 from ctl import options
 from ctl.afar import following, pattern
 from ctl.cluster import Service, moment
-from ctl.output import Format, ago, as_json, as_yaml
+from ctl.output import Format, Screen, ago, as_json, as_yaml
 from ctl.services import LOCAL, answered, ask_all
 from ctl.state import run
 
@@ -89,7 +89,7 @@ async def _afar(datastore: str | None, nodes: str, every: float, once: Format | 
 
 async def _show(looks: Callable[[int], Awaitable[list[Look]]], every: float, once: Format | None) -> None:
     """Live, or one picture `once`."""
-    console = Console()
+    console = Screen(markup=False)  # a peer's words are no markup
     rates = Rates()
     rates.see(await looks(console.height))
     await asyncio.sleep(min(every, 1.0))

@@ -14,6 +14,7 @@ import pytest
 
 from ctl.output import rfc3339
 from tests.agent.ground import namespace, needs_root, sh
+from tests.ctl.cairn import cairn
 from tests.docs.machines import Machine, eventually
 
 pytestmark = [needs_root, pytest.mark.etcd]
@@ -142,3 +143,8 @@ def test_ten_ways_to_break_a_node(machine: Machine) -> None:
     assert gone["datastore"]["verdict"] == "problem"
     assert "127.0.0.1:2379: nothing listens there" in gone["datastore"]["seen"]
     assert "start it" in gone["datastore"]["remedy"]
+
+
+def test_a_port_that_is_none_is_wrong_usage() -> None:
+    for port in ("70000", "-1"):
+        assert cairn("doctor", "--port", port).code == 2

@@ -223,3 +223,43 @@ def test_explain_finds_the_origin_of_an_address(store: Path, tmp_path: Path) -> 
     }
     assert cairn("explain", "10.99.0.0/16", "--datastore", store).code == 1
     assert cairn("explain", "10.99.0.0/99", "--datastore", store).code == 2
+
+
+def test_a_node_that_is_not_declared_is_told_with_the_nearest(store: Path, tmp_path: Path) -> None:
+    many = "---\n".join(
+        f"apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {{name: node-{number}}}\nspec: {{}}\n"
+        for number in range(500)
+    )
+    assert cairn("apply", "-f", write(tmp_path / "many.yaml", many), "--datastore", store).code == 0
+    for words in (("plan", "nod-77"), ("explain", "10.77.1.5", "--node", "nod-77")):
+        done = cairn(*words, "--datastore", store)
+        assert (done.code, "no Node is called nod-77" in done.err) == (4, True), done
+        assert "node-77" in done.err
+        assert len(done.err) < 500, "five hundred names help nobody"
+
+
+def test_explain_says_of_a_node_what_concerns_it(store: Path, tmp_path: Path) -> None:
+    mesh_off = (
+        "---\napiVersion: projectcalico.org/v3\nkind: BGPConfiguration\nmetadata: {name: default}\n"
+        "spec: {nodeToNodeMeshEnabled: false}\n"
+    )
+    write(store / "cluster.yaml", CLUSTER + mesh_off)
+    done = cairn("explain", "10.77.1.5", "--node", "node-2", "--datastore", store)
+    assert (done.code, done.err) == (1, "nothing about 10.77.1.5/32 concerns node-2\n"), done
+
+
+def test_one_name_in_two_namespaces_is_two_resources(store: Path, tmp_path: Path) -> None:
+    endpoints = "---\n".join(
+        "apiVersion: projectcalico.org/v3\nkind: WorkloadEndpoint\n"
+        f"metadata: {{name: node--1-k8s-web-eth0, namespace: {namespace}}}\n"
+        "spec: {node: node-1, orchestrator: k8s, workload: web, pod: web, endpoint: eth0, "
+        f"interfaceName: cali{namespace}, ipNetworks: [10.77.1.{number}/32]}}\n"
+        for number, namespace in enumerate(("blue", "green"), 1)
+    )
+    file = write(tmp_path / "endpoints.yaml", CLUSTER + "---\n" + endpoints)
+    applied = cairn("apply", "-f", file, "--datastore", store)
+    assert applied.code == 0, applied.err
+    for words, found in (((), {"blue", "green"}), (("-n", "green"), {"green"})):
+        done = cairn("get", "wep", "node--1-k8s-web-eth0", *words, "-o", "json", "--datastore", store)
+        items = done.json.get("items", [done.json])
+        assert {item["metadata"]["namespace"] for item in items} == found

@@ -53,7 +53,8 @@ async def test_one_peer(url: str, source: Source) -> None:
     assert source.operated[-1] == (PeerVerb.DISABLE, "rr1", "new line card")
     assert [verb for verb, _, _ in source.operated[:-1]] == list(PeerVerb)
     unknown = await tell(url, "reset", "rr9")
-    assert (unknown.code, "there is no peer 'rr9'" in unknown.err) == (3, True)
+    assert (unknown.code, "there is no peer 'rr9'" in unknown.err) == (2, True)
+    assert "cairn peers" in unknown.err
 
 
 async def test_without_the_token_nothing_happens(url: str, source: Source) -> None:

@@ -12,6 +12,7 @@ from bgpd.telemetry.http import HttpOptions, StatusServer
 from ctl.commands.top import Look, Rates
 from tests.ctl.cairn import cairn, clean_environment
 from tests.telemetry.big import Big
+from tests.telemetry.source import Source, peer
 
 
 async def test_those_in_trouble_come_first() -> None:
@@ -42,6 +43,20 @@ def test_rates_are_those_between_the_last_two_looks_that_differ() -> None:
         assert rates.of(look(at, count), "updates_received") == rate
     rates.see([look(240, 5)])  # it was restarted
     assert rates.of(look(240, 5), "updates_received") == 0
+
+
+async def test_what_a_peer_says_is_no_markup() -> None:
+    source = Source()
+    source.peer_list = [peer("rr1", "IDLE", last_reason="[/bold] and [red]")]
+    server = StatusServer(source, HttpOptions())
+    await server.start()
+    try:
+        done = await asyncio.to_thread(
+            cairn, "top", "--once", "--api", server.url, environment={"COLUMNS": "160"}
+        )
+    finally:
+        await server.stop()
+    assert (done.code, "[/bold] and [red]" in done.out) == (0, True), done
 
 
 async def test_full_screen_until_ctrl_c() -> None:

@@ -1,0 +1,86 @@
+"""What answers at --api and is no service of ours, or one that cannot be trusted: exit 3, and says which."""
+
+import asyncio
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from tests.ctl.cairn import Done, cairn
+
+ASKING = (
+    "status",
+    "peers",
+    "routes",
+    "watch --seconds 0",
+    "top --once",
+    "agent drain",
+    "reflector reset rr1",
+)
+
+
+async def run(words: str, url: str) -> Done:
+    return await asyncio.to_thread(cairn, *words.split(), "--api", url)
+
+
+async def serve(document: object, context: ssl.SSLContext | None = None) -> tuple[web.AppRunner, int]:
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response(document)
+
+    app = web.Application()
+    app.router.add_route("*", "/{any:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    return runner, int(runner.addresses[0][1])
+
+
+@pytest.fixture(params=[{}, [1], {"status": "success", "data": {}}], ids=["empty", "list", "prometheus"])
+async def other(request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    runner, port = await serve(request.param)
+    yield f"http://127.0.0.1:{port}"
+    await runner.cleanup()
+
+
+async def test_another_program_is_no_service(other: str) -> None:
+    for words, done in zip(
+        ASKING, await asyncio.gather(*(run(words, other) for words in ASKING)), strict=True
+    ):
+        assert (done.code, "Traceback" in done.err) == (3, False), (words, done)
+        assert f"{other} is no service of Cairn's" in done.out + done.err, (words, done)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> ssl.SSLContext:
+    names = (str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem"))
+    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=rr"]
+    words = ["openssl", "req", "-x509", *kind, "-keyout", names[0], "-out", names[1]]
+    subprocess.run(words, check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(names[1], names[0])
+    return context
+
+
+async def test_why_there_is_no_tls_is_told(certificate: ssl.SSLContext) -> None:
+    for context, why in ((certificate, "self-signed certificate"), (None, "WRONG_VERSION_NUMBER")):
+        runner, port = await serve({}, context)
+        try:
+            done = await run("peers", f"https://127.0.0.1:{port}")
+            assert (done.code, why in done.err) == (3, True), done
+        finally:
+            await runner.cleanup()
+
+
+def test_a_location_that_is_none_is_wrong_usage() -> None:
+    for location in (
+        "http://[::1",
+        "http://",
+        "unix:/run/cairn.sock",
+        "127.0.0.1:9178",
+        "http://127.0.0.1:99999",
+    ):
+        done = cairn("peers", "--api", location)
+        assert (done.code, location in done.err) == (2, True), done
