@@ -128,9 +128,23 @@ class Agent:
 
     # life
 
+    async def be_alone(self) -> None:
+        """Wait while another agent has the run directory: two would end each other's ExaBGP for ever."""
+        directory, said = self.config.exabgp.run_directory, False
+        try:
+            while (lock := hold(directory)) is None:
+                if not said:
+                    said = True
+                    log.error(
+                        "another agent is running; this one waits for its end", directory=str(directory)
+                    )
+                await asyncio.sleep(_ALONE_EVERY)
+            self._lock = lock
+        except OSError as error:
+            log.error("the run directory cannot be had", directory=str(directory), reason=str(error))
+
     async def run(self) -> None:
         """Serve until cancelled. Sessions, ExaBGP and routes are then still there."""
-        await self._be_alone()
         self._begun = self._now()
         if not self.fib.dry_run:
             await move(self.config.exabgp.run_directory, self.fib.place)
@@ -148,19 +162,6 @@ class Agent:
             if not self.config.kernel.dry_run:
                 tasks.create_task(self.workloads.run(), name="workloads")
 
-    async def _be_alone(self) -> None:
-        """Wait while another agent has the run directory: two would end each other's ExaBGP for ever."""
-        directory, said = self.config.exabgp.run_directory, False
-        try:
-            while (lock := hold(directory)) is None:
-                if not said:
-                    said, self.plan_error = True, f"another agent has {directory}; this one waits for its end"
-                    log.error("not alone", reason=self.plan_error)
-                await asyncio.sleep(_ALONE_EVERY)
-            self._lock = lock
-        except OSError as error:
-            log.error("the run directory cannot be had", directory=str(directory), reason=str(error))
-
     async def leave(self) -> None:
         """End, and leave everything in place for the next agent (an upgrade, a restart)."""
         self.mode = "stopping"
@@ -173,10 +174,9 @@ class Agent:
     async def withdraw(self) -> None:
         """End for good: routes withdrawn from the peers, sessions and ExaBGP ended, kernel routes removed."""
         self.mode = "stopping"
-        if self._begun:  # else all that is there is another agent's
-            await self.sessions.stop()
-            await self.fib.remove_all()
-            forget(self.config.exabgp.run_directory)
+        await self.sessions.stop()
+        await self.fib.remove_all()
+        forget(self.config.exabgp.run_directory)
         if self._hold is not None:
             with contextlib.suppress(DatastoreError):
                 await self._hold.release()

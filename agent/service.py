@@ -109,6 +109,13 @@ class Service:
         agent = self.agent = Agent(config, open_datastore(config.datastore, self._environ), self._environ)
         source = AgentStatus(agent)
         surroundings = Surroundings(source, config.http, config.mqtt, self._environ)
+        stopping = asyncio.create_task(self._stopping.wait())
+        alone = asyncio.create_task(agent.be_alone())
+        await asyncio.wait((alone, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not alone.done():  # and nothing that is there is ours
+            alone.cancel()
+            await agent.leave()
+            return
         notifier = SystemdNotifier(self._environ)
         watchdog = aside(notifier.feed_watchdog(source.healthy), "watchdog")
         running = asyncio.create_task(agent.run(), name="agent")
@@ -116,7 +123,6 @@ class Service:
         answering = aside(asked.run(), "node status")
         reporter = Reporter(agent.store, source, config.node)
         reporting = aside(reporter.run(), "report")
-        stopping = asyncio.create_task(self._stopping.wait())
         try:
             url = await surroundings.start()
             if url:

@@ -211,15 +211,18 @@ async def test_a_second_agent_waits_for_the_end_of_the_first_and_then_goes_on(cl
     """They would end each other's ExaBGP; and one that waits and is told to withdraw withdraws nothing."""
     a, b = cluster.a, cluster.b
     cluster.block("b", "10.77.1.0/26")
-    a.start()
     b.start()
-    await eventually(lambda: "10.77.1.0/26" in a.routes())
     second, third = (Node(cluster.directory, name, a.inside, "10.0.0.1") for name in ("second", "third"))
+    a.config["http"] = {"port": 9178}  # free for the next, once it is its turn
     second.config = third.config = a.config
+    a.start()
+    await eventually(lambda: "10.77.1.0/26" in a.routes())
     try:
         for more in (second, third):
             more.start()
-            await eventually(partial(more.said_more, "not alone", 0))
+            await eventually(
+                partial(more.said_more, "another agent is running; this one waits for its end", 0)
+            )
         third.stop(signal.SIGUSR2)
         cluster.block("b", "10.77.2.0/26")
         await eventually(lambda: "10.77.2.0/26" in a.routes())
