@@ -5,7 +5,6 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +17,12 @@ import reflector.config
 from bgpd.plan import plan_node
 from bgpd.resources import ResourceSet, load_documents
 from ctl.main import application
-
-TOP = Path(__file__).resolve().parents[2]
-PAGES = sorted({*(TOP / "docs").rglob("*.md"), TOP / "README.md", *(TOP / "configs").rglob("*.md")})
-WRITTEN_BY_HAND = [page for page in PAGES if "reference" not in page.parts]
-NEEDS_SERVICES = {"agent", "reflector", "status", "peers", "routes", "lab", "doctor"}
-NOT_OURS = {
-    "./run", "systemctl", "export", "mkdir", "apt", "ip", "curl", "kubectl", "docker", "install",
-    "configs/systemd/install.sh",
-}  # fmt: skip
+from tests.docs.commands import PAGES, PROGRAMS, ROWS, TOP, WRITTEN_BY_HAND, commands, row, spoken
 
 
 def anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-def lines(page: Path) -> Iterator[list[str]]:
-    """The words of every indented command line, fences aside."""
-    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
-    inside = False
-    before = ""
-    for line in text.splitlines():
-        inside = line.startswith("    ") and (inside or not before.strip())
-        before = line
-        if inside:
-            yield shlex.split(line, comments=True)
 
 
 def examples(page: Path) -> list[str]:
@@ -81,7 +60,8 @@ def command() -> Any:
 
 @pytest.mark.parametrize("page", WRITTEN_BY_HAND, ids=lambda page: str(page.relative_to(TOP)))
 def test_commands_are_understood(page: Path, command: Any) -> None:
-    for words in lines(page):
+    for words in map(shlex.split, spoken(page)):
+        assert words[0] in PROGRAMS, words
         if words[0] != "cairn":
             continue
         if words[1].startswith("-"):
@@ -96,15 +76,25 @@ def test_commands_are_understood(page: Path, command: Any) -> None:
             assert rest[0] in found.commands, words
             name, found, rest = rest[0], found.commands[rest[0]], rest[1:]
         cut = next((place for place, word in enumerate(rest) if word in (">", "|", "2>")), len(rest))
-        found.make_context(name, rest[:cut]).close()  # raises at an option that is unknown, missing or wrong
+        if "--help" not in rest:
+            found.make_context(name, rest[:cut]).close()  # raises at what is unknown, missing or wrong
 
 
-@pytest.mark.parametrize("page", WRITTEN_BY_HAND, ids=lambda page: str(page.relative_to(TOP)))
-def test_other_programs_are_known_ones(page: Path) -> None:
-    if page.parent.name == "decisions":
-        return
-    for words in lines(page):
-        assert words[0] in {*NOT_OURS, "cairn"}, words
+def test_every_command_is_run_or_has_its_reason() -> None:
+    tests = "".join(path.read_text() for path in (TOP / "tests").rglob("test_*.py"))
+    used = set()
+    for page in WRITTEN_BY_HAND:
+        for said in spoken(page):
+            name = str(page.relative_to(TOP))
+            found = row(name, said)
+            assert found is not None, (
+                f"{name}: no test runs {said!r}; tests/docs/commands.py says which does, or why none"
+            )
+            used.add(found)
+            if found.by.startswith("test_"):
+                assert f"def {found.by}(" in tests, found
+                assert f'commands("{found.by}"' in tests, f"{found.by} does not ask for its commands"
+    assert set(ROWS) == used, "rows without a command"
 
 
 @pytest.mark.parametrize("page", WRITTEN_BY_HAND, ids=lambda page: str(page.relative_to(TOP)))
@@ -132,23 +122,32 @@ def run(arguments: list[str], folder: Path, **environ: str) -> subprocess.Comple
     )
 
 
-def test_the_quick_start_works_as_it_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "page", ["README.md", "configs/README.md", "docs/quick-start.md", "docs/tasks/*", "docs/decisions/*"]
+)
+def test_the_declared_state_works_as_the_pages_say(page: str, tmp_path: Path) -> None:
+    """Without a service; the datastore is a directory."""
     (tmp_path / "configs").symlink_to(TOP / "configs")
-    (tmp_path / "state").mkdir()
-    ran = []
-    for words in lines(TOP / "docs/quick-start.md"):
-        if words[0] != "cairn" or words[1] in NEEDS_SERVICES:
-            continue
-        if "two-nodes.yaml" in words:
-            break
-        done = run(words[1:], tmp_path, CAIRN_DATASTORE=str(tmp_path / "state"))
-        assert done.returncode == 0, (words, done.stdout, done.stderr)
-        assert done.stdout.strip(), words
-        ran.append(words[1])
-    assert {"validate", "apply", "get", "plan", "explain", "render", "diff", "delete"} <= set(ran)
+    (tmp_path / "peers.yaml").write_text((TOP / "configs/resources/bgppeer.yaml").read_text())
+    for words in commands("test_the_declared_state_works_as_the_pages_say", page):
+        if words[0] == "cairn":
+            done = run(words[1:], tmp_path, CAIRN_DATASTORE=str(tmp_path / "state"))
+            assert done.returncode == 0, (words, done.stdout, done.stderr)
+            assert done.stdout.strip(), words
+        else:
+            subprocess.run(words, cwd=tmp_path, check=True)
 
 
-def test_the_zones_of_a_large_cluster_are_joined_by_their_reflectors() -> None:
+@pytest.mark.skipif("CAIRN_ALL_CLUSTERS" not in os.environ, reason="CAIRN_ALL_CLUSTERS runs the demo")
+@pytest.mark.timeout(600)
+@pytest.mark.scenario
+def test_the_demo() -> None:
+    for words in commands("test_the_demo"):
+        subprocess.run(words, cwd=TOP, check=True)
+
+
+def test_the_zones_of_a_large_cluster_are_joined_by_their_reflectors(tmp_path: Path) -> None:
+    diff, apply, plan = commands("test_the_zones_of_a_large_cluster_are_joined_by_their_reflectors")
     [zones] = examples(TOP / "docs/tasks/grow.md")
     [mesh_off] = [text for text in examples(TOP / "docs/tasks/mesh-to-reflectors.md") if "no-mesh" in text]
     nodes = "".join(
@@ -169,6 +168,14 @@ def test_the_zones_of_a_large_cluster_are_joined_by_their_reflectors() -> None:
         "node-2": {("rr-a1", False)},
         "node-3": {("rr-b1", False)},
     }
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "cluster.yaml").write_text(mesh_off + nodes)
+    (tmp_path / "zones.yaml").write_text(zones)
+    for words, code in ((diff, 1), (apply, 0), (plan, 0)):
+        done = run(words[1:], tmp_path, CAIRN_DATASTORE=str(store))
+        assert done.returncode == code, (words, done.stdout, done.stderr)
+    assert all(peer in done.stdout for peer in ("node-1", "node-2", "rr-b1"))
 
 
 def test_the_two_nodes_of_the_quick_start_would_meet(tmp_path: Path) -> None:

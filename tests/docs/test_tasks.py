@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from tests.agent.ground import needs_root, sh
+from tests.docs.commands import TOP, commands
 from tests.docs.machines import Machine, eventually, on_a_switch
-from tests.docs.test_documents import TOP, examples, lines
+from tests.docs.test_documents import examples
 
 pytestmark = [
     needs_root,
@@ -63,11 +64,6 @@ class Stopwatch:
 
     def __call__(self, text: str) -> None:
         print(f"{self.page}: {time.monotonic() - self.begun:6.1f} s  {text}")
-
-
-def commands(page: str) -> list[list[str]]:
-    """The page's command lines, as far as they are not for systemd."""
-    return [words for words in lines(TOP / f"docs/tasks/{page}.md") if words[0] != "systemctl"]
 
 
 def example(page: str) -> str:
@@ -118,7 +114,9 @@ def test_a_router_and_its_password(tmp_path: Path) -> None:
 
 def peer_with(etcd: Machine, one: Machine, two: Machine, router: Router) -> None:
     step = Stopwatch("peer-with-a-router")
-    get, apply_node, diff, apply, render, peers, routes = commands("peer-with-a-router")
+    get, apply_node, diff, apply, render, peers, routes = commands(
+        "test_a_router_and_its_password", "*/peer-with-a-router.md"
+    )
     for name in ("node-1", "node-2"):
         here = [word.replace("node-1", name) for word in get]
         document = etcd.run(here[: here.index(">")])
@@ -146,7 +144,7 @@ def peer_with(etcd: Machine, one: Machine, two: Machine, router: Router) -> None
 
 
 def rotate(etcd: Machine, one: Machine, two: Machine, router: Router) -> None:
-    install, diff, apply, render, down = commands("rotate-a-password")
+    install, diff, apply, render, down = commands("test_a_router_and_its_password", "*/rotate-a-password.md")
     new = example("rotate-a-password")
     etcd.write("before.yaml", new.replace("password-2026", "password-2025"))
     for node in (one, two):
@@ -215,7 +213,7 @@ def bird(machine: Machine) -> "subprocess.Popen[Any]":
 
 def migrate(one: Machine, bird: "subprocess.Popen[Any]") -> None:
     step = Stopwatch("migrate-from-bird")
-    get, plan, render, doctor, status, flush = commands("migrate-from-bird")
+    get, plan, render, doctor, status, flush = commands("test_from_bird")
     for words in (get, plan, render):
         assert one.run(words)
     step("seen what would be")

@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 
 from tests.agent.ground import needs_root, sh
+from tests.docs.commands import TOP, commands
 from tests.docs.machines import Machine, environment, eventually, installed, on_a_switch
-from tests.docs.test_documents import TOP, examples, lines
+from tests.docs.test_documents import examples
 
 PAGE = TOP / "docs/quick-start.md"
 UNIT = TOP / "configs/systemd/cairn-agent.service"
@@ -42,10 +43,9 @@ def test_two_nodes_by_the_page_alone(machines: dict[str, Machine]) -> None:
         next(text for text in examples(PAGE) if text.startswith(f"# {name}"))
         for name in ("two-nodes.yaml", "agent.yaml")
     )
-    commands = [shlex.join(words) for words in lines(PAGE)]
-    start = next(index for index, words in enumerate(commands) if "two-nodes.yaml" in words)
-    apply, doctor, enable, *looks = commands[start:]
-    assert enable == "systemctl enable --now cairn-agent"
+    apply, doctor, *looks = map(
+        shlex.join, commands("test_two_nodes_by_the_page_alone", "docs/quick-start.md")
+    )
     run = re.findall(r"^ExecStart=(.*)$", UNIT.read_text(), re.MULTILINE)[0].split()
     etcd, a, b, *reflectors = machines.values()
     begun = time.monotonic()
@@ -91,43 +91,34 @@ def test_two_nodes_by_the_page_alone(machines: dict[str, Machine]) -> None:
         upgrade(etcd, a, reflectors[0], run, step)
 
 
-def task(name: str) -> tuple[list[list[str]], list[str]]:
-    """The command lines and the examples of a page of tasks."""
-    page = TOP / f"docs/tasks/{name}.md"
-    return list(lines(page)), examples(page)
-
-
 def watch_from_afar(etcd: Machine) -> None:
     here = {"node-1": "node-a", "rack-3-*": "node-b"}
-    asked = [words for words in task("watch")[0] if "--datastore" in words]
+    asked = commands("test_two_nodes_by_the_page_alone", "*/watch.md")
     assert len(asked) > 5
     for words in asked:
         etcd.run([here.get(word, word) for word in words])
 
 
 def drain(a: Machine, b: Machine) -> None:
-    commands = [words for words in task("drain")[0] if words[:2] == ["cairn", "agent"]]
-    for words, seen in zip(commands, (False, True), strict=True):
-        a.run(words)
+    for verb, seen in (("drain", False), ("undrain", True)):
+        a.run(["cairn", "agent", verb])
         deadline = time.monotonic() + 60
         while ("10.77.1.0/26" in b.run(["ip", "route", "show", "proto", "84"])) != seen:
-            assert time.monotonic() < deadline, words
+            assert time.monotonic() < deadline, verb
             time.sleep(0.1)
 
 
 def to_reflectors(
     etcd: Machine, a: Machine, reflectors: list[Machine], run: list[str], step: Callable[[str], None]
 ) -> None:
-    commands, files = task("mesh-to-reflectors")
-    for text in files:
+    for text in examples(TOP / "docs/tasks/mesh-to-reflectors.md"):
         etcd.write(text.splitlines()[0].removeprefix("# "), text)
     pinging = [*a.root, "ping", "-q", "-i", "0.1", "10.77.2.1"]
     ping = subprocess.Popen(pinging, stdout=subprocess.PIPE, text=True)
     a.services.append(ping)
-    diff, apply, status, down, diff_after, switch, *_ = [
+    diff, apply, status, down, diff_after, switch = [
         words if words[1] in ("status", "peers") else [*words, "--datastore", "etcd://10.0.0.5:2379"]
-        for words in commands
-        if words[0] == "cairn"
+        for words in commands("test_two_nodes_by_the_page_alone", "*/mesh-to-reflectors.md")
     ]
     told = etcd.run(diff, 1)
     assert "+ session to" in told
@@ -160,8 +151,6 @@ def upgrade(
     etcd: Machine, a: Machine, reflector: Machine, run: list[str], step: Callable[[str], None]
 ) -> None:
     """`systemctl restart` is SIGQUIT and the unit's command again; no packet may be lost."""
-    [[systemctl, *_]] = task("upgrade-a-reflector")[0]
-    assert systemctl == "systemctl"
     pinging = [*a.root, "ping", "-q", "-i", "0.1", "10.77.2.1"]
     ping = subprocess.Popen(pinging, stdout=subprocess.PIPE, text=True)
     a.services.append(ping)
