@@ -22,6 +22,7 @@ import re
 import shlex
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
@@ -151,12 +152,21 @@ class Process:
 
     def _make_room(self) -> None:
         """End what was started here and is not in process.json: its agent did not come to write that."""
-        words = [word.encode() for word in (*_LAUNCHED, str(self.directory / "exabgp.conf"))]
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
+        for pid in self._strays():
+            log.warning("an ExaBGP nobody knew of is ended", process=self.directory.name, pid=pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _strays(self) -> Iterator[int]:
+        """By their command line; a container's may have the same, but their file is another."""
+        path = self.directory / "exabgp.conf"
+        words = [word.encode() for word in (*_LAUNCHED, str(path))]
+        for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if path.read_bytes().split(b"\0")[1:-1] == words:
-                    log.warning("an ExaBGP nobody knew of is ended", process=self.directory.name)
-                    os.kill(int(path.parent.name), signal.SIGKILL)
+                if (process / "cmdline").read_bytes().split(b"\0")[1:-1] != words:
+                    continue
+                if path.samefile(process / "root" / path.absolute().relative_to("/")):
+                    yield int(process.name)
 
     def _watch(self, pid: int) -> None:
         self.close()

@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import errno
 import os
+import shlex
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -19,7 +22,7 @@ import pytest
 from agent.exabgp.adj_rib_out import Refused
 from agent.exabgp.channel import Channel
 from agent.exabgp.events import EXABGP_ENDED
-from agent.exabgp.process import run_line
+from agent.exabgp.process import Process, run_line
 from agent.exabgp.speaker import Speaker
 from bgpd.plan.model import Peering, PeeringKind
 from bgpd.plan.policy import ExportPolicy, ImportPolicy
@@ -35,6 +38,7 @@ from tests.agent.ground import (
     kill_api_process,
     kill_exabgp,
     needs_bird,
+    needs_root,
     python,
     short_directory,
 )
@@ -543,6 +547,43 @@ async def test_an_exabgp_whose_file_was_lost_makes_room_for_the_next(bench: Benc
         await eventually(is_up(recorder, bench.peer))
         await eventually(lambda: bench.bird.routes() == {"10.1.0.0/24": None})
         assert exabgp_pid(bench.run) != lost
+
+
+@contextlib.contextmanager
+def started(words: Sequence[str], directory: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has said its first line; killed at the end."""
+    process = subprocess.Popen(words, cwd=directory, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@needs_root
+async def test_room_is_made_among_our_own_and_not_in_another_container(tmp_path: Path) -> None:
+    """Seen from a machine, its containers' processes are called alike; their files are others."""
+    package = tmp_path / "agent" / "exabgp"
+    package.mkdir(parents=True)
+    for inner in (package, package.parent):
+        (inner / "__init__.py").touch()
+    (package / "launch.py").write_text("import time; print(flush=True); time.sleep(600)")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "exabgp.conf").touch()
+    words = [sys.executable, "-m", "agent.exabgp.launch", "server", str(run / "exabgp.conf")]
+    inside = f"mount -t tmpfs none {run} && touch {run}/exabgp.conf && exec {shlex.join(words)}"
+    with (
+        started(words, tmp_path) as ours,
+        started(["unshare", "-m", "sh", "-c", inside], tmp_path) as another,
+    ):
+        process = Process(run)
+        process.start("nothing that ExaBGP understands")
+        await asyncio.to_thread(ours.wait, 30)
+        assert is_running(another.pid)
+        await process.stop()
 
 
 async def test_a_stopped_exabgp_is_waited_for_and_goes_on(bench: Bench) -> None:
