@@ -45,7 +45,7 @@ def planned(resources: ResourceSet, node: str) -> NodePlan:
 def must_be_declared(resources: ResourceSet, node: str) -> None:
     """Raises Failure if no Node has this name, with those that are nearest to it."""
     if node not in resources.nodes:
-        near = ", ".join(get_close_matches(node, resources.nodes, n=5))
+        near = ", ".join(sorted(get_close_matches(node, resources.nodes, n=5)))
         hint = f"did you mean one of {near}?" if near else "`cairn get nodes` lists those that are declared"
         raise Failure(ExitCode.INVALID, f"no Node is called {node}", remedy=hint)
 
