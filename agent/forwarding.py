@@ -114,8 +114,8 @@ class Forwarding:
         resolver = self.fib.resolver
         moved = False
         for family, change in changes.items():
-            for run in change.fresh:
-                for nlri in run.nlri:
+            for _path, prefixes, _raw in change.fresh:
+                for nlri in prefixes:
                     moved = resolver.learned_changed(AF[family], nlri) or moved
                     self._declare(family, nlri)
             for nlri in change.moved:

@@ -42,7 +42,7 @@ from bgpd.wire.capabilities import Negotiated
 from bgpd.wire.iana import AttributeCode, RefreshSubtype, SegmentType, WellKnownCommunity
 from bgpd.wire.messages import RouteRefresh, encode
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
-from bgpd.wire.update import Update, encode_end_of_rib, encode_withdrawals
+from bgpd.wire.update import Told, encode_end_of_rib, encode_withdrawals
 from reflector.member import GroupKey, Member, MemberOptions, Reading
 
 FAMILIES = (IPV4_UNICAST, IPV6_UNICAST)
@@ -219,7 +219,7 @@ class Reflector:
 
     # What a peer says
 
-    def update(self, member: Member, updates: Iterable[Update]) -> None:
+    def update(self, member: Member, updates: Iterable[Told]) -> None:
         """Take in UPDATEs; nothing is decided or sent before `flush`."""
         if member.negotiated is None:
             return

@@ -17,7 +17,7 @@ An *item* is a raw NLRI, preceded by its 4-octet path identifier when the source
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from bgpd.rib.decision import Reason, beats, best, equals, explain, ordered
 from bgpd.rib.path import Cost, Path, Source
@@ -25,22 +25,17 @@ from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.nlri import Family
 
 PATH_ID_OCTETS = 4
-_new = tuple.__new__  # a named tuple made directly: half the cost, on the hottest path there is
-
+JOINED_OCTETS = 2048  # runs of one path in a row become one, up to about what a message carries
 
 Received: TypeAlias = tuple[AttributeSet, list[bytes], bytes, str | None]
 """Attributes, items, their concatenation as received (or nothing), and why they are ineligible."""
 
 
-class Run(NamedTuple):
-    """Prefixes that had no path before and have exactly this one now.
+Run: TypeAlias = tuple[Path, list[bytes], bytes]
+"""Prefixes that had no path before and have exactly this one now.
 
-    `raw` is their NLRI field as received, ready to be sent on, or empty when it must be built.
-    """
-
-    path: Path
-    nlri: list[bytes]
-    raw: bytes
+With their NLRI field as received, ready to be sent on, or empty when it must be built.
+"""
 
 
 @dataclass(slots=True)
@@ -163,7 +158,10 @@ class LocRib:
                     best[item] = path
                 adj.unsorted_paths.append(path)
                 adj.unsorted_items.append(items)
-                fresh.append(_new(Run, (path, items, raw)))
+                if fresh and raw and (last := fresh[-1])[0] is path and 0 < len(last[2]) < JOINED_OCTETS:
+                    fresh[-1] = (path, last[1] + items, last[2] + raw)
+                else:
+                    fresh.append((path, items, raw))
                 continue
             paths = adj.paths
             if adj.confirmed is not None:

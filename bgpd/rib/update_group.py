@@ -10,7 +10,6 @@ under a path identifier of its own (RFC 7911).
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import pairwise
 from typing import TypeAlias
 
 from bgpd.rib.export_log import Cursor, ExportLog, Segment
@@ -23,7 +22,6 @@ from bgpd.wire.nlri import IPV4_UNICAST
 from bgpd.wire.update import UnsendableError, encode_updates, encode_withdrawals
 
 MESSAGE_OCTETS = 4096  # RFC 4271 4.1
-JOINED_OCTETS = 2048
 _FIXED_OCTETS = HEADER_LENGTH + 4
 # Header and empty withdrawn routes of an UPDATE, by the length of the message.
 _HEADS = [MARKER + size.to_bytes(2, "big") + b"\x02\0\0" for size in range(MESSAGE_OCTETS + 1)]
@@ -148,14 +146,14 @@ class UpdateGroup:
         header is encoded.
         """
         if self.export_prefix is not None:
-            for run in runs:
-                yield from self._announce(run.path, run.nlri)
+            for path, nlri, _raw in runs:
+                yield from self._announce(path, nlri)
             return
         export, classic = self.export, self.family == IPV4_UNICAST
         parts: list[bytes] = []
         touched: list[list[bytes]] = []
-        current = runs[0].path.source
-        for path, nlri, raw in joined(runs):
+        current = runs[0][0].source
+        for path, nlri, raw in runs:
             if path.source is not current:
                 yield Segment(b"".join(parts), touched, current)
                 parts, touched, current = [], [], path.source
@@ -231,20 +229,6 @@ class UpdateGroup:
             yield from self._announce(path, prefixes)
         for source, prefixes in addressed.items():
             yield self._withdrawal(prefixes, only=source)
-
-
-def joined(runs: list[Run]) -> Iterable[Run]:
-    """The runs, those of one path in a row made one, up to about what a message carries."""
-    if len(runs) < 2 or all(a.path is not b.path for a, b in pairwise(runs)):
-        return runs
-    result = [runs[0]]
-    for run in runs[1:]:
-        last = result[-1]
-        if run.path is last.path and last.raw and run.raw and len(last.raw) < JOINED_OCTETS:
-            result[-1] = Run(run.path, last.nlri + run.nlri, last.raw + run.raw)
-        else:
-            result.append(run)
-    return result
 
 
 class PathIdentifiers:
@@ -354,8 +338,8 @@ class AddPathGroup(UpdateGroup):
         return tuple(wanted)
 
     def _fresh(self, runs: list[Run]) -> Iterator[Segment]:
-        for run in runs:
-            yield from self._told_anew(run.nlri)
+        for _path, nlri, _raw in runs:
+            yield from self._told_anew(nlri)
 
     def _moved(self, moved: dict[bytes, tuple[Path | None, Path | None]]) -> Iterator[Segment]:
         yield from self._told_anew(moved)

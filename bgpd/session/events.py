@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from bgpd.wire.capabilities import Negotiated
 from bgpd.wire.messages import Notification, Open
 from bgpd.wire.nlri import Family
-from bgpd.wire.update import Update
+from bgpd.wire.update import Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Established:
 class UpdatesReceived:
     """Decoded UPDATEs, in order, at least one. Treat-as-withdraw (RFC 7606) is already applied to them."""
 
-    updates: Sequence[Update]
+    updates: Sequence[Told]
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ from bgpd.wire.iana import (
 )
 from bgpd.wire.messages import KEEPALIVE, Message, Notification, Open, RouteRefresh, decode, encode
 from bgpd.wire.nlri import Family
-from bgpd.wire.update import Update, UpdateDecoder
+from bgpd.wire.update import Told, UpdateDecoder
 
 DecoderFactory = Callable[[Negotiated, bool], UpdateDecoder]
 """Makes the UPDATE decoder of a session from what was negotiated and whether it is internal."""
@@ -108,7 +108,7 @@ class Session:
 
     __slots__ = (
         "_arbiter",
-        "_decode",
+        "_decoder",
         "_events",
         "_framer",
         "_new_decoder",
@@ -153,7 +153,7 @@ class Session:
         self.established_since: float | None = None
         self._arbiter = arbiter
         self._new_decoder = decoder
-        self._decode: Callable[[bytes], Update] | None = None  # exists from Established on
+        self._decoder: UpdateDecoder | None = None  # exists from Established on
         self._framer = Framer()
         self._timers = SessionTimers(jitter)
         self._events: list[Event] = []
@@ -194,28 +194,26 @@ class Session:
         counters.octets_received += len(data)
         framer = self._framer
         framer.feed(data)
-        decode = self._decode
-        updates: list[Update] = []
-        batch = updates.append
+        decoder = self._decoder
+        updates: list[Told] = []
         alive = False
         try:
             for kind, body in framer:
-                if kind == 2 and decode is not None:
-                    batch(decode(body))
+                if kind == 2 and decoder is not None:
+                    updates.append(decoder.read(body))
                     continue
-                if kind == 4 and decode is not None:
+                if kind == 4 and decoder is not None:
                     counters.received.keepalives += 1
                     alive = True
                     continue
                 if updates:
                     self._deliver(updates)
                     updates = []
-                    batch = updates.append
                     alive = True
                 self._message(kind, body, now)
                 if self.closed:
                     return
-                decode = self._decode
+                decoder = self._decoder
         except ProtocolError as error:
             if updates:
                 self._deliver(updates)
@@ -323,12 +321,12 @@ class Session:
 
     # What happens within
 
-    def _deliver(self, updates: list[Update]) -> None:
+    def _deliver(self, updates: list[Told]) -> None:
         self.counters.received.updates += len(updates)
         faults = 0
-        for update in updates:
-            if update.errors:
-                faults += len(update.errors)
+        for _reach, _unreach, _end_of_rib, errors in updates:
+            if errors:
+                faults += len(errors)
         if faults:
             self.counters.attribute_faults += faults
         self._events.append(UpdatesReceived(updates))
@@ -454,7 +452,7 @@ class Session:
         assert negotiated is not None
         assert opened is not None
         internal = negotiated.internal
-        self._decode = self._new_decoder(negotiated, internal).decode
+        self._decoder = self._new_decoder(negotiated, internal)
         self._timers.received(now)
         self.established_since = now
         self._events.append(Established(negotiated, opened, negotiated.peer_asn, internal))
@@ -476,7 +474,7 @@ class Session:
         action: Action,
     ) -> None:
         self.closed = True
-        self._decode = None
+        self._decoder = None
         self._framer = Framer()
         self._timers.stop()
         if notification is not None:

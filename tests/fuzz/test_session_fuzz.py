@@ -81,12 +81,10 @@ def told(events: list[Event]) -> list[object]:
     for event in events:
         if isinstance(event, UpdatesReceived):
             assert event.updates
-            for update in event.updates:
-                reach = [
-                    (r.family, r.attributes.raw, r.attributes.next_hop, list(r.nlri)) for r in update.reach
-                ]
-                unreach = [(u.family, list(u.nlri)) for u in update.unreach]
-                found.append((reach, unreach, update.end_of_rib, list(update.errors)))
+            for reach, unreach, end_of_rib, errors in event.updates:
+                come = [(family, a.raw, a.next_hop, list(nlri)) for family, a, nlri, _raw in reach]
+                gone = [(family, list(nlri)) for family, nlri in unreach]
+                found.append((come, gone, end_of_rib, list(errors)))
         else:
             found.append(event)
     return found

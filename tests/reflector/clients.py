@@ -174,13 +174,13 @@ class Client:
             self.closed = next(e for e in session.events() if isinstance(e, Closed))
 
     def _learn(self, event: UpdatesReceived) -> None:
-        for update in event.updates:
-            for unreach in update.unreach:
-                for item in unreach.nlri:
+        for reach, unreach, end_of_rib, _errors in event.updates:
+            for _family, withdrawn in unreach:
+                for item in withdrawn:
                     self.view.pop(item, None)
-            for reach in update.reach:
-                self.view.update(dict.fromkeys(reach.nlri, reach.attributes.raw))
-            self.end_of_rib += update.end_of_rib is not None
+            for _family, attributes, announced, _raw in reach:
+                self.view.update(dict.fromkeys(announced, attributes.raw))
+            self.end_of_rib += end_of_rib is not None
 
     def announce(self, *prefixes: str, med: int | None = None) -> None:
         external = self.asn != ASN

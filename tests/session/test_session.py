@@ -9,10 +9,12 @@ from bgpd.session.decoders import Decoders
 from bgpd.session.events import Closed, Established, RefreshRequested, UpdatesReceived
 from bgpd.session.fsm import State
 from bgpd.session.session import Session
+from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.errors import ProtocolError
 from bgpd.wire.iana import CeaseSubcode, MessageType
 from bgpd.wire.messages import KEEPALIVE, MARKER, Keepalive, Notification, RouteRefresh, encode, message
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
+from bgpd.wire.update import Told
 
 from .speakers import (
     BROKEN_UPDATE,
@@ -39,6 +41,11 @@ IN_STATE: dict[State, Callable[..., Session]] = {
     State.ESTABLISHED: established,
 }
 SUBCODE = {State.OPENSENT: 1, State.OPENCONFIRM: 2, State.ESTABLISHED: 3}
+
+
+def announced(update: Told) -> dict[bytes, AttributeSet]:
+    """What an UPDATE makes reachable."""
+    return {item: attributes for _family, attributes, nlri, _raw in update[0] for item in nlri}
 
 
 def test_rfc4271_8_2_2_keepalive_in_openconfirm_establishes() -> None:
@@ -83,11 +90,11 @@ def test_everything_in_one_piece_comes_out_in_order() -> None:
         "Closed",
     ]
     first, second = (event for event in events if isinstance(event, UpdatesReceived))
-    assert [update.reach[0].nlri for update in first.updates] == [
+    assert [list(announced(update)) for update in first.updates] == [
         [b"\x18\x0a\x09\x01"],
         [b"\x18\x0a\x09\x02"],
     ]
-    assert [update.reach[0].nlri for update in second.updates] == [[b"\x18\x0a\x09\x03"]]
+    assert [list(announced(update)) for update in second.updates] == [[b"\x18\x0a\x09\x03"]]
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 18, 19, 20, 37])
@@ -102,8 +109,7 @@ def test_any_split_of_the_stream_gives_the_same(step: int) -> None:
         for event in events
         if isinstance(event, UpdatesReceived)
         for update in event.updates
-        for reach in update.reach
-        for nlri in reach.nlri
+        for nlri in announced(update)
     ]
     assert prefixes == [bytes((24, 10, 9, n)) for n in range(9)]
     assert kinds(events)[-1] == "RefreshRequested"
@@ -115,13 +121,13 @@ def test_any_split_of_the_stream_gives_the_same(step: int) -> None:
 
 def test_sessions_of_one_kind_share_attributes() -> None:
     decoders = Decoders()
-    found = []
+    found: list[AttributeSet] = []
     for _ in range(2):
         session = established(decoder=decoders)
         session.receive_data(announcement(1), NOW)
         (event,) = session.events()
         assert isinstance(event, UpdatesReceived)
-        found.append(event.updates[0].reach[0].attributes)
+        found += announced(event.updates[0]).values()
     assert found[0] is found[1]
 
 
@@ -188,7 +194,8 @@ def test_rfc7606_2_a_malformed_attribute_ends_nothing() -> None:
     session.receive_data(message(MessageType.UPDATE, body), NOW)
     (event,) = session.events()
     assert isinstance(event, UpdatesReceived)
-    assert event.updates[0].unreach[0].nlri == [b"\x18\x0a\x09\x01"]
+    _reach, unreach, _end_of_rib, _errors = event.updates[0]
+    assert list(unreach) == [(IPV4_UNICAST, [b"\x18\x0a\x09\x01"])]
     assert session.state is State.ESTABLISHED
     assert session.counters.attribute_faults == 1
 
