@@ -75,7 +75,7 @@ def show(listing: Listing, form: Format) -> None:
 def _show_table(listing: Listing, wide: bool) -> None:
     shown = [index for index, column in enumerate(listing.columns) if wide or not column.wide]
     heads = [listing.columns[index].head for index in shown]
-    rows = [[row[index] for index in shown] for row in listing.rows]
+    rows = [[visible(row[index]) for index in shown] for row in listing.rows]
     if not rows:
         print(listing.empty, file=sys.stderr)
         return
@@ -89,6 +89,11 @@ def _show_table(listing: Listing, wide: bool) -> None:
         styled = zip(shown, row, strict=True)
         table.add_row(*(Text(cell, listing.columns[index].styles.get(cell, "")) for index, cell in styled))
     Screen(highlight=False).print(table)
+
+
+def visible(text: str) -> str:
+    """Text for a terminal, on one line: what is not printable is escaped, whoever wrote it."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

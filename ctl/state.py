@@ -151,7 +151,9 @@ def from_files(paths: Sequence[Path] | None) -> list[Resource]:
 def _texts(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
     for path in paths:
         if str(path) == "-":
-            yield "standard input", sys.stdin.read()
+            with _utf8("standard input"):
+                text = sys.stdin.buffer.read().decode()
+            yield "standard input", text
             continue
         files = [path]
         if path.is_dir():
@@ -160,15 +162,23 @@ def _texts(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
                 raise usage(f"no .yaml, .yml or .json file in {path}", "give a directory with resources")
         for file in files:
             try:
-                yield str(file), file.read_text(encoding="utf-8")
+                with _utf8(str(file)):
+                    text = file.read_text(encoding="utf-8")
             except OSError as error:
                 raise usage(
                     f"{file} cannot be read: {error.strerror}", "check the path and permissions"
                 ) from error
-            except UnicodeDecodeError as error:
-                raise Failure(
-                    ExitCode.INVALID,
-                    "not UTF-8 text",
-                    where=f"{file}: octet {error.start}",
-                    remedy="save it as UTF-8",
-                ) from error
+            yield str(file), text
+
+
+@contextmanager
+def _utf8(source: str) -> Iterator[None]:
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise Failure(
+            ExitCode.INVALID,
+            "not UTF-8 text",
+            where=f"{source}: octet {error.start}",
+            remedy="save it as UTF-8",
+        ) from error

@@ -49,12 +49,18 @@ def command(
     """
     written = [name for name in ("api", "datastore") if options.is_written(context, name)]
     stored = datastore is not None or "ETCD_ENDPOINTS" in os.environ
-    if not stored or written == ["api"]:
-        cluster = Cluster(())
-    else:
-        cluster = reported(state.declared(datastore, KINDS), datetime.now(UTC))
+    cluster, away = Cluster(()), None
+    if stored and written != ["api"]:
+        try:
+            cluster = reported(state.declared(datastore, KINDS), datetime.now(UTC))
+        except Failure as failure:
+            if failure.code is not ExitCode.UNREACHABLE:
+                raise
+            away = failure  # the services here may know more
     direct = state.run(asked(api or LOCAL))
     cluster = joined(cluster, direct if api else [each for each in direct if each.status is not None])
+    if away is not None and not any(each.status for each in cluster.services):
+        raise away
     if not cluster.services and cluster.nodes is None:
         raise Failure(
             ExitCode.UNREACHABLE,
@@ -62,6 +68,8 @@ def command(
             remedy="give --datastore for the whole cluster, or --api with a service's address",
         )
     wrong = findings(cluster)
+    if away is not None:
+        wrong.insert(0, Finding(f"{away.what}; of the rest of the cluster nothing is known"))
     match output:
         case Format.JSON:
             print(as_json(_document(cluster, wrong)))
@@ -69,7 +77,7 @@ def command(
             print(as_yaml(_document(cluster, wrong)), end="")
         case _:
             _tell(cluster, wrong, output)
-    if any(each.status is None for each in cluster.services):
+    if away is not None or any(each.status is None for each in cluster.services):
         raise typer.Exit(ExitCode.UNREACHABLE)
     if wrong:
         raise typer.Exit(ExitCode.DIFFERS)

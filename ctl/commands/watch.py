@@ -23,7 +23,7 @@ from bgpd.telemetry.status import Severity
 from ctl import options
 from ctl.afar import following, pattern, silence
 from ctl.cluster import Service
-from ctl.output import Format, as_yaml
+from ctl.output import Format, as_yaml, visible
 from ctl.services import LOCAL, Answer, answered, ask_all
 from ctl.state import run
 
@@ -156,6 +156,6 @@ def show(location: str, event: Mapping[str, Any], output: Format) -> None:
         return
     at = datetime.fromisoformat(str(event["at"])).astimezone().strftime("%H:%M:%S")
     where = f"{location.removeprefix('http://')}  " if output is Format.WIDE else ""
-    line = f"{at}  {where}{event['kind']:<16}  {event['message']}"
+    line = f"{at}  {where}{event['kind']:<16}  {visible(str(event['message']))}"
     coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     typer.echo(typer.style(line, fg=_COLOURS.get(str(event["severity"]))) if coloured else line)

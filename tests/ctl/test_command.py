@@ -107,6 +107,20 @@ def test_closed_streams_are_empty_ones(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "the files hold no resource\n")
 
 
+def test_what_is_no_text_is_invalid_also_on_standard_input(tmp_path: Path) -> None:
+    done = shell("printf 'a: \\377' | PYTHONIOENCODING=utf-8:strict $CAIRN validate -f -", tmp_path)
+    assert (done.returncode, "standard input: octet 3" in done.stderr) == (4, True), done
+
+
+def test_nothing_that_is_declared_reaches_into_the_terminal(tmp_path: Path) -> None:
+    node = 'apiVersion: projectcalico.org/v3, kind: Node, metadata: {name: x, labels: {a: "%s"}}, spec: {}'
+    for value in ("old", "\\e[31mnew"):
+        line = f"echo '{{{node % value}}}' | $CAIRN apply -f - && $CAIRN get nodes -o wide"
+        done = shell(line.replace("%", "%%"), tmp_path)
+        assert (done.returncode, "\x1b" in done.stdout + done.stderr) == (0, False), done
+    assert done.stdout.count("[31mnew") == 2, "in what changes, and among the labels"
+
+
 def test_bench_is_the_checkouts_and_says_so_elsewhere(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

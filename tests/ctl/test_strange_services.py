@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from bgpd.telemetry.http import HttpOptions, StatusServer
 from tests.ctl.cairn import Done, cairn
+from tests.telemetry.source import Source, peer
 
 ASKING = (
     "status",
@@ -84,3 +86,21 @@ def test_a_location_that_is_none_is_wrong_usage() -> None:
     ):
         done = cairn("peers", "--api", location)
         assert (done.code, location in done.err) == (2, True), done
+
+
+async def test_the_services_here_are_told_of_while_the_datastore_is_away() -> None:
+    source = Source()
+    source.peer_list = [peer("rr1")]
+    server = StatusServer(source, HttpOptions())
+    await server.start()
+    away = {"CAIRN_DATASTORE": "etcd://127.0.0.1:1", "CAIRN_API": server.url}
+    try:
+        done = await asyncio.to_thread(cairn, "status", "-o", "json", environment=away)
+    finally:
+        await server.stop()
+    assert done.code == 3, done
+    assert not done.json["ok"]
+    assert "etcd at 127.0.0.1:1: nothing listens there" in done.json["findings"][0]["what"]
+    assert [service["node"] for service in done.json["services"]] == ["node-a"]
+    alone = await asyncio.to_thread(cairn, "status", environment=away)
+    assert (alone.code, alone.out, "nothing listens there" in alone.err) == (3, "", True), alone
