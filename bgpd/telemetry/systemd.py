@@ -42,12 +42,14 @@ class SystemdNotifier:
         """Run until cancelled (at once if there is no watchdog): feed it twice per period while healthy."""
         if not self._watchdog or not self._address:
             return
+        looked = False
         while True:
             ok, reason = healthy()
             if ok:
                 self._send("WATCHDOG=1")
-            else:
+            elif looked:  # at the first look a service has just begun
                 _log.error("watchdog not fed: %s", reason)
+            looked = True
             await asyncio.sleep(self._watchdog / 2)
 
     def _send(self, *lines: str) -> None:

@@ -74,6 +74,27 @@ async def test_watchdog_is_fed_only_while_healthy(manager: tuple[socket.socket, 
     task.cancel()
 
 
+async def test_what_has_just_started_is_no_error_yet(
+    manager: tuple[socket.socket, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    server, path = manager
+    server.setblocking(False)
+    said = iter([(False, "not read yet"), (True, ""), (False, "exabgp is gone")])
+    done = asyncio.Event()
+
+    def ask() -> tuple[bool, str]:
+        found = next(said, (True, "later"))
+        if found[1] == "later":
+            done.set()
+        return found
+
+    environ = {"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "20000", "WATCHDOG_PID": str(os.getpid())}
+    task = asyncio.create_task(SystemdNotifier(environ).feed_watchdog(ask))
+    await asyncio.wait_for(done.wait(), 30)
+    task.cancel()
+    assert caplog.messages == ["watchdog not fed: exabgp is gone"]
+
+
 async def test_without_systemd_nothing_happens() -> None:
     notifier = SystemdNotifier({})
     notifier.ready("x")
