@@ -498,7 +498,8 @@ class Reflector:
         """While draining, every path is told as the last resort (RFC 8326)."""
         if advert is None or not self.draining:
             return advert
-        return Advert(last_resort(advert.attributes), advert.next_hop)
+        attributes, next_hop = advert
+        return last_resort(attributes), next_hop
 
     def drain(self, draining: bool = True) -> None:
         """Tell everybody everything again, as the last resort, so that traffic moves away (RFC 8326).

@@ -107,7 +107,7 @@ class Path:
                 rank |= INELIGIBLE
             # Stale here, or marked so by the speaker it came from.
             if self.long_lived_stale or (
-                _LLGR_STALE_OCTETS in attributes.raw and attributes.has_community(_LLGR_STALE)
+                attributes.raw.find(_LLGR_STALE_OCTETS) >= 0 and attributes.has_community(_LLGR_STALE)
             ):
                 rank |= 1 << STALE_SHIFT
             self.rank = rank

@@ -146,7 +146,8 @@ class ReflectorMachine(RuleBasedStateMachine):
         advert = export(told)
         if advert is None or not self.drained:
             return advert
-        return Advert(last_resort(advert.attributes), advert.next_hop)
+        block, next_hop = advert
+        return last_resort(block), next_hop
 
     def expected(self, number: int) -> dict[str, list[Meaning]]:
         """What a peer may have now, worst case several paths per prefix."""
@@ -168,8 +169,8 @@ class ReflectorMachine(RuleBasedStateMachine):
                 if (advert := self.advert(export, reading, prefix, path)) is not None
             ][: limit or 1]
             result[prefix] = [
-                meaning(AttributeSet.of(advert.attributes), self._next_hop(path, advert.next_hop))
-                for path, advert in told
+                meaning(AttributeSet.of(attributes), self._next_hop(path, next_hop))
+                for path, (attributes, next_hop) in told
                 if path.source is not peer.member.source
             ]
         return result

@@ -111,12 +111,12 @@ class ExportMachine(RuleBasedStateMachine):
         if group is self.add_path:
             told = [(nlri, path) for nlri in self.rib.best for path in islice(self.rib.ordered(nlri), 2)]
             return {
-                self.add_path.identifiers.of(path) + nlri: advert.attributes
+                self.add_path.identifiers.of(path) + nlri: advert[0]
                 for nlri, path in told
                 if path.source is not reader.source and (advert := group.export(path)) is not None
             }
         return {
-            nlri: advert.attributes
+            nlri: advert[0]
             for nlri, path in self.rib.best.items()
             if path.source is not reader.source and (advert := group.export(path)) is not None
         }
