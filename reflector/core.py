@@ -236,6 +236,9 @@ class Reflector:
                     routes.clear()
             coming.clear()
 
+        filtered = bool(options.import_filters)
+        current: Family | None = None
+        routes: list[Received] | None = None  # of the current family
         for reach, unreach, end_of_rib, _errors in updates:
             if unreach:
                 learn()
@@ -245,7 +248,8 @@ class Reflector:
                     if family in member.overfull:
                         self._less_full(member, family, items)
             for family, attributes, items, raw in reach:
-                routes = learned.get(family)
+                if family is not current:
+                    current, routes = family, learned.get(family)
                 if routes is None:
                     continue
                 kept = items
@@ -254,7 +258,7 @@ class Reflector:
                 received, reason = attributes, ineligibility(attributes, speaker, allowed)
                 if checked:
                     received, reason = self._external(member, received, reason)
-                if options.import_filters:
+                if filtered:
                     routes += self._filtered(member, family, received, kept, reason)
                 else:
                     routes.append((received, kept, raw, reason))

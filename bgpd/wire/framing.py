@@ -59,7 +59,7 @@ class Framer:
                 if not MARKER.startswith(buffer[start : start + 16]):
                     raise _not_synchronized()
                 return
-            if not buffer.startswith(MARKER, start):
+            if buffer[start : start + 16] != MARKER:
                 raise _not_synchronized()
             length = buffer[start + 16] << 8 | buffer[start + 17]
             type = buffer[start + 18]
