@@ -196,15 +196,16 @@ class Service:
             self.server.configure(spec)
 
     def reload(self) -> None:
-        """Read the configuration and the passwords again; whatever is wrong changes nothing."""
-        if self.server is None:
-            return
+        """Read the configuration and the passwords again; whatever is wrong changes nothing.
+
+        One that still waits for its datastore does so too, and begins with what it has read last.
+        """
         try:
             config = load(self._path)
             for name in FIXED:
                 if getattr(config, name) != getattr(self._config, name):
                     raise ConfigError(f"{to_camel(name)} is fixed while the reflector runs; restart it")
-            if config.datastore is None:
+            if config.datastore is None and self.server is not None:
                 self.server.configure(from_config(config, self._environ))
         except (ConfigError, ValueError, SocketError) as error:
             self._refused(f"configuration refused; the old one stays in force: {error}")

@@ -41,6 +41,11 @@ class Program:
         self.path.write_text(text or yaml.safe_dump(document))
 
     async def start(self) -> None:
+        await self.spawn()
+        await until(lambda: self.port or self.process_ended)
+        assert self.port, self.lines
+
+    async def spawn(self) -> None:
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -52,8 +57,6 @@ class Program:
             env={**os.environ, "KEY": "secret"},
         )
         self.reading = asyncio.create_task(self._read())
-        await until(lambda: self.port or self.process_ended)
-        assert self.port, self.lines
 
     @property
     def process_ended(self) -> bool:
@@ -127,6 +130,23 @@ async def test_sighup_takes_a_change_live_and_refuses_a_bad_one_whole(program: P
             a.announce(P)
             await until(lambda: b.has(P) and c.has(P))
             assert a.closed is b.closed is c.closed is None
+
+
+async def test_sighup_counts_while_the_datastore_is_waited_for(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    declared = {"node": "rr", "datastore": "etcd://127.0.0.1:1"}
+    program.configure(yaml.safe_dump(declared))
+    await program.spawn()
+    try:
+        await until(lambda: program.said("waiting for the datastore"))
+        program.configure(yaml.safe_dump({**declared, "node": "another"}))
+        program.hang_up()
+        await until(lambda: program.said("node is fixed while the reflector runs"))
+        program.configure(yaml.safe_dump({**declared, "logLevel": "debug"}))
+        program.hang_up()
+        await until(lambda: program.said("configuration applied"))
+    finally:
+        assert await program.stop() == 0
 
 
 async def test_sigterm_ends_with_a_cease_that_says_so(program: Program) -> None:
