@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from bgpd.resources.base import CAIRN_API_VERSION, Model, NamedMetadata, Resource
 from bgpd.resources.keys import Key
-from bgpd.resources.scalars import ClusterId, SelectorText
+from bgpd.resources.scalars import ClusterId, Moment, SelectorText
 
 LEARN_ONLY = "learn-only"
 CONFIGURED = "configured"
@@ -92,8 +92,8 @@ class ServiceReportSpec(Model):
 
     service: str = Field(min_length=1)
     node: str = Field(min_length=1)
-    reported_at: str
-    since: str
+    reported_at: Moment
+    since: Moment
     status: dict[str, Any]
     down: list[dict[str, Any]] = Field(default_factory=list)
     numbers: dict[str, Any] = Field(default_factory=dict)

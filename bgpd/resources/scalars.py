@@ -7,6 +7,7 @@ accepted.
 """
 
 import re
+from datetime import datetime
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -55,6 +56,17 @@ def read_asn(value: object) -> int:
     if number is None or not 1 <= number <= MAX_ASN:
         raise ValueError(f'an AS number is 1 to {MAX_ASN}, or asdot text such as "1.10", not {value!r}')
     return number
+
+
+def read_moment(value: str) -> str:
+    """Check a time as RFC 3339 has it. Raises ``ValueError``."""
+    try:
+        known = datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        known = False
+    if not known:
+        raise ValueError(f'a time is written like "2026-01-31T12:00:00Z", not {value!r}')
+    return value
 
 
 def read_address(value: object) -> IPAddress:
@@ -270,4 +282,5 @@ Peer = Annotated[
 ]
 Name = Annotated[str, AfterValidator(_read_name)]
 SelectorText = Annotated[str, AfterValidator(_read_selector)]
+Moment = Annotated[str, AfterValidator(read_moment)]
 Port = Annotated[int, Field(ge=1, le=65535)]

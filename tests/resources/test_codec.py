@@ -212,6 +212,14 @@ def _stored(key: Key, body: dict[str, Any]) -> dict[str, Any]:
 STORED = {key: _stored(key, body) for key, body in _BODIES.items()}
 
 
+@pytest.mark.parametrize("odd", ["yesterday", "2026-01-01T00:00:00", ""])
+def test_a_report_of_no_known_time_is_refused(odd: str) -> None:
+    key = Key("ServiceReport", "agent.n1")
+    stored = {**STORED[key], "spec": {**STORED[key]["spec"], "reportedAt": odd}}
+    with pytest.raises(ResourceError, match="reportedAt.*a time is written like"):
+        decode(key, json.dumps(stored).encode())
+
+
 def test_every_kind_is_among_the_examples() -> None:
     assert {key.kind for key in STORED} == set(MODELS)
 
