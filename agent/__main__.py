@@ -14,17 +14,16 @@ from bgpd.telemetry.logging import configure_logging
 
 
 def main() -> int:
-    """Exit codes: 0 stopped, 4 the configuration cannot be used, 1 anything else."""
+    """Exit codes: 0 stopped, 5 taken out by SIGUSR2, 4 the configuration cannot be used, 1 anything else."""
     parser = argparse.ArgumentParser(prog="agent", description="The node agent.")
     parser.add_argument("--config", type=Path, required=True, help="a YAML file")
     arguments = parser.parse_args()
     configure_logging()
     try:
-        asyncio.run(run(arguments.config))
+        return asyncio.run(run(arguments.config))
     except (ConfigError, Misconfigured) as error:
         print(f"agent: {error}", file=sys.stderr)  # noqa: T201 - a start that fails speaks to a person
         return 4
-    return 0
 
 
 if __name__ == "__main__":

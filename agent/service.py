@@ -31,6 +31,7 @@ from bgpd.telemetry.reporter import Reporter
 from bgpd.telemetry.surroundings import Surroundings
 from bgpd.telemetry.systemd import SystemdNotifier
 
+TAKEN_OUT = 5  # exit status after SIGUSR2: systemd shall not start it again
 log = structlog.get_logger("agent")
 
 
@@ -45,12 +46,12 @@ class Service:
         self._environ = environ
         self._stopping = asyncio.Event()
         self._reload: AgentConfig | None = None
-        self._withdraw = False
+        self.withdrawing = False
         self.agent: Agent | None = None
 
     def stop(self, *, withdraw: bool = False) -> None:
         """End; with ``withdraw`` take everything this node announced and learned along."""
-        self._withdraw = self._withdraw or withdraw
+        self.withdrawing = self.withdrawing or withdraw
         self._stopping.set()
 
     def reload(self) -> None:
@@ -138,19 +139,18 @@ class Service:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if self._withdraw:
+            if self.withdrawing:
                 await reporter.forget()
-            await (agent.withdraw() if self._withdraw else agent.leave())
+            await (agent.withdraw() if self.withdrawing else agent.leave())
             await surroundings.stop()
-            log.info("agent stopped", node=config.node, withdrawn=self._withdraw)
+            log.info("agent stopped", node=config.node, withdrawn=self.withdrawing)
 
 
-async def run(config: AgentConfig | Path) -> None:
-    """Run an agent until a signal ends it; a path is read, and read again on SIGHUP.
+async def run(config: AgentConfig | Path) -> int:
+    """Run an agent until a signal ends it; a path is read, and read again on SIGHUP. The exit status.
 
     Raises ConfigError or `Misconfigured` when it cannot start.
     """
-    if isinstance(config, Path):
-        await Service(load(config), path=config).run()
-    else:
-        await Service(config).run()
+    service = Service(load(config), path=config) if isinstance(config, Path) else Service(config)
+    await service.run()
+    return TAKEN_OUT if service.withdrawing else 0

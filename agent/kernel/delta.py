@@ -106,9 +106,8 @@ class Delta(Generic[K, V]):
             if value is not None and key not in self._foreign:
                 yield Put(key, value, self._actual.get(key))
             elif value is not None and key in self._actual:
-                yield Drop(
-                    key, self._actual[key]
-                )  # to replace it might replace the other, who now has the place
+                # To replace it might replace the other's, who has the place by now.
+                yield Drop(key, self._actual[key])
 
     def done(self, change: Put[K, V] | Drop[K, V]) -> None:
         """The kernel accepted it."""

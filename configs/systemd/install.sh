@@ -66,6 +66,11 @@ esac
     echo "install.sh: $python is no Python 3.11 or newer with venv; on Debian: apt install python3-venv" >&2
     exit 1
 }
+case $("$python" -c 'import sys; print(sys.base_prefix)') in
+    /root/* | /home/*)
+        echo "install.sh: $python lies where the units may not look (ProtectHome); they need one outside of /root and /home" >&2
+        ;;
+esac
 release=$home/releases/$(sed -n 's/^version = "\(.*\)"/\1/p' "$source/pyproject.toml")-$(date +%Y%m%d%H%M%S)
 mkdir -p "$home/releases"
 tools=$release/tools

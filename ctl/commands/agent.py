@@ -26,8 +26,9 @@ def serve(
 ) -> None:
     """Run the node agent, or tell a running one to drain.
 
-    SIGTERM leaves sessions and routes to the next agent, SIGUSR2 takes them along. SIGHUP reads the
-    configuration again; one that is wrong is refused and the old one stays.
+    SIGTERM leaves sessions and routes to the next agent. SIGUSR2 takes them along, and the exit code is 5:
+    not to be started again. SIGHUP reads the configuration again; one that is wrong is refused and the old
+    one stays.
     """
     if context.invoked_subcommand is not None:
         return
@@ -35,9 +36,10 @@ def serve(
         raise usage("there is nothing to run", "give --config FILE, or a command; see cairn agent --help")
     configure_logging()
     try:
-        asyncio.run(run(config))
+        status = asyncio.run(run(config))
     except (ConfigError, Misconfigured) as error:
         raise Failure(ExitCode.INVALID, str(error)) from error
+    raise typer.Exit(status)
 
 
 @app.command(epilog="Example: cairn agent drain")
