@@ -107,8 +107,8 @@ class UpdateDecoder:
 
     def decode(self, body: bytes) -> Update:
         """Decode an UPDATE without its header. Raises ProtocolError 3/x where the session must end."""
-        told = self.read(body)
-        return told if isinstance(told, Update) else Update(tuple(Reach(*reach) for reach in told[0]))
+        reach, unreach, end_of_rib, errors = self.read(body)
+        return Update([Reach(*one) for one in reach], [Unreach(*one) for one in unreach], end_of_rib, errors)
 
     def read(self, body: bytes) -> Told:
         """As `decode`, for who reads thousands of them in a turn."""

@@ -57,6 +57,7 @@ ROWS = (
         "takes minutes and all of a machine; tests/bench runs parts",
     ),
     Row("*", "./run setup", "is how ./run test begins"),
+    Row("*", "./run compile", "is how ./run test begins"),
     Row("*", "./run demo", _DEMO),
     Row("README.md", "cairn [!ars]*", _DECLARED),
     Row("README.md", "cairn apply *", _DECLARED),

@@ -216,7 +216,7 @@ STORED = {key: _stored(key, body) for key, body in _BODIES.items()}
 def test_a_report_of_no_known_time_is_refused(odd: str) -> None:
     key = Key("ServiceReport", "agent.n1")
     stored = {**STORED[key], "spec": {**STORED[key]["spec"], "reportedAt": odd}}
-    with pytest.raises(ResourceError, match="reportedAt.*a time is written like"):
+    with pytest.raises(ResourceError, match=r"reportedAt.*a time is written like"):
         decode(key, json.dumps(stored).encode())
 
 
