@@ -108,7 +108,7 @@ class Machine:
 
     def run(self, words: list[str], code: int | None = 0, given: str | None = None) -> str:
         done = subprocess.run(
-            [*self.root, *installed(words)], env=self.environment, input=given,
+            [*self.root, *self.called(words)], env=self.environment, input=given,
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert code is None or done.returncode == code, (self.name, words, done.stdout, done.stderr)
@@ -118,9 +118,13 @@ class Machine:
         with (self.folder / "service.log").open("ab") as log:
             self.services.append(
                 subprocess.Popen(
-                    [*self.root, *installed(words)], env=self.environment, stdout=log, stderr=log
+                    [*self.root, *self.called(words)], env=self.environment, stdout=log, stderr=log
                 )
             )
+
+    def called(self, words: list[str]) -> list[str]:
+        """The words with the `cairn` that is meant here."""
+        return installed(words)
 
     def stop(self) -> None:
         for service in reversed(self.services):
@@ -135,6 +139,10 @@ class Machine:
 
 class Booted(Machine):
     """A machine whose first process is systemd, with this checkout where the installer puts a release."""
+
+    def called(self, words: list[str]) -> list[str]:
+        """Its own: the checkout may lie where systemd puts a file system of its own, in /tmp for instance."""
+        return ["/usr/local/bin/cairn", *words[1:]] if Path(words[0]).name == "cairn" else words
 
     @property
     def cgroup(self) -> Path:
