@@ -6,6 +6,7 @@ import statements: gRPC, ExaBGP and the netlink library together cost more than 
 not take.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -18,6 +19,9 @@ from typing import Annotated
 import typer
 
 from ctl.exits import ExitCode, Failure, report, usage
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
         sys.exit(ExitCode.OK)
     except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
         report(usage(error.strerror or str(error), "make room, if it is the output's file"), sys.stderr)
         sys.exit(ExitCode.USAGE)
