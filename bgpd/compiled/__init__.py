@@ -57,6 +57,7 @@ def build_directory() -> Path:
     """Where the build for these sources and this Python is, once it is made."""
     digest = hashlib.sha256()
     for module in modules():
+        digest.update(module.encode())
         digest.update(source_of(module).read_bytes())
     return BUILDS / (digest.hexdigest()[:16] + SUFFIX)
 
