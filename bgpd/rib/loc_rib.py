@@ -145,11 +145,7 @@ class LocRib:
         quiet = self._cost is None and not self.tells_all
         path = adj.last
         for attributes, items, raw, ineligible in routes:
-            if (
-                path is None
-                or path.attributes is not attributes
-                or (path.ineligible is not ineligible and path.ineligible != ineligible)
-            ):
+            if path is None or path.attributes is not attributes or path.ineligible != ineligible:
                 path = adj.last = Path(source, attributes, ineligible)
             if (
                 ordinary
