@@ -20,7 +20,6 @@ import typer
 
 from ctl.exits import ExitCode, Failure, report, usage
 
-
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
