@@ -12,6 +12,8 @@ from collections.abc import Callable
 from enum import Enum
 from ipaddress import ip_address
 
+from mypy_extensions import mypyc_attr
+
 from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.iana import WellKnownCommunity
 
@@ -60,6 +62,7 @@ class Source:
         return f"<Source {self.name} {self.kind.value} AS {self.asn}>"
 
 
+@mypyc_attr(acyclic=True)  # compiled, it needs no room for the garbage collector
 class Path:
     """One set of attributes from one source.
 

@@ -8,6 +8,8 @@ the decision process compares is kept; a reflector that passes a route on asks f
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from mypy_extensions import mypyc_attr
+
 from . import as_path as paths
 from .as_path import AsPath
 from .attribute_rows import ROWS
@@ -53,6 +55,7 @@ class Compared(NamedTuple):
     cluster_list: tuple[bytes, ...]
 
 
+@mypyc_attr(acyclic=True)  # compiled, it needs no room for the garbage collector
 class AttributeSet:
     """The path attributes of a route.
 

@@ -16,7 +16,7 @@ hostile peer can make them useless, but not large.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from .attribute_rows import ROWS, Context, next_hop_fault
@@ -24,7 +24,7 @@ from .attributes import NEXT_HOP_BIT, AttributeSet
 from .errors import AttributeFault
 from .examination import encode_attribute
 from .iana import AttributeCode, AttributeFlag
-from .ordinary import recogniser
+from .ordinary import Recogniser
 
 _EXTENDED: Final = int(AttributeFlag.EXTENDED_LENGTH)
 _OPTIONAL: Final = int(AttributeFlag.OPTIONAL)
@@ -57,11 +57,12 @@ class Interner:
     SET_OCTETS: Final = 256  # what a set costs beside its bytes, roughly
 
     __slots__ = (
+        "_bound",
         "_facts",
         "_memos",
+        "_octets",
         "_ordinary",
         "_ordinary_multiprotocol",
-        "_room",
         "context",
         "multiprotocol",
         "sets",
@@ -75,27 +76,30 @@ class Interner:
         """Sets with the next hop outside, by its counted octets followed by `raw`."""
         self._facts: dict[bytes, int] = {}
         self._memos: dict[bytes, tuple[AttributeSet, tuple[AttributeFault, ...]]] = {}
-        self._room = self.SWEEP_FLOOR
+        self._octets = 0
+        self._bound = self.SWEEP_FLOOR
         # Blocks with two-octet AS numbers are never what the sets are known by.
-        self._ordinary: Callable[[bytes], int] = _not_ordinary
-        self._ordinary_multiprotocol: Callable[[bytes], int] = _not_ordinary
+        self._ordinary: Recogniser | None = None
+        self._ordinary_multiprotocol: Recogniser | None = None
         if asn4:
-            self._ordinary = recogniser(internal=internal, loopback=loopback, next_hop=True)
-            self._ordinary_multiprotocol = recogniser(internal=internal, loopback=loopback, next_hop=False)
+            self._ordinary = Recogniser(internal=internal, loopback=loopback, next_hop=True)
+            self._ordinary_multiprotocol = Recogniser(internal=internal, loopback=loopback, next_hop=False)
 
     def __len__(self) -> int:
         return len(self.sets) + len(self.multiprotocol)
 
     def admit(self, block: bytes) -> AttributeSet | None:
         """The set of a new IPv4 block that is canonical and faultless as it stands; None if it is not."""
-        present = self._ordinary(block) or self._skim(block)
+        ordinary = self._ordinary
+        present = (ordinary is not None and ordinary.present(block)) or self._skim(block)
         if present & CLASSIC_MANDATORY != CLASSIC_MANDATORY:
             return None
         return self._keep(self.sets, block, AttributeSet(block, present))
 
     def admit_multiprotocol(self, key: bytes, block: bytes) -> AttributeSet | None:
         """The same for a block whose MP_REACH_NLRI was cut out; `key` is that of `multiprotocol`."""
-        present = self._ordinary_multiprotocol(block) or self._skim(block)
+        ordinary = self._ordinary_multiprotocol
+        present = (ordinary is not None and ordinary.present(block)) or self._skim(block)
         if present & CLASSIC_MANDATORY != MANDATORY:
             return None
         next_hop = key[1 : 1 + key[0]]
@@ -142,18 +146,21 @@ class Interner:
     def sweep(self) -> int:
         """Drop the sets nobody else refers to; how many those were."""
         self._memos.clear()
-        before = len(self)
+        dropped = 0
         for store in (self.sets, self.multiprotocol):
             counts = _reference_counts(store.values())
+            if min(counts, default=_UNSHARED + 1) > _UNSHARED:
+                continue
             for key in [key for key, count in zip(store, counts, strict=True) if count <= _UNSHARED]:
                 del store[key]
-        octets = sum(map(len, self.sets)) + sum(map(len, self.multiprotocol)) + self.SET_OCTETS * len(self)
-        self._room = max(self.SWEEP_FLOOR, octets)
-        return before - len(self)
+                self._octets -= len(key) + self.SET_OCTETS
+                dropped += 1
+        self._bound = self._octets + max(self.SWEEP_FLOOR, self._octets)
+        return dropped
 
     def _keep(self, store: dict[bytes, AttributeSet], key: bytes, made: AttributeSet) -> AttributeSet:
-        self._room -= len(key) + self.SET_OCTETS
-        if self._room < 0:
+        self._octets += len(key) + self.SET_OCTETS
+        if self._octets > self._bound:
             self.sweep()
         store[key] = made
         return made
@@ -217,10 +224,6 @@ _NEVER_VERBATIM: Final = frozenset(
         AttributeCode.AS4_AGGREGATOR,
     }
 )
-
-
-def _not_ordinary(block: bytes) -> int:  # noqa: ARG001 - the shape of a recogniser
-    return 0
 
 
 def _with_next_hop_placed(pieces: Mapping[int, bytes]) -> list[int]:
