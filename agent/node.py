@@ -43,7 +43,7 @@ from agent.tunnels import Tunnels, mac_of
 from agent.workloads import Workloads
 from bgpd.datastore import Changes, Datastore, DatastoreError, Hold, Interests, Secrets, Snapshot
 from bgpd.plan import NodePlan, PlanError, plan_node
-from bgpd.resources import Key, Resource, ResourceSet
+from bgpd.resources import Key, Node, Resource, ResourceSet
 from bgpd.telemetry.distribution import Distribution, Stopwatch
 from bgpd.telemetry.flapping import Flapping
 from bgpd.telemetry.status import EventRing, Severity
@@ -119,6 +119,7 @@ class Agent:
         self._begun = 0.0
         self._lock: int | None = None  # on the run directory
         self._seen_alive: set[str] = set()
+        self._looked_at: tuple[Mapping[str, Node], frozenset[str]] | None = None  # for the dead
         self._hold: Hold | None = None
         self._expected: dict[str, float] = {}  # peers not heard of yet → since when they are planned
         self._dirty = False
@@ -221,10 +222,9 @@ class Agent:
                 else:
                     self.to_wire.start(self._now())
                     self.resources = self.resources.with_changes(_changes(update))
-                self._look_for_the_dead()
-                with contextlib.suppress(PlanError):
-                    await self.sessions.fetch_passwords(self._planned())
-                self._replan()
+                if self._looked_at != (self.resources.nodes, self.resources.live_nodes):
+                    self._look_for_the_dead()
+                await self._replan()
                 if self.sessions.told:
                     self.to_wire.cancel()  # nothing to tell came of it
 
@@ -267,12 +267,9 @@ class Agent:
             if await self._disputes.look(self.resources.nodes, self._now()):
                 self._announce()
 
-    def _planned(self) -> NodePlan:
-        return plan_node(self.resources, self.config.node, self.config.static_routes)
-
-    def _replan(self) -> None:
+    async def _replan(self) -> None:
         try:
-            plan = self._planned()
+            plan = plan_node(self.resources, self.config.node, self.config.static_routes)
         except PlanError as error:
             if self.plan_error != str(error):
                 log.error("no plan can be made; the last one stays", reason=str(error))
@@ -282,6 +279,7 @@ class Agent:
         self.plan_error = ""
         if plan == self.plan:
             return
+        await self.sessions.fetch_passwords(plan)
         before, self.plan = self.plan, plan
         for remark in plan.remarks:
             if before is None or remark not in before.remarks:
@@ -466,6 +464,7 @@ class Agent:
         """Nodes that were alive and are not: their routes are not kept for them."""
         if not self.store.health().current:
             return  # nobody is declared dead on old news
+        self._looked_at = (self.resources.nodes, self.resources.live_nodes)
         self._seen_alive |= self.resources.live_nodes
         self.learned.dead(addresses_of_the_dead(self.resources, self._seen_alive))
         self._dirty = True

@@ -1,8 +1,9 @@
 """ExaBGP's two pipes in the agent's hands.
 
-Events are read by a thread that does nothing else, because ExaBGP blocks, and misses its hold timers, when
-nobody reads: no plan, dump or garbage collection of the agent may hold it up. The loop gets whole lines in
-batches. Commands are written without ever blocking; what a full pipe refuses waits here.
+ExaBGP blocks, and misses its hold timers, when nobody reads its events: no plan, dump or garbage collection
+of the agent may hold it up. So the loop reads them when it has the time, and a thread when they have been
+lying there since it last looked. Commands are written without ever blocking; what a full pipe refuses waits
+here.
 
 The unix socket to handover.py stays open: its end tells handover.py to read again, and over it the agent
 passes on the OPENs and states it has seen, for its own successor.
@@ -27,6 +28,7 @@ from agent.exabgp import handover
 from agent.exabgp.process import ExaBGPError
 
 _READ = 1 << 20
+_LOOK_EVERY = 0.05  # seconds between two looks of the thread
 
 
 class Channel:
@@ -40,11 +42,12 @@ class Channel:
         self._events = self._commands = -1
         self._wake_read = self._wake_write = -1
         self._thread: threading.Thread | None = None
+        self._reads = 0
+        self._ended = False
         self._outgoing = bytearray()
         self._remembering = bytearray()
         self._tail = b""
         self._lines: list[bytes] = []
-        self._scheduled = False
         self._lock = threading.Lock()
         self._open = False
 
@@ -102,7 +105,8 @@ class Channel:
         """Hear what ExaBGP says from now on."""
         assert self._socket is not None
         self._loop.add_reader(self._socket, self._handover_gone)
-        self._thread = threading.Thread(target=self._drain, name="exabgp-events", daemon=True)
+        self._loop.add_reader(self._events, self._readable_now)
+        self._thread = threading.Thread(target=self._stand_in, name="exabgp-events", daemon=True)
         self._thread.start()
 
     async def _readable(self, connection: socket.socket) -> None:
@@ -113,40 +117,48 @@ class Channel:
         finally:
             self._loop.remove_reader(connection)
 
-    def _drain(self) -> None:
-        """The thread: read until told to stop, hand whole lines to the loop."""
-        poll = select.poll()
-        poll.register(self._events, select.POLLIN)
-        poll.register(self._wake_read, select.POLLIN)
-        while True:
-            ready = dict(poll.poll())
-            if self._wake_read in ready:
-                return
+    def _read(self) -> None:
+        """Take what there is, in the loop or in the thread: one after the other, so that order is kept."""
+        with self._lock:
             try:
                 data = os.read(self._events, _READ)
             except BlockingIOError:
-                continue
+                return
             except OSError:
                 data = b""
             *lines, self._tail = (self._tail + data).split(b"\n")
-            with self._lock:
-                self._lines.extend(lines)
-                wake = not self._scheduled and (bool(lines) or not data)
-                self._scheduled = self._scheduled or wake
-            try:
-                if wake:
+            self._lines += lines
+            self._reads += 1
+            self._ended = self._ended or not data
+
+    def _readable_now(self) -> None:
+        self._read()
+        self._deliver()
+
+    def _stand_in(self) -> None:
+        """The thread: read for a loop that does not come to it, until told to stop."""
+        poll = select.poll()
+        poll.register(self._wake_read, select.POLLIN)
+        waiting = select.poll()
+        waiting.register(self._events, select.POLLIN)
+        before = -1
+        while not poll.poll(_LOOK_EVERY * 1000):
+            reads = self._reads
+            if reads == before and waiting.poll(0):
+                self._read()
+                try:
                     self._loop.call_soon_threadsafe(self._deliver)
-                if not data:
-                    self._loop.call_soon_threadsafe(self._hung_up)
-                    return
-            except RuntimeError:
-                return  # the loop is closed: the agent is ending
+                except RuntimeError:
+                    return  # the loop is closed: the agent is ending
+            before = reads
 
     def _deliver(self) -> None:
         with self._lock:
-            lines, self._lines, self._scheduled = self._lines, [], False
+            lines, self._lines = self._lines, []
         if lines and self._open:
             self._received([line.decode("ascii", "replace") for line in lines])
+        if self._ended:
+            self._hung_up()
 
     def write(self, line: str) -> None:
         """Queue one command line."""
@@ -205,7 +217,6 @@ class Channel:
 
     def _hung_up(self) -> None:
         if self._open:
-            self._deliver()
             self.close()
             self._lost()
 
@@ -214,6 +225,7 @@ class Channel:
         if not self._open:
             return
         self._open = False
+        self._loop.remove_reader(self._events)
         os.write(self._wake_write, b"\0")
         if self._thread is not None:
             self._thread.join()

@@ -465,7 +465,7 @@ class Speaker:
         for peer in self.outbox.peers.values():
             peer.confirm()
         self.push()
-        while self.attached and not self.outbox.settled:
+        while self.attached and (self._learning or not self.outbox.settled):
             if asyncio.get_running_loop().time() > deadline:
                 return False
             await asyncio.sleep(0.01)

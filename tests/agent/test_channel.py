@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,3 +116,19 @@ async def test_a_handover_that_dies_takes_nothing_along(exabgp: FakeExaBGP) -> N
     exabgp.close()
     await asyncio.wait_for(reader.ended.wait(), 60)
     assert reader.lines == [str(number) for number in range(6000)]
+
+
+async def test_exabgp_is_heard_while_the_loop_is_busy(exabgp: FakeExaBGP) -> None:
+    """What it says is more than its pipe holds; blocked, it would miss its hold timers."""
+    reader, lines = Reader(), [f"{number:099}" for number in range(50_000)]
+    await reader.channel.attach(exabgp.socket)
+    reader.channel.begin()
+    exabgp.say("first")
+    await eventually(lambda: reader.lines == ["first"])
+    speaking = threading.Thread(target=exabgp.say, args=lines)
+    speaking.start()
+    speaking.join(30)  # the loop does nothing else meanwhile
+    assert not speaking.is_alive()
+    assert reader.lines == ["first"]
+    await eventually(lambda: reader.lines == ["first", *lines])
+    reader.channel.close()

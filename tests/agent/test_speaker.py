@@ -512,6 +512,21 @@ async def test_a_change_right_behind_a_restart_costs_no_route(bench: Bench) -> N
         assert len(bench.bird.routes()) == count
 
 
+async def test_nothing_is_settled_before_it_is_known_what_exabgp_has(bench: Bench) -> None:
+    """An agent that has only just attached knows of no session yet, so of nothing left to say."""
+    async with bench.speaker(stop=False) as (speaker, recorder):
+        speaker.outbox.peer(bench.peer).want("10.2.0.1/32", "next-hop self med 1")
+        await eventually(is_up(recorder, bench.peer))
+        assert await speaker.settle(60)
+    async with bench.speaker() as (speaker, recorder):
+        speaker.outbox.peer(bench.peer).want("10.2.0.1/32", "next-hop self med 2")
+        while not speaker.attached:  # noqa: ASYNC110 - the very next turn counts
+            await asyncio.sleep(0)
+        assert await speaker.settle(60)
+        assert recorder.up == {bench.peer: True}
+        await eventually(lambda: bench.bird.routes() == {"10.2.0.1/32": 2})
+
+
 async def test_another_configuration_waits_for_room_on_the_disk(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
