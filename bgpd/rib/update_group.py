@@ -164,7 +164,10 @@ class UpdateGroup:
             length = len(attributes)
             size = _FIXED_OCTETS + length + len(raw)
             if raw and classic and size <= MESSAGE_OCTETS and not next_hop:
-                parts += (_HEADS[size], _LENGTHS[length], attributes, raw)
+                parts.append(_HEADS[size])
+                parts.append(_LENGTHS[length])
+                parts.append(attributes)
+                parts.append(raw)
             else:
                 parts += self._messages(advert, nlri)
             touched.append(nlri)

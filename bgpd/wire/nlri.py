@@ -112,8 +112,8 @@ _FINDERS: Final[dict[tuple[Family, bool], Callable[[bytes], list[bytes]]]] = {
 def finder(family: Family, add_path: bool) -> Callable[[bytes], list[bytes]]:
     """The compiled cutter of a family, for a caller that checks the result itself.
 
-    If the joined items equal the field, then the items are all of it, canonical and without martians. If
-    not, nothing is known, and `split` is to be asked.
+    If the items have as many octets as the field, then they are all of it, canonical and without martians.
+    If not, nothing is known, and `split` is to be asked.
     """
     return _FINDERS[family, add_path]
 

@@ -127,7 +127,7 @@ class UpdateDecoder:
             if attributes is not None:
                 field = body[end:]
                 nlri = self._find_ipv4(field)
-                if at == 2 and b"".join(nlri) == field:
+                if at == 2 and _octets(nlri) == len(field):
                     return ((IPV4_UNICAST, attributes, nlri, field),), (), None, ()
                 return self._classic(attributes, body[2:at], field)
         elif at > 2 and not block and end == total and self._ipv4:
@@ -185,7 +185,7 @@ class UpdateDecoder:
                 return None
         field = block[after + 1 : stop]
         nlri = find(field)
-        if b"".join(nlri) != field:
+        if _octets(nlri) != len(field):
             return None
         return ((family, attributes, nlri, field),), (), None, ()
 
@@ -313,6 +313,14 @@ class UpdateDecoder:
         if family.afi == 2:
             return (16, 32)
         return (4, 16, 32) if family in self._extended_next_hop else (4,)
+
+
+def _octets(items: list[bytes]) -> int:
+    """How many octets the items of a field are: as many as the field has, if they are all of it."""
+    total = 0
+    for item in items:
+        total += len(item)
+    return total
 
 
 def _only(unreach: Unreach) -> tuple[Unreach, ...]:
