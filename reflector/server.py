@@ -55,6 +55,7 @@ ABSENT_AFTER = 15.0  # seconds after the start when a peer that we cannot connec
 LONGEST_REST = 0.05  # seconds between two flushes at most
 FEW = 8  # reasons for a flush; more of them are a burst, and it is told in larger steps
 UNSETTLED = 0.2  # seconds after a session came or went in which others are expected to follow
+CROWD_REST = 8  # times as long a rest while many sessions come and go: they are served first
 CONNECT_TIMEOUT = 10.0
 UNIDENTIFIED_AGE = 0.25  # seconds after which a connection without an OPEN makes room for another
 FORGOTTEN_AFTER = 120.0  # seconds that a client nobody named is remembered after its last connection
@@ -96,6 +97,7 @@ class Server:
         self._reasons = 0  # for the next flush
         self._rest_until = 0.0
         self._settled_at = 0.0
+        self._stirs = 0  # sessions that came or went, one soon after the other
         self._ticking: asyncio.TimerHandle | None = None
         self._resumed: list[Link] = []
         self._read_octets = CHUNK_OCTETS
@@ -615,13 +617,15 @@ class Server:
             self._journal.near_limit(entry.address, total, limit)
 
     def _pace(self) -> None:
-        self._settled_at = self._loop.time() + UNSETTLED
+        now = self._loop.time()
+        self._stirs = self._stirs + 1 if now < self._settled_at else 1
+        self._settled_at = now + UNSETTLED
         share = INPUT_OCTETS // max(1, len(self.established))
         self._read_octets = max(LEAST_READ_OCTETS, min(CHUNK_OCTETS, share))
 
     def _schedule_flush(self) -> None:
         """Flush soon; amid a burst not before as much time has passed for what else there is as the last
-        flush took.
+        flush took, and eight times as much while a crowd of sessions comes or goes.
 
         So a burst among many peers is told in few large steps, sessions that all begin at once get their
         turns, and a single change is told at once, also when others follow a hundred times a second.
@@ -647,8 +651,12 @@ class Server:
         ended = self._loop.time()
         if updated_at is not None:
             self.convergence.observe(ended - updated_at)
-        if self._reasons > FEW or ended < self._settled_at:
-            self._rest_until = ended + min(LONGEST_REST, ended - began)
+        unsettled = ended < self._settled_at
+        if unsettled or self._reasons > FEW:
+            rest = ended - began
+            if unsettled and self._stirs > FEW:
+                rest *= CROWD_REST
+            self._rest_until = ended + min(LONGEST_REST, rest)
         self._reasons = 0
 
     def _resume(self, link: Link) -> None:
