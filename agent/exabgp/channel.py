@@ -28,7 +28,7 @@ from agent.exabgp import handover
 from agent.exabgp.process import ExaBGPError
 
 _READ = 1 << 20
-_LOOK_EVERY = 0.05  # seconds between two looks of the thread
+_LOOK_EVERY = 0.2  # seconds between two looks of the thread
 
 
 class Channel:
