@@ -15,10 +15,11 @@ class Flapping:
     def __init__(self) -> None:
         self._lost: dict[str, deque[float]] = {}
         self._told: dict[str, float] = {}
+        self._forget_from = 0.0  # not with every loss: thousands may come at once
 
     def lost(self, name: str, now: float) -> bool:
         """Note that a session was lost; True if it is to be called flapping now."""
-        if name not in self._lost:
+        if now >= self._forget_from:
             self._forget(now)
         losses = self._lost.setdefault(name, deque(maxlen=MANY))
         losses.append(now)
@@ -29,6 +30,7 @@ class Flapping:
         return True
 
     def _forget(self, now: float) -> None:
+        self._forget_from = now + WITHIN
         for name in [name for name, losses in self._lost.items() if now - losses[-1] > WITHIN]:
             del self._lost[name]
             self._told.pop(name, None)
