@@ -1,13 +1,15 @@
-"""What is said of sessions: that they come and go is in the events every time, in the log not every time.
+"""What is said of sessions: that they come and go is in the events at once, in the log with the next tick.
 
-A line of the log costs more than establishing the session it tells of. When a thousand clients come at once
-the first few are named and the rest are counted, in one line, a moment later; likewise when they go.
+A line of the log costs more than establishing the session it tells of, so sessions are opened first and told
+of then. When a thousand clients come at once the first few are named and the rest are counted, in one line;
+likewise when they go.
 """
 
 from collections.abc import Callable
 
 import structlog
 
+from bgpd.telemetry.documents import rfc3339
 from bgpd.telemetry.flapping import Flapping
 from bgpd.telemetry.status import EventRing, Severity
 
@@ -22,21 +24,22 @@ class SessionJournal:
     def __init__(self, events: EventRing, clock: Callable[[], float]) -> None:
         self._events = events
         self._clock = clock
-        self._ups = self._downs = 0
+        self._ups = self._downs = 0  # since the last tick
+        self._named: list[dict[str, str | int]] = []  # lines for the first of them, in order
         self._flapping = Flapping()
 
     def up(self, peer: str, asn: int, kind: str) -> None:
         """A session is Established."""
         self._ups += 1
         if self._ups <= LINES:
-            log.info("session up", peer=peer, asn=asn, kind=kind)
+            self._name("session up", peer=peer, asn=asn, kind=kind)
         self._events.add(self._clock(), "session.up", f"{peer} is Established", peer=peer)
 
     def down(self, peer: str, reason: str) -> None:
         """A session that was Established is over."""
         self._downs += 1
         if self._downs <= LINES:
-            log.info("session down", peer=peer, reason=reason)
+            self._name("session down", peer=peer, reason=reason)
         self._warn("session.down", f"{peer}: {reason}", peer)
         if self._flapping.lost(peer, self._clock()):
             self._warn("session.flapping", f"{peer} flaps: {reason}", peer)
@@ -52,11 +55,17 @@ class SessionJournal:
         text = f"{peer} sends more than {limit} paths of a prefix; the others are not taken in"
         self._warn("paths.over_limit", text, peer)
 
+    def _name(self, event: str, **facts: str | int) -> None:
+        self._named.append({"event": event, **facts, "timestamp": rfc3339(self._clock())})
+
     def _warn(self, kind: str, text: str, peer: str) -> None:
         self._events.add(self._clock(), kind, text, severity=Severity.WARNING, peer=peer)
 
     def tick(self) -> None:
-        """Say what was not said since the last tick."""
+        """Say what happened since the last tick."""
+        for line in self._named:
+            log.info(**line)
+        self._named.clear()
         if self._ups > LINES:
             log.info("more sessions up", count=self._ups - LINES)
         if self._downs > LINES:

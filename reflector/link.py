@@ -162,11 +162,10 @@ class Link:
 
     def _next(self) -> list[Buffer]:
         control = self.session.data_to_send()
-        if control:
-            return [control]
-        if self.member is None or self._finish:
-            return []
-        return self._reflector.take(self.member, CHUNK_OCTETS)
+        news: list[Buffer] = []
+        if self.member is not None and not self._finish:
+            news = self._reflector.take(self.member, CHUNK_OCTETS)
+        return [control, *news] if control else news
 
     def _advance(self, sent: int) -> None:
         pending = self._pending

@@ -55,7 +55,7 @@ ABSENT_AFTER = 15.0  # seconds after the start when a peer that we cannot connec
 LONGEST_REST = 0.05  # seconds between two flushes at most
 FEW = 8  # reasons for a flush; more of them are a burst, and it is told in larger steps
 UNSETTLED = 0.2  # seconds after a session came or went in which others are expected to follow
-CROWD_REST = 8  # times as long a rest while many sessions come and go: they are served first
+LULL = 0.001  # seconds without news after which a crowd of sessions is told what there is
 CONNECT_TIMEOUT = 10.0
 UNIDENTIFIED_AGE = 0.25  # seconds after which a connection without an OPEN makes room for another
 FORGOTTEN_AFTER = 120.0  # seconds that a client nobody named is remembered after its last connection
@@ -181,7 +181,7 @@ class Server:
             address = str(peer.network.network_address)
             if peer.single and address not in self.entries:
                 self._enter(peer, address)
-        for address in spec.dead & self.reflector.members.keys():
+        for address in spec.dead.intersection(self.reflector.members):
             member = self.reflector.members[address]
             if not member.established:
                 log.warning("a dead node's routes are withdrawn", peer=address)
@@ -236,6 +236,7 @@ class Server:
             else:
                 entry.peer.disable(now, communication)
             self._follow(entry)
+        self._journal.tick()
 
     def drain(self, draining: bool = True) -> None:
         """Move traffic away before stopping: everything is told again as the last resort (RFC 8326).
@@ -366,7 +367,7 @@ class Server:
             return
         if entry is None:
             entry = self._enter(spec, address)
-        sockets.prepare(sock)
+        sock.setblocking(False)
         sockets.set_ttl(sock, security_hops=spec.ttl_security, multihop=spec.multihop, external=spec.external)
         answer = entry.peer.accepted(self._loop.time())
         self.entries[address] = entry  # an entry without a connection had no right to stay; now it has one
@@ -389,7 +390,6 @@ class Server:
         sock: socket.socket | None = None
         try:
             sock = sockets.unconnected(entry.address, spec.local_address or entry.recalled)
-            sockets.prepare(sock)
             sockets.set_ttl(
                 sock, security_hops=spec.ttl_security, multihop=spec.multihop, external=spec.external
             )
@@ -554,14 +554,14 @@ class Server:
         return False
 
     def _up(self, entry: Entry, link: Link, event: Established) -> None:
-        local = link.sock.getsockname()[0]
+        ours = link.sock.getsockname()[0].partition("%")[0]
         link.member = self.reflector.established(
             entry.name,
             entry.spec.member,
             entry.address,
             event,
             self._loop.time(),
-            ip_address(local.partition("%")[0]).packed,
+            socket.inet_pton(socket.AF_INET6 if ":" in ours else socket.AF_INET, ours),
         )
         self.established.add(link)
         self._pace()
@@ -625,19 +625,30 @@ class Server:
 
     def _schedule_flush(self) -> None:
         """Flush soon; amid a burst not before as much time has passed for what else there is as the last
-        flush took, and eight times as much while a crowd of sessions comes or goes.
+        flush took, and while a crowd of sessions comes or goes in the first lull.
 
-        So a burst among many peers is told in few large steps, sessions that all begin at once get their
-        turns, and a single change is told at once, also when others follow a hundred times a second.
+        So a burst among many peers is told in few large steps, sessions that all begin at once are served
+        first, and a single change is told at once, also when others follow a hundred times a second.
         """
         self._reasons += 1
         if self._flush_due:
             return
         self._flush_due = True
-        if self._loop.time() < self._rest_until:
+        now = self._loop.time()
+        if self._stirs > FEW and now < self._settled_at:
+            self._flush_in_lull(0, now + LONGEST_REST)
+        elif now < self._rest_until:
             self._loop.call_at(self._rest_until, self._flush)
         else:
             self._loop.call_soon(self._flush)
+
+    def _flush_in_lull(self, reasons: int, latest: float) -> None:
+        """Flush if there is no more reason than a moment ago, at the `latest` by that time."""
+        now = self._loop.time()
+        if reasons == self._reasons or now >= latest:
+            self._flush()
+        else:
+            self._loop.call_at(min(now + LULL, latest), self._flush_in_lull, self._reasons, latest)
 
     def _flush(self) -> None:
         self._flush_due = False
@@ -651,12 +662,8 @@ class Server:
         ended = self._loop.time()
         if updated_at is not None:
             self.convergence.observe(ended - updated_at)
-        unsettled = ended < self._settled_at
-        if unsettled or self._reasons > FEW:
-            rest = ended - began
-            if unsettled and self._stirs > FEW:
-                rest *= CROWD_REST
-            self._rest_until = ended + min(LONGEST_REST, rest)
+        if ended < self._settled_at or self._reasons > FEW:
+            self._rest_until = ended + min(LONGEST_REST, ended - began)
         self._reasons = 0
 
     def _resume(self, link: Link) -> None:

@@ -46,6 +46,7 @@ def listening(address: IPv4Address | IPv6Address, port: int) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 255)
         else:
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
+        _make_roomy(sock)  # accepted connections inherit it
         sock.bind((str(address), port))
         sock.listen(BACKLOG)
     except OSError as error:
@@ -58,6 +59,7 @@ def unconnected(address: str, local: IPv4Address | IPv6Address | None) -> socket
     """A non-blocking socket about to connect to `address`, bound to `local` when given."""
     family = socket.AF_INET if ip_address(address).version == 4 else socket.AF_INET6
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    _make_roomy(sock)
     if local is not None:
         try:
             sock.bind((str(local), 0))
@@ -67,9 +69,8 @@ def unconnected(address: str, local: IPv4Address | IPv6Address | None) -> socket
     return sock
 
 
-def prepare(sock: socket.socket) -> None:
-    """Options every BGP connection has: no Nagle delay, room for a burst."""
-    sock.setblocking(False)
+def _make_roomy(sock: socket.socket) -> None:
+    """What every BGP connection has: no Nagle delay, room for a burst."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_OCTETS)
 

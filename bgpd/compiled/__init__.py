@@ -32,7 +32,9 @@ LIBRARY: Final = f"{GROUP}__mypyc"
 """The library into which mypyc links all modules."""
 
 PACKAGES: Final = ("bgpd.rib", "bgpd.session", "bgpd.wire")
-SINGLE: Final = ("reflector.core", "reflector.link", "reflector.member")
+SINGLE: Final = tuple(
+    f"reflector.{module}" for module in ("core", "entry", "journal", "link", "listening", "member", "server")
+)
 """Names alone: the core imports none of them."""
 
 
@@ -43,7 +45,8 @@ def source_of(module: str) -> Path:
 
 
 def modules() -> list[str]:
-    """What is compiled: the packages a route passes on its way, and what the reflector does per route."""
+    """What is compiled: the packages a route passes on its way, and what the reflector does per route and
+    per session."""
     inside = [
         f"{package}.{file.stem}"
         for package in PACKAGES

@@ -151,7 +151,10 @@ class Peer:
     @property
     def state(self) -> State:
         """The furthest state of any connection, or of the attempt."""
-        return max((session.state for session in self._sessions), key=_progress, default=self._lone)
+        sessions = self._sessions
+        if len(sessions) == 1:
+            return sessions[0].state
+        return max((session.state for session in sessions), key=_progress, default=self._lone)
 
     @property
     def session(self) -> Session | None:

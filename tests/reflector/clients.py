@@ -126,7 +126,7 @@ class Client:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         async with asyncio.timeout(1.0):
             await loop.sock_connect(sock, ("127.0.0.1", self.port))
-        sockets.prepare(sock)
+        sock.setblocking(False)
         return self
 
     async def up(self, **options: Any) -> "Client":

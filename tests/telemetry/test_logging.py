@@ -40,6 +40,13 @@ def test_json_off_a_terminal_for_us_and_for_libraries() -> None:
     assert ours["timestamp"].endswith("Z")
 
 
+def test_a_line_may_tell_of_a_moment_ago() -> None:
+    stream = io.StringIO()
+    configure_logging("info", stream=stream)
+    structlog.get_logger("reflector").info("session up", timestamp="2026-11-20T12:00:00.000Z")
+    assert [line["timestamp"] for line in lines(stream)] == ["2026-11-20T12:00:00.000Z"]
+
+
 def test_console_on_a_terminal() -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

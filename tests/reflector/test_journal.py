@@ -1,0 +1,37 @@
+"""What the log says of sessions, and when."""
+
+from structlog.testing import capture_logs
+
+from bgpd.telemetry.status import EventRing
+from reflector.journal import LINES, SessionJournal
+
+
+def test_a_line_comes_with_the_tick_and_tells_the_time_of_what_happened() -> None:
+    ring, now = EventRing(), 1_700_000_000.0
+    journal = SessionJournal(ring, lambda: now)
+    with capture_logs() as lines:
+        journal.up("192.0.2.1", 65000, "client")
+        now += 0.2
+        journal.down("192.0.2.1", "hold timer")
+        assert not lines
+        assert [event.kind for event in ring.after(0)] == ["session.up", "session.down"]
+        journal.tick()
+    assert [(line["event"], line["timestamp"][-8:]) for line in lines] == [
+        ("session up", "20.000Z"),
+        ("session down", "20.200Z"),
+    ]
+    with capture_logs() as lines:
+        journal.tick()
+    assert not lines
+
+
+def test_of_a_crowd_the_first_are_named_and_all_are_events() -> None:
+    ring = EventRing()
+    journal = SessionJournal(ring, lambda: 0.0)
+    with capture_logs() as lines:
+        for n in range(LINES + 92):
+            journal.up(f"192.0.2.{n}", 65000, "client")
+        journal.tick()
+    assert [line["event"] for line in lines] == ["session up"] * LINES + ["more sessions up"]
+    assert lines[-1]["count"] == 92
+    assert len(ring.after(0)) == LINES + 92
