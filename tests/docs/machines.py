@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import typer
@@ -116,11 +116,15 @@ class Machine:
 
     def serve(self, words: list[str]) -> None:
         with (self.folder / "service.log").open("ab") as log:
-            self.services.append(
-                subprocess.Popen(
-                    [*self.root, *self.called(words)], env=self.environment, stdout=log, stderr=log
-                )
-            )
+            self.begin(words, log)
+
+    def begin(self, words: list[str], log: IO[Any]) -> subprocess.Popen[Any]:
+        """Start what goes on until it is ended, at the latest with the machine."""
+        begun = subprocess.Popen(
+            [*self.root, *self.called(words)], env=self.environment, stdout=log, stderr=log
+        )
+        self.services.append(begun)
+        return begun
 
     def called(self, words: list[str]) -> list[str]:
         """The words with the `cairn` that is meant here."""

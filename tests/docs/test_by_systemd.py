@@ -4,6 +4,7 @@ The commands are the pages' own (`commands`). An ordinary run has those that are
 CAIRN_ALL_CLUSTERS all of them are run.
 """
 
+import itertools
 import json
 import os
 import shlex
@@ -117,6 +118,7 @@ def test_services_are_looked_after_as_the_pages_say(tmp_path: Path) -> None:
         started(walk, node, reflector)
         if ALL:
             looked_at(walk, node, reflector)
+            listened_to(walk, node, tmp_path)
             drained(walk, node, reflector)
             one_session(walk, node, reflector)
         restarted(walk, node, reflector)
@@ -132,22 +134,23 @@ def in_the_foreground(walk: Walk, node: Machine, reflector: Machine) -> None:
     node.write("agent.yaml", f"datastore: {STORE}\nhttp: {{}}\n")
     [text] = examples(TOP / "README.md")
     reflector.write("reflector.yaml", text)
-    for machine, command, port, end in (
-        (node, "cairn agent --config agent.yaml", ":9178", "-USR2"),
-        (reflector, "cairn reflector --config reflector.yaml", ":179", "-TERM"),
+    for machine, command, port, end, code in (
+        (node, "cairn agent --config agent.yaml", ":9178", "-USR2", 5),  # for good, systemd is told so
+        (reflector, "cairn reflector --config reflector.yaml", ":179", "-TERM", 0),
     ):
         walk.serve(machine, command)
         eventually(machine, ["ss", "-Hltn"], port)
         machine.run(["pkill", end, "-f", command.partition(" ")[2]])
-        assert machine.services.pop().wait(60) == 0
+        assert machine.services.pop().wait(60) == code
 
 
 def started(walk: Walk, node: Machine, reflector: Machine) -> None:
     """As the installer says at its end. Type=notify: a start that fails is an error of systemctl's."""
-    for machine, name in ((node, "agent"), (reflector, "reflector")):
-        machine.write(f"/etc/cairn/{name}.yaml", f"datastore: {STORE}\nhttp: {{}}\n")
-        if name == "reflector":
-            machine.write("/etc/cairn/reflector.yaml", f"node: rr-1\ndatastore: {STORE}\nhttp: {{}}\n")
+    common = f"datastore: {STORE}\nhttp: {{}}\n"
+    node.write("/etc/cairn/agent.yaml", common + "mqtt: {host: 127.0.0.1}\n" * ALL)
+    reflector.write("/etc/cairn/reflector.yaml", f"node: rr-1\n{common}")
+    if ALL:
+        node.serve(["mosquitto"])
     assert "problem" not in walk(node, "cairn doctor")
     walk(node, "systemctl enable --now cairn-agent")
     reflector.run(["systemctl", "enable", "--now", "cairn-reflector"])
@@ -186,6 +189,29 @@ def looked_at(walk: Walk, node: Machine, reflector: Machine) -> None:
     until(lambda: '"debug"' not in node.run(["cairn", "status", "-o", "json"]))
     walk(node, "curl -X POST 'http://127.0.0.1:9178/api/v1/log-level?level=debug'")
     walk.until(node, "cairn status -o json", '"debug"')
+
+
+def listened_to(walk: Walk, node: Machine, folder: Path) -> None:
+    """What goes on until it is ended: it tells of what is done meanwhile."""
+    for command, told, deeds in (
+        ("ip monitor route", "Deleted", [["ip", "route", "del", "blackhole", BLOCK]]),
+        (
+            "mosquitto_sub -t 'cairn/v1/+/+/events'",
+            "agent.draining",
+            [["cairn", "agent", "drain"], ["cairn", "agent", "undrain"]],
+        ),
+    ):
+        deed = itertools.cycle(deeds)
+        with (folder / "heard").open("w+") as heard:
+            listener = node.begin(walk.words(command), heard)
+            deadline = time.monotonic() + 60
+            while told not in (folder / "heard").read_text():
+                assert time.monotonic() < deadline, command
+                node.run(next(deed), None)
+                time.sleep(0.2)
+            listener.terminate()
+    node.run(["cairn", "agent", "undrain"])
+    eventually(node, ["ip", "route", "show", "proto", "84"], BLOCK)
 
 
 def drained(walk: Walk, node: Machine, reflector: Machine) -> None:
