@@ -15,7 +15,7 @@ from bgpd.telemetry.status import EventRing, Severity
 
 LINES = 8  # sessions named in the log per tick, each way
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)  # compiled there is no frame to read it from
 
 
 class SessionJournal:

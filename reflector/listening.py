@@ -19,7 +19,7 @@ ACCEPTS = 32  # connections taken per turn
 CROWDED = 0.02  # seconds without accepting when there is no room
 EXHAUSTED = 1.0  # the same when the system has nothing left for one
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)  # compiled there is no frame to read it from
 
 
 class Listening:

@@ -62,7 +62,7 @@ FORGOTTEN_AFTER = 120.0  # seconds that a client nobody named is remembered afte
 REMEMBERED = 5_000  # how many such clients are remembered at most
 PRUNING = 10.0  # seconds between two looks at them, and at who is to be asked for more
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)  # compiled there is no frame to read it from
 
 
 class Server:

@@ -1,7 +1,11 @@
 """What the log says of sessions, and when."""
 
+import io
+import json
+
 from structlog.testing import capture_logs
 
+from bgpd.telemetry.logging import configure_logging
 from bgpd.telemetry.status import EventRing
 from reflector.journal import LINES, SessionJournal
 
@@ -35,3 +39,12 @@ def test_of_a_crowd_the_first_are_named_and_all_are_events() -> None:
     assert [line["event"] for line in lines] == ["session up"] * LINES + ["more sessions up"]
     assert lines[-1]["count"] == 92
     assert len(ring.after(0)) == LINES + 92
+
+
+def test_a_line_says_which_module_it_is_from() -> None:
+    """Also where that is compiled: by another name it could be one that is kept quiet."""
+    stream = io.StringIO()
+    configure_logging(stream=stream)
+    journal = SessionJournal(EventRing(), lambda: 0.0)
+    journal.near_limit("192.0.2.1", 9, 10)
+    assert json.loads(stream.getvalue())["logger"] == "reflector.journal"
