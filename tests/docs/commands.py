@@ -80,7 +80,7 @@ ROWS = (
     Row("docs/decisions/*", "cairn *", _DECLARED),
     Row("docs/interop.md", "bgpctl *", "stands for what tests/scenario does to an OpenBGPD"),
     Row("docs/operations/install.md", "apt *", _BARE),
-    Row("docs/operations/install.md", "install.sh --reflector *", _BARE),
+    Row("*", "install.sh --reflector *", _BARE),
     Row("docs/operations/install.md", f"{_INSTALL} --agent", _BARE),
     Row(
         "docs/operations/install.md",
