@@ -293,7 +293,7 @@ class AddPathGroup(UpdateGroup):
         super().__init__(loc_rib, export, export_prefix=export_prefix, max_length=max_length)
         self.limit = limit
         loc_rib.tells_all = True
-        self.identifiers = identifiers or PathIdentifiers()
+        self.identifiers = PathIdentifiers() if identifiers is None else identifiers
         self._told: dict[bytes, tuple[tuple[bytes, Path, Advert], ...]] = {}
 
     def replace_export(self, export: Export) -> None:

@@ -1,5 +1,7 @@
 """Several paths of a prefix (RFC 7911), to a peer and from it."""
 
+from dataclasses import replace
+
 import pytest
 
 from bgpd.rib import decision
@@ -79,8 +81,28 @@ def test_path_identifiers_do_not_add_up() -> None:
         a.down()
         settle(c)
         assert not c.prefixes
-    assert len(core._identifiers[V4]) == 0
-    assert len(core._identifiers[V4]._uses) < 10
+    assert len(core.groups._identifiers[V4]) == 0
+    assert len(core.groups._identifiers[V4]._uses) < 10
+
+
+def test_groups_share_identifiers_also_where_the_first_began_with_nothing_to_tell() -> None:
+    """A peer that comes under another policy is told the difference: an identifier means the same in both."""
+    core = reflector()
+    options = MemberOptions(CLIENT, add_path_limit=2)
+    c = SimulatedPeer(core, 3, options=options, takes_paths=True).up()
+    b = SimulatedPeer(core, 2).up()
+    settle(c)
+    b.announce(P)
+    settle(c)
+    c.announce(P, local_pref=200)
+    settle(c)
+    assert c.member is not None
+    core.change(c.member, replace(options, add_path_limit=3))
+    settle(c)
+    assert len(c.paths(P)) == 1
+    b.withdraw(P)
+    settle(c)
+    assert not c.prefixes
 
 
 def test_rfc7911_3_identifiers_we_send_are_our_own_and_stay_with_their_path() -> None:

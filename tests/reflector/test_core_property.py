@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from bgpd.plan.policy import CompiledFilter, Operator, PrefixMatch, Rule
 from bgpd.plan.route_policy import changed, decide, facts_of
+from bgpd.resources.bgp_configuration import DEFAULT_ROUTE_PRIORITY
 from bgpd.resources.scalars import Community
 from bgpd.rib import decision, export_log, update_group
 from bgpd.rib.path import Path, SourceKind
@@ -136,7 +137,7 @@ class ReflectorMachine(RuleBasedStateMachine):
         """What a path looks like to a peer: through the filters it was last given, and through a drain."""
         told, filters = path, reading.key.filters
         if filters:
-            facts = facts_of(key(prefix), family_of(prefix), path.attributes, self.core.normal_priority)
+            facts = facts_of(key(prefix), family_of(prefix), path.attributes, DEFAULT_ROUTE_PRIORITY)
             verdict = decide(filters, facts, reading.key.target.kind is not EXTERNAL)
             if verdict is not None and not verdict.accept:
                 return None
@@ -547,7 +548,7 @@ class ReflectorMachine(RuleBasedStateMachine):
         for rib in self.core.ribs.values():
             assert not len(rib)
             assert not list(rib.prefixes())
-        assert not any(len(identifiers) for identifiers in self.core._identifiers.values())
+        assert not any(len(identifiers) for identifiers in self.core.groups._identifiers.values())
 
 
 @pytest.fixture(autouse=True)
