@@ -8,46 +8,32 @@ RFC 4456 (reflection), RFC 4724 and RFC 8538 (graceful restart, as helper and as
 RFC 9494 (long-lived), RFC 2918 and RFC 7313 (refresh), RFC 7911 (add-path), RFC 8212 (no policy), RFC 9234
 (roles).
 
-Longer than other modules: what a session's beginning and end, its UPDATEs and a refresh mean is decided on
-the same members and groups, and apart each would have to be given all of them.
-
 A policy that changes needs no new session: for import the peer is asked to send everything again
 (`change` says so), for export the member moves to another update group and is told the difference.
 """
 
 from collections.abc import Collection, Iterable
 
-from bgpd.plan.policy import Decision
-from bgpd.plan.route_policy import changed, decide, facts_of
 from bgpd.rib.export_log import Buffer, Cursor
 from bgpd.rib.loc_rib import PATH_ID_OCTETS, LocRib, Received
 from bgpd.rib.path import Path, Source, SourceKind
 from bgpd.rib.reflection import (
-    Advert,
-    Export,
     Speaker,
-    Target,
-    export_to,
     ineligibility,
-    last_resort,
-    leak,
-    least_preferred,
     long_lived_stale,
-    only_to_customer,
 )
-from bgpd.rib.update_group import AddPathGroup, ExportOfPrefix, PathIdentifiers, UpdateGroup
+from bgpd.rib.update_group import UpdateGroup
 from bgpd.session.events import Established
-from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.capabilities import Negotiated
-from bgpd.wire.iana import AttributeCode, RefreshSubtype, SegmentType, WellKnownCommunity
+from bgpd.wire.iana import RefreshSubtype
 from bgpd.wire.messages import RouteRefresh, encode
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
 from bgpd.wire.update import Told, encode_end_of_rib, encode_withdrawals
+from reflector.admission import external, filtered
+from reflector.groups import Groups
 from reflector.member import GroupKey, Member, MemberOptions, Reading
 
 FAMILIES = (IPV4_UNICAST, IPV6_UNICAST)
-_AS_SEQUENCE = bytes((SegmentType.AS_SEQUENCE,))
-GRACEFUL_SHUTDOWN = WellKnownCommunity.GRACEFUL_SHUTDOWN
 READ_OCTETS = 1 << 18  # how much a peer is given at a time, so that many peers take turns
 STALE_PATH_TIME = 360.0  # seconds a peer that came back may take until End-of-RIB (RFC 4724 4.2)
 REFRESH_TIME = 360.0  # seconds from the beginning to the end of a route refresh (RFC 7313 4)
@@ -69,12 +55,10 @@ class Reflector:
         self.speaker = speaker
         self.ribs = {family: LocRib(family) for family in FAMILIES}
         self.members: dict[str, Member] = {}
-        self.groups: dict[GroupKey, UpdateGroup] = {}
+        self.groups = Groups(speaker, self.ribs)
         self.deferred_until: float | None = started + deferral if deferral > 0 else None
         self.expected: set[str] = set()
         self.absent: Collection[str] = ()
-        self.normal_priority = 1024
-        self.draining = False
         self.changes = 0
         self.paths_refused = 0
         self._settled_at = started + SETTLED_AFTER if unexpected_clients else started
@@ -82,8 +66,12 @@ class Reflector:
         self._stirred_at = self._now = started
         self._refresh_from: dict[GroupKey, float] = {}
         self._refresh_waits = False
-        self._identifiers = {family: PathIdentifiers() for family in FAMILIES}
         self._difference: tuple[UpdateGroup, UpdateGroup | None, int, bytes] | None = None
+
+    @property
+    def draining(self) -> bool:
+        """Whether everything is told as the last resort (RFC 8326)."""
+        return self.groups.draining
 
     # Sessions
 
@@ -127,7 +115,7 @@ class Reflector:
         return member
 
     def _join(self, member: Member, family: Family) -> Reading:
-        key, group = self._group(member, family)
+        key, group = self.groups.of(member, family)
         cursor = group.join(member.source)
         return Reading(key, group, cursor, group.log.position)
 
@@ -212,9 +200,7 @@ class Reflector:
         member.control.clear()
 
     def _leave(self, reading: Reading) -> None:
-        reading.group.leave(reading.cursor)
-        if not reading.group.log.based:  # nobody reads it any more
-            self.groups.pop(reading.key, None)
+        if self.groups.leave(reading):
             self._difference = None
 
     # What a peer says
@@ -236,7 +222,6 @@ class Reflector:
                     routes.clear()
             coming.clear()
 
-        filtered = bool(options.import_filters)
         current: Family | None = None
         routes: list[Received] | None = None  # of the current family
         for reach, unreach, end_of_rib, _errors in updates:
@@ -257,9 +242,9 @@ class Reflector:
                     kept = self._within_limit(member, family, items, coming)
                 received, reason = attributes, ineligibility(attributes, speaker, allowed)
                 if checked:
-                    received, reason = self._external(member, received, reason)
-                if filtered:
-                    routes += self._filtered(member, family, received, kept, reason)
+                    received, reason = external(member, received, reason)
+                if options.import_filters:
+                    routes += filtered(member, family, received, kept, reason)
                 else:
                     routes.append((received, kept, raw, reason))
             if end_of_rib is not None:
@@ -300,53 +285,6 @@ class Reflector:
         if gone:
             noted -= gone
             member.wanted_again.add(family)
-
-    @staticmethod
-    def _external(
-        member: Member, attributes: AttributeSet, reason: str | None
-    ) -> tuple[AttributeSet, str | None]:
-        """What is looked at besides on a session with another AS, or under another AS number of ours."""
-        options, asn = member.options, member.source.asn
-        local = options.local_asn
-        if reason is None and local is not None and attributes.count_as(local) > options.allowed_own_as:
-            reason = f"AS loop: AS_PATH contains our AS {local}"
-        if options.internal:
-            return attributes, reason
-        if reason is None and member.local_address and attributes.next_hop[:16] == member.local_address:
-            reason = "the next hop is our own address (RFC 4271 6.3)"
-        path = attributes.value(AttributeCode.AS_PATH) or b""
-        first = path[2:6] if path[:1] == _AS_SEQUENCE else b""
-        if reason is None and options.enforce_first_as and first != asn.to_bytes(4, "big"):
-            reason = f"AS_PATH does not begin with the peer's AS {asn} (RFC 4271 6.3)"
-        if options.honour_graceful_shutdown and attributes.has_community(GRACEFUL_SHUTDOWN):
-            attributes = least_preferred(attributes)
-        if options.role is not None:
-            reason = reason or leak(attributes, options.role, asn)
-            attributes = only_to_customer(attributes, options.role, asn)
-        if reason is None and not options.accepts:
-            reason = "no import policy for an external peer (RFC 8212)"
-        return attributes, reason
-
-    def _filtered(
-        self, member: Member, family: Family, attributes: AttributeSet, items: list[bytes], reason: str | None
-    ) -> list[Received]:
-        """What the import filters of a session make of a route, prefix by prefix."""
-        skip = PATH_ID_OCTETS if family in member.adds_paths else 0
-        options = member.options
-        done: dict[Decision, AttributeSet] = {}
-        sorted_out: dict[tuple[AttributeSet, str | None], list[bytes]] = {}
-        for item in items:
-            accepted, why = attributes, reason
-            facts = facts_of(item[skip:], family, attributes, self.normal_priority)
-            decision = decide(options.import_filters, facts, options.internal)
-            if decision is not None and decision.accept:
-                if decision not in done:
-                    done[decision] = changed(attributes, decision)
-                accepted = done[decision]
-            elif decision is not None:
-                why = why or f"rejected on import: {decision.reason}"
-            sorted_out.setdefault((accepted, why), []).append(item)
-        return [(accepted, some, b"", why) for (accepted, why), some in sorted_out.items()]
 
     def _end_of_rib(self, member: Member, family: Family) -> None:
         member.awaiting_eor.discard(family)
@@ -438,73 +376,6 @@ class Reflector:
 
     # What peers are told
 
-    def _group(self, member: Member, family: Family) -> tuple[GroupKey, UpdateGroup]:
-        negotiated, options = member.negotiated, member.options
-        if negotiated is None:
-            raise ValueError("a member without a session reads no log")
-        adds_paths = options.add_path_limit if family in negotiated.add_path_send else 0
-        target = Target(
-            kind=options.kind,
-            asn4=negotiated.asn4,
-            local_asn=options.local_asn or self.speaker.asn,
-            next_hop=member.own_next_hop(family),
-            long_lived=any(family == known for known, _, _ in negotiated.long_lived),
-            extended_next_hop=family in negotiated.extended_next_hop,
-            role=None if options.internal else options.role,
-        )
-        filters = options.export_filters
-        key = GroupKey(family, target, adds_paths, 65535 if negotiated.extended_message else 4096, filters)
-        group = self.groups.get(key)
-        if group is None:
-            by_prefix = self._filtering(key, options.internal) if filters else None
-            rib = self.ribs[family]
-            if adds_paths:
-                group = AddPathGroup(
-                    rib,
-                    self._export(key),
-                    limit=adds_paths,
-                    identifiers=self._identifiers[family],
-                    export_prefix=by_prefix,
-                    max_length=key.max_length,
-                )
-            else:
-                group = UpdateGroup(
-                    rib, self._export(key), export_prefix=by_prefix, max_length=key.max_length
-                )
-            self.groups[key] = group
-        return key, group
-
-    def _export(self, key: GroupKey) -> Export:
-        """What the paths of a group look like; while draining, the last resort (RFC 8326)."""
-        export = export_to(key.target, self.speaker, key.family)
-        if not self.draining:
-            return export
-        return lambda path: self._drained(export(path))
-
-    def _filtering(self, key: GroupKey, internal: bool) -> ExportOfPrefix:
-        """Export through the filters of a session: they see the path as learned, then it is exported."""
-        filters, family = key.filters, key.family
-        export = export_to(key.target, self.speaker, family)
-
-        def export_prefix(nlri: bytes, path: Path) -> Advert | None:
-            facts = facts_of(nlri, family, path.attributes, self.normal_priority)
-            decision = decide(filters, facts, internal)
-            if decision is not None and not decision.accept:
-                return None
-            if decision is not None:
-                attributes = changed(path.attributes, decision)
-                path = Path(path.source, attributes, None, path.path_id, path.long_lived_stale)
-            return self._drained(export(path))
-
-        return export_prefix
-
-    def _drained(self, advert: Advert | None) -> Advert | None:
-        """While draining, every path is told as the last resort (RFC 8326)."""
-        if advert is None or not self.draining:
-            return advert
-        attributes, next_hop = advert
-        return last_resort(attributes), next_hop
-
     def drain(self, draining: bool = True) -> None:
         """Tell everybody everything again, as the last resort, so that traffic moves away (RFC 8326).
 
@@ -513,9 +384,7 @@ class Reflector:
         if self.draining is draining:
             return
         self.flush()
-        self.draining = draining
-        for key, group in self.groups.items():
-            group.replace_export(self._export(key))
+        self.groups.drain(draining)
         for member in self.members.values():
             self.tell_again(member)
 
@@ -534,9 +403,7 @@ class Reflector:
                 continue
             changed = True
             self.changes += 1
-            for key, group in self.groups.items():
-                if key.family == family:
-                    group.apply(changes)
+            self.groups.apply(family, changes)
         return changed
 
     def take(self, member: Member, limit: int = READ_OCTETS) -> list[Buffer]:
@@ -620,7 +487,7 @@ class Reflector:
         after: UpdateGroup | None = None
         cursor: Cursor | None = None
         if member.options.tells:
-            key, after = self._group(member, family)
+            key, after = self.groups.of(member, family)
             if after is before:
                 return b""
             cursor = after.join(member.source)

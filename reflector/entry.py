@@ -1,14 +1,19 @@
 """A peer as the server knows it: what was declared of it, its sessions and the sockets they run on."""
 
 import socket
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 
 from bgpd.session.config import SessionConfig
+from bgpd.session.fsm import State
 from bgpd.session.peer import Peer
 from bgpd.session.session import Session
 from reflector.link import Link
 from reflector.spec import PeerSpec
+
+FORGOTTEN_AFTER = 120.0  # seconds that a client nobody named is remembered after its last connection
+REMEMBERED = 5_000  # how many such clients are remembered at most
 
 Recalled = IPv4Address | IPv6Address | None
 
@@ -59,3 +64,25 @@ def same_session(old: SessionConfig, new: SessionConfig) -> bool:
 def needs_connection(spec: PeerSpec) -> tuple[object, ...]:
     """What of a spec is fixed for a TCP connection once it is made."""
     return (spec.local_address, spec.ttl_security, spec.multihop)
+
+
+def forgettable(entries: Iterable[Entry], members: Container[str], now: float) -> Iterator[Entry]:
+    """Clients that nobody named and that have been away for long; the longest away if they are too many.
+
+    One that is kept out until an operator lets it in is remembered as long as there is room.
+    """
+    away = [
+        entry
+        for entry in entries
+        if not entry.links
+        and not entry.attempts
+        and entry.recalled is None
+        and not entry.spec.single
+        and entry.name not in members
+    ]
+    away.sort(key=lambda entry: entry.parted)
+    surplus = len(away) - REMEMBERED
+    for place, entry in enumerate(away):
+        kept_out = entry.peer.state is State.IDLE
+        if place < surplus or (not kept_out and entry.parted + FORGOTTEN_AFTER <= now):
+            yield entry

@@ -1,4 +1,5 @@
-"""What is said of sessions: that they come and go is in the events at once, in the log with the next tick.
+"""What is said of sessions and operators: that sessions come and go is in the events at once, in the log with
+the next tick.
 
 A line of the log costs more than establishing the session it tells of, so sessions are opened first and told
 of then. When a thousand clients come at once the first few are named and the rest are counted, in one line;
@@ -11,7 +12,7 @@ import structlog
 
 from bgpd.telemetry.documents import rfc3339
 from bgpd.telemetry.flapping import Flapping
-from bgpd.telemetry.status import EventRing, Severity
+from bgpd.telemetry.status import EventRing, PeerVerb, Severity
 
 LINES = 8  # sessions named in the log per tick, each way
 
@@ -54,6 +55,20 @@ class SessionJournal:
         log.warning("too many paths of a prefix", peer=peer, limit=limit)
         text = f"{peer} sends more than {limit} paths of a prefix; the others are not taken in"
         self._warn("paths.over_limit", text, peer)
+
+    def drained(self, draining: bool) -> None:
+        """The operator moves traffic away from us, or lets it come back."""
+        if draining:
+            text = "everything is told as the last resort (RFC 8326)"
+            self._events.add(self._clock(), "reflector.draining", text, severity=Severity.WARNING)
+        else:
+            self._events.add(self._clock(), "reflector.undrained", "everything is told as it is again")
+
+    def operated(self, peer: str, verb: PeerVerb, reason: str) -> None:
+        """The operator did something to one peer."""
+        log.info("peer operated", peer=peer, verb=str(verb), reason=reason)
+        text = f"{peer}: {verb} by the operator" + (f" ({reason})" if reason else "")
+        self._events.add(self._clock(), "peer.operated", text, peer=peer)
 
     def _name(self, event: str, **facts: str | int) -> None:
         self._named.append({"event": event, **facts, "timestamp": rfc3339(self._clock())})

@@ -11,19 +11,15 @@ nobody named is forgotten when it has been away for a while.
 
 A change of the configuration resets a session only if the session itself would be another. Policies change
 under it (see `core`), and so does a TCP MD5 key: the session that is up keeps the key it was made with.
-
-Longer than other modules: connections, timers and the turn of the loop all work on the same entries, and
-apart each would need the others' view of them.
 """
 
 import asyncio
 import contextlib
-import errno
 import random
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import structlog
 
@@ -34,32 +30,25 @@ from bgpd.session.fsm import State
 from bgpd.session.peer import ConnectCancelled, ConnectRequested, Peer, SessionEvent
 from bgpd.session.session import Session
 from bgpd.telemetry.distribution import Distribution
-from bgpd.telemetry.status import EventRing, PeerVerb, Severity
+from bgpd.telemetry.status import EventRing, PeerVerb
 from bgpd.wire.iana import CeaseSubcode
 from bgpd.wire.messages import Notification, encode
 from reflector import sockets
 from reflector.core import FAMILIES, Reflector
-from reflector.entry import Entry, Recalled, needs_connection, same_session
+from reflector.dialling import Dialling
+from reflector.entry import Entry, Recalled, forgettable, needs_connection, same_session
 from reflector.journal import SessionJournal
-from reflector.link import CHUNK_OCTETS, Link
+from reflector.link import Link
 from reflector.listening import Listening
 from reflector.member import Member
+from reflector.pace import Pace
 from reflector.recall import Recall
 from reflector.spec import PeerSpec, ReflectorSpec, times
 
 TICK = 0.25  # seconds between two looks at the timers
-INPUT_OCTETS = 1 << 23  # read per turn, over all peers
-LEAST_READ_OCTETS = 1 << 13
 SEEK_AFTER = 2.0  # seconds after the start when we connect to clients of before that are not there yet
 ABSENT_AFTER = 15.0  # seconds after the start when a peer that we cannot connect to counts as absent
-LONGEST_REST = 0.05  # seconds between two flushes at most
-FEW = 8  # reasons for a flush; more of them are a burst, and it is told in larger steps
-UNSETTLED = 0.2  # seconds after a session came or went in which others are expected to follow
-LULL = 0.001  # seconds without news after which a crowd of sessions is told what there is
-CONNECT_TIMEOUT = 10.0
 UNIDENTIFIED_AGE = 0.25  # seconds after which a connection without an OPEN makes room for another
-FORGOTTEN_AFTER = 120.0  # seconds that a client nobody named is remembered after its last connection
-REMEMBERED = 5_000  # how many such clients are remembered at most
 PRUNING = 10.0  # seconds between two looks at them, and at who is to be asked for more
 
 log = structlog.get_logger(__name__)  # compiled there is no frame to read it from
@@ -82,11 +71,12 @@ class Server:
         self._recall = recall or Recall(None)
         self._recalled: dict[str, IPv4Address | IPv6Address] = {}
         self._specs: tuple[PeerSpec, ...] = ()
+        self._pace = Pace(loop, self._flush)
+        self._dialling = Dialling(loop, self._link, self._follow)
         self._listening = Listening(loop, take=self._take, has_room=self._has_room)
         self._decoders = Decoders()
         self._unidentified: dict[Link, float] = {}  # with the time of their coming, oldest first
         self._next_pruning = loop.time() + PRUNING
-        self._flush_due = False
         self._updated_at: float | None = None  # when the first UPDATE came that no flush has seen yet
         self.decision = Distribution(
             "decision_seconds", "From the first UPDATE of a turn to its decisions and encoding."
@@ -94,13 +84,8 @@ class Server:
         self.convergence = Distribution(
             "received_to_wire_seconds", "From the first UPDATE of a turn to every peer's socket."
         )
-        self._reasons = 0  # for the next flush
-        self._rest_until = 0.0
-        self._settled_at = 0.0
-        self._stirs = 0  # sessions that came or went, one soon after the other
         self._ticking: asyncio.TimerHandle | None = None
         self._resumed: list[Link] = []
-        self._read_octets = CHUNK_OCTETS
         self._random = random.Random()  # noqa: S311 - spreads timers, keeps no secret
         self.events = events
         self.spec = spec
@@ -122,9 +107,8 @@ class Server:
         """Listen and connect; raises SocketError when an address cannot be had."""
         self._listening.open(self.spec.listen)
         self._absent_from = self._loop.time() + ABSENT_AFTER
+        self._recalled = self._recall.read()
         self._apply(self.spec)
-        self._recalled = {a: ours for a, ours in self._recall.read().items() if self._spec_for(a) is not None}
-        self.reflector.expected |= self._recalled.keys()
         self._loop.call_later(SEEK_AFTER, self._seek)
         self._ticking = self._loop.call_later(TICK, self._tick)
 
@@ -169,6 +153,7 @@ class Server:
         self.spec = spec
         self._specs = tuple(sorted(spec.peers, key=lambda p: p.network.prefixlen, reverse=True))
         now = self._loop.time()
+        self._recalled = {a: ours for a, ours in self._recalled.items() if self._spec_for(a) is not None}
         self.reflector.expected = {str(p.network.network_address) for p in spec.peers if p.single}
         self.reflector.expected |= self._recalled.keys()
         for entry in list(self.entries.values()):
@@ -186,7 +171,7 @@ class Server:
             if not member.established:
                 log.warning("a dead node's routes are withdrawn", peer=address)
                 self.reflector.forget(member)
-        self._schedule_flush()
+        self._pace.ask()
 
     def _change(self, entry: Entry, wanted: PeerSpec, now: float) -> None:
         old, entry.spec = entry.spec, wanted
@@ -246,13 +231,8 @@ class Server:
         if self.reflector.draining is draining:
             return
         self.reflector.drain(draining)
-        self._schedule_flush()
-        now = self._clock()
-        if draining:
-            text = "everything is told as the last resort (RFC 8326)"
-            self.events.add(now, "reflector.draining", text, severity=Severity.WARNING)
-        else:
-            self.events.add(now, "reflector.undrained", "everything is told as it is again")
+        self._pace.ask()
+        self._journal.drained(draining)
 
     def operate(self, entry: Entry, verb: PeerVerb, reason: str) -> None:
         """What an operator wants of one peer; it lasts until told otherwise, or our own end."""
@@ -272,10 +252,8 @@ class Server:
                     for family in FAMILIES:
                         peer.session.send_route_refresh(family)
                     self.reflector.tell_again(member)
-                    self._schedule_flush()
-        text = f"{entry.address}: {verb} by the operator" + (f" ({reason})" if reason else "")
-        log.info("peer operated", peer=entry.address, verb=str(verb), reason=reason)
-        self.events.add(self._clock(), "peer.operated", text, peer=entry.address)
+                    self._pace.ask()
+        self._journal.operated(entry.address, verb, reason)
         self._follow(entry)
         self._settle(entry)
 
@@ -383,58 +361,6 @@ class Server:
             sock.send(encode(notification))
         sock.close()
 
-    # Connections out
-
-    def _connect(self, entry: Entry, attempt: int) -> None:
-        spec = entry.spec
-        sock: socket.socket | None = None
-        try:
-            sock = sockets.unconnected(entry.address, spec.local_address or entry.recalled)
-            sockets.set_ttl(
-                sock, security_hops=spec.ttl_security, multihop=spec.multihop, external=spec.external
-            )
-            if spec.password is not None:
-                sockets.set_md5(sock, ip_network(entry.address), spec.password)
-        except OSError as error:
-            if sock is not None:
-                sock.close()
-            entry.unreached = True
-            entry.peer.connect_failed(attempt, error.strerror or str(error), self._loop.time())
-            return
-        entry.attempts[attempt] = sock
-        code = sock.connect_ex((entry.address, spec.port))
-        if code not in (0, errno.EINPROGRESS):
-            self._connected(entry, attempt, code)
-            return
-        self._loop.add_writer(sock.fileno(), self._connected, entry, attempt, None)
-        self._loop.call_later(CONNECT_TIMEOUT, self._connected, entry, attempt, errno.ETIMEDOUT)
-
-    def _connected(self, entry: Entry, attempt: int, code: int | None) -> None:
-        sock = entry.attempts.pop(attempt, None)
-        if sock is None:
-            return
-        self._loop.remove_writer(sock.fileno())
-        if code is None:
-            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        now = self._loop.time()
-        entry.unreached = bool(code)
-        if code:
-            sock.close()
-            entry.peer.connect_failed(attempt, f"connect: {errno.errorcode.get(code, code)}", now)
-        else:
-            session = entry.peer.connected(attempt, now)
-            if session is None:
-                sock.close()
-            else:
-                self._link(entry, sock, session)
-        self._follow(entry)
-
-    def _cancel(self, entry: Entry, attempt: int) -> None:
-        sock = entry.attempts.pop(attempt, None)
-        if sock is not None:
-            self._loop.remove_writer(sock.fileno())
-            sock.close()
-
     def _link(self, entry: Entry, sock: socket.socket, session: Session) -> None:
         link = Link(
             self._loop,
@@ -456,7 +382,7 @@ class Server:
 
     def _read(self, link: Link) -> None:
         try:
-            link.read(self._read_octets)
+            link.read(self._pace.read_octets)
         except Exception:  # a defect of ours: it shall cost this session, not the whole reflector
             log.exception("defect while serving a peer; its session ends", peer=link.remote)
             self._let_go(link)
@@ -485,9 +411,9 @@ class Server:
                 if isinstance(event, SessionEvent):
                     quiet = self._session_event(entry, event) and quiet
                 elif isinstance(event, ConnectRequested):
-                    self._connect(entry, event.attempt)
+                    self._dialling.connect(entry, event.attempt)
                 elif isinstance(event, ConnectCancelled):
-                    self._cancel(entry, event.attempt)
+                    self._dialling.cancel(entry, event.attempt)
                     quiet = False
         if not quiet or entry.peer.state is not State.ESTABLISHED:
             self._settle(entry)
@@ -501,25 +427,6 @@ class Server:
         if not entry.links and not entry.spec.single and waiting:
             member = self.reflector.members.get(entry.name)
             if member is None and not entry.peer.flaps:
-                self.entries.pop(entry.address, None)
-
-    def _prune(self, now: float) -> None:
-        """Forget clients that nobody named and that have been away for long; the longest away if too many."""
-        away = [
-            entry
-            for entry in self.entries.values()
-            if not entry.links
-            and not entry.attempts
-            and entry.recalled is None
-            and not entry.spec.single
-            and entry.name not in self.reflector.members
-        ]
-        away.sort(key=lambda entry: entry.parted)
-        surplus = len(away) - REMEMBERED
-        for place, entry in enumerate(away):
-            # One that is kept out until an operator lets it in is remembered as long as there is room.
-            waiting = entry.peer.state is State.IDLE
-            if place < surplus or (not waiting and entry.parted + FORGOTTEN_AFTER <= now):
                 self.entries.pop(entry.address, None)
 
     def _session_event(self, entry: Entry, item: SessionEvent) -> bool:
@@ -537,7 +444,7 @@ class Server:
                     self._journal.overfull(entry.address, entry.spec.member.path_limit)
                 if entry.spec.max_prefixes is not None:
                     self._check_limit(entry, member)
-                self._schedule_flush()
+                self._pace.ask()
             return True
         if isinstance(event, Opened):
             if link is not None:
@@ -548,7 +455,7 @@ class Server:
         elif isinstance(event, RefreshRequested):
             if link is not None and link.member is not None:
                 self.reflector.refresh(link.member, event.family, event.subtype, self._loop.time())
-                self._schedule_flush()
+                self._pace.ask()
         elif isinstance(event, Closed):
             self._down(entry, session, event)
         return False
@@ -564,10 +471,10 @@ class Server:
             socket.inet_pton(socket.AF_INET6 if ":" in ours else socket.AF_INET, ours),
         )
         self.established.add(link)
-        self._pace()
+        self._pace.stir(len(self.established))
         entry.since = self._clock()
         entry.warned = entry.overfull = False
-        self._schedule_flush()
+        self._pace.ask()
         self._journal.up(entry.address, event.asn, entry.spec.kind)
 
     def _down(self, entry: Entry, session: Session, event: Closed) -> None:
@@ -579,10 +486,10 @@ class Server:
         entry.parted = self._loop.time()
         member, link.member = link.member, None
         if member is not None:
-            self._pace()
+            self._pace.stir(len(self.established))
             retain = () if entry.name in self.spec.dead else event.retain
             self.reflector.closed(member, retain, self._loop.time())
-            self._schedule_flush()
+            self._pace.ask()
             entry.since = self._clock()
             entry.went_down = event.reason
             self._journal.down(entry.address, event.reason)
@@ -616,55 +523,15 @@ class Server:
             entry.warned = True
             self._journal.near_limit(entry.address, total, limit)
 
-    def _pace(self) -> None:
-        now = self._loop.time()
-        self._stirs = self._stirs + 1 if now < self._settled_at else 1
-        self._settled_at = now + UNSETTLED
-        share = INPUT_OCTETS // max(1, len(self.established))
-        self._read_octets = max(LEAST_READ_OCTETS, min(CHUNK_OCTETS, share))
-
-    def _schedule_flush(self) -> None:
-        """Flush soon; amid a burst not before as much time has passed for what else there is as the last
-        flush took, and while a crowd of sessions comes or goes in the first lull.
-
-        So a burst among many peers is told in few large steps, sessions that all begin at once are served
-        first, and a single change is told at once, also when others follow a hundred times a second.
-        """
-        self._reasons += 1
-        if self._flush_due:
-            return
-        self._flush_due = True
-        now = self._loop.time()
-        if self._stirs > FEW and now < self._settled_at:
-            self._flush_in_lull(0, now + LONGEST_REST)
-        elif now < self._rest_until:
-            self._loop.call_at(self._rest_until, self._flush)
-        else:
-            self._loop.call_soon(self._flush)
-
-    def _flush_in_lull(self, reasons: int, latest: float) -> None:
-        """Flush if there is no more reason than a moment ago, at the `latest` by that time."""
-        now = self._loop.time()
-        if reasons == self._reasons or now >= latest:
-            self._flush()
-        else:
-            self._loop.call_at(min(now + LULL, latest), self._flush_in_lull, self._reasons, latest)
-
     def _flush(self) -> None:
-        self._flush_due = False
-        began = self._loop.time()
         self.reflector.flush()
         updated_at, self._updated_at = self._updated_at, None
         if updated_at is not None:
             self.decision.observe(self._loop.time() - updated_at)
         for link in tuple(self.established):
             link.push()
-        ended = self._loop.time()
         if updated_at is not None:
-            self.convergence.observe(ended - updated_at)
-        if ended < self._settled_at or self._reasons > FEW:
-            self._rest_until = ended + min(LONGEST_REST, ended - began)
-        self._reasons = 0
+            self.convergence.observe(self._loop.time() - updated_at)
 
     def _resume(self, link: Link) -> None:
         """A link used up its turn: it goes on in the next one."""
@@ -698,12 +565,13 @@ class Server:
             gone = {entry.name for entry in self.entries.values() if entry.unreached and not entry.links}
             self.reflector.absent = gone | self.spec.absent
         if self.reflector.tick(now):
-            self._schedule_flush()
+            self._pace.ask()
         if deferring and self.reflector.deferred_until is None:
             self._settle_down(now)
         if now >= self._next_pruning:
             self._next_pruning = now + PRUNING
-            self._prune(now)
+            for entry in forgettable(self.entries.values(), self.reflector.members, now):
+                del self.entries[entry.address]
             self._remember()
             self._ask_again()
         self._journal.tick()

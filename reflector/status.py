@@ -221,7 +221,7 @@ class ReflectorStatus:
 
     def samples(self) -> Sequence[Sample | Distribution]:
         server, reflector, gauge = self._server, self._server.reflector, SampleKind.GAUGE
-        logs = [group.log for group in reflector.groups.values()]
+        logs = [group.log for group in reflector.groups]
         lag = max((member.lag for member in reflector.members.values()), default=0)
         samples: list[Sample | Distribution] = [
             server.decision,

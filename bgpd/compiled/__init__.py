@@ -33,8 +33,12 @@ LIBRARY: Final = f"{GROUP}__mypyc"
 
 PACKAGES: Final = ("bgpd.rib", "bgpd.session", "bgpd.wire")
 SINGLE: Final = tuple(
-    f"reflector.{module}" for module in ("core", "entry", "journal", "link", "listening", "member", "server")
-)
+    f"reflector.{module}"
+    for module in (
+        "admission", "core", "dialling", "entry", "groups", "journal", "link", "listening", "member", "pace",
+        "server",
+    )
+)  # fmt: skip
 """Names alone: the core imports none of them."""
 
 
@@ -85,7 +89,11 @@ def prefer() -> None:
     """Have the modules imported from the build that fits, if there is one and it can be loaded."""
     if os.environ.get("CAIRN_PLAIN", "0") not in ("", "0"):
         return
-    if not (BUILDS.is_dir() and (build := build_directory()).is_dir()):
+    try:
+        build = build_directory() if BUILDS.is_dir() else None
+    except OSError:  # not all of the sources are here, so no build is known to be theirs
+        build = None
+    if build is None or not build.is_dir():
         return
     finder = _Finder(build)
     sys.meta_path.insert(0, finder)

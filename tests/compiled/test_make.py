@@ -54,6 +54,9 @@ def test_a_build_is_looked_at_until_a_source_changes_and_must_be_loadable(copy: 
         file.write("# changed\n")
     changed = python(copy, "-c", "import bgpd")
     assert (changed.returncode, changed.stderr) == (0, "")
+    (copy / "reflector/core.py").unlink()  # an agent alone was copied
+    in_part = python(copy, "-c", "import bgpd")
+    assert (in_part.returncode, in_part.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from bgpd.wire.iana import CeaseSubcode, ErrorCode
 from bgpd.wire.messages import KEEPALIVE
 from bgpd.wire.nlri import IPV4_UNICAST, nlri_of
 from bgpd.wire.update import Update, encode_updates, encode_withdrawals
+from reflector import pace
 from reflector import server as server_module
 from reflector.member import Member
 from tests.reflector.clients import Client, clients, serving, sessions, spec_of, until
@@ -177,9 +178,9 @@ async def test_rfc9687_3_a_client_that_takes_nothing_is_ended() -> None:
 @pytest.mark.plain
 async def test_a_client_that_floods_takes_turns_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """However much one client has sent, another's UPDATE is dealt with after one portion of it."""
-    monkeypatch.setattr(server_module, "CHUNK_OCTETS", 1 << 13)
+    monkeypatch.setattr(pace, "CHUNK_OCTETS", 1 << 13)
     async with serving() as server, clients(server, 1, 2, 3) as (flooding, quiet, witness):
-        server._pace()
+        server._pace.stir(len(server.established))
         order: list[str] = []
         real = server.reflector.update
 

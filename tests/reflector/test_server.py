@@ -210,6 +210,18 @@ async def test_clients_of_a_prefix_are_remembered_through_a_restart(
     assert Recall(tmp_path).read() == {}
 
 
+async def test_who_was_remembered_and_is_no_longer_let_in_is_not_waited_for(tmp_path: Path) -> None:
+    near, far = "127.0.0.2", "127.0.1.2"
+    Recall(tmp_path).write({address: IPv4Address("127.0.0.1") for address in (near, far, "10.9.9.9")})
+    spec = spec_of(clients=[{"prefix": "127.0.0.0/16"}])
+    server = Server(spec, asyncio.get_running_loop(), EventRing(), lambda: 0.0, Recall(tmp_path))
+    server.start()
+    assert server.reflector.expected == {near, far}
+    server.configure(spec_of(clients=[{"prefix": "127.0.0.0/24"}]))
+    assert server.reflector.expected == {near}
+    server.stop("for good")
+
+
 async def test_rfc9003_2_the_end_says_why() -> None:
     async with serving() as server, clients(server, 1, 2) as (a, b):
         server.stop("moving to another rack")

@@ -14,8 +14,8 @@ from bgpd.wire.framing import Framer
 from bgpd.wire.iana import ErrorCode, MessageType
 from bgpd.wire.messages import KEEPALIVE, Open, encode
 from bgpd.wire.nlri import IPV4_UNICAST
+from reflector import entry, sockets
 from reflector import server as server_module
-from reflector import sockets
 from tests.reflector.clients import ASN, Client, clients, serving, until
 from tests.reflector.test_process import Program
 
@@ -166,7 +166,7 @@ async def test_an_open_that_never_comes_is_not_waited_for() -> None:
 
 
 async def test_clients_nobody_named_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "FORGOTTEN_AFTER", 0.1)
+    monkeypatch.setattr(entry, "FORGOTTEN_AFTER", 0.1)
     monkeypatch.setattr(server_module, "PRUNING", 0.1)
     async with serving() as server:
         server._next_pruning = 0.0

@@ -1,0 +1,118 @@
+"""The update groups of one speaker: peers that are told the same bytes read one log.
+
+What must be equal for that is in `GroupKey`: the family, what the session negotiated, and the export policy.
+A group exists while somebody reads it.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from bgpd.plan.route_policy import changed, decide, facts_of
+from bgpd.resources.bgp_configuration import DEFAULT_ROUTE_PRIORITY
+from bgpd.rib.loc_rib import Changes, LocRib
+from bgpd.rib.path import Path
+from bgpd.rib.reflection import Advert, Export, Speaker, Target, export_to, last_resort
+from bgpd.rib.update_group import AddPathGroup, ExportOfPrefix, PathIdentifiers, UpdateGroup
+from bgpd.wire.nlri import Family
+from reflector.member import GroupKey, Member, Reading
+
+
+class Groups:
+    """The groups that are read, by their keys."""
+
+    def __init__(self, speaker: Speaker, ribs: Mapping[Family, LocRib]) -> None:
+        self.draining = False
+        self._speaker = speaker
+        self._ribs = ribs
+        self._by_key: dict[GroupKey, UpdateGroup] = {}
+        self._identifiers = {family: PathIdentifiers() for family in ribs}
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def __iter__(self) -> Iterator[UpdateGroup]:
+        return iter(self._by_key.values())
+
+    def of(self, member: Member, family: Family) -> tuple[GroupKey, UpdateGroup]:
+        """The group a member with a session belongs to by what holds now, made if there is none."""
+        negotiated, options = member.negotiated, member.options
+        if negotiated is None:
+            raise ValueError("a member without a session reads no log")
+        adds_paths = options.add_path_limit if family in negotiated.add_path_send else 0
+        target = Target(
+            kind=options.kind,
+            asn4=negotiated.asn4,
+            local_asn=options.local_asn or self._speaker.asn,
+            next_hop=member.own_next_hop(family),
+            long_lived=any(family == known for known, _, _ in negotiated.long_lived),
+            extended_next_hop=family in negotiated.extended_next_hop,
+            role=None if options.internal else options.role,
+        )
+        filters = options.export_filters
+        key = GroupKey(family, target, adds_paths, 65535 if negotiated.extended_message else 4096, filters)
+        group = self._by_key.get(key)
+        if group is None:
+            by_prefix = self._filtering(key, options.internal) if filters else None
+            rib = self._ribs[family]
+            if adds_paths:
+                group = AddPathGroup(
+                    rib,
+                    self._export(key),
+                    limit=adds_paths,
+                    identifiers=self._identifiers[family],
+                    export_prefix=by_prefix,
+                    max_length=key.max_length,
+                )
+            else:
+                group = UpdateGroup(
+                    rib, self._export(key), export_prefix=by_prefix, max_length=key.max_length
+                )
+            self._by_key[key] = group
+        return key, group
+
+    def leave(self, reading: Reading) -> bool:
+        """A member reads no more; whether it was the last one, and the group is gone."""
+        reading.group.leave(reading.cursor)
+        return not reading.group.log.based and self._by_key.pop(reading.key, None) is not None
+
+    def apply(self, family: Family, changes: Changes) -> None:
+        """Append to the logs of one family what its RIB decided anew."""
+        for key, group in self._by_key.items():
+            if key.family == family:
+                group.apply(changes)
+
+    def drain(self, draining: bool) -> None:
+        """From now on everything looks like the last resort (RFC 8326), or as it is again."""
+        self.draining = draining
+        for key, group in self._by_key.items():
+            group.replace_export(self._export(key))
+
+    def _export(self, key: GroupKey) -> Export:
+        """What the paths of a group look like; while draining, the last resort (RFC 8326)."""
+        export = export_to(key.target, self._speaker, key.family)
+        if not self.draining:
+            return export
+        return lambda path: self._drained(export(path))
+
+    def _filtering(self, key: GroupKey, internal: bool) -> ExportOfPrefix:
+        """Export through the filters of a session: they see the path as learned, then it is exported."""
+        filters, family = key.filters, key.family
+        export = export_to(key.target, self._speaker, family)
+
+        def export_prefix(nlri: bytes, path: Path) -> Advert | None:
+            facts = facts_of(nlri, family, path.attributes, DEFAULT_ROUTE_PRIORITY)
+            decision = decide(filters, facts, internal)
+            if decision is not None and not decision.accept:
+                return None
+            if decision is not None:
+                attributes = changed(path.attributes, decision)
+                path = Path(path.source, attributes, None, path.path_id, path.long_lived_stale)
+            return self._drained(export(path))
+
+        return export_prefix
+
+    def _drained(self, advert: Advert | None) -> Advert | None:
+        """While draining, every path is told as the last resort (RFC 8326)."""
+        if advert is None or not self.draining:
+            return advert
+        attributes, next_hop = advert
+        return last_resort(attributes), next_hop
