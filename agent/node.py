@@ -271,10 +271,14 @@ class Agent:
         try:
             plan = plan_node(self.resources, self.config.node, self.config.static_routes)
         except PlanError as error:
-            if self.plan_error != str(error):
-                log.error("no plan can be made; the last one stays", reason=str(error))
-                self._event("plan.failed", str(error), Severity.ERROR)
+            if self.plan_error == str(error):
+                return
             self.plan_error = str(error)
+            if self.plan is None and self.config.node not in self.resources.nodes:
+                log.info("this node is not declared yet", node=self.config.node)  # but is about to be
+                return
+            log.error("no plan can be made; the last one stays", reason=str(error))
+            self._event("plan.failed", str(error), Severity.ERROR)
             return
         self.plan_error = ""
         if plan == self.plan:
@@ -302,9 +306,11 @@ class Agent:
         )
         again = self.learned.configure(plan.peerings)
         known = {str(peering.peer_address) for peering in before.peerings} if before is not None else set()
-        self._expected |= {address: self._now() for address in self.learned.peers.keys() - known}
+        new = self.learned.peers.keys() - known
+        self._expected |= {address: self._now() for address in new}
         if before is None or before.peerings != plan.peerings:
             self.sessions.configure(plan)
+            self.sessions.tell_again(new)
         ends = (self.tunnels.versions, self.tunnels.wanted_ipip())
         if self.tunnels.planned(plan):
             self._tunnelling.set()

@@ -9,8 +9,8 @@ one that a former agent left and nobody wants any more is ended.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -32,14 +32,26 @@ log = structlog.get_logger("agent.sessions")
 
 @dataclass(slots=True)
 class _Running:
+    """``reconfiguring`` is under way; ``next``, when its time comes, takes what is wanted then: changes that
+    come faster than ExaBGP takes them are one.
+    """
+
     speaker: Speaker
     task: asyncio.Task[None]
-    configuration: str  # as last wanted; the speaker's follows
+    configuration: str  # as last wanted, with its peers; the speaker's follow
+    addresses: list[str]
+    former: list[asyncio.Task[None]] = field(default_factory=list)  # to be over before ``next``
     reconfiguring: asyncio.Task[None] | None = None
+    next: asyncio.Task[None] | None = None
+
+    @property
+    def changing(self) -> asyncio.Task[None] | None:
+        """What makes of the speaker what is wanted now."""
+        return self.next or self.reconfiguring
 
     async def halt(self) -> None:
         """End what tends ExaBGP, whatever became of it; ExaBGP goes on."""
-        for task in (self.task, self.reconfiguring):
+        for task in (self.task, self.reconfiguring, self.next):
             if task is not None:
                 task.cancel()
                 await asyncio.wait((task,))
@@ -163,24 +175,24 @@ class Sessions:
         if running is None:
             speaker = Speaker(self._config.exabgp.run_directory / name, text, addresses, self._listener)
             task = aside(self._succeed(speaker, self._former(name, addresses)), f"exabgp {name}")
-            self._running[name] = _Running(speaker, task, text)
+            self._running[name] = _Running(speaker, task, text, addresses)
         elif Process.digest_of(running.configuration) != Process.digest_of(text):
-            running.configuration = text
-            former = self._former(name, addresses)
-            work = self._reconfigure(name, running.speaker, text, addresses, former)
-            task = aside(work, f"another configuration of exabgp {name}")
-            running.reconfiguring = task
+            running.configuration, running.addresses = text, addresses
+            running.former += self._former(name, addresses)
+            if running.next is None:
+                work = self._reconfigure(name, running)
+                running.next = aside(work, f"another configuration of exabgp {name}")
 
     def _former(self, name: str, addresses: Sequence[str]) -> list[asyncio.Task[None]]:
-        """What has to be over before this process may have these peers: its own last change, the end of
-        others that have them, and changes by which others let go of them.
+        """What has to be over before this process may have these peers: the end of others that have them, and
+        changes by which others let go of them.
         """
         concerned = {name, *addresses}
         ending = [task for task, has in self._ending.items() if has & concerned]
         changing = [
-            running.reconfiguring
+            running.changing
             for other, running in self._running.items()
-            if running.reconfiguring is not None and (other == name or running.speaker.peers & concerned)
+            if running.changing is not None and other != name and running.speaker.peers & concerned
         ]
         return ending + changing
 
@@ -189,20 +201,17 @@ class Sessions:
             await asyncio.wait(former)
         await speaker.run()
 
-    async def _reconfigure(
-        self,
-        name: str,
-        speaker: Speaker,
-        text: str,
-        addresses: list[str],
-        former: list[asyncio.Task[None]],
-    ) -> None:
-        if former:
-            await asyncio.wait(former)
+    async def _reconfigure(self, name: str, running: _Running) -> None:
+        if running.reconfiguring is not None:
+            await asyncio.wait((running.reconfiguring,))
+        while running.former:
+            await asyncio.wait((running.former.pop(),))
+        running.reconfiguring, running.next = running.next, None
+        # From here to what the speaker does first nothing else runs: what it drops, nobody wants by now.
         if name == SHARED:
-            await speaker.reconfigure(text, addresses)
+            await running.speaker.reconfigure(running.configuration, running.addresses)
         else:
-            await speaker.replace(text, addresses)
+            await running.speaker.replace(running.configuration, running.addresses)
 
     def _end(self, name: str, kept: Collection[str] = ()) -> None:
         running = self._running.pop(name)
@@ -278,6 +287,13 @@ class Sessions:
         speaker = self._by_peer.get(address)
         if speaker is not None:
             speaker.request(f"neighbor {address} teardown 4")
+
+    def tell_again(self, addresses: Iterable[str]) -> None:
+        """These peers are known again; a session that did not end meanwhile is told of."""
+        for address in addresses:
+            speaker = self._by_peer.get(address)
+            if speaker is not None:
+                speaker.tell_again(address)
 
     # the end
 

@@ -343,7 +343,9 @@ class Outbox:
             self._turn.remove(address)
 
     def request(self, text: str) -> None:
-        """Queue a command of another kind; it goes out alone, in turn."""
+        """Queue a command of another kind; it goes out alone, in turn, and nothing follows before its answer:
+        what ExaBGP says that it has been told is all that it has been told.
+        """
         self._requests.append(text)
 
     def session_up(self, address: str, families: Sequence[str]) -> None:
@@ -381,7 +383,8 @@ class Outbox:
             yield command
 
     def _next(self) -> Command | None:
-        if len(self._unanswered) >= self.window:
+        asking = any(command.purpose is Purpose.REQUEST for command in self._unanswered)
+        if asking or len(self._unanswered) >= self.window:
             return None
         alone = bool(self._requests) or any(peer.barrier_due for peer in self.peers.values())
         if alone:

@@ -53,7 +53,8 @@ class Channel:
 
     async def attach(self, path: Path, patience: float = 15.0) -> list[str]:
         """Get the pipes from handover.py at ``path``; the lines it remembered for us. `begin` then reads."""
-        deadline = self._loop.time() + patience
+        began = self._loop.time()
+        deadline = began + patience
         directory = -1
         while True:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -68,7 +69,7 @@ class Channel:
                     raise ExaBGPError(
                         f"{path}: no API process answers ({type(error).__name__} {error})"
                     ) from None
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(max(0.02, min(0.2, (self._loop.time() - began) / 10)))
             finally:
                 if directory >= 0:
                     os.close(directory)

@@ -52,7 +52,9 @@ _SHORTEST_PATIENCE = 2.0  # for a busy machine, whatever the hold time
 _LOOK_EVERY = 1.0
 _SIGN_OF_LIFE = "version"
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.2, 30.0  # seconds between starts
+_SHORTEST_START, _LONGEST_START = 15.0, 240.0  # seconds one may take; twice as long after one that was slower
 _RELOAD_TRIES = 5
+_HINDERED = 1 / 3  # of a try: one that had to be made while routes were pending
 _PENDING = 5.0  # seconds a change waits for what is still to be sent, and for sessions that are beginning
 _NONSENSE = " abandoned-by-its-writer"
 _MARKER = "show neighbor summary"
@@ -108,8 +110,9 @@ class Speaker:
         self.process = Process(directory, environment)
         self.outbox = Outbox(window, limit)
         self.restarts = 0
+        self._start_patience = _SHORTEST_START
         self.attachments = 0  # to the present process
-        self.attached = False
+        self.attached = False  # whether ExaBGP's pipes are ours
         self.last_error = ""
         self._channel: Channel | None = None
         self._marked = False
@@ -186,7 +189,7 @@ class Speaker:
         while self.process.running:
             self._prepare()
             channel = Channel(self._received, self._lost.set)
-            attaching = asyncio.ensure_future(channel.attach(self.process.socket))
+            attaching = asyncio.ensure_future(channel.attach(self.process.socket, self._start_patience))
             ending = asyncio.ensure_future(self.process.ended.wait())
             try:
                 await asyncio.wait((attaching, ending), return_when=asyncio.FIRST_COMPLETED)
@@ -194,7 +197,9 @@ class Speaker:
                     if self.attachments:
                         return
                     raise ExaBGPError("exabgp ended at once")
-                self._attached(channel, attaching.result())
+                self._start_patience = min(2 * self._start_patience, _LONGEST_START)
+                self._attached(channel, attaching.result())  # or the reason why there is none
+                self._start_patience = _SHORTEST_START
                 await self._watch(ending)
             finally:
                 attaching.cancel()
@@ -278,6 +283,9 @@ class Speaker:
             self._channel = None
             self._detached_at = asyncio.get_running_loop().time()
         self.attached = False
+        if self._configuration_shown is not None:
+            self._configuration_shown.set_result(False)
+            self._configuration_shown = None
         self.outbox.restarted()
         self._states.clear()
         self._witnessed.clear()
@@ -379,6 +387,14 @@ class Speaker:
         if peer in self._doubted:
             self._doubted.discard(peer)
             self.outbox.request(f"{_SHOW_ROUTES} {peer}")
+
+    def tell_again(self, peer: str) -> None:
+        """The listener had forgotten this peer, and knows it again: tell it of a session that never ended.
+
+        (It was undeclared for so short a time that ExaBGP heard nothing of it.)
+        """
+        if peer in self._reported:
+            self._up(peer, adopted=True)
 
     def _down(self, peer: str, reason: str) -> None:
         self.outbox.session_down(peer)
@@ -494,10 +510,16 @@ class Speaker:
             return
         await self._write(configuration)
         self._doubted = set(wanted)
-        for _ in range(_RELOAD_TRIES):
-            await self.settle(_PENDING)
+        pid, tries = self.process.pid, 0.0
+        while tries < _RELOAD_TRIES:
+            if not await self._has_pipes_of(pid):
+                return  # the next one begins with this configuration
+            settled = await self.settle(_PENDING)
             self.request("reload")
             await asyncio.sleep(0.3)
+            if not self.attached:
+                continue  # what was asked is forgotten
+            tries += 1 if settled else _HINDERED
             if await self._has_read_it(min(wanted)):
                 self.process.remember(configuration)
                 return
@@ -540,9 +562,17 @@ class Speaker:
                     log.error("exabgp keeps its old configuration for now", process=self.name, reason=said)
                 await asyncio.sleep(_LONGEST_WAIT / 10)
 
+    async def _has_pipes_of(self, pid: int) -> bool:
+        """Wait until this process's pipes are ours, which they may not be for a moment; False if it ends."""
+        while not self.attached:
+            if not self.process.running or self.process.pid != pid:
+                return False
+            await asyncio.sleep(0.05)
+        return self.process.pid == pid
+
     async def _has_read_it(self, peer: str) -> bool:
         self._mark_seen = False
         shown = self._configuration_shown = asyncio.get_running_loop().create_future()
         self.request(f"{_SHOW_CONFIGURATION} {peer}")
-        await asyncio.wait((shown,), timeout=_PENDING)
+        await asyncio.wait((shown,), timeout=PATIENCE)
         return shown.done() and shown.result()

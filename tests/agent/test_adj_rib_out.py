@@ -415,3 +415,22 @@ def test_what_leaves_after_a_peers_route_refresh_proves_nothing() -> None:
     peer.want("10.0.1.0/24", "med 0")
     settle(outbox, exabgp)
     assert exabgp.peers["192.0.2.1"].view["10.0.1.0/24"] == "med 0"
+
+
+def test_nothing_is_told_while_exabgp_is_asked_what_it_has_been_told() -> None:
+    """Its answer would not have it, and what is taken for untold needs no withdrawal: it would stay."""
+    outbox = Outbox()
+    outbox.peer("p").want("10.0.0.0/26", "next-hop self")
+    outbox.session_up("p", FAMILIES[:1])
+    outbox.request("show adj-rib out p")
+    assert [command.text for command in outbox.commands()] == ["show adj-rib out p"]
+    outbox.acknowledged(True)
+    outbox.peer("p").remembered(())
+    assert [command.routes for command in outbox.commands()] == [("10.0.0.0/26",)]
+    outbox.peer("p").want("10.0.0.0/26", None)
+    outbox.acknowledged(True)
+    assert [command.purpose for command in outbox.commands()] == [Purpose.END_OF_RIB]
+    outbox.acknowledged(True)
+    outbox.end_of_rib_sent("p")
+    (withdrawal,) = outbox.commands()
+    assert (withdrawal.routes, withdrawal.attributes) == (("10.0.0.0/26",), None)

@@ -3,161 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
+from tests.agent.cluster import ROOT, Cluster, Node
 from tests.agent.ground import (
-    Bird,
     eventually,
     exabgp_pid,
     is_running,
     kill_exabgp,
-    namespace,
     needs_bird,
     needs_root,
     sh,
-    short_directory,
 )
 
 pytestmark = [needs_root, pytest.mark.scenario, *needs_bird]
-ROOT = Path(__file__).parents[2]
-
-
-class Node:
-    """An agent in a namespace of its own."""
-
-    def __init__(self, directory: Path, name: str, inside: str, address: str, **config: object) -> None:
-        self.name, self.inside, self.directory = name, inside, directory
-        self.run = directory / f"run-{name}"
-        self.log = directory / f"{name}.log"
-        self.config: dict[str, Any] = {
-            "node": name, "datastore": str(directory / "store"), "ipv4": f"{address}/24",
-            "exabgp": {"runDirectory": str(self.run)}, "syncWait": 8, **config,
-        }  # fmt: skip
-        self.process: subprocess.Popen[bytes] | None = None
-        self.environment: dict[str, str] = {}
-
-    def start(self) -> None:
-        path = self.directory / f"{self.name}.yaml"
-        path.write_text(yaml.safe_dump(self.config))
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                ["ip", "netns", "exec", self.inside, sys.executable, "-m", "agent", "--config", str(path)],
-                cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **self.environment},
-            )  # fmt: skip
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        if self.process is not None:
-            self.process.send_signal(number)
-            self.process.wait(60)
-            self.process = None
-
-    def routes(self, what: str = "proto 84") -> dict[str, dict[str, Any]]:
-        listed = json.loads(sh(f"ip -n {self.inside} -j route show {what}") or "[]")
-        return {route["dst"]: route for route in listed}
-
-    def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
-
-    def said(self, event: str) -> int:
-        return sum(line["event"] == event for line in self.lines())
-
-    def said_more(self, event: str, than: int) -> bool:
-        return self.said(event) > than
-
-
-class Cluster:
-    """Two nodes and a BIRD on one bridge; the store is a directory."""
-
-    def __init__(self, directory: Path, names: dict[str, str]) -> None:
-        self.directory = directory
-        self.store = directory / "store"
-        self.store.mkdir()
-        self.a = Node(directory, "a", names["a"], "10.0.0.1")
-        self.b = Node(directory, "b", names["b"], "10.0.0.2")
-        (directory / "bird").mkdir()
-        self.bird = Bird(directory / "bird", BIRD, names["t"])
-        self.declare("pool", "IPPool", "p", {"cidr": "10.77.0.0/16", "blockSize": 26})
-
-    def declare(self, file: str, kind: str, name: str, spec: dict[str, Any], **metadata: str) -> None:
-        document = {
-            "apiVersion": "projectcalico.org/v3",
-            "kind": kind,
-            "metadata": {"name": name, **metadata},
-            "spec": spec,
-        }
-        path = self.store / f"{file}.new"
-        path.write_text(yaml.safe_dump(document))
-        path.replace(self.store / f"{file}.yaml")
-
-    def workload(self, node: str, name: str, *addresses: str) -> None:
-        spec = {
-            "orchestrator": "k8s", "node": node, "pod": name, "endpoint": "eth0", "interfaceName": "cali0",
-            "ipNetworks": [f"{address}/32" for address in addresses],
-        }  # fmt: skip
-        self.declare(f"w-{name}", "WorkloadEndpoint", f"{node}-k8s-{name}-eth0", spec, namespace="default")
-
-    def remove(self, file: str) -> None:
-        (self.store / f"{file}.yaml").unlink()
-
-    def block(self, node: str, cidr: str) -> None:
-        name = f"{node}-{cidr.replace('.', '-').replace('/', '-')}"
-        spec = {"node": node, "cidr": cidr, "state": "confirmed"}
-        self.declare(f"b-{name}", "BlockAffinity", name, spec)
-
-    def peer_with_bird(self) -> None:
-        self.declare("tor", "BGPPeer", "tor", {"peerIP": "10.0.0.3", "asNumber": 65100})
-
-
-BIRD = """
-router id 10.0.0.3;
-log stderr all;
-protocol device {}
-protocol static { ipv4; route 192.0.2.0/24 blackhole; route 0.0.0.0/0 blackhole; }
-template bgp node {
-  local 10.0.0.3 as 65100; passive on; graceful restart on; error wait time 1, 2;
-  ipv4 { import all; export where source = RTS_STATIC; };
-}
-protocol bgp agent from node { neighbor 10.0.0.1 as 64512; }
-protocol bgp second from node { neighbor 10.0.0.2 as 64512; }
-"""
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    with contextlib.ExitStack() as stack:
-        directory = stack.enter_context(short_directory())
-        names = {name: stack.enter_context(namespace(name)) for name in ("s", "a", "b", "t")}
-        switch = names["s"]
-        sh(f"ip -n {switch} link add name sw type bridge && ip -n {switch} link set sw up")
-        for number, name in enumerate("abt", 1):
-            inside = names[name]
-            sh(f"ip -n {inside} link add eth0 type veth peer name {name}0 netns {switch}")
-            sh(f"ip -n {switch} link set {name}0 master sw up && ip -n {inside} link set eth0 up")
-            sh(f"ip -n {inside} addr add 10.0.0.{number}/24 dev eth0")
-            sh(f"ip -n {inside} link add cali0 type veth peer name w0 && ip -n {inside} link set w0 up")
-            sh(f"ip -n {inside} link set cali0 up")
-        made = Cluster(directory, names)
-        try:
-            yield made
-        finally:
-            made.bird.stop(signal.SIGKILL)
-            for node in (made.a, made.b):
-                node.stop(signal.SIGKILL)
-                for run in node.run.glob("*"):
-                    kill_exabgp(run)
 
 
 async def test_workloads_appear_move_and_go_everywhere(cluster: Cluster) -> None:
@@ -169,6 +36,7 @@ async def test_workloads_appear_move_and_go_everywhere(cluster: Cluster) -> None
     await eventually(lambda: set(b.routes()) == {"10.77.0.0/26"})
     assert b.routes()["10.77.0.0/26"]["gateway"] == "10.0.0.1"
     await eventually(lambda: set(a.routes()) == {"10.77.0.0/26", "10.77.0.5"})
+    assert not [line for node in (a, b) for line in node.lines() if line["level"] == "error"]
     assert a.routes()["10.77.0.0/26"]["type"] == "blackhole"
     assert a.routes()["10.77.0.5"]["dev"] == "cali0"
     proxy = f"ip netns exec {a.inside} cat /proc/sys/net/ipv4/conf/cali0/proxy_arp"
@@ -260,223 +128,6 @@ async def test_exabgp_killed_is_recovered_and_no_route_is_missing_meanwhile(clus
         await asyncio.sleep(0.05)
     await eventually(lambda: a.said("session up") == 4 and b.said("session up") == 3)
     assert set(a.routes()) == both
-
-
-async def test_a_router_is_learned_from_but_not_its_default_route(cluster: Cluster) -> None:
-    a = cluster.a
-    cluster.block("a", "10.77.0.0/26")
-    cluster.peer_with_bird()
-    cluster.bird.start()
-    a.start()
-    await eventually(lambda: a.routes().get("192.0.2.0/24", {}).get("gateway") == "10.0.0.3")
-    await eventually(lambda: a.said("in sync") == 1)
-    assert "default" not in a.routes()
-    await eventually(lambda: cluster.bird.routes("agent") == {"10.77.0.0/26": None})
-    cluster.declare("tor", "BGPPeer", "tor", {"peerIP": "10.0.0.3", "asNumber": 65101})  # wrong
-    await eventually(lambda: not cluster.bird.established("agent"))
-    await eventually(lambda: "192.0.2.0/24" in a.routes() or a.said("session down") >= 1)
-    cluster.peer_with_bird()
-    await eventually(lambda: cluster.bird.established("agent"))
-    cluster.remove("tor")
-    await eventually(lambda: not (a.run / "peer-10.0.0.3" / "process.json").exists())
-    await eventually(lambda: "192.0.2.0/24" not in a.routes())
-    await eventually(lambda: cluster.bird.routes("agent") == {})
-
-
-async def test_passwords_missing_wrong_and_right(cluster: Cluster) -> None:
-    """A session without its password is not tried unprotected; a wrong one never comes up; others go on."""
-    a, b = cluster.a, cluster.b
-    secrets = cluster.directory / "secrets"
-    a.config["secrets"] = {"directory": str(secrets)}
-    cluster.block("b", "10.77.1.0/26")
-    text = (cluster.directory / "bird" / "bird.conf").read_text()
-    protected = text.replace("neighbor 10.0.0.1 as 64512;", 'neighbor 10.0.0.1 as 64512; password "s3cret";')
-    await asyncio.to_thread((cluster.directory / "bird" / "bird.conf").write_text, protected)
-    password = {"secretKeyRef": {"name": "bgp", "key": "tor-1"}}
-    spec = {"peerIP": "10.0.0.3", "asNumber": 65100, "password": password}
-    cluster.declare("tor", "BGPPeer", "tor", spec)
-    cluster.bird.start()
-    a.start()
-    b.start()
-    await eventually(lambda: "10.77.1.0/26" in a.routes())
-    problem = next(line for line in a.lines() if line["event"] == "a session cannot be set up")
-    assert "tor-1" in problem["reason"]
-    assert "CAIRN_SECRET_BGP_TOR_1 is not set" in problem["reason"]
-    a.stop()
-    (secrets / "bgp").mkdir(parents=True)
-    await asyncio.to_thread((secrets / "bgp" / "tor-1").write_text, "wrong\n")
-    a.start()
-    await eventually(lambda: a.said("exabgp started") == 2)
-    await asyncio.sleep(3)
-    assert not cluster.bird.established("agent")
-    assert "10.77.1.0/26" in a.routes()
-    await asyncio.to_thread((secrets / "bgp" / "tor-1").write_text, "s3cret\n")
-    await eventually(lambda: cluster.bird.established("agent"))  # changed live, it begins its session anew
-    ended = [line for node in (a, b) for line in node.lines() if line["event"] == "session down"]
-    assert ended == []
-    a.stop()
-    (secrets / "bgp" / "tor-1").unlink()
-    a.environment["CAIRN_SECRET_BGP_TOR_1"] = "s3cret"
-    a.start()
-    await eventually(lambda: cluster.bird.established("agent"))
-    await eventually(lambda: "192.0.2.0/24" in a.routes())
-    assert b.said("session down") == 0
-    logs = a.log.read_text()
-    assert "s3cret" not in logs
-    assert "wrong" not in logs
-
-
-async def test_a_peer_declared_otherwise_gets_another_exabgp_and_nothing_is_missing_meanwhile(
-    cluster: Cluster,
-) -> None:
-    """That its session ends is our doing: the peer has lost nothing, whatever its restart would mean."""
-    a = cluster.a
-    cluster.block("a", "10.77.0.0/26")
-    cluster.peer_with_bird()
-    cluster.bird.start()
-    a.start()
-    await eventually(lambda: "192.0.2.0/24" in a.routes())
-    await eventually(lambda: "10.77.0.0/26" in cluster.bird.routes("agent"))
-    cluster.declare("tor", "BGPPeer", "tor", {"peerIP": "10.0.0.3", "asNumber": 65100, "keepaliveTime": "9s"})
-    while a.said("session up") != 2:
-        assert "192.0.2.0/24" in a.routes()
-        assert "10.77.0.0/26" in cluster.bird.routes("agent"), "graceful restart keeps it"
-        await asyncio.sleep(0.02)
-    assert len(list(a.run.glob("*/process.json"))) == 1
-    assert (a.said("session down"), a.said("session up")) == (1, 2)
-    since = cluster.bird.established_since("agent")
-    text = (cluster.directory / "bird" / "bird.conf").read_text()
-    without = text.replace("route 192.0.2.0/24 blackhole;", "")
-    await asyncio.to_thread((cluster.directory / "bird" / "bird.conf").write_text, without)
-    cluster.bird.ask("configure")
-    await eventually(lambda: "192.0.2.0/24" not in a.routes())
-    assert set(cluster.bird.routes("agent")) == {"10.77.0.0/26"}
-    assert cluster.bird.established_since("agent") == since
-
-
-async def test_a_peer_of_another_name_or_declared_for_this_node_alone_keeps_its_session(
-    cluster: Cluster,
-) -> None:
-    """What does not touch the wire does not touch ExaBGP, not even when the next agent takes it over."""
-    a = cluster.a
-    cluster.peer_with_bird()
-    cluster.bird.start()
-    a.start()
-    await eventually(lambda: "192.0.2.0/24" in a.routes())
-    since = cluster.bird.established_since("agent")
-    spec = {"peerIP": "10.0.0.3", "asNumber": 65100}
-    cluster.declare("tor", "BGPPeer", "rack-router", spec)
-    cluster.block("a", "10.77.0.0/26")
-    await eventually(lambda: "10.77.0.0/26" in cluster.bird.routes("agent"))
-    cluster.declare("tor", "BGPPeer", "rack-router", {**spec, "node": "a"})
-    cluster.block("a", "10.77.1.0/26")
-    await eventually(lambda: "10.77.1.0/26" in cluster.bird.routes("agent"))
-    a.stop()
-    a.start()
-    await eventually(lambda: a.said("in sync") == 2)
-    cluster.block("a", "10.77.2.0/26")
-    await eventually(lambda: "10.77.2.0/26" in cluster.bird.routes("agent"))
-    assert (a.said("exabgp started"), a.said("exabgp adopted"), a.said("session down")) == (1, 1, 0)
-    assert cluster.bird.established_since("agent") == since
-    assert "192.0.2.0/24" in a.routes()
-
-
-async def test_a_mesh_becomes_declared_peers_and_a_mesh_again(cluster: Cluster) -> None:
-    """The same addresses, from one ExaBGP to another, while it has other reloads to do."""
-    a, b = cluster.a, cluster.b
-    cluster.block("a", "10.77.0.0/26")
-    cluster.block("b", "10.77.1.0/26")
-    a.start()
-    b.start()
-    await eventually(lambda: "10.77.1.0/26" in a.routes() and "10.77.0.0/26" in b.routes())
-    for extra in ("10.0.0.21", "10.0.0.22"):  # reloads under way
-        cluster.declare(
-            f"n-{extra}", "Node", extra.replace(".", "-"), {"bgp": {"ipv4Address": f"{extra}/24"}}
-        )
-        await asyncio.sleep(0.05)
-    cluster.declare("nodes", "BGPPeer", "nodes", {"peerSelector": "all()"})
-    cluster.declare("bgp", "BGPConfiguration", "default", {"nodeToNodeMeshEnabled": False})
-
-    def explicit() -> int:  # the one that waits shares a process
-        return sum(len(list(node.run.glob("peer-*/process.json"))) for node in (a, b))
-
-    await eventually(lambda: explicit() > 0)
-    cluster.block("a", "10.77.2.0/26")
-    cluster.remove("b-b-10-77-1-0-26")
-    await eventually(lambda: {"10.77.0.0/26", "10.77.2.0/26"} == set(b.routes()))
-    await eventually(lambda: {"10.77.0.0/26", "10.77.2.0/26"} == set(a.routes()))
-    cluster.remove("nodes")
-    cluster.declare("bgp", "BGPConfiguration", "default", {"nodeToNodeMeshEnabled": True})
-    await eventually(lambda: explicit() == 0)
-    cluster.block("b", "10.77.3.0/26")
-    cluster.remove("b-a-10-77-2-0-26")
-    await eventually(lambda: {"10.77.0.0/26", "10.77.3.0/26"} == set(b.routes()))
-    await eventually(lambda: {"10.77.0.0/26", "10.77.3.0/26"} == set(a.routes()))
-
-
-async def test_the_next_agent_learns_also_from_a_peer_that_says_nothing_twice(cluster: Cluster) -> None:
-    """Without route refresh only a session that begins anew tells what the last agent knew."""
-    a = cluster.a
-    cluster.block("a", "10.77.0.0/26")
-    path = cluster.directory / "bird" / "bird.conf"
-    text = path.read_text().replace("passive on;", "passive on; enable route refresh off;")
-    await asyncio.to_thread(path.write_text, text)
-    cluster.peer_with_bird()
-    cluster.bird.start()
-    a.start()
-    await eventually(lambda: "192.0.2.0/24" in a.routes())
-    await eventually(lambda: a.said("in sync") == 1)
-    a.stop()
-    a.start()
-    await eventually(lambda: a.said("in sync") == 2)
-    await asyncio.sleep(1.0)  # what is swept is swept now
-    assert "192.0.2.0/24" in a.routes()
-    await eventually(lambda: "10.77.0.0/26" in cluster.bird.routes("agent"))
-
-
-async def test_a_lost_peer_that_is_the_last_leaves_its_routes(cluster: Cluster) -> None:
-    """Fail static: with no session left at all, forwarding goes on."""
-    a, b = cluster.a, cluster.b
-    b.config["leaseTtl"] = 600  # a lease that runs out meanwhile would make b a dead node
-    cluster.block("b", "10.77.1.0/26")
-    a.start()
-    b.start()
-    await eventually(lambda: "10.77.1.0/26" in a.routes())
-    b.stop(signal.SIGKILL)
-    kill_exabgp(b.run / "mesh")
-    await eventually(lambda: a.said("session down") == 1)
-    await asyncio.sleep(2)
-    assert "10.77.1.0/26" in a.routes()
-    b.start()
-    await eventually(lambda: a.said("session up") == 2)
-    assert "10.77.1.0/26" in a.routes()
-
-
-async def test_an_agent_started_while_only_a_router_talks_keeps_what_the_lost_peers_told(
-    cluster: Cluster,
-) -> None:
-    """Fail static goes on over a restart: a router of another AS cannot tell what they did."""
-    a, b = cluster.a, cluster.b
-    a.config["syncWait"], b.config["leaseTtl"] = 2, 600
-    cluster.block("b", "10.77.1.0/26")
-    cluster.peer_with_bird()
-    cluster.bird.start()
-    a.start()
-    b.start()
-    await eventually(lambda: a.routes().keys() == {"10.77.1.0/26", "192.0.2.0/24"} and a.said("in sync") == 1)
-    b.stop(signal.SIGKILL)
-    for run in b.run.glob("*"):
-        kill_exabgp(run)
-    await eventually(lambda: a.said("session down") == 1)
-    a.stop(signal.SIGKILL)
-    cluster.remove("b-b-10-77-1-0-26")
-    a.start()
-    await eventually(lambda: a.said("no session came about") == 1)  # after syncWait
-    await asyncio.sleep(2)
-    assert a.routes().keys() == {"10.77.1.0/26", "192.0.2.0/24"}
-    b.start()
-    await eventually(lambda: a.said("in sync") == 2)
-    await eventually(lambda: a.routes().keys() == {"192.0.2.0/24"})
 
 
 def with_etcd(cluster: Cluster) -> subprocess.Popen[bytes]:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.agent.cluster import Cluster
 from tests.agent.ground import eventually, needs_bird, needs_root, sh
-from tests.agent.test_agent import Cluster, cluster  # noqa: F401 - the fixture
 
 pytestmark = [needs_root, pytest.mark.scenario, *needs_bird]
 PORT = 9178
@@ -29,7 +29,7 @@ def metrics(inside: str) -> dict[str, float]:
     }
 
 
-def node_status(cluster: Cluster) -> dict[str, Any]:  # noqa: F811
+def node_status(cluster: Cluster) -> dict[str, Any]:
     for path in cluster.store.rglob("*"):
         if path.is_file() and "CalicoNodeStatus" in path.read_text():
             found: dict[str, Any] = json.loads(
@@ -39,7 +39,7 @@ def node_status(cluster: Cluster) -> dict[str, Any]:  # noqa: F811
     return {}
 
 
-async def test_convergence_rejections_and_node_status(cluster: Cluster) -> None:  # noqa: F811
+async def test_convergence_rejections_and_node_status(cluster: Cluster) -> None:
     a, b = cluster.a, cluster.b
     a.config["http"] = {"port": PORT}
     cluster.block("a", "10.77.0.0/26")

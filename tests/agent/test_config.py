@@ -20,7 +20,7 @@ def test_an_empty_file_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("NODENAME", "n1")
     config = load(written(tmp_path, ""))
     assert config == AgentConfig(node="n1")
-    assert (config.kernel.table, config.kernel.metric, config.kernel.protocol) == (254, 1024, 84)
+    assert (config.kernel.table, config.kernel.metric, config.kernel.protocol) == (254, 1024, 179)
 
 
 def test_names_are_camel_case(tmp_path: Path) -> None:

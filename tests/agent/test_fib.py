@@ -27,7 +27,7 @@ from agent.kernel.route import BLACKHOLE, Hop, KernelRoute, unicast, workload
 from tests.agent.ground import eventually, namespace, needs_root, sh
 
 pytestmark = [needs_root, pytest.mark.scenario]
-PLACE = Place(254, 1024, 84)
+PLACE = Place(254, 1024, 179)
 V4, V6 = int(socket.AF_INET), int(socket.AF_INET6)
 
 
@@ -52,7 +52,7 @@ def nlri(text: str) -> bytes:
     return bytes((network.prefixlen,)) + network.network_address.packed[: network.prefixlen + 7 >> 3]
 
 
-def routes(name: str, what: str = "proto 84", family: str = "-4") -> dict[str, dict[str, Any]]:
+def routes(name: str, what: str = "proto 179", family: str = "-4") -> dict[str, dict[str, Any]]:
     listed = json.loads(sh(f"ip -n {name} -j {family} route show {what}") or "[]")
     return {route["dst"]: route for route in listed}
 
@@ -164,7 +164,7 @@ async def test_what_others_delete_or_alter_is_put_right(ground: str) -> None:
         owner.fib.want(V6, nlri("2001:db8:77::/64"), owner.via("2001:db8:0::2"))
         await owner.settled()
         sh(f"ip -n {ground} route del 10.77.0.0/24")
-        sh(f"ip -n {ground} route change 10.77.1.0/24 via 10.0.1.7 metric 1024 proto 84")
+        sh(f"ip -n {ground} route change 10.77.1.0/24 via 10.0.1.7 metric 1024 proto 179")
         sh(f"ip -n {ground} -6 route del 2001:db8:77::/64")
         await eventually(lambda: owner.fib.drift == 3)
         await owner.settled()
@@ -184,7 +184,7 @@ async def test_foreign_routes_are_never_overwritten_nor_removed(ground: str) -> 
         assert routes(ground, "10.77.0.0/24")["10.77.0.0/24"]["protocol"] == "static"
         assert owner.fib.deltas[V4].blocked == {(nlri("10.77.0.0/24"), 1024)}
         both = json.loads(sh(f"ip -n {ground} -j route show 10.77.1.0/24"))
-        assert {route["protocol"] for route in both} == {"bird", "84"}
+        assert {route["protocol"] for route in both} == {"bird", "179"}
         owner.fib.want(V4, nlri("10.77.0.0/24"), None)
         owner.fib.want(V4, nlri("10.77.1.0/24"), None)
         await owner.settled()
@@ -245,7 +245,7 @@ async def test_a_route_moves_to_another_metric_without_a_gap(ground: str) -> Non
 
 async def test_a_former_life_is_swept_only_when_allowed(ground: str) -> None:
     for n in range(4):
-        sh(f"ip -n {ground} route add 10.77.{n}.0/24 via 10.0.0.9 metric 1024 proto 84")
+        sh(f"ip -n {ground} route add 10.77.{n}.0/24 via 10.0.0.9 metric 1024 proto 179")
     async with running() as owner:
         owner.fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.0.0.9"))
         owner.fib.want(V4, nlri("10.77.1.0/24"), owner.via("10.0.0.2"))
@@ -376,7 +376,7 @@ async def test_a_refused_route_is_reported_and_the_rest_of_its_batch_stands(grou
 
 
 async def test_another_table_and_metric(ground: str) -> None:
-    async with running(Place(5077, 7, 84)) as owner:
+    async with running(Place(5077, 7, 179)) as owner:
         owner.fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.0.0.2"))
         await owner.settled()
         assert routes(ground, "table 5077")["10.77.0.0/24"]["metric"] == 7
@@ -395,7 +395,7 @@ async def test_a_dry_run_writes_nothing_and_tells_what_it_would(ground: str) -> 
 
 async def test_another_table_or_protocol_number_takes_the_routes_along(ground: str, tmp_path: Path) -> None:
     """Whatever kind they are, with no gap within the table, and no route of another program's."""
-    ours, far, far6 = "proto 84 metric 1024", "nexthop via 10.0", "nexthop via 2001:db8"
+    ours, far, far6 = "proto 179 metric 1024", "nexthop via 10.0", "nexthop via 2001:db8"
     kinds = [
         f"10.77.0.0/26 {ours} via 10.0.0.9", f"10.77.1.0/26 {ours} {far}.0.9 {far}.1.9",
         f"blackhole 10.77.2.0/26 {ours}", f"10.77.2.7 {ours} dev e1 scope link",
@@ -406,10 +406,10 @@ async def test_another_table_or_protocol_number_takes_the_routes_along(ground: s
     await move(tmp_path, PLACE)
     for route in kinds:
         sh(f"ip -n {ground} {'-6' if ':' in route else ''} route add {route}")
-    sh(f"ip -n {ground} route add 10.77.9.0/26 via 10.0.0.9 metric 512 proto 84")
+    sh(f"ip -n {ground} route add 10.77.9.0/26 via 10.0.0.9 metric 512 proto 179")
     foreign = [
         "10.77.0.0/26 via 10.0.0.7 metric 7 proto bird", "10.78.0.0/26 via 10.0.0.7 metric 1024 proto static",
-        "10.78.0.0/26 via 10.0.0.7 metric 1024 proto 84 table 5078",
+        "10.78.0.0/26 via 10.0.0.7 metric 1024 proto 179 table 5078",
     ]  # fmt: skip
     for route in foreign:
         sh(f"ip -n {ground} route add {route}")
@@ -423,14 +423,14 @@ async def test_another_table_or_protocol_number_takes_the_routes_along(ground: s
     def others() -> list[list[str]]:
         return [listed(what) for what in ("proto bird", "proto static", "table 5078")]
 
-    before, strangers = listed("proto 84"), others()
+    before, strangers = listed("proto 179"), others()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as monitor:
         monitor.bind((0, 0x40 | 0x400))
         await move(tmp_path, Place(254, 9, 85))
         while select.select([monitor], [], [], 0)[0]:
             kinds_seen = {kind for kind, *_ in message.messages(monitor.recv(65536))}
             assert kinds_seen == {message.RTM_NEWROUTE}
-    assert (listed("proto 84"), listed("proto 85")) == (["", ""], before)
+    assert (listed("proto 179"), listed("proto 85")) == (["", ""], before)
     await move(tmp_path, Place(5077, 9, 86))
     assert listed("table 5077 proto 86") == before
     assert listed("proto 85") == ["", ""]
@@ -446,7 +446,7 @@ async def test_a_move_that_was_broken_off_is_finished_or_taken_back(
     sh(f"ip -n {ground} route add 10.99.0.0/24 via 10.0.0.9 table 5077")
     sh(
         "for n in $(seq 0 254); do for m in 0 1; do "
-        "echo route add 10.77.$m.$n via 10.0.0.9 metric 1024 proto 84; done; done"
+        "echo route add 10.77.$m.$n via 10.0.0.9 metric 1024 proto 179; done; done"
         f" | ip -n {ground} -batch -"
     )
     write, left = RouteSocket.write, [None] * calls
@@ -494,5 +494,5 @@ async def test_a_hundred_thousand_routes_and_a_new_next_hop_for_all(ground: str)
             print(f"100,000 routes via {gateway}: {time.monotonic() - started:.2f} s")
             started = time.monotonic()
         assert owner.fib.deltas[V4].actual.keys() == owner.fib.deltas[V4].desired.keys()
-        assert int(sh(f"ip -n {ground} route show proto 84 via 10.0.1.2 | wc -l")) == 100_000
+        assert int(sh(f"ip -n {ground} route show proto 179 via 10.0.1.2 | wc -l")) == 100_000
         assert owner.fib.drift == 0

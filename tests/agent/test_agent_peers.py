@@ -1,0 +1,283 @@
+"""Whole agents and their peers: declared, declared otherwise, protected, joining, lost."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from functools import partial
+
+import pytest
+
+from tests.agent.cluster import BIRD, Cluster
+from tests.agent.ground import (
+    eventually,
+    kill_exabgp,
+    needs_bird,
+    needs_root,
+)
+
+pytestmark = [needs_root, pytest.mark.scenario, *needs_bird]
+
+
+async def test_a_router_is_learned_from_but_not_its_default_route(cluster: Cluster) -> None:
+    a = cluster.a
+    cluster.block("a", "10.77.0.0/26")
+    cluster.peer_with_bird()
+    cluster.bird.start()
+    a.start()
+    await eventually(lambda: a.routes().get("192.0.2.0/24", {}).get("gateway") == "10.0.0.3")
+    await eventually(lambda: a.said("in sync") == 1)
+    assert "default" not in a.routes()
+    await eventually(lambda: cluster.bird.routes("agent") == {"10.77.0.0/26": None})
+    cluster.declare("tor", "BGPPeer", "tor", {"peerIP": "10.0.0.3", "asNumber": 65101})  # wrong
+    await eventually(lambda: not cluster.bird.established("agent"))
+    await eventually(lambda: "192.0.2.0/24" in a.routes() or a.said("session down") >= 1)
+    cluster.peer_with_bird()
+    await eventually(lambda: cluster.bird.established("agent"))
+    cluster.remove("tor")
+    await eventually(lambda: not (a.run / "peer-10.0.0.3" / "process.json").exists())
+    await eventually(lambda: "192.0.2.0/24" not in a.routes())
+    await eventually(lambda: cluster.bird.routes("agent") == {})
+
+
+async def test_passwords_missing_wrong_and_right(cluster: Cluster) -> None:
+    """A session without its password is not tried unprotected; a wrong one never comes up; others go on."""
+    a, b = cluster.a, cluster.b
+    secrets = cluster.directory / "secrets"
+    a.config["secrets"] = {"directory": str(secrets)}
+    cluster.block("b", "10.77.1.0/26")
+    text = (cluster.directory / "bird" / "bird.conf").read_text()
+    protected = text.replace("neighbor 10.0.0.1 as 64512;", 'neighbor 10.0.0.1 as 64512; password "s3cret";')
+    await asyncio.to_thread((cluster.directory / "bird" / "bird.conf").write_text, protected)
+    password = {"secretKeyRef": {"name": "bgp", "key": "tor-1"}}
+    spec = {"peerIP": "10.0.0.3", "asNumber": 65100, "password": password}
+    cluster.declare("tor", "BGPPeer", "tor", spec)
+    cluster.bird.start()
+    a.start()
+    b.start()
+    await eventually(lambda: "10.77.1.0/26" in a.routes())
+    problem = next(line for line in a.lines() if line["event"] == "a session cannot be set up")
+    assert "tor-1" in problem["reason"]
+    assert "CAIRN_SECRET_BGP_TOR_1 is not set" in problem["reason"]
+    a.stop()
+    (secrets / "bgp").mkdir(parents=True)
+    await asyncio.to_thread((secrets / "bgp" / "tor-1").write_text, "wrong\n")
+    a.start()
+    await eventually(lambda: a.said("exabgp started") == 2)
+    await asyncio.sleep(3)
+    assert not cluster.bird.established("agent")
+    assert "10.77.1.0/26" in a.routes()
+    await asyncio.to_thread((secrets / "bgp" / "tor-1").write_text, "s3cret\n")
+    await eventually(lambda: cluster.bird.established("agent"))  # changed live, it begins its session anew
+    ended = [line for node in (a, b) for line in node.lines() if line["event"] == "session down"]
+    assert ended == []
+    a.stop()
+    (secrets / "bgp" / "tor-1").unlink()
+    a.environment["CAIRN_SECRET_BGP_TOR_1"] = "s3cret"
+    a.start()
+    await eventually(lambda: cluster.bird.established("agent"))
+    await eventually(lambda: "192.0.2.0/24" in a.routes())
+    assert b.said("session down") == 0
+    logs = a.log.read_text()
+    assert "s3cret" not in logs
+    assert "wrong" not in logs
+
+
+async def test_a_peer_declared_otherwise_gets_another_exabgp_and_nothing_is_missing_meanwhile(
+    cluster: Cluster,
+) -> None:
+    """That its session ends is our doing: the peer has lost nothing, whatever its restart would mean."""
+    a = cluster.a
+    cluster.block("a", "10.77.0.0/26")
+    cluster.peer_with_bird()
+    cluster.bird.start()
+    a.start()
+    await eventually(lambda: "192.0.2.0/24" in a.routes())
+    await eventually(lambda: "10.77.0.0/26" in cluster.bird.routes("agent"))
+    cluster.declare("tor", "BGPPeer", "tor", {"peerIP": "10.0.0.3", "asNumber": 65100, "keepaliveTime": "9s"})
+    while a.said("session up") != 2:
+        assert "192.0.2.0/24" in a.routes()
+        assert "10.77.0.0/26" in cluster.bird.routes("agent"), "graceful restart keeps it"
+        await asyncio.sleep(0.02)
+    assert len(list(a.run.glob("*/process.json"))) == 1
+    assert (a.said("session down"), a.said("session up")) == (1, 2)
+    since = cluster.bird.established_since("agent")
+    text = (cluster.directory / "bird" / "bird.conf").read_text()
+    without = text.replace("route 192.0.2.0/24 blackhole;", "")
+    await asyncio.to_thread((cluster.directory / "bird" / "bird.conf").write_text, without)
+    cluster.bird.ask("configure")
+    await eventually(lambda: "192.0.2.0/24" not in a.routes())
+    assert set(cluster.bird.routes("agent")) == {"10.77.0.0/26"}
+    assert cluster.bird.established_since("agent") == since
+
+
+async def test_a_peer_of_another_name_or_declared_for_this_node_alone_keeps_its_session(
+    cluster: Cluster,
+) -> None:
+    """What does not touch the wire does not touch ExaBGP, not even when the next agent takes it over."""
+    a = cluster.a
+    cluster.peer_with_bird()
+    cluster.bird.start()
+    a.start()
+    await eventually(lambda: "192.0.2.0/24" in a.routes())
+    since = cluster.bird.established_since("agent")
+    spec = {"peerIP": "10.0.0.3", "asNumber": 65100}
+    cluster.declare("tor", "BGPPeer", "rack-router", spec)
+    cluster.block("a", "10.77.0.0/26")
+    await eventually(lambda: "10.77.0.0/26" in cluster.bird.routes("agent"))
+    cluster.declare("tor", "BGPPeer", "rack-router", {**spec, "node": "a"})
+    cluster.block("a", "10.77.1.0/26")
+    await eventually(lambda: "10.77.1.0/26" in cluster.bird.routes("agent"))
+    a.stop()
+    a.start()
+    await eventually(lambda: a.said("in sync") == 2)
+    cluster.block("a", "10.77.2.0/26")
+    await eventually(lambda: "10.77.2.0/26" in cluster.bird.routes("agent"))
+    assert (a.said("exabgp started"), a.said("exabgp adopted"), a.said("session down")) == (1, 1, 0)
+    assert cluster.bird.established_since("agent") == since
+    assert "192.0.2.0/24" in a.routes()
+
+
+def meshed(cluster: Cluster) -> None:
+    """Let the BIRD be an ordinary node of the mesh."""
+    configuration = BIRD.replace("local 10.0.0.3 as 65100; passive on;", "local 10.0.0.3 as 64512;")
+    (cluster.bird.directory / "bird.conf").write_text(configuration)
+    cluster.bird.start()
+
+
+def join(cluster: Cluster, address: str) -> None:
+    spec = {"bgp": {"ipv4Address": f"{address}/24"}}
+    cluster.declare(f"n-{address}", "Node", address.replace(".", "-"), spec)
+
+
+async def test_nodes_that_join_one_right_after_the_other_are_all_told_everything(cluster: Cluster) -> None:
+    """ExaBGP is reloaded for each; whoever is planned while a reload is under way is not forgotten by it."""
+    a, bird = cluster.a, cluster.bird
+    meshed(cluster)
+    cluster.block("a", "10.77.0.0/26")
+    join(cluster, "10.0.0.20")  # nobody is there
+    a.start()
+    await eventually(lambda: a.said("exabgp started") == 1)
+    for address in ("10.0.0.21", "10.0.0.22", "10.0.0.3"):
+        await asyncio.sleep(0.1)
+        join(cluster, address)
+    await eventually(bird.established)
+    await eventually(lambda: set(bird.routes()) == {"10.77.0.0/26"})
+    assert a.said("exabgp started") == 1
+
+
+async def test_a_node_that_is_undeclared_for_a_moment_is_learned_from_again(cluster: Cluster) -> None:
+    """While ExaBGP is reloaded for another: it hears nothing of it, and the session goes on."""
+    a, bird = cluster.a, cluster.bird
+    meshed(cluster)
+    cluster.block("a", "10.77.0.0/26")
+    join(cluster, "10.0.0.3")
+    a.start()
+    await eventually(lambda: "192.0.2.0/24" in a.routes())
+    for number, pause in enumerate((0.02, 0.05, 0.1, 0.2)):
+        join(cluster, f"10.0.0.{30 + number}")  # nobody is there
+        await asyncio.sleep(0.1)
+        cluster.remove("n-10.0.0.3")
+        await asyncio.sleep(pause)
+        join(cluster, "10.0.0.3")
+        cluster.block("a", f"10.77.{number + 1}.0/26")
+        await eventually(partial(lambda blocks: len(bird.routes()) == blocks, number + 2))
+        await eventually(lambda: "192.0.2.0/24" in a.routes())
+
+
+async def test_a_mesh_becomes_declared_peers_and_a_mesh_again(cluster: Cluster) -> None:
+    """The same addresses, from one ExaBGP to another, while it has other reloads to do."""
+    a, b = cluster.a, cluster.b
+    cluster.block("a", "10.77.0.0/26")
+    cluster.block("b", "10.77.1.0/26")
+    a.start()
+    b.start()
+    await eventually(lambda: "10.77.1.0/26" in a.routes() and "10.77.0.0/26" in b.routes())
+    for extra in ("10.0.0.21", "10.0.0.22"):  # reloads under way
+        cluster.declare(
+            f"n-{extra}", "Node", extra.replace(".", "-"), {"bgp": {"ipv4Address": f"{extra}/24"}}
+        )
+        await asyncio.sleep(0.05)
+    cluster.declare("nodes", "BGPPeer", "nodes", {"peerSelector": "all()"})
+    cluster.declare("bgp", "BGPConfiguration", "default", {"nodeToNodeMeshEnabled": False})
+
+    def explicit() -> int:  # the one that waits shares a process
+        return sum(len(list(node.run.glob("peer-*/process.json"))) for node in (a, b))
+
+    await eventually(lambda: explicit() > 0)
+    cluster.block("a", "10.77.2.0/26")
+    cluster.remove("b-b-10-77-1-0-26")
+    await eventually(lambda: {"10.77.0.0/26", "10.77.2.0/26"} == set(b.routes()))
+    await eventually(lambda: {"10.77.0.0/26", "10.77.2.0/26"} == set(a.routes()))
+    cluster.remove("nodes")
+    cluster.declare("bgp", "BGPConfiguration", "default", {"nodeToNodeMeshEnabled": True})
+    await eventually(lambda: explicit() == 0)
+    cluster.block("b", "10.77.3.0/26")
+    cluster.remove("b-a-10-77-2-0-26")
+    await eventually(lambda: {"10.77.0.0/26", "10.77.3.0/26"} == set(b.routes()))
+    await eventually(lambda: {"10.77.0.0/26", "10.77.3.0/26"} == set(a.routes()))
+
+
+async def test_the_next_agent_learns_also_from_a_peer_that_says_nothing_twice(cluster: Cluster) -> None:
+    """Without route refresh only a session that begins anew tells what the last agent knew."""
+    a = cluster.a
+    cluster.block("a", "10.77.0.0/26")
+    path = cluster.directory / "bird" / "bird.conf"
+    text = path.read_text().replace("passive on;", "passive on; enable route refresh off;")
+    await asyncio.to_thread(path.write_text, text)
+    cluster.peer_with_bird()
+    cluster.bird.start()
+    a.start()
+    await eventually(lambda: "192.0.2.0/24" in a.routes())
+    await eventually(lambda: a.said("in sync") == 1)
+    a.stop()
+    a.start()
+    await eventually(lambda: a.said("in sync") == 2)
+    await asyncio.sleep(1.0)  # what is swept is swept now
+    assert "192.0.2.0/24" in a.routes()
+    await eventually(lambda: "10.77.0.0/26" in cluster.bird.routes("agent"))
+
+
+async def test_a_lost_peer_that_is_the_last_leaves_its_routes(cluster: Cluster) -> None:
+    """Fail static: with no session left at all, forwarding goes on."""
+    a, b = cluster.a, cluster.b
+    b.config["leaseTtl"] = 600  # a lease that runs out meanwhile would make b a dead node
+    cluster.block("b", "10.77.1.0/26")
+    a.start()
+    b.start()
+    await eventually(lambda: "10.77.1.0/26" in a.routes())
+    b.stop(signal.SIGKILL)
+    kill_exabgp(b.run / "mesh")
+    await eventually(lambda: a.said("session down") == 1)
+    await asyncio.sleep(2)
+    assert "10.77.1.0/26" in a.routes()
+    b.start()
+    await eventually(lambda: a.said("session up") == 2)
+    assert "10.77.1.0/26" in a.routes()
+
+
+async def test_an_agent_started_while_only_a_router_talks_keeps_what_the_lost_peers_told(
+    cluster: Cluster,
+) -> None:
+    """Fail static goes on over a restart: a router of another AS cannot tell what they did."""
+    a, b = cluster.a, cluster.b
+    a.config["syncWait"], b.config["leaseTtl"] = 2, 600
+    cluster.block("b", "10.77.1.0/26")
+    cluster.peer_with_bird()
+    cluster.bird.start()
+    a.start()
+    b.start()
+    await eventually(lambda: a.routes().keys() == {"10.77.1.0/26", "192.0.2.0/24"} and a.said("in sync") == 1)
+    b.stop(signal.SIGKILL)
+    for run in b.run.glob("*"):
+        kill_exabgp(run)
+    await eventually(lambda: a.said("session down") == 1)
+    a.stop(signal.SIGKILL)
+    cluster.remove("b-b-10-77-1-0-26")
+    a.start()
+    await eventually(lambda: a.said("no session came about") == 1)  # after syncWait
+    await asyncio.sleep(2)
+    assert a.routes().keys() == {"10.77.1.0/26", "192.0.2.0/24"}
+    b.start()
+    await eventually(lambda: a.said("in sync") == 2)
+    await eventually(lambda: a.routes().keys() == {"192.0.2.0/24"})
