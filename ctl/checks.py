@@ -5,6 +5,7 @@ configuration and the datastore also what concerns this node there: whether it c
 the clock beside those of other nodes, and routes that other programs have put where the cluster's belong.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from time import time
 
-from agent.config import AgentConfig
+from agent.config import PROTOCOLS_TAKEN, AgentConfig
 from bgpd.datastore import Secrets
 from bgpd.plan import NodePlan, PlanError, plan_node
 from bgpd.resources import ResourceSet, ServiceReport
@@ -37,11 +38,11 @@ _SYSCTL = Path("/proc/sys/net")
 _LASTING = "and into /etc/sysctl.d to last"
 _ROOM = 16 << 20  # octets
 _APART = timedelta(seconds=5)
-_KERNELS_OWN = (
-    "kernel",
-    "ra",
-    "redirect",
-)  # protocols of routes that follow from addresses, not from routing
+_OURS = re.compile(r"([^\0]*/)?cairn\0|[^\0]+\0(([^\0]*/)?cairn|-m\0(agent|ctl|reflector)[^\0]*)\0")
+"""The command line of a program of Cairn's: `cairn`, by an interpreter or not, or one of its modules."""
+_KERNELS_OWN = (1, 2, 9)  # redirect, kernel, ra: routes that follow from addresses, not from routing
+_BOOT = 3  # what `ip route add` writes and does not show
+_NAMES = {_BOOT: "boot", 4: "static", **PROTOCOLS_TAKEN}
 
 
 class Verdict(StrEnum):
@@ -193,7 +194,7 @@ def _listener(port: int) -> tuple[str, bool]:
         return "", False
     if found is None:
         return "", False
-    ours = any(word in line for word in ("agent.exabgp", "cairn", "ctl\0reflector"))
+    ours = _OURS.match(line) is not None
     program = "ExaBGP" if "exabgp" in line else "Cairn" if ours else found["name"]
     return f"{program} (pid {found['pid']})", ours
 
@@ -201,16 +202,19 @@ def _listener(port: int) -> tuple[str, bool]:
 def _room(folder: Path) -> Finding:
     """What the agent writes there: sockets, and the configuration of sessions that are new or change."""
     check = f"room in {folder}"
-    while not folder.exists():
-        folder = folder.parent
-    free = os.statvfs(folder)
+    for place in (folder, *folder.parents):
+        with contextlib.suppress(OSError):  # not there yet, or not for this user to see
+            free = os.statvfs(place)
+            break
+    else:
+        return Finding(check, Verdict.BAD, "no disk answers", "see `dmesg`, and what is mounted there")
     room = free.f_bavail * free.f_frsize
     if room < _ROOM or (free.f_files and not free.f_favail):
         remedy = (
-            f"make room (`df {folder}; df -i {folder}`): new or changed sessions cannot be set up until then"
+            f"make room (`df {place}; df -i {place}`): new or changed sessions cannot be set up until then"
         )
         return Finding(check, Verdict.BAD, f"{room >> 20} MiB and {free.f_favail} files left", remedy)
-    if folder.stat().st_uid == os.geteuid() and not os.access(folder, os.W_OK):
+    if place.stat().st_uid == os.geteuid() and not os.access(place, os.W_OK):
         return Finding(check, Verdict.BAD, "read-only", "mount it writable, or `runDirectory` of the agent")
     return Finding(check, Verdict.GOOD, f"{room >> 20} MiB left")
 
@@ -285,21 +289,22 @@ def _routes(resources: ResourceSet, config: AgentConfig) -> Iterator[Finding]:
     foreign: list[str] = []
     flushes: dict[str, None] = {}
     for version in (4, 6):
-        words = ["ip", "-json", f"-{version}", "route", "show", "table", str(table)]
+        words = ["ip", "-json", "-N", f"-{version}", "route", "show", "table", str(table)]
         try:
             text = subprocess.run(words, capture_output=True, text=True, check=False).stdout
         except OSError:
             return  # that `ip` is missing is told already
         for route in json.loads(text or "[]"):
-            owner = str(route.get("protocol", ""))
-            if owner == str(config.kernel.protocol):
+            number = int(route.get("protocol", _BOOT))
+            if number == config.kernel.protocol:
                 ours += 1
-            elif owner not in _KERNELS_OWN and route["dst"] != "default":
+            elif number not in _KERNELS_OWN and route["dst"] != "default":
                 prefix = ip_network(route["dst"])
                 for pool in pools:
                     if prefix.version == pool.version and prefix.subnet_of(pool):  # type: ignore[arg-type]  # the versions are equal
-                        foreign.append(f"{prefix} ({owner})")
-                        flushes[f"`ip -{version} route flush root {pool} proto {owner} table {table}`"] = None
+                        foreign.append(f"{prefix} ({_NAMES.get(number, f'protocol {number}')})")
+                        flush = f"ip -{version} route flush root {pool} proto {number} table {table}"
+                        flushes[f"`{flush}`"] = None
     if not foreign:
         yield Finding("routes", Verdict.GOOD, f"{ours} of Cairn's; none of other programs in the pools")
         return

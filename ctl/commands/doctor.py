@@ -32,7 +32,7 @@ def command(
     The machine: ExaBGP, kernel settings, port, disk, leftovers. With a datastore, named here or in the
     configuration: whether that answers and this node can be planned; clock, passwords, others' routes.
     """
-    found = list(_examined(config or (_USUAL if _USUAL.exists() else None), port, datastore))
+    found = list(_examined(config, port, datastore))
     styles = {Verdict.GOOD.value: "green", Verdict.NOTE.value: "yellow", Verdict.BAD.value: "bold red"}
     columns = (Column("CHECK"), Column("VERDICT", styles=styles), Column("SEEN"), Column("TO DO"))
     rows = [(finding.check, finding.verdict.value, finding.seen, finding.remedy) for finding in found]
@@ -42,13 +42,15 @@ def command(
         raise typer.Exit(ExitCode.DIFFERS)
 
 
-def _examined(path: Path | None, port: int, datastore: str | None) -> Iterator[Finding]:
-    config = AgentConfig()
-    if path is not None:
-        try:
-            config = load(path)
-            yield Finding("configuration", Verdict.GOOD, str(path))
-        except ConfigError as error:
+def _examined(named: Path | None, port: int, datastore: str | None) -> Iterator[Finding]:
+    config, path = AgentConfig(), named or _USUAL
+    try:
+        config = load(path)
+        yield Finding("configuration", Verdict.GOOD, str(path))
+    except ConfigError as error:
+        if isinstance(error.__cause__, PermissionError):
+            yield Finding("configuration", Verdict.NOTE, str(error), "run this as root to have it checked")
+        elif named is not None or not isinstance(error.__cause__, FileNotFoundError):
             yield Finding("configuration", Verdict.BAD, str(error), "mend it; the agent would not start")
     yield from of_machine(port, config)
     location = datastore or config.datastore

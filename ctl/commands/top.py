@@ -36,6 +36,7 @@ PEERS = (
 )  # fmt: skip
 
 _DOCUMENTS = (Format.JSON, Format.YAML)
+_UNBOUNDED = 1000  # columns; a file or a program that reads has no edge to cut lines at
 
 
 @dataclass(slots=True)
@@ -90,6 +91,8 @@ async def _afar(datastore: str | None, nodes: str, every: float, once: Format | 
 async def _show(looks: Callable[[int], Awaitable[list[Look]]], every: float, once: Format | None) -> None:
     """Live, or one picture `once`."""
     console = Screen(markup=False)  # a peer's words are no markup
+    if not console.is_terminal:
+        console.width = _UNBOUNDED
     rates = Rates()
     rates.see(await looks(console.height))
     await asyncio.sleep(min(every, 1.0))
@@ -98,7 +101,8 @@ async def _show(looks: Callable[[int], Awaitable[list[Look]]], every: float, onc
         print({Format.JSON: as_json, Format.YAML: as_yaml}[once](document(rates, now)).rstrip())
         return
     if once is not None:
-        console.print(picture(rates, await looks(console.height), console.height))
+        seen = await looks(console.height)
+        console.print(picture(rates, seen, console.height, spread=console.is_terminal))
         return
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
@@ -163,17 +167,17 @@ class Rates:
         return max(0.0, new.totals.get(name, 0.0) - old.totals.get(name, 0.0)) / (new.at - old.at)
 
 
-def picture(rates: Rates, looks: Sequence[Look], lines: int) -> Group:
+def picture(rates: Rates, looks: Sequence[Look], lines: int, *, spread: bool = True) -> Group:
     """The screen: at most half of it services, those in trouble first, then sessions, the same."""
     rates.see(looks)
-    services = _table(SERVICES, {"SERVICE", "STATE"})
+    services = _table(SERVICES, {"SERVICE", "STATE"}, spread)
     order = sorted(looks, key=lambda each: (bool(each.status), _is_well(each)))
     most = max(3, lines // 2)
     for each in order[:most]:
         services.add_row(*_service(each, rates))
     if len(order) > most:
         services.add_row(f"and {len(order) - most} more")
-    peers = _table(PEERS, {"PEER", "SERVICE", "STATE", "SINCE", "LAST REASON"})
+    peers = _table(PEERS, {"PEER", "SERVICE", "STATE", "SINCE", "LAST REASON"}, spread)
     rows = [(each, peer) for each in looks for peer in each.peers]
     rows.sort(
         key=lambda row: (
@@ -207,8 +211,8 @@ def _is_well(look: Look) -> bool:
     return bool(look.status) and look.status["healthy"] and look.status["ready"]
 
 
-def _table(titles: Sequence[str], words: Collection[str]) -> Table:
-    table = Table(box=None, pad_edge=False, expand=True)
+def _table(titles: Sequence[str], words: Collection[str], spread: bool) -> Table:
+    table = Table(box=None, pad_edge=False, expand=spread)
     for title in titles:
         table.add_column(title, justify="left" if title in words else "right")
     return table

@@ -25,6 +25,7 @@ running without root; `unavailable` gives the reason in one line.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -314,12 +315,19 @@ class Lab:
         return self.hosts[SWITCH]
 
     def drop(self, host: Namespace) -> None:
-        """Take one host away, as if its plug were pulled: its processes are killed, its links vanish."""
+        """Take one host away, as if its plug were pulled: its processes are killed, its links are gone.
+
+        The links are deleted one by one: a deleted namespace is torn down when the kernel finds the time
+        and nothing holds it any more, and until then the other ends would stay.
+        """
         inode = (_NAMESPACES / host.name).stat().st_ino
         for pid in _pids():
             with contextlib.suppress(OSError):
                 if (_PROC / str(pid) / "ns" / "net").stat().st_ino == inode:
                     os.kill(pid, signal.SIGKILL)
+        for link in json.loads(host.run("ip", "-json", "link").stdout):
+            if link["ifname"] != "lo":  # one that went along with another cannot be deleted once more
+                host.run("ip", "link", "delete", link["ifname"], check=False)
         _ip_batch(None, [f"netns delete {host.name}"])
         del self.hosts[host.host]
 

@@ -59,7 +59,7 @@ def fields(model: type[BaseModel], path: str = "") -> Iterator[str]:
 def test_the_agents_example_shows_every_option() -> None:
     path = CONFIGS / "agent.yaml"
     config = agent.config.load(path)
-    assert (config.node, config.kernel.protocol) == ("node-1", 84)
+    assert (config.node, config.kernel.protocol) == ("node-1", 179)
     left_to_the_reader = re.compile(
         r"asn|ipv6|exabgp\.localAddress|http\.(token|certificate|key)|mqtt\.(username|password|ca)|.*\.(file|env)"
     )

@@ -1,6 +1,8 @@
 """`cairn doctor` on a node that is broken in ten ways: each finding is right, and its remedy works."""
 
+import errno
 import json
+import os
 import re
 import shlex
 import sys
@@ -12,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from agent.config import AgentConfig
+from ctl.checks import of_machine
 from ctl.output import rfc3339
 from tests.agent.ground import namespace, needs_root, sh
 from tests.ctl.cairn import cairn
@@ -80,13 +84,15 @@ def test_ten_ways_to_break_a_node(machine: Machine) -> None:
     old.mkdir(parents=True)
     (old / "METADATA").write_text("Metadata-Version: 2.1\nName: exabgp\nVersion: 4.2.25\n")
     machine.environment["PYTHONPATH"] = f"{packages}:{machine.environment['PYTHONPATH']}"
-    machine.serve([sys.executable, "-c", LISTEN])
+    machine.serve([sys.executable, "-c", LISTEN, "/srv/cairn/its.conf"])
     taken = machine.services[-1]
     for line in textwrap.dedent(
         """\
         sysctl -qw net.ipv4.ip_forward=0 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth0.rp_filter=1
         ip route add 10.77.9.0/26 via 10.0.0.9 proto bird
         ip route add 10.0.9.0/24 via 10.0.0.9 proto bird
+        ip route add 10.77.8.0/26 via 10.0.0.9
+        ip route add 10.77.7.0/26 via 10.0.0.9 proto 179
         mkdir -p /run/cairn/exabgp
         mount -t tmpfs -o size=64k none /run/cairn/exabgp
         ip netns add cairn-lab-999999999-1-node1
@@ -110,7 +116,10 @@ def test_ten_ways_to_break_a_node(machine: Machine) -> None:
         "clock": ("problem", "23h 5"),
         "node n1": ("ok", "1 sessions"),
         "passwords": ("problem", "there is no file /etc/cairn/secrets/tor/password"),
-        "routes": ("note", "10.77.9.0/26 (bird)"),
+        "routes": (
+            "note",
+            "1 of Cairn's, and others' in the pools: 10.77.8.0/26 (boot), 10.77.9.0/26 (bird)",
+        ),
     }
     for check, (verdict, text) in seen.items():
         assert ill[check]["verdict"] == verdict, ill[check]
@@ -118,9 +127,11 @@ def test_ten_ways_to_break_a_node(machine: Machine) -> None:
         assert bool(ill[check]["remedy"]) == (verdict != "ok")
     assert "10.0.9.0/24" not in ill["routes"]["seen"]
 
-    for check in ("net.ipv4.ip_forward", "rp_filter", "routes"):
-        [remedy] = re.findall("`([^`]+)`", ill[check]["remedy"])
-        machine.run(shlex.split(remedy))
+    for check, remedies in (("net.ipv4.ip_forward", 1), ("rp_filter", 1), ("routes", 2)):
+        found = re.findall("`([^`]+)`", ill[check]["remedy"])
+        assert len(found) == remedies
+        for remedy in found:
+            machine.run(shlex.split(remedy))
     machine.environment["PYTHONPATH"] = machine.environment["PYTHONPATH"].partition(":")[2]
     taken.kill()
     taken.wait()
@@ -134,6 +145,7 @@ def test_ten_ways_to_break_a_node(machine: Machine) -> None:
         "net.ipv6.conf.all.forwarding", "passwords",
     }  # fmt: skip
     assert "10.0.9.0/24" in machine.run(["ip", "route", "show", "proto", "bird"])  # none of ours to remove
+    assert "10.77.7.0/26" in machine.run(["ip", "route", "show", "proto", "179"])
     [remedy] = re.findall("`([^`]+)`", well["passwords"]["remedy"])
     machine.run(shlex.split(remedy))
 
@@ -143,6 +155,33 @@ def test_ten_ways_to_break_a_node(machine: Machine) -> None:
     assert gone["datastore"]["verdict"] == "problem"
     assert "127.0.0.1:2379: nothing listens there" in gone["datastore"]["seen"]
     assert "start it" in gone["datastore"]["remedy"]
+
+
+def test_one_who_may_not_look_everywhere_learns_the_rest(machine: Machine) -> None:
+    """Root without the capability to read everybody's files stands for a user; the folders are another's."""
+    machine.write("/etc/cairn/agent.yaml", "nonsense: 1\n")
+    machine.run(["mkdir", "-p", "/run/cairn/exabgp"])
+    machine.run(["chmod", "700", "/etc/cairn", "/run/cairn"])
+    lacking = "-dac_override,-dac_read_search"
+    doctor = machine.called(["cairn", "doctor", "-o", "json"])
+    bound = ["setpriv", f"--bounding-set={lacking}", f"--inh-caps={lacking}", *doctor]
+    for owner, verdict in (("65534", "note"), ("0", "problem")):
+        machine.run(["chown", "-R", owner, "/etc/cairn", "/run/cairn"])
+        document: Any = json.loads(machine.run(bound, 1))
+        found = {finding["check"]: finding for finding in document["findings"]}
+        assert found["configuration"]["verdict"] == verdict
+        assert ("as root" in found["configuration"]["remedy"]) == (verdict == "note")
+        assert found["room in /run/cairn/exabgp"]["verdict"] == "ok"
+        assert "leftovers" in found
+
+
+def test_a_disk_that_answers_nowhere_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "statvfs", broken)
+    [found] = [finding for finding in of_machine(0, AgentConfig()) if finding.check.startswith("room")]
+    assert (found.verdict, found.seen) == ("problem", "no disk answers")
 
 
 def test_a_port_that_is_none_is_wrong_usage() -> None:
