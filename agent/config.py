@@ -20,17 +20,18 @@ from bgpd.telemetry.config import LogLevel, Model, Mqtt, Port
 
 Seconds = Annotated[float, Field(gt=0)]
 
-_PROTOCOLS_TAKEN = {  # rt_protos of iproute2, and Calico's own
+PROTOCOLS_TAKEN = {  # protocol numbers of routes: linux/rtnetlink.h, FRR's and Calico's own
     8: "gated", 9: "ra", 10: "mrt", 11: "zebra", 12: "bird", 13: "dnrouted", 14: "xorp", 15: "ntk",
-    16: "dhcp", 17: "mrouted", 18: "keepalived", 42: "babel", 80: "Calico", 99: "openr", 186: "bgp",
-    187: "isis", 188: "ospf", 189: "rip", 192: "eigrp",
+    16: "dhcp", 17: "mrouted", 18: "keepalived", 42: "babel", 80: "Calico", 84: "ovn", 99: "openr",
+    186: "bgp", 187: "isis", 188: "ospf", 189: "rip", 190: "ripng", 191: "nhrp", 192: "eigrp", 193: "ldp",
+    194: "sharp", 195: "pbr", 196: "FRR's static routes", 197: "openfabric", 198: "srte",
 }  # fmt: skip
 
 
 class Kernel(Model):
     """Where the agent's routes stand in the kernel, and what they may rest on.
 
-    `protocol` is the number that marks a route as the agent's (see ``ip route show proto 84``); it must be
+    `protocol` is the number that marks a route as the agent's (see ``ip route show proto 179``); it must be
     used by no other program of the machine. Routes are never written over another program's. `metric` is for
     routes of ordinary priority; one with another priority (`setPriority`) has that for its metric. An agent
     started with another table or protocol number takes the routes there along.
@@ -38,16 +39,16 @@ class Kernel(Model):
 
     table: Annotated[int, Field(ge=1, le=2**32 - 1)] = 254
     metric: Annotated[int, Field(ge=1, le=2**32 - 1)] = 1024
-    protocol: Annotated[int, Field(ge=5, le=255)] = 84
+    protocol: Annotated[int, Field(ge=5, le=255)] = 179
     dry_run: bool = False
     resolve_by_default_route: bool = True
     compare_every: Seconds = 60.0
 
     @model_validator(mode="after")
     def _free_number(self) -> Kernel:
-        if self.protocol in _PROTOCOLS_TAKEN:
-            owner = _PROTOCOLS_TAKEN[self.protocol]
-            raise ValueError(f"protocol {self.protocol} belongs to {owner}; choose a free number")
+        if self.protocol in PROTOCOLS_TAKEN:
+            owner = PROTOCOLS_TAKEN[self.protocol]
+            raise ValueError(f"protocol {self.protocol} belongs to {owner}; choose a free number, as 179")
         return self
 
 

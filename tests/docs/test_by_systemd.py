@@ -211,7 +211,7 @@ def listened_to(walk: Walk, node: Machine, folder: Path) -> None:
                 time.sleep(0.2)
             listener.terminate()
     node.run(["cairn", "agent", "undrain"])
-    eventually(node, ["ip", "route", "show", "proto", "84"], BLOCK)
+    eventually(node, ["ip", "route", "show", "proto", "179"], BLOCK)
 
 
 def drained(walk: Walk, node: Machine, reflector: Machine) -> None:

@@ -146,6 +146,16 @@ def test_the_demo() -> None:
         subprocess.run(words, cwd=TOP, check=True)
 
 
+@pytest.mark.skipif("CAIRN_ALL_CLUSTERS" not in os.environ, reason="CAIRN_ALL_CLUSTERS runs the benchmarks")
+@pytest.mark.timeout(1200)
+@pytest.mark.scenario
+def test_the_benchmarks() -> None:
+    """With the small load, where there is a choice."""
+    for words in commands("test_the_benchmarks"):
+        quick = [] if words[-1] == "plan" else ["--quick"]
+        subprocess.run([*words, *quick], cwd=TOP, check=True)
+
+
 def test_the_zones_of_a_large_cluster_are_joined_by_their_reflectors(tmp_path: Path) -> None:
     diff, apply, plan = commands("test_the_zones_of_a_large_cluster_are_joined_by_their_reflectors")
     [zones] = examples(TOP / "docs/tasks/grow.md")

@@ -233,7 +233,7 @@ def migrate(one: Machine, bird: "subprocess.Popen[Any]") -> None:
     assert "problem" not in one.run(doctor)
     one.write("/etc/cairn/agent.yaml", "http: {}\n")
     one.serve(AGENT)
-    assert "10.77.2.0/26" in eventually(one, ["ip", "route", "show", "proto", "84"], "10.77.2.0/26")
+    assert "10.77.2.0/26" in eventually(one, ["ip", "route", "show", "proto", "179"], "10.77.2.0/26")
     eventually(one, [*status, *HERE], "OK")
     step("the agent has taken over")
     assert "10.77.2.0/26" in one.run(["ip", "route", "show", "proto", "bird"])

@@ -77,8 +77,8 @@ def test_two_nodes_by_the_page_alone(machines: dict[str, Machine]) -> None:
     step("everything was looked at")
     assert "Established" in seen["cairn peers"] or "ESTABLISHED" in seen["cairn peers"]
     assert re.search(r"\*\s+10\.77\.2\.0/26\s+10\.0\.0\.2", seen["cairn routes"])
-    assert "10.77.2.0/26 via 10.0.0.2 dev eth0" in seen["ip route show proto 84"]
-    assert "10.77.1.0/26 via 10.0.0.1 dev eth0" in b.run(["ip", "route", "show", "proto", "84"])
+    assert "10.77.2.0/26 via 10.0.0.2 dev eth0" in seen["ip route show proto 179"]
+    assert "10.77.1.0/26 via 10.0.0.1 dev eth0" in b.run(["ip", "route", "show", "proto", "179"])
     sh(f"ip -n {b.inside} addr add 10.77.2.1/32 dev lo")
     a.run(["ping", "-c", "1", "-W", "5", "10.77.2.1"])
     step("a packet went from node-a to an address of node-b")
@@ -103,7 +103,7 @@ def drain(a: Machine, b: Machine) -> None:
     for verb, seen in (("drain", False), ("undrain", True)):
         a.run(["cairn", "agent", verb])
         deadline = time.monotonic() + 60
-        while ("10.77.1.0/26" in b.run(["ip", "route", "show", "proto", "84"])) != seen:
+        while ("10.77.1.0/26" in b.run(["ip", "route", "show", "proto", "179"])) != seen:
             assert time.monotonic() < deadline, verb
             time.sleep(0.1)
 

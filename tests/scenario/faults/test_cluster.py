@@ -237,6 +237,7 @@ def _openbgpd_configuration(ipv4: str, ipv6: str, sessions: list[tuple[str, int]
         for peer, version in sessions
     )
     return (
-        f"AS {ASN}\nrouter-id {ipv4}\nnetwork 10.92.0.0/24\nnetwork fd92::/64\n{peers}"
+        f"AS {ASN}\nrouter-id {ipv4}\nnexthop qualify via default\n"
+        f"network 10.92.0.0/24\nnetwork fd92::/64\n{peers}"
         "allow from any\nallow to any\n"
     )

@@ -221,7 +221,7 @@ def test_a_node_started_with_an_odd_past_and_one_thing_wrong_after_the_other(pla
     gone = {"10.244.50.0/26": "via 10.1.0.1", "10.244.9.9/32": "dev eth0"}
     stale = [*(f"{prefix} {way}" for prefix, way in gone.items()), f"{FAR} via 10.1.0.99"]
     own = [*inside, f"blackhole {BLOCK}"]
-    node.ip(*(f"route add {route} proto 84 metric 1024" for route in (*stale, *own)))
+    node.ip(*(f"route add {route} proto 179 metric 1024" for route in (*stale, *own)))
     foreign = ("203.0.113.0/24 via 10.1.0.1 metric 32", "10.244.1.77 via 10.1.0.1 metric 1024")
     node.ip(*(f"route add {route} proto bird" for route in foreign))
     ways = {BLOCK: "10.1.0.11", BLOCK6: "fd10:1::11"}

@@ -112,7 +112,7 @@ class Lone:
         return {
             route.destination
             for version in (4, 6)
-            for route in self.node.kernel_routes(version, protocol="84")
+            for route in self.node.kernel_routes(version, protocol="179")
         }
 
     def expect(self, *more: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import time
 from dataclasses import dataclass
 from typing import Protocol
@@ -432,7 +433,13 @@ class SpeakingOpenBgpd:
         if not profile.asn4:
             more.append("announce as-4byte no")
         if profile.role:
-            more.append(f"announce policy {profile.role}")
+            said = subprocess.run(["/usr/sbin/bgpd", "-V"], capture_output=True, text=True, check=True)
+            newer = "OpenBGPD 7." not in said.stdout + said.stderr
+            more += (
+                [f"role {profile.role}", "announce policy yes"]
+                if newer
+                else [f"announce policy {profile.role}"]
+            )
         feeders = "".join(
             f"neighbor {address(f)} {{\n remote-as {asn}\n local-address {address(n)}\n"
             " announce IPv4 unicast\n}\n"
