@@ -7,6 +7,7 @@ or port on the loopback that one test uses is no other's. Nothing reaches a netw
 
 import ctypes
 import os
+import signal
 import subprocess
 from pathlib import Path
 from shutil import which
@@ -40,7 +41,14 @@ _CLONE_NEWNET = 0x40000000  # os.unshare is there from Python 3.12 on
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give a process that runs tests a loopback of its own; daemons in there can write no route out here."""
+    """Give a process that runs tests a loopback of its own; daemons in there can write no route out here.
+
+    And what it starts hears Ctrl-C, also where these tests do not: a shell's background jobs ignore it. It
+    starts from bytecode, as an installed service does.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("numprocesses", None):
         netns.unavailable()  # makes /run/netns, before several want to make it at the same time
     elif ctypes.CDLL(None).unshare(_CLONE_NEWNET) == 0:
