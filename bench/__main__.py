@@ -49,6 +49,7 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["plan"]:
         return plan.main(arguments[1:])
     options = parser().parse_args(arguments)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # services start from bytecode, as installed ones do
     try:
         status = enter(arguments)
     except NamespaceError as error:

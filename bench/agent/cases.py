@@ -19,6 +19,7 @@ from bench.agent.feeder import Feeder, hosts
 from bench.agent.ground import ASN, CORE, FEEDER, SECOND, Ground, resource
 from bench.agent.kernel import Kernel
 from bench.agent.mesh import measure as join_mesh
+from bench.agent.mesh import together as begin_mesh
 from bench.agent.packets import measure
 from bench.agent.store import measure as store_load
 from bench.figures import Figure
@@ -263,15 +264,30 @@ def mesh(nodes: int) -> Case:
     return Case("mesh", (Figure("mesh", title, "s", limit=30),), run, rivals=False)
 
 
+def together(nodes: int) -> Case:
+    """All nodes of a full mesh start at once."""
+
+    async def run(ground: Ground, make: Make) -> Results:  # noqa: ARG001
+        return await begin_mesh(ground, nodes, 300)
+
+    title = f"mesh of {nodes} agents started at once"
+    figures = (
+        Figure("together", f"{title} → every kernel exact", "s"),
+        Figure("together-cpu", f"{title}: processor time of one, until then", "s"),
+        Figure("together-idle", f"{title}: one at rest", "% of a core"),
+    )
+    return Case("together", figures, run, rivals=False)
+
+
 def standard() -> list[Case]:
     return [
         single_changes(500), join(1000, 10), table(100_000), endpoints(5000), idle(30), packets(20, 0.4),
-        mesh(100), store(1000, 100, 10),
+        mesh(100), together(30), store(1000, 100, 10),
     ]  # fmt: skip
 
 
 def quick() -> list[Case]:
     return [
         single_changes(40), join(100, 10), table(5000), endpoints(500), idle(10), packets(5, 0.3),
-        mesh(20), store(50, 40, 3),
+        mesh(20), together(5), store(50, 40, 3),
     ]  # fmt: skip

@@ -1,8 +1,10 @@
-"""One node joins a full mesh: a hundred nodes of which ninety-nine are there.
+"""A full mesh, in two ways: one node joins a hundred, and a number of agents begin all at once.
 
-Those are BIRDs, each announcing a block of its own: ninety-nine agents with their ExaBGPs do not fit into one
-small machine (each needs seconds of a processor to start and well over a hundred megabytes). What is measured
-is thus one node's share of the mesh: all its sessions up, the kernel exact, its block known to everyone.
+Those whom the one node joins are BIRDs, each announcing a block of its own. What is measured is one node's
+share of a large mesh: all its sessions up, the kernel exact, its block known to everyone. A hundred agents do
+not fit into one small machine: with 99 sessions each, their ExaBGPs alone take two processors when nothing
+happens. So as many begin together as one kernel has neighbours for (all namespaces share one table, of 1024
+by default).
 """
 
 from __future__ import annotations
@@ -10,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
-from bench.agent.contenders import CairnNode
+from bench.agent.contenders import CairnNode, processor_time
 from bench.agent.ground import ASN, Ground, GroundError, resource
 from bench.agent.kernel import Kernel
 from ctl.lab.netns import Namespace
@@ -48,12 +51,17 @@ def uninformed(place: Namespace, directory: Path, peers: list[int]) -> list[int]
     ]
 
 
-async def measure(ground: Ground, count: int, patience: float) -> dict[str, float]:
-    """A mesh of ``count`` nodes. Seconds from the agent's start until all is as it shall be."""
+async def _mesh(ground: Ground) -> None:
+    """Undo the reflector's declarations: then all nodes are peers."""
     assert ground.store is not None
-    for entry in (await ground.store.list()).entries:  # the reflector's declarations
+    for entry in (await ground.store.list()).entries:
         if entry.key.kind in ("BGPConfiguration", "BGPPeer"):
             await ground.store.delete(entry.key)
+
+
+async def measure(ground: Ground, count: int, patience: float) -> dict[str, float]:
+    """A mesh of ``count`` nodes. Seconds from the agent's start until all is as it shall be."""
+    await _mesh(ground)
     peers = list(range(1, count))
     await ground.declare(
         resource("BlockAffinity", f"a/{OWN}", {"state": "confirmed", "node": "a", "cidr": OWN}),
@@ -84,3 +92,36 @@ async def measure(ground: Ground, count: int, patience: float) -> dict[str, floa
         finally:
             await agent.stop()
     return {"mesh": took}
+
+
+async def together(ground: Ground, count: int, patience: float) -> dict[str, float]:
+    """``count`` agents that start at once: seconds until every kernel is exact, and what a node has used by
+    then and uses at rest.
+    """
+    await _mesh(ground)
+    numbers = range(1, count + 1)
+    for each in numbers:
+        cidr = block_of(each)
+        spec = {"state": "confirmed", "node": f"n{each}", "cidr": cidr}
+        await ground.declare(resource("BlockAffinity", f"n{each}/{cidr}", spec))
+    wanted = {(26, socket.inet_aton(block_of(each).partition("/")[0])) for each in numbers}
+    agents = [CairnNode(ground, ground.node(f"n{each}", each), each) for each in numbers]
+    with ExitStack() as stack:
+        kernels = [stack.enter_context(Kernel(agent.place.name)) for agent in agents]
+        begun = time.monotonic()
+        try:
+            await asyncio.gather(*(agent.start() for agent in agents))
+            for kernel in kernels:
+                await kernel.until(len(wanted), patience)
+            took = time.monotonic() - begun
+            if any(kernel.since.keys() != wanted for kernel in kernels):
+                raise GroundError("a kernel's routes are not those of the mesh")
+            pids = [pid for agent in agents for pid in agent.pids()]
+            used = processor_time(pids)
+            await asyncio.sleep(5)  # the last words
+            resting, begun = processor_time(pids), time.monotonic()
+            await asyncio.sleep(10)
+            idle = (processor_time(pids) - resting) / (time.monotonic() - begun)
+        finally:
+            await asyncio.gather(*(agent.stop() for agent in agents))
+    return {"together": took, "together-cpu": used / count, "together-idle": idle / count * 100}
