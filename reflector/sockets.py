@@ -5,6 +5,9 @@ segment with a wrong or missing signature never reaches us; keys of one peer cha
 another's. GTSM (RFC 5082) is IP_MINTTL, which the kernel checks for every segment of the connection.
 """
 
+import contextlib
+import fcntl
+import resource
 import socket
 import struct
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -18,6 +21,7 @@ IPV6_MINHOPCOUNT = 73
 BACKLOG = 65535  # as much as net.core.somaxconn allows
 SEND_BUFFER_OCTETS = 1 << 20
 RECEIVE_BUFFER_OCTETS = 1 << 20
+UPPERMOST = 65500  # the descriptor from which on listening sockets are, or as near as the limit lets them be
 
 _MD5SIG = struct.Struct("=128sBBHI80s")
 
@@ -36,7 +40,7 @@ def sockaddr(address: IPv4Address | IPv6Address, port: int = 0) -> bytes:
 def listening(address: IPv4Address | IPv6Address, port: int) -> socket.socket:
     """A non-blocking listening socket; raises SocketError."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    sock = _uppermost(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC))
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
@@ -52,6 +56,23 @@ def listening(address: IPv4Address | IPv6Address, port: int) -> socket.socket:
     except OSError as error:
         sock.close()
         raise SocketError(error.errno, f"cannot listen on {address} port {port}: {error.strerror}") from error
+    return sock
+
+
+def _uppermost(sock: socket.socket) -> socket.socket:
+    """The same socket by a descriptor above those of connections: it is the first one that a kill closes.
+
+    Linux closes the files of a process that dies from the highest descriptor down. A peer that connects again
+    the moment its session breaks is then refused. Otherwise the queue of the dying socket takes it, to reset
+    it at once: OpenBGPD 7.7 sends the OPEN of such a connection once more on the next one, which ends that
+    (RFC 6608) and with it a graceful restart.
+    """
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    least = UPPERMOST if soft == resource.RLIM_INFINITY else min(UPPERMOST, soft - 36)
+    with contextlib.suppress(OSError, ValueError):  # where the limit leaves no room up there
+        upper = socket.socket(fileno=fcntl.fcntl(sock, fcntl.F_DUPFD_CLOEXEC, least))
+        sock.close()
+        return upper
     return sock
 
 
