@@ -434,12 +434,9 @@ class SpeakingOpenBgpd:
             more.append("announce as-4byte no")
         if profile.role:
             said = subprocess.run(["/usr/sbin/bgpd", "-V"], capture_output=True, text=True, check=True)
-            newer = "OpenBGPD 7." not in said.stdout + said.stderr
-            more += (
-                [f"role {profile.role}", "announce policy yes"]
-                if newer
-                else [f"announce policy {profile.role}"]
-            )
+            old = "OpenBGPD 7." in said.stdout + said.stderr
+            policy = f"announce policy {profile.role}"
+            more += [policy] if old else [f"role {profile.role}", "announce policy yes"]
         feeders = "".join(
             f"neighbor {address(f)} {{\n remote-as {asn}\n local-address {address(n)}\n"
             " announce IPv4 unicast\n}\n"
