@@ -147,7 +147,7 @@ class Sessions:
                 wanted[name] = text, peerings
         kept_addresses = {str(each.peer_address) for _, peerings in wanted.values() for each in peerings}
         for name in self._running.keys() - wanted.keys():
-            self._end(name, kept_addresses)
+            self._end(name, kept_addresses, kept.keys())
         for name in sorted(wanted, key=lambda name: name not in self._running):  # who lets go of peers, first
             self._ensure(name, *wanted[name])
         self._by_peer = {
@@ -213,25 +213,28 @@ class Sessions:
         else:
             await running.speaker.replace(running.configuration, running.addresses)
 
-    def _end(self, name: str, kept: Collection[str] = ()) -> None:
+    def _end(self, name: str, kept: Collection[str] = (), planned: Collection[str] = ()) -> None:
+        """`kept`: peers that have a session from now on; `planned`: those too that have none for now."""
         running = self._running.pop(name)
         taken_over = running.speaker.peers.intersection(kept)
-        self._spawn(self._finish(running, taken_over), running.speaker.peers | {name})
+        task = self._finish(running, taken_over, frozenset(planned))
+        self._spawn(task, running.speaker.peers | {name})
 
     def _spawn(self, coroutine: Coroutine[None, None, None], concerned: frozenset[str]) -> None:
         task = aside(coroutine, "end of exabgp processes")
         self._ending[task] = concerned
         task.add_done_callback(self._ending.pop)
 
-    async def _finish(self, running: _Running, taken_over: frozenset[str]) -> None:
+    async def _finish(self, running: _Running, taken_over: frozenset[str], planned: frozenset[str]) -> None:
         """End a process for good, its routes withdrawn first: graceful restart would keep them alive. That
-        is what is wanted of peers that another process takes over.
+        is what is wanted of peers that another process takes over. What planned peers have told is kept for
+        a while: they are told anew, or have to be set up first (a password that is nowhere).
         """
         await self._withdraw(running.speaker, taken_over)
         await running.halt()
         await running.speaker.stop()
         (running.speaker.process.directory / "process.json").unlink(missing_ok=True)
-        for peer in sorted(running.speaker.established & taken_over):
+        for peer in sorted(running.speaker.established & planned):
             self._listener.session_down(peer, EXABGP_ENDED)
 
     async def _withdraw(self, speaker: Speaker, but: frozenset[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -81,6 +82,27 @@ async def test_passwords_missing_wrong_and_right(cluster: Cluster) -> None:
     logs = a.log.read_text()
     assert "s3cret" not in logs
     assert "wrong" not in logs
+
+
+async def test_what_a_peer_withdraws_while_its_password_is_nowhere_goes(cluster: Cluster) -> None:
+    """It stays declared, so its routes are kept at first; when it is back, it tells everything anew."""
+    a = cluster.a
+    spec: dict[str, Any] = {"peerIP": "10.0.0.3", "asNumber": 65100}
+    cluster.declare("tor", "BGPPeer", "tor", spec)
+    cluster.bird.start()
+    a.start()
+    await eventually(lambda: "192.0.2.0/24" in a.routes())
+    nowhere = {"secretKeyRef": {"name": "bgp", "key": "tor-1"}}
+    cluster.declare("tor", "BGPPeer", "tor", {**spec, "password": nowhere})
+    await eventually(lambda: a.said("session down") == 1)
+    assert "192.0.2.0/24" in a.routes(), "for a restart's time"
+    text = (cluster.directory / "bird" / "bird.conf").read_text()
+    without = text.replace("route 192.0.2.0/24 blackhole;", "")
+    await asyncio.to_thread((cluster.directory / "bird" / "bird.conf").write_text, without)
+    cluster.bird.ask("configure")
+    cluster.declare("tor", "BGPPeer", "tor", spec)
+    await eventually(lambda: cluster.bird.established("agent"))
+    await eventually(lambda: "192.0.2.0/24" not in a.routes())
 
 
 async def test_a_peer_declared_otherwise_gets_another_exabgp_and_nothing_is_missing_meanwhile(
