@@ -4,7 +4,8 @@ SIGTERM and SIGINT end every session with a Cease that says so (RFC 9003), for g
 SIGQUIT ends us for a restart: peers that know graceful restart keep our routes (RFC 4724), and the lease in
 the datastore runs on, so that no other reflector is elected meanwhile. SIGHUP reads the configuration
 anew, and a bad one is refused whole while the old one stays in force; SIGRTMIN+22 makes the log detailed,
-SIGRTMIN+23 as before. With a datastore the peers are what the plan gives this node, followed live.
+SIGRTMIN+23 as before. With a datastore the peers are what the plan gives this node, followed live; when that
+gives it another AS, router ID or cluster ID, the process is replaced by one that begins with these.
 
 What is not configured is not loaded: `following` (the datastore) and `surroundings` (HTTP, MQTT) bring
 libraries that together weigh more than all the rest.
@@ -15,6 +16,7 @@ import gc
 import os
 import resource
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from importlib import import_module, metadata
@@ -77,6 +79,7 @@ class Service:
         self._started = asyncio.Event()
         self._reason = "stopped by the operator"
         self._restarting = False
+        self.anew = False  # the process shall be replaced by one that begins with what is declared now
         self._following: Following | None = None
         self.events = EventRing()
         self.server: Server | None = None
@@ -87,7 +90,7 @@ class Service:
         raise_descriptor_limit()
         set_level(self._config.log_level)
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGQUIT, self.make_way)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         level_by_signal(loop, lambda: self._config.log_level)
@@ -109,12 +112,13 @@ class Service:
                 tasks = {task for task in tasks if not task.done()}
                 await self._serve(self.server, notifier, tasks)
         finally:
-            notifier.stopping()
+            if not self.anew:
+                notifier.stopping()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             if self._following is not None:
-                await self._following.close(returning=self._restarting)
+                await self._following.close(returning=self._restarting or self.anew)
             if self.server is not None:
                 sessions = len(self.server.established)
                 log.info("reflector stopping", sessions=sessions, restarting=self._restarting)
@@ -177,6 +181,7 @@ class Service:
     def stop(self, reason: str = "") -> None:
         """End the service; `reason` goes to the peers."""
         self._reason = reason or self._reason
+        self.anew = False
         self._stop.set()
 
     def make_way(self) -> None:
@@ -192,8 +197,16 @@ class Service:
             server.start()
             self.server = server
             self._started.set()
+        elif spec.speaker != self.server.spec.speaker:
+            self._begin_anew(spec.speaker.asn)
         else:
             self.server.configure(spec)
+
+    def _begin_anew(self, asn: int) -> None:
+        """In another AS, or with another router ID or cluster ID, it is another speaker: no session stays."""
+        log.warning("the reflector begins anew: another AS, router ID or cluster ID is declared", asn=asn)
+        self.stop("it begins anew in another AS or by another ID")
+        self.anew = True
 
     def reload(self) -> None:
         """Read the configuration and the passwords again; whatever is wrong changes nothing.
@@ -226,7 +239,11 @@ class Service:
 async def run(path: Path) -> None:
     """Run a reflector by its configuration file; raises ConfigError or SocketError when it cannot start."""
     try:
-        await Service(path, load(path)).run()
+        service = Service(path, load(path))
+        await service.run()
     except ConfigError as error:
         text = str(error)
         raise ConfigError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+    if service.anew:
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the same once more

@@ -29,7 +29,7 @@ class Program:
         self.path = folder / "reflector.yaml"
         self.lines: list[str] = []
         self.process: asyncio.subprocess.Process | None = None
-        self.port = 0
+        self.port = self.asn = 0
 
     def configure(self, text: str | None = None, **config: Any) -> None:
         document = {
@@ -70,6 +70,7 @@ class Program:
             self.lines.append(line)
             if "reflector ready" in line:
                 digits = line.partition("ports")[2]
+                self.asn = int(line.partition('"asn": ')[2].partition(",")[0])
                 self.port = int("".join(c for c in digits.partition("]")[0] if c.isdigit()))
 
     def said(self, words: str) -> bool:
@@ -130,6 +131,56 @@ async def test_sighup_takes_a_change_live_and_refuses_a_bad_one_whole(program: P
             a.announce(P)
             await until(lambda: b.has(P) and c.has(P))
             assert a.closed is b.closed is c.closed is None
+
+
+DECLARED = """\
+apiVersion: projectcalico.org/v3
+kind: BGPConfiguration
+metadata: {name: default}
+spec: {asNumber: %d, nodeToNodeMeshEnabled: false}
+---
+apiVersion: projectcalico.org/v3
+kind: Node
+metadata: {name: rr}
+spec: {bgp: {ipv4Address: 127.0.0.1/8, routeReflectorClusterID: %s}}
+---
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata: {name: client}
+spec: {node: rr, peerIP: 127.0.0.3, asNumber: %d}
+"""
+
+
+async def test_another_as_or_cluster_id_in_the_datastore_is_taken_by_beginning_anew(tmp_path: Path) -> None:
+    """The process stays the same to its supervisor, and goes on following."""
+    store = tmp_path / "store"
+    store.mkdir()
+    program = Program(tmp_path)
+    listen = {"address": "127.0.0.1", "port": 0}
+    program.configure(yaml.safe_dump({"node": "rr", "datastore": str(store), "listen": listen}))
+
+    async def declare(asn: int, cluster_id: str) -> None:
+        await asyncio.to_thread((store / "all.yaml").write_text, DECLARED % (asn, cluster_id, asn))
+
+    await declare(65000, "244.0.0.1")
+    await program.start()
+    assert program.process is not None
+    try:
+        for asn, cluster_id in ((65010, "244.0.0.1"), (65010, "244.0.0.2"), (65000, "244.0.0.2")):
+            before, port = program.asn, program.port
+            client = await Client(1, port, asn=before).up()
+            await declare(asn, cluster_id)
+            await until(lambda client=client: client.closed is not None)  # type: ignore[misc]  # a default fixes it
+            assert client.notification is not None
+            assert b"begins anew" in client.notification.data
+            await until(lambda port=port: program.port != port)  # type: ignore[misc]
+            assert program.asn == asn
+            await client.close()
+        client = await Client(1, program.port, asn=65000).up()
+        await client.close()
+        assert not program.process_ended
+    finally:
+        assert await program.stop() == 0
 
 
 async def test_sighup_counts_while_the_datastore_is_waited_for(tmp_path: Path) -> None:
