@@ -37,6 +37,18 @@ def _resource(
     return {path: json.dumps(value)}
 
 
+def altered(entry: Entry, **spec: Any) -> Entry:
+    """The same resource with other fields in its spec (camelCase)."""
+    [(key, text)] = entry.items()
+    value = json.loads(text)
+    return {key: json.dumps({**value, "spec": {**value["spec"], **spec}})}
+
+
+def bgp_filter(name: str, **spec: Any) -> Entry:
+    """A BGPFilter with the given fields (camelCase)."""
+    return _resource("BGPFilter", "bgpfilters", name, spec)
+
+
 def node(
     name: str,
     ipv4: str,

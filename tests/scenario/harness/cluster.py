@@ -62,6 +62,7 @@ class Cluster:
         self.declared = Declared()
         self.broken = False
         self.disputed: set[str] = set()  # announced by itself although in a block of its node
+        self.usual: dict[str, calico.Entry] = {}  # what is declared but for blocks and workloads
         self.ignored: set[str] = set()  # destinations that a test has put into a node's kernel by hand
         self.hosts = lay_network(world)
         self.server, self.infra = self.hosts["server"], self.hosts["infra"]
@@ -81,35 +82,35 @@ class Cluster:
         self.expect_exact()
 
     def _declare(self) -> None:
-        entries = {
-            **calico.bgp_configuration(asNumber=ASN, nodeToNodeMeshEnabled=False),
-            **calico.ip_pool("workloads", "10.244.0.0/16"),
-            **calico.ip_pool("workloads6", "fd00:244::/48"),
-            **calico.bgp_peer(
-                "reflectors",
-                nodeSelector="!has(route-reflector)",  # the reflectors share a cluster and need no session
-                peerSelector="has(route-reflector)",
-                maxRestartTime=f"{RESTART_TIME}s",
-            ),
-        }
+        usual = self.usual
+        usual["settings"] = calico.bgp_configuration(asNumber=ASN, nodeToNodeMeshEnabled=False)
+        usual["pool4"] = calico.ip_pool("workloads", "10.244.0.0/16")
+        usual["pool6"] = calico.ip_pool("workloads6", "fd00:244::/48")
+        usual["reflectors"] = calico.bgp_peer(
+            "reflectors",
+            nodeSelector="!has(route-reflector)",  # the reflectors share a cluster and need no session
+            peerSelector="has(route-reflector)",
+            maxRestartTime=f"{RESTART_TIME}s",
+        )
         for rack in (1, 2):
             for version in (4, 6):
-                entries |= calico.bgp_peer(
-                    f"tor{rack}-ipv{version}",
+                name = f"tor{rack}-ipv{version}"
+                usual[name] = calico.bgp_peer(
+                    name,
                     nodeSelector=f"rack == 'rack{rack}' && !has(route-reflector)",
                     peerIP=gateway(rack, version),
                     asNumber=TOR_ASN[rack],
                 )
         for name, rack in RACK.items():
             labels = {"rack": f"rack{rack}"}
-            entries |= calico.node(
+            usual[name] = calico.node(
                 name,
                 f"{address(name, 4)}/24",
                 f"{address(name, 6)}/64",
                 cluster_id=CLUSTER_ID if name in REFLECTORS else "",
                 labels=labels | ({"route-reflector": "true"} if name in REFLECTORS else {}),
             )
-        self.etcd.transaction(entries)
+        self.etcd.transaction({key: text for entry in usual.values() for key, text in entry.items()})
         for number, name in enumerate(NODES, 1):
             for cidr in (f"10.244.{number}.0/26", f"fd00:244:0:{number}::/122"):
                 self.etcd.transaction(calico.affinity(name, cidr) | calico.block(name, cidr))

@@ -111,7 +111,7 @@ def bird_configuration() -> str:
         sessions += f"""
 protocol bgp peer{number} {{
     local {own} as {TOR_ASN[2]}; neighbor {peer} as {asn};
-    connect retry time 2; connect delay time 1; graceful restart on;
+    connect retry time 2; connect delay time 1; error wait time 1, 2; graceful restart on;
     ipv{version} {{ import all; export where source = RTS_BGP; }};
 }}"""
     return preamble("10.2.0.1") + sessions
