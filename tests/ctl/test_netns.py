@@ -79,7 +79,8 @@ def test_everything_is_found_and_removed_after_the_owner_was_killed() -> None:
         lab = netns.Lab("nstest")
         host = lab.host("a")
         lab.host("b")
-        inside = subprocess.Popen(host.argv("sleep", "1000"))
+        inside = subprocess.Popen(host.argv("sh", "-c", "echo; exec sleep 1000"), stdout=subprocess.PIPE)
+        inside.stdout.readline()  # it is in there by now
         outside = subprocess.Popen(["sleep", "1000"], env=host.environment())
         print(lab.name, inside.pid, outside.pid, flush=True)
         time.sleep(1000)

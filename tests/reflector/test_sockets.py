@@ -42,7 +42,7 @@ def test_a_peer_that_comes_back_the_moment_we_are_killed_is_refused() -> None:
 
 def test_few_descriptors_are_no_obstacle() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    low = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir()) + 2
+    low = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir()) + 8
     resource.setrlimit(resource.RLIMIT_NOFILE, (low, hard))
     try:
         with sockets.listening(LOOPBACK, 0) as listener, socket.create_connection(listener.getsockname()):
