@@ -34,7 +34,7 @@ from bgpd.telemetry.systemd import SystemdNotifier
 from reflector.config import ReflectorConfig, load
 from reflector.recall import Recall
 from reflector.server import Server
-from reflector.sockets import SocketError
+from reflector.sockets import DESCRIPTORS, SocketError
 from reflector.spec import ReflectorSpec, from_config
 from reflector.status import ReflectorStatus
 
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from reflector.following import Following
 
 LINGER = 0.5  # seconds that last words get to leave the host
-DESCRIPTORS = 65536
 FIXED = ("listen", "datastore", "node", "name", "http", "mqtt", "run_directory")  # no reload changes them
 
 log = structlog.get_logger()
@@ -204,6 +203,8 @@ class Service:
 
     def _begin_anew(self, asn: int) -> None:
         """In another AS, or with another router ID or cluster ID, it is another speaker: no session stays."""
+        if self._stop.is_set():  # by an operator, whose word counts, or by us already
+            return
         log.warning("the reflector begins anew: another AS, router ID or cluster ID is declared", asn=asn)
         self.stop("it begins anew in another AS or by another ID")
         self.anew = True

@@ -21,7 +21,8 @@ IPV6_MINHOPCOUNT = 73
 BACKLOG = 65535  # as much as net.core.somaxconn allows
 SEND_BUFFER_OCTETS = 1 << 20
 RECEIVE_BUFFER_OCTETS = 1 << 20
-UPPERMOST = 65500  # the descriptor from which on listening sockets are, or as near as the limit lets them be
+DESCRIPTORS = 65536  # as many as are used at most
+FOR_LISTENING = 36  # of them, the uppermost
 
 _MD5SIG = struct.Struct("=128sBBHI80s")
 
@@ -68,8 +69,8 @@ def _uppermost(sock: socket.socket) -> socket.socket:
     (RFC 6608) and with it a graceful restart.
     """
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    least = UPPERMOST if soft == resource.RLIM_INFINITY else min(UPPERMOST, soft - 36)
-    with contextlib.suppress(OSError, ValueError):  # where the limit leaves no room up there
+    least = min(soft, DESCRIPTORS) - FOR_LISTENING
+    with contextlib.suppress(OSError):  # where the limit leaves no room up there
         upper = socket.socket(fileno=fcntl.fcntl(sock, fcntl.F_DUPFD_CLOEXEC, least))
         sock.close()
         return upper
