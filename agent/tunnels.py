@@ -6,7 +6,8 @@ outside this node's own subnet. The route then leads to the far node's tunnel ad
 device's neighbour and forwarding entries (see ``kernel.vxlan``), so nothing is ever flooded or learned.
 
 A node without a tunnel address of its own announces its ordinary address as one: it only has to be unique
-on the device, and so no address needs to be taken from a pool.
+on the device, and so no address needs to be taken from a pool. For IPv6 the route leads to the link-local
+address of the far device's MAC instead: the kernel takes no gateway that another device has a route to.
 
 With `ipipMode` the route leads to the far node's ordinary address on the IPIP device, where the kernel has
 one (see ``kernel.ipip``); only to nodes that declare an end, for a router would not understand the packets.
@@ -21,7 +22,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from agent.kernel import ipip
 from agent.kernel.route import Hop
 from agent.kernel.vxlan import DEVICES, Far, Wanted
-from bgpd.plan.model import Encapsulation, NodePlan, PoolPlan
+from bgpd.plan.model import Encapsulation, NodePlan, PoolPlan, TunnelEnd
 from bgpd.wire.nlri import IPV4_UNICAST, Family
 
 
@@ -29,6 +30,17 @@ def mac_of(node: str) -> str:
     """The VXLAN device's MAC of a node that declares none: derived from its name, as Calico does."""
     digest = sha1(node.encode(), usedforsecurity=False).digest()
     return ":".join(f"{octet:02x}" for octet in (ord("f"), *digest[:5]))
+
+
+def link_local(mac: str) -> IPv6Address:
+    """The address a device with this MAC gives itself (RFC 4291 appendix A)."""
+    first, *rest = bytes.fromhex(mac.replace(":", ""))
+    return IPv6Address(b"\xfe\x80" + bytes(6) + bytes((first ^ 2, *rest[:2], 0xFF, 0xFE, *rest[2:])))
+
+
+def _inside(end: TunnelEnd) -> IPv4Address | IPv6Address:
+    """What routes to a node behind VXLAN lead to."""
+    return end.tunnel_address if end.underlay.version == 4 else link_local(end.mac or mac_of(end.node))
 
 
 class Tunnels:
@@ -49,7 +61,7 @@ class Tunnels:
             if pool.encapsulation is not Encapsulation.NONE:
                 pools[pool.cidr.version].append(pool)
         ends = {
-            end.underlay.packed: end.tunnel_address
+            end.underlay.packed: _inside(end)
             for end in plan.tunnel_ends
             if end.encapsulation is Encapsulation.VXLAN
         }
@@ -102,7 +114,7 @@ class Tunnels:
                 str(address),
                 mac_of(plan.node),
                 tuple(
-                    Far(str(end.tunnel_address), end.mac or mac_of(end.node), str(end.underlay))
+                    Far(str(_inside(end)), end.mac or mac_of(end.node), str(end.underlay))
                     for end in plan.tunnel_ends
                     if end.encapsulation is Encapsulation.VXLAN and end.underlay.version == version
                 ),
@@ -133,4 +145,4 @@ class Tunnels:
                 return None
             return Hop(next_hop, self._ipip, onlink=True)
         device, far = self._devices.get(version), self._ends.get(next_hop)
-        return None if device is None or far is None else Hop(far.packed, device, onlink=True)
+        return None if device is None or far is None else Hop(far.packed, device, onlink=version == 4)

@@ -1,7 +1,7 @@
 """The VXLAN device and its entries (RFC 7348), by way of pyroute2.
 
 One device per IP version of the underlay, without learning and without flooding: for every far node there is
-a neighbour entry (tunnel address → MAC) and a forwarding entry (MAC → the node's address outside). `ensure`
+a neighbour entry (address inside → MAC) and a forwarding entry (MAC → the node's address outside). `ensure`
 brings all of that about from whatever is there, and removes entries nobody wants; it may be called at any
 time and changes nothing that is right.
 """
@@ -25,9 +25,9 @@ _IFF_UP = 1
 
 @dataclass(frozen=True, slots=True)
 class Far:
-    """A node at the other end: its address inside, its device's MAC, its address outside."""
+    """A node at the other end: its address inside (what routes lead to), its device's MAC, and outside."""
 
-    tunnel_address: str
+    inside: str
     mac: str
     underlay: str
 
@@ -114,7 +114,7 @@ async def _parent(route: Any, wanted: Wanted) -> Any | None:
 
 async def _entries(route: Any, index: int, wanted: Wanted) -> None:
     family = socket.AF_INET if wanted.version == 4 else socket.AF_INET6
-    neighbours = {far.tunnel_address: far.mac for far in wanted.far}
+    neighbours = {far.inside: far.mac for far in wanted.far}
     forwarding = {far.mac: far.underlay for far in wanted.far}
     present: dict[str, str] = {}
     async for entry in await route.get_neighbours(family=family, ifindex=index):

@@ -6,7 +6,15 @@ from typing import ClassVar
 from pydantic import Field, field_validator
 
 from bgpd.resources.base import Model, NamedMetadata, Resource
-from bgpd.resources.scalars import Address, Asn, ClusterId, InterfaceAddress, IPInterface
+from bgpd.resources.scalars import (
+    AddressV4,
+    AddressV6,
+    Asn,
+    ClusterId,
+    InterfaceAddress,
+    IPInterface,
+    Mac,
+)
 
 
 class NodeBgp(Model):
@@ -17,7 +25,7 @@ class NodeBgp(Model):
     as_number: Asn | None = None
     ipv4_address: InterfaceAddress | None = Field(None, alias="ipv4Address")
     ipv6_address: InterfaceAddress | None = Field(None, alias="ipv6Address")
-    ipv4_ipip_tunnel_addr: Address | None = Field(None, alias="ipv4IPIPTunnelAddr")
+    ipv4_ipip_tunnel_addr: AddressV4 | None = Field(None, alias="ipv4IPIPTunnelAddr")
     route_reflector_cluster_id: ClusterId | None = Field(None, alias="routeReflectorClusterID")
     interface: str | None = None
     """The interface the address was found on; informational."""
@@ -76,16 +84,19 @@ class NodeSpec(Model):
     """What is declared of a node."""
 
     bgp: NodeBgp | None = None
-    ipv4_vxlan_tunnel_addr: Address | None = Field(None, alias="ipv4VXLANTunnelAddr")
-    vxlan_tunnel_mac_addr: str | None = Field(None, alias="vxlanTunnelMACAddr")
-    ipv6_vxlan_tunnel_addr: Address | None = Field(None, alias="ipv6VXLANTunnelAddr")
-    vxlan_tunnel_mac_addr_v6: str | None = Field(None, alias="vxlanTunnelMACAddrV6")
+    ipv4_vxlan_tunnel_addr: AddressV4 | None = Field(None, alias="ipv4VXLANTunnelAddr")
+    vxlan_tunnel_mac_addr: Mac | None = Field(None, alias="vxlanTunnelMACAddr")
+    ipv6_vxlan_tunnel_addr: AddressV6 | None = Field(None, alias="ipv6VXLANTunnelAddr")
+    vxlan_tunnel_mac_addr_v6: Mac | None = Field(None, alias="vxlanTunnelMACAddrV6")
     orch_refs: list[OrchRef] | None = None
     wireguard: NodeWireguard | None = None
     addresses: list[NodeAddress] | None = None
     interfaces: list[NodeInterface] | None = None
 
-    @field_validator("ipv4_vxlan_tunnel_addr", "ipv6_vxlan_tunnel_addr", mode="before")
+    @field_validator(
+        "ipv4_vxlan_tunnel_addr", "vxlan_tunnel_mac_addr", "ipv6_vxlan_tunnel_addr",
+        "vxlan_tunnel_mac_addr_v6", mode="before",
+    )  # fmt: skip
     @classmethod
     def _empty_is_absent(cls, value: object) -> object:
         return None if value == "" else value

@@ -33,6 +33,7 @@ MAX_ASN = 2**32 - 1
 _ASDOT = re.compile(r"(\d{1,5})\.(\d{1,5})")
 _GO_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 _GO_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
 
 
@@ -82,6 +83,14 @@ def read_address(value: object) -> IPAddress:
             f"{value!r} has a zone, which means nothing on another machine; leave out %{address.scope_id}"
         )
     return address
+
+
+def read_mac(value: object) -> str:
+    """Read one device's MAC address; the kernel's spelling comes back. Raises ``ValueError``."""
+    text = _text(value, "a MAC address").lower().replace("-", ":")
+    if not _MAC.fullmatch(text) or int(text[1], 16) & 1 or not text.strip("0:"):
+        raise ValueError(f"{value!r} is no MAC address of a device, such as 66:01:02:03:04:05")
+    return text
 
 
 def read_network(value: object) -> IPNetwork:
@@ -227,6 +236,18 @@ def _read_cluster_id(value: object) -> IPv4Address:
     return address
 
 
+def _address_v4(value: IPAddress) -> IPAddress:
+    if value.version != 4:
+        raise ValueError(f"{value} is an IPv6 address where an IPv4 address belongs")
+    return value
+
+
+def _address_v6(value: IPAddress) -> IPAddress:
+    if value.version != 6:
+        raise ValueError(f"{value} is an IPv4 address where an IPv6 address belongs")
+    return value
+
+
 def _ipv4(value: IPNetwork) -> IPNetwork:
     if value.version != 4:
         raise ValueError(f"{value} is an IPv6 CIDR in an IPv4 rule")
@@ -257,6 +278,21 @@ Asn = Annotated[
     ),
 ]
 Address = Annotated[IPAddress, BeforeValidator(read_address), _as_text, _schema("an IPv4 or IPv6 address")]
+AddressV4 = Annotated[
+    IPAddress,
+    BeforeValidator(read_address),
+    AfterValidator(_address_v4),
+    _as_text,
+    _schema("an IPv4 address"),
+]
+AddressV6 = Annotated[
+    IPAddress,
+    BeforeValidator(read_address),
+    AfterValidator(_address_v6),
+    _as_text,
+    _schema("an IPv6 address"),
+]
+Mac = Annotated[str, BeforeValidator(read_mac), _schema("a device's MAC address")]
 Cidr = Annotated[IPNetwork, BeforeValidator(read_network), _as_text, _schema("a CIDR")]
 CidrV4 = Annotated[
     IPNetwork, BeforeValidator(read_network), AfterValidator(_ipv4), _as_text, _schema("an IPv4 CIDR")

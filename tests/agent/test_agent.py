@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 import yaml
@@ -316,6 +317,11 @@ async def test_across_subnets_packets_take_the_next_router(cluster: Cluster) -> 
     await eventually(lambda: cluster.b.routes().get("10.77.0.0/26", {}).get("gateway") == "10.0.9.3")
 
 
+def _is_node(path: Path, name: str) -> bool:
+    document = yaml.safe_load(path.read_text())
+    return (document.get("kind"), document.get("metadata", {}).get("name")) == ("Node", name)
+
+
 async def test_across_subnets_a_pool_may_ask_for_vxlan(cluster: Cluster) -> None:
     route_between(cluster)
     a, b = cluster.a, cluster.b
@@ -331,6 +337,31 @@ async def test_across_subnets_a_pool_may_ask_for_vxlan(cluster: Cluster) -> None
     sh(f"ip netns exec {b.inside} ping -c 3 -i 0.2 -W 2 10.77.0.5")
     received = json.loads(sh(f"ip -n {a.inside} -j -s link show vxlan.cairn"))[0]["stats64"]["rx"]["packets"]
     assert received >= 3
+    [own] = (path for path in cluster.store.rglob("*.yaml") if _is_node(path, "a"))
+    file, spec = str(own.relative_to(cluster.store).with_suffix("")), {"bgp": {"ipv4Address": "10.0.0.1/24"}}
+    cluster.declare(file, "Node", "a", spec)  # as an operator's manifest has it: without its tunnel's end
+    await eventually(lambda: "vxlanTunnelMACAddr" in own.read_text())
+    await eventually(lambda: b.routes().get("10.77.0.0/26", {}).get("dev") == "vxlan.cairn")
     cluster.declare("pool", "IPPool", "p", {"cidr": "10.77.0.0/16", "vxlanMode": "Never"})
     await eventually(lambda: b.routes().get("10.77.0.0/26", {}).get("gateway") == "10.0.9.3")
     await eventually(lambda: "vxlan" not in sh(f"ip -n {b.inside} link"))
+
+
+async def test_vxlan_for_ipv6_between_nodes_with_a_route_to_each_other(cluster: Cluster) -> None:
+    """The kernel takes no IPv6 gateway, also onlink, to which another device has a route."""
+    a, b = cluster.a, cluster.b
+    for node, address in ((a, "fd10::1/64"), (b, "fd10::2/64")):
+        sh(f"ip -n {node.inside} addr add {address} dev eth0 nodad")
+        node.config["ipv6"] = address
+    cluster.declare("pool6", "IPPool", "p6", {"cidr": "fd77::/48", "blockSize": 122, "vxlanMode": "Always"})
+    block = {"node": "a", "cidr": "fd77::/122", "state": "confirmed"}
+    cluster.declare("b-6", "BlockAffinity", "a-fd77---122", block)
+    sh(f"ip -n {a.inside} addr add fd77::5/128 dev w0 nodad")
+    a.start()
+    b.start()
+    await eventually(lambda: "dev vxlan6.cairn" in sh(f"ip -n {b.inside} -6 route show fd77::/122"))
+    await eventually(lambda: "fe80::" in sh(f"ip -n {a.inside} -6 neigh show dev vxlan6.cairn nud permanent"))
+    sh(f"ip netns exec {b.inside} ping -c 3 -i 0.2 -W 5 fd77::5")
+    received = json.loads(sh(f"ip -n {a.inside} -j -s link show vxlan6.cairn"))[0]["stats64"]["rx"]["packets"]
+    assert received >= 3
+    assert not [line for line in b.lines() if line["event"] == "route refused by the kernel"]

@@ -13,11 +13,11 @@ from agent.config import AgentConfig
 from agent.kernel.route import Hop
 from agent.node import addresses_of_the_dead
 from agent.registration import registered
-from agent.tunnels import Tunnels, mac_of
+from agent.tunnels import Tunnels, link_local, mac_of
 from bgpd.plan import NodePlan, plan_node
 from bgpd.plan.routes import is_learn_only
 from bgpd.resources import MODELS, Node, Resource, ResourceSet, to_document
-from bgpd.wire.nlri import IPV4_UNICAST, nlri_of
+from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, nlri_of
 
 
 def resource(kind: str, name: str, spec: dict[str, Any], **metadata: str) -> Resource:
@@ -200,10 +200,27 @@ def test_tunnels_carry_what_the_pool_says(mode: str, near: bool) -> None:
     assert tunnels.hop(IPV4_UNICAST, inside, ip_address("10.0.9.9").packed) is None
     [device] = tunnels.wanted()
     assert (device.local, device.mac) == ("10.0.0.1", mac_of("a"))
-    assert {(far.tunnel_address, far.mac, far.underlay) for far in device.far} == {
+    assert {(far.inside, far.mac, far.underlay) for far in device.far} == {
         ("10.0.0.2", mac_of("b"), "10.0.0.2"),
         ("10.0.9.2", mac_of("c"), "10.0.9.2"),
     }
+
+
+def test_an_ipv6_tunnel_leads_to_the_far_devices_link_local_address() -> None:
+    far = resource(
+        "Node", "b",
+        {
+            "bgp": {"ipv4Address": "10.0.0.2/24", "ipv6Address": "fd10:9::2/64"},
+            "ipv6VXLANTunnelAddr": "fd10:9::2", "vxlanTunnelMACAddrV6": "66-00-00-00-0A-02",
+        },
+    )  # fmt: skip
+    plan = plan_of(far, resource("IPPool", "p6", {"cidr": "fd77::/48", "vxlanMode": "CrossSubnet"}))
+    tunnels = Tunnels()
+    tunnels.planned(plan)
+    tunnels.links_changed({"vxlan6.cairn": 7}, {7})
+    inside, gateway = nlri_of(ip_network("fd77::/122")), ip_address("fe80::6400:ff:fe00:a02").packed
+    assert tunnels.hop(IPV6_UNICAST, inside, ip_address("fd10:9::2").packed) == Hop(gateway, 7)
+    assert link_local("00:11:22:33:44:55") == ip_address("fe80::211:22ff:fe33:4455")
 
 
 def test_the_mac_of_a_node_is_as_calico_derives_it() -> None:

@@ -175,6 +175,11 @@ def test_a_filter_rules_rules_are_kept(rule: str, words: str) -> None:
         ("IPPool", "p", "{}", "is required"),
         ("Node", "n", "{bgp: {routeReflectorClusterID: 'fd00::1'}}", "cluster ID"),
         ("Node", "n", "{bgp: {ipv4Address: 300.0.0.1}}", "address"),
+        ("Node", "n", "{vxlanTunnelMACAddr: nonsense}", "no MAC address"),
+        ("Node", "n", "{vxlanTunnelMACAddr: '00:00:00:00:00:00'}", "no MAC address"),
+        ("Node", "n", "{vxlanTunnelMACAddrV6: '01:00:5e:00:00:01'}", "no MAC address"),
+        ("Node", "n", "{ipv4VXLANTunnelAddr: 'fd00::1'}", "IPv4 address belongs"),
+        ("Node", "n", "{ipv6VXLANTunnelAddr: 10.0.0.1}", "IPv6 address belongs"),
         ("Node", "'a/b'", "{}", "name"),
     ],
 )
