@@ -36,12 +36,22 @@ from agent.kernel.fib import Fib
 from agent.kernel.message import Place
 from agent.kernel.moving import forget, move
 from agent.kernel.vxlan import ensure
+from agent.last_good import LastGood
 from agent.learned import Bounds, Learned
 from agent.registration import register
 from agent.sessions import Sessions
 from agent.tunnels import Tunnels, mac_of
 from agent.workloads import Workloads
-from bgpd.datastore import Changes, Datastore, DatastoreError, Hold, Interests, Secrets, Snapshot
+from bgpd.datastore import (
+    Changes,
+    Datastore,
+    DatastoreError,
+    Hold,
+    Interests,
+    Secrets,
+    Snapshot,
+    UnreadSettings,
+)
 from bgpd.plan import NodePlan, PlanError, plan_node
 from bgpd.resources import Key, Node, Resource, ResourceSet
 from bgpd.telemetry.distribution import Distribution, Stopwatch
@@ -59,6 +69,7 @@ KINDS = frozenset(
 _LONGEST_TICK = 1.0
 _PASSWORDS_EVERY = 2.0  # seconds
 _ALONE_EVERY = 0.2
+_CORRECTED_AFTER = 1.0  # seconds after somebody declared this node without what is its own to say
 
 log = structlog.get_logger("agent")
 
@@ -84,6 +95,8 @@ class Agent:
         self.flaps: dict[str, int] = {}
         self.reasons: dict[str, str] = {}
         self.invalid: dict[str, str] = {}
+        self._unread = UnreadSettings(config.node)
+        self._last_good = LastGood(config.exabgp.run_directory / "last-good.json")
         kernel = config.kernel
         self.fib = Fib(
             Place(kernel.table, kernel.metric, kernel.protocol),
@@ -125,6 +138,7 @@ class Agent:
         self._dirty = False
         self._claims: tuple[frozenset[str], frozenset[str]] = frozenset(), frozenset()
         self._registering = asyncio.Event()
+        self._declared_as: Node | None = None
         self._tunnelling = asyncio.Event()
 
     # life
@@ -218,18 +232,27 @@ class Agent:
                         self.invalid[invalid.place] = invalid.reason
                         log.error("a resource cannot be read", place=invalid.place, reason=invalid.reason)
                 if isinstance(update, Snapshot):
-                    self.resources = ResourceSet.of(entry.resource for entry in update.entries)
+                    recalled = self._last_good.recall(update)
+                    self.resources = ResourceSet.of(
+                        (*(entry.resource for entry in update.entries), *recalled)
+                    )
                 else:
                     self.to_wire.start(self._now())
                     self.resources = self.resources.with_changes(_changes(update))
+                    self._last_good.heard(update, self.resources)
+                self._unread.heard(update, self.resources)
                 if self._looked_at != (self.resources.nodes, self.resources.live_nodes):
                     self._look_for_the_dead()
+                if self._declared_as is not (declared := self.resources.nodes.get(self.config.node)):
+                    self._declared_as = declared
+                    if declared is not None:
+                        asyncio.get_running_loop().call_later(_CORRECTED_AFTER, self._look_at_declaration)
                 await self._replan()
                 if self.sessions.told:
                     self.to_wire.cancel()  # nothing to tell came of it
 
     async def _register(self) -> None:
-        """Declare this node, and again when it comes to have tunnels to declare."""
+        """Declare this node, and again when it comes to have tunnels to declare or somebody declared it."""
         while True:
             self._registering.clear()
             await register(
@@ -240,6 +263,10 @@ class Agent:
                 ipip=self.tunnels.wanted_ipip() is not None,
             )
             await self._registering.wait()
+
+    def _look_at_declaration(self) -> None:
+        if self.config.node in self.resources.nodes:  # one that was taken out stays out
+            self._registering.set()
 
     async def _keep_tunnels(self) -> None:
         while True:
@@ -269,6 +296,8 @@ class Agent:
 
     async def _replan(self) -> None:
         try:
+            if self.plan is None and self._unread.reason:
+                raise PlanError("settings", self._unread.reason)
             plan = plan_node(self.resources, self.config.node, self.config.static_routes)
         except PlanError as error:
             if self.plan_error == str(error):
@@ -504,4 +533,6 @@ def addresses_of_the_dead(resources: ResourceSet, seen_alive: Set[str]) -> set[b
 
 
 def _changes(update: Changes) -> dict[Key, Resource | None]:
-    return {change.key: change.entry.resource if change.entry else None for change in update.changes}
+    """What became of which resource. One that could not be read, and is gone, may have been recalled."""
+    gone = dict.fromkeys(each.key for each in update.invalid if each.key is not None and each.reason is None)
+    return gone | {change.key: change.entry.resource if change.entry else None for change in update.changes}

@@ -19,6 +19,7 @@ from bgpd.datastore import (
     Interests,
     Secrets,
     Snapshot,
+    UnreadSettings,
     open_datastore,
 )
 from bgpd.plan import NodePlan, PlanError, SecretRef, plan_node
@@ -68,6 +69,7 @@ class Following:
         self._carry_out = carry_out
         self._refused = refused
         self._resources: ResourceSet | None = None
+        self._unread = UnreadSettings(config.node)
         self._plan: NodePlan | None = None
         self._hold: Hold | None = None
         self._seen_alive: frozenset[str] = frozenset()
@@ -111,6 +113,7 @@ class Following:
                     )
                 for invalid in news.invalid:
                     log.error("a resource cannot be read; its last good version counts", reason=str(invalid))
+                self._unread.heard(news, resources)
                 self._resources = resources
                 await self._fetch_passwords()
                 self.declare()
@@ -133,6 +136,8 @@ class Following:
             return
         self._secrets.directory = self.config.secrets
         try:
+            if self._plan is None and self._unread.reason:
+                raise PlanError("settings", self._unread.reason)
             plan = plan_node(self._resources, self.config.node)
             passwords, missing = self._secrets.read_all(_secrets_of(plan))
             live = self._resources.live_nodes

@@ -30,6 +30,7 @@ from bgpd.datastore.store import (
     Update,
     Write,
 )
+from bgpd.datastore.unread import UnreadSettings
 
 __all__ = [
     "EVERYTHING",
@@ -53,6 +54,7 @@ __all__ = [
     "Snapshot",
     "TooLarge",
     "Unavailable",
+    "UnreadSettings",
     "Update",
     "Write",
     "open_datastore",

@@ -77,6 +77,46 @@ def test_exabgp_frozen_beyond_the_hold_time(place: Lone) -> None:
     assert place.agent.said("exabgp failed", "was silent")
 
 
+def test_an_agent_restarted_while_what_is_declared_cannot_be_read(place: Lone) -> None:
+    """It counts as before the restart; one that knows no former version of the settings waits for them."""
+    steady(place)
+    assert place.etcd is not None
+    assert place.agent is not None
+    world, etcd, agent = place.world, place.etcd, place.agent
+    unreadable = (
+        calico.bgp_configuration(asNumber="many"),
+        calico.altered(calico.ip_pool("workloads", "10.244.0.0/16"), cidr="10.244.0.0/33"),
+        calico.bgp_peer("tor-ipv6", peerIP="fd10:1::1", asNumber=-1),
+    )
+    with no_echo_lost(place, "agent restarted while settings, a pool and a peer cannot be read"):
+        for entry in unreadable:
+            etcd.put(entry)
+        world.wait_until(
+            "complaints",
+            lambda: all(agent.said("cannot be read", f"/{n}:") for n in ("default", "workloads", "tor-ipv6")),
+        )
+        agent.program.stop()
+        agent.restart()
+        place.add(["10.244.9.9"], "w9")
+        place.expect("10.244.9.9/32")
+        assert agent.said("counts as before the restart", "IPPool workloads")
+    etcd.delete(*unreadable[-1])
+    world.wait_equal("sessions", place.bird.sessions, {**SESSIONS, "fd10:1::11": False}, 60)
+    world.wait_equal("routes of the router", place.announced, {BLOCK, "10.244.9.9/32"}, 60)
+    place.declare_router()
+    place.expect("10.244.9.9/32")
+    with no_echo_lost(place, "and once more, without its run directory, until the settings are repaired"):
+        agent.program.kill()
+        for pid in place.exabgp_pids():
+            kill_and_wait(pid)
+        shutil.rmtree(place.node.directory / "exabgp")
+        agent.restart()
+        world.wait_until("it waits", lambda: agent.said("no plan can be made", "/default:", "repaired"), 60)
+        assert FAR in place.learned()
+        place.declare()
+        place.expect("10.244.9.9/32")
+
+
 @long_only
 def test_a_time_of_day_that_jumps(place: Lone) -> None:
     """No session ends. The time of day of the agent and of ExaBGP is what a file says it is off by."""

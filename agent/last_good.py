@@ -1,0 +1,72 @@
+"""The last good versions of what cannot be read at the moment, kept for the next agent.
+
+A resource that was overwritten with something unreadable counts as it was (see ``datastore``). An agent that
+is restarted meanwhile would take it for absent, and drop a peer or a pool. So whatever this agent goes on
+counting is in its run directory too, for as long as it has to; otherwise the file is not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import structlog
+
+from agent.files import write_whole
+from bgpd.datastore import Changes, Snapshot
+from bgpd.resources import Key, Resource, ResourceError, ResourceSet, decode, encode
+
+log = structlog.get_logger("agent")
+
+
+class LastGood:
+    """``path``: the file, a JSON list of [kind, namespace, name, stored value]."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._kept: dict[Key, Resource] = {}
+
+    def recall(self, snapshot: Snapshot) -> Iterable[Resource]:
+        """What a former agent counted, of what cannot be read now."""
+        unreadable = {invalid.key for invalid in snapshot.invalid}
+        self._kept = {resource.key: resource for resource in self._read() if resource.key in unreadable}
+        self._write()
+        for key in self._kept:
+            log.warning("a resource cannot be read and counts as before the restart", resource=str(key))
+        return self._kept.values()
+
+    def heard(self, news: Changes, resources: ResourceSet) -> None:
+        """Keep what became unreadable, as it is in ``resources``, and forget what was repaired or removed."""
+        before = dict(self._kept)
+        for invalid in news.invalid:
+            if invalid.key is None:
+                continue
+            if invalid.reason is None:
+                self._kept.pop(invalid.key, None)
+            elif (known := resources.get(invalid.key)) is not None:
+                self._kept[invalid.key] = known
+        if self._kept != before:
+            self._write()
+
+    def _read(self) -> Iterable[Resource]:
+        with contextlib.suppress(OSError, ValueError, TypeError, ResourceError):
+            return [
+                decode(Key(kind, name, namespace), value.encode("utf-8", "surrogatepass"))
+                for kind, namespace, name, value in json.loads(self._path.read_text())
+            ]
+        return ()
+
+    def _write(self) -> None:
+        kept = [
+            [key.kind, key.namespace, key.name, encode(resource).decode("utf-8", "surrogatepass")]
+            for key, resource in sorted(self._kept.items())
+        ]
+        try:
+            if kept:
+                write_whole(self._path, json.dumps(kept))
+            else:
+                self._path.unlink(missing_ok=True)
+        except OSError as error:
+            log.error("the next agent would not know what counts", file=str(self._path), reason=str(error))

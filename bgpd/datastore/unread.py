@@ -1,0 +1,38 @@
+"""Settings of the whole cluster that are there and cannot be read.
+
+What cannot be read counts as it was last; for whoever has just begun nothing was. Of most resources that
+means one peer or one pool less. A BGPConfiguration that is taken for absent means another AS number and a
+full mesh: better to wait for its repair, and leave everything as it stands.
+"""
+
+from bgpd.datastore.store import Changes, Snapshot
+from bgpd.resources import Key, ResourceSet
+
+SETTINGS = frozenset({"BGPConfiguration", "CairnConfiguration"})
+
+
+class UnreadSettings:
+    """Those of one node, from the first snapshot on: what becomes unreadable later counts as it was."""
+
+    def __init__(self, node: str | None) -> None:
+        self._names = {"default", f"node.{node}"}
+        self._reasons: dict[Key, str] = {}
+
+    def heard(self, news: Snapshot | Changes, resources: ResourceSet) -> None:
+        """Take in an update; ``resources`` are what is known with it."""
+        for invalid in news.invalid:
+            key = invalid.key
+            if key is None or key.kind not in SETTINGS or key.name not in self._names:
+                continue
+            if invalid.reason is None:
+                self._reasons.pop(key, None)
+            elif isinstance(news, Snapshot) or key in self._reasons:
+                self._reasons[key] = invalid.reason
+        self._reasons = {key: reason for key, reason in self._reasons.items() if key not in resources}
+
+    @property
+    def reason(self) -> str:
+        """Why nothing can be planned; empty if something can."""
+        return "; ".join(
+            f"{reason}; nothing is done before it is repaired" for reason in self._reasons.values()
+        )
