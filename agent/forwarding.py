@@ -38,6 +38,7 @@ from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family, nlri_of, prefix_o
 AF = {IPV4_UNICAST: int(socket.AF_INET), IPV6_UNICAST: int(socket.AF_INET6)}
 FAMILY = {af: family for family, af in AF.items()}
 LINGER = 0.3  # seconds
+_ROUNDS = 4  # of decisions that change the ways by which next hops are reached, and with them decisions
 Later = Callable[[float, Callable[[], None]], object]  # call something in so many seconds
 
 
@@ -127,10 +128,24 @@ class Forwarding:
     def resolved_anew(self) -> None:
         """Next hops may lead elsewhere, interfaces may have come or gone: everything is declared again."""
         self._routes.clear()
+        gone: dict[Family, set[bytes]] = {}
         for family, rib in self.learned.ribs.items():
-            rib.reconsider()
-            rib.take_changes()
-            for nlri in list(rib.prefixes()):
+            pending = rib.take_changes()
+            gone[family] = {*pending.moved, *(nlri for _, prefixes, _ in pending.fresh for nlri in prefixes)}
+            for nlri in gone[family]:
+                self.fib.resolver.learned_changed(AF[family], nlri)
+        for _ in range(_ROUNDS):
+            moved = False
+            for family, rib in self.learned.ribs.items():
+                rib.reconsider()
+                for nlri, (before, now) in rib.take_changes().moved.items():
+                    if before is not now:
+                        gone[family].add(nlri)
+                        moved = self.fib.resolver.learned_changed(AF[family], nlri) or moved
+            if not moved:
+                break
+        for family, rib in self.learned.ribs.items():
+            for nlri in gone[family].union(rib.prefixes()):
                 self._declare(family, nlri)
         for family, nlri in self._own:
             self._declare(family, nlri)

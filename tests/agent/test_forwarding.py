@@ -170,3 +170,19 @@ def test_an_address_that_left_is_delivered_here_until_the_routers_between_have_h
     node.own(WorkloadRoute(ip_network(MOVED), "cali1", "a test", 500))
     node.later.pop()()
     assert node.route == workload(77), "it came back meanwhile"
+
+
+def test_what_went_in_the_moment_in_which_everything_is_resolved_anew_is_gone() -> None:
+    cluster, wishes = Cluster(peering(P)), Wishes()
+    forwarding = Forwarding(cast("Fib", wishes), cluster.learned, Straight(), lambda *_: None)
+    cluster.up(P)
+    announced(cluster, A, 100)
+    announced(cluster, B, 100)
+    forwarding.changed(cluster.learned.take_changes())
+    cluster.update(P, *encode_withdrawals(IPV4_UNICAST, [nlri_of(ip_network(A))]))
+    forwarding.resolved_anew()
+    assert set(wishes.routes) == {B}
+    cluster.learned.configure(())
+    forwarding.resolved_anew()
+    forwarding.changed(cluster.learned.take_changes())
+    assert not wishes.routes
