@@ -274,7 +274,7 @@ class Agent:
             if not self.fib.dry_run and self.plan is not None:
                 try:
                     await ensure(self.tunnels.wanted())
-                    await ipip.ensure(self.tunnels.wanted_ipip())
+                    await ipip.ensure(*(self.tunnels.wanted_ipip() or (None, None)))
                 except (NetlinkError, OSError) as error:
                     log.error("a tunnel cannot be set up", reason=str(error))
             with contextlib.suppress(TimeoutError):

@@ -13,11 +13,12 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Any
 
 import structlog
+from pydantic import ValidationError
 from pyroute2 import AsyncIPRoute
 
 from agent.config import AgentConfig
 from bgpd.datastore import Conflict, Datastore, DatastoreError
-from bgpd.resources import ANNOTATIONS, CALICO_API_VERSION, Key, Node, to_document
+from bgpd.resources import ANNOTATIONS, CALICO_API_VERSION, Key, Node, ResourceError, to_document
 from bgpd.resources.cairn import CONFIGURED, LEARN_ONLY
 
 _SCOPE_GLOBAL = 0
@@ -38,7 +39,7 @@ def registered(
     """The Node as it should be declared; None if it is so already.
 
     ``found``: addresses by IP version. ``tunnelled``: the versions for which this node has a VXLAN device of
-    this ``mac``; its ordinary address serves as the tunnel's where none is declared, and likewise for IPIP.
+    this ``mac`` if none is declared; likewise its ordinary address serves as the tunnel's, and for IPIP.
     """
     document: dict[str, Any] = (
         to_document(known)
@@ -50,7 +51,8 @@ def registered(
             "spec": {},
         }
     )
-    bgp = document.setdefault("spec", {}).setdefault("bgp", {})
+    document["spec"] = document.get("spec") or {}
+    bgp = document["spec"]["bgp"] = document["spec"].get("bgp") or {}
     for field, configured, version in (
         ("ipv4Address", config.ipv4, 4),
         ("ipv6Address", config.ipv6, 6),
@@ -66,7 +68,7 @@ def registered(
     ):
         if version in tunnelled and (own := bgp.get(f"ipv{version}Address")):
             document["spec"][address] = document["spec"].get(address) or own.partition("/")[0]
-            document["spec"][device] = mac
+            document["spec"][device] = document["spec"].get(device) or mac
     if ipip and bgp.get("ipv4Address"):
         bgp["ipv4IPIPTunnelAddr"] = bgp.get("ipv4IPIPTunnelAddr") or bgp["ipv4Address"].partition("/")[0]
     metadata = document.setdefault("metadata", {})
@@ -129,6 +131,6 @@ async def register(
             return
         except Conflict:
             continue
-        except DatastoreError as error:
+        except (DatastoreError, ResourceError, ValidationError) as error:
             log.warning("the node cannot be registered yet", reason=str(error))
             await asyncio.sleep(_RETRY)

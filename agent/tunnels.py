@@ -69,9 +69,9 @@ class Tunnels:
             end.underlay.packed for end in plan.tunnel_ends if end.encapsulation is Encapsulation.IPIP
         )
         before = self._plan
-        subnets = (plan.ipv4, plan.ipv6)
+        own = (plan.ipv4, plan.ipv6, plan.near_ends)
         changed = (pools, ends, nodes) != (self._pools, self._ends, self._nodes) or (
-            before is not None and (before.ipv4, before.ipv6) != subnets
+            before is not None and (before.ipv4, before.ipv6, before.near_ends) != own
         )
         self._plan, self._pools, self._ends, self._nodes = plan, pools, ends, nodes
         return changed
@@ -86,12 +86,20 @@ class Tunnels:
             if pool.encapsulation is Encapsulation.VXLAN
         )
 
-    def wanted_ipip(self) -> str | None:
-        """The near end of the IPIP device this node shall have, if any."""
+    def wanted_ipip(self) -> tuple[str, str] | None:
+        """The near end of the IPIP device this node shall have, outside and inside, if any."""
         if self._plan is None or not any(pool.encapsulation is Encapsulation.IPIP for pool in self._pools[4]):
             return None
-        address = self._plan.address(4)
-        return None if address is None else str(address)
+        address, near = self._plan.address(4), self._near(Encapsulation.IPIP, 4)
+        return None if address is None else (str(address), str(near.tunnel_address if near else address))
+
+    def _near(self, encapsulation: Encapsulation, version: int) -> TunnelEnd | None:
+        """This node's own end as it is declared, if it is."""
+        ends = self._plan.near_ends if self._plan is not None else ()
+        return next(
+            (end for end in ends if (end.encapsulation, end.underlay.version) == (encapsulation, version)),
+            None,
+        )
 
     def links_changed(self, indexes: dict[str, int], up: Iterable[int]) -> None:
         usable = set(up)
@@ -112,7 +120,8 @@ class Tunnels:
             Wanted(
                 version,
                 str(address),
-                mac_of(plan.node),
+                str(near.tunnel_address if near else address),
+                (near and near.mac) or mac_of(plan.node),
                 tuple(
                     Far(str(_inside(end)), end.mac or mac_of(end.node), str(end.underlay))
                     for end in plan.tunnel_ends
@@ -120,6 +129,7 @@ class Tunnels:
                 ),
             )
             for version in sorted(self.versions)
+            for near in (self._near(Encapsulation.VXLAN, version),)
             if (address := plan.address(version)) is not None
         ]
 

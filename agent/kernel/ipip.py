@@ -13,21 +13,26 @@ from typing import Any
 
 from pyroute2 import AsyncIPRoute
 
+from agent.kernel.tunnel_address import furnish, loosen
+
 DEVICE = "ipip.cairn"
 _OVERHEAD = 20  # octets of the outer header
 _IFF_UP = 1
+_GLOBAL = 0  # scope
 
 
-async def ensure(local: str | None) -> None:
-    """Have the device with this node's own address as its near end, or with None have none.
+async def ensure(local: str | None, inside: str | None) -> None:
+    """Have the device, its near end at this node's own address and another inside; with None have none.
 
     Raises pyroute2's NetlinkError where the kernel refuses.
     """
     async with AsyncIPRoute() as route:
-        await bring_about(route, local)
+        await bring_about(route, local, inside)
+    if local is not None:
+        loosen(DEVICE)
 
 
-async def bring_about(route: Any, local: str | None) -> None:
+async def bring_about(route: Any, local: str | None, inside: str | None) -> None:
     """`ensure` over a given rtnetlink connection."""
     links = [link async for link in await route.link("dump")]
     present = next((link for link in links if link.get("ifname") == DEVICE), None)
@@ -41,8 +46,11 @@ async def bring_about(route: Any, local: str | None) -> None:
         [index] = await route.link_lookup(ifname=DEVICE)
         mtu = await _mtu(route, local, links)
         await route.link("set", index=index, state="up", **({"mtu": mtu} if mtu else {}))
-    elif not present["flags"] & _IFF_UP:
-        await route.link("set", index=present["index"], state="up")
+    else:
+        index = present["index"]
+        if not present["flags"] & _IFF_UP:
+            await route.link("set", index=index, state="up")
+    await furnish(route, index, local, inside or local)
 
 
 def _fits(link: Any, local: str) -> bool:
@@ -54,7 +62,7 @@ def _fits(link: Any, local: str) -> bool:
 async def _mtu(route: Any, local: str, links: list[Any]) -> int | None:
     """What fits into a packet of the link that has the node's address."""
     async for address in await route.get_addr():
-        if address.get("local") == local:
+        if address.get("local") == local and address["scope"] == _GLOBAL:
             for link in links:
                 if link["index"] == address["index"]:
                     return int(link.get("mtu")) - _OVERHEAD

@@ -15,12 +15,15 @@ from typing import Any
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from agent.kernel.tunnel_address import furnish, loosen
+
 DEVICES = {4: "vxlan.cairn", 6: "vxlan6.cairn"}
 VNI = 4096
 PORT = 4789
 _OVERHEAD = {4: 50, 6: 70}  # octets of the outer headers
 _PERMANENT, _NTF_SELF = 0x80, 0x02
 _IFF_UP = 1
+_GLOBAL = 0  # scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +37,11 @@ class Far:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A device, this node's own address outside and MAC, and everyone behind it."""
+    """A device, this node's own address outside, inside (IPv4) and MAC, and everyone behind it."""
 
     version: int
     local: str
+    inside: str
     mac: str
     far: tuple[Far, ...]
 
@@ -65,6 +69,9 @@ async def ensure(wanted: list[Wanted]) -> None:
                 if not present["flags"] & _IFF_UP:
                     await route.link("set", index=present["index"], state="up")
                 await _entries(route, present["index"], device)
+                if version == 4:
+                    await furnish(route, present["index"], device.local, device.inside)
+                    loosen(name)
 
 
 async def _device(route: Any, name: str) -> Any | None:
@@ -107,7 +114,7 @@ async def _create(route: Any, name: str, wanted: Wanted) -> None:
 async def _parent(route: Any, wanted: Wanted) -> Any | None:
     """The link that has the node's address, for the MTU."""
     async for address in await route.get_addr():
-        if wanted.local in (address.get("local"), address.get("address")):
+        if wanted.local in (address.get("local"), address.get("address")) and address["scope"] == _GLOBAL:
             return await _link(route, address["index"])
     return None
 

@@ -220,6 +220,9 @@ class NodePlan:
     workloads: tuple[WorkloadRoute, ...]
     pools: tuple[PoolPlan, ...]
     tunnel_ends: tuple[TunnelEnd, ...]
+    """Of all other nodes."""
+    near_ends: tuple[TunnelEnd, ...]
+    """This node's own."""
     export_rules: ExportRules
     normal_priority: tuple[int, int]
     """The priority of ordinary IPv4 and IPv6 routes."""

@@ -56,6 +56,7 @@ def plan_node(resources: ResourceSet, node: str, statics: tuple[IPNetwork, ...] 
         workloads=routes.workloads,
         pools=resources.derived(_pools, ("IPPool",)),
         tunnel_ends=_tunnel_ends(resources, node),
+        near_ends=resources.revised(_all_tunnel_ends, ("Node", "IPPool")).get(node, ()),
         export_rules=routes.rules,
         normal_priority=normal_priority(resources),
         log_severity=own.log_severity_screen or cluster.log_severity_screen or _DEFAULT_LOG_SEVERITY,

@@ -365,3 +365,28 @@ async def test_vxlan_for_ipv6_between_nodes_with_a_route_to_each_other(cluster: 
     received = json.loads(sh(f"ip -n {a.inside} -j -s link show vxlan6.cairn"))[0]["stats64"]["rx"]["packets"]
     assert received >= 3
     assert not [line for line in b.lines() if line["event"] == "route refused by the kernel"]
+
+
+@pytest.mark.parametrize(("rp_filter", "inside"), [(2, None), (1, "10.77.{}.63")])
+async def test_a_node_itself_reaches_workloads_behind_vxlan_whatever_looks_at_reverse_paths(
+    cluster: Cluster, rp_filter: int, inside: str | None
+) -> None:
+    """Strictly looked at, with a tunnel's end in a pool, as Calico gives it."""
+    a, b = cluster.a, cluster.b
+    for number, node in enumerate((a, b)):
+        if inside is not None:
+            address = {"bgp": {"ipv4Address": node.config["ipv4"]}}
+            tunnel = {"ipv4VXLANTunnelAddr": inside.format(number)}
+            cluster.declare(f"node-{node.name}", "Node", node.name, {**address, **tunnel})
+        for name in ("all", "default", "eth0"):
+            path = f"/proc/sys/net/ipv4/conf/{name}/rp_filter"
+            sh(f"ip netns exec {node.inside} sh -c 'echo {rp_filter} > {path}'")
+        cluster.block(node.name, f"10.77.{number}.0/26")
+    cluster.declare("pool", "IPPool", "p", {"cidr": "10.77.0.0/16", "blockSize": 26, "vxlanMode": "Always"})
+    sh(f"ip -n {b.inside} addr add 10.77.1.5/32 dev w0")
+    a.start()
+    b.start()
+    await eventually(lambda: a.routes().get("10.77.1.0/26", {}).get("dev") == "vxlan.cairn")
+    await eventually(lambda: b.routes().get("10.77.0.0/26", {}).get("dev") == "vxlan.cairn")
+    ping = ["ip", "netns", "exec", a.inside, "ping", "-c", "1", "-W", "1", "10.77.1.5"]
+    await eventually(lambda: subprocess.run(ping, capture_output=True, check=False).returncode == 0)

@@ -206,6 +206,36 @@ def test_tunnels_carry_what_the_pool_says(mode: str, near: bool) -> None:
     }
 
 
+def test_a_node_that_is_declared_with_ends_of_its_own_has_its_devices_so() -> None:
+    spec = {"ipv4VXLANTunnelAddr": "10.77.0.1", "vxlanTunnelMACAddr": "66:11:22:33:44:55"}
+    bgp = {"ipv4Address": "10.0.0.1/24", "ipv4IPIPTunnelAddr": "10.77.0.2"}
+    declared = resource("Node", "a", {"bgp": bgp, **spec})
+    tunnels = Tunnels()
+    tunnels.planned(
+        plan_of(declared, resource("IPPool", "p", {"cidr": "10.77.0.0/16", "vxlanMode": "Always"}))
+    )
+    [device] = tunnels.wanted()
+    assert (device.local, device.inside, device.mac) == ("10.0.0.1", "10.77.0.1", "66:11:22:33:44:55")
+    assert tunnels.planned(plan_of(resource("IPPool", "p", {"cidr": "10.77.0.0/16", "vxlanMode": "Always"})))
+    assert tunnels.wanted()[0].mac == mac_of("a")
+    tunnels.planned(
+        plan_of(declared, resource("IPPool", "p", {"cidr": "10.77.0.0/16", "ipipMode": "Always"}))
+    )
+    assert tunnels.wanted_ipip() == ("10.0.0.1", "10.77.0.2")
+    assert isinstance(declared, Node)
+    assert registered(config(), declared, {}, frozenset({4}), mac_of("a")) is None
+
+
+def test_a_node_with_empty_parts_is_registered() -> None:
+    for spec in (None, {"bgp": None}):
+        known = Node.model_validate(
+            {"metadata": {"name": "a"}, **({"spec": spec} if spec else {})}, by_alias=True
+        )
+        made = registered(config(ipv4=IPv4Interface("10.0.0.7/24")), known, {})
+        assert made is not None
+        assert str(made.ipv4) == "10.0.0.7/24"
+
+
 def test_an_ipv6_tunnel_leads_to_the_far_devices_link_local_address() -> None:
     far = resource(
         "Node", "b",
@@ -239,7 +269,7 @@ def test_ipip_leads_to_the_far_nodes_own_address(mode: str, near: bool) -> None:
     assert tunnels.planned(plan)
     assert tunnels.versions == frozenset()
     assert tunnels.wanted() == []
-    assert tunnels.wanted_ipip() == "10.0.0.1"
+    assert tunnels.wanted_ipip() == ("10.0.0.1", "10.0.0.1")
     inside, outside = nlri_of(ip_network("10.77.5.0/26")), nlri_of(ip_network("192.0.2.0/24"))
     b, c = IPv4Address("10.0.0.2").packed, IPv4Address("10.0.9.2").packed
     assert tunnels.hop(IPV4_UNICAST, inside, c) is None  # the kernel has none

@@ -13,7 +13,7 @@ from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
 from agent.kernel.ipip import DEVICE, bring_about
 
-OWN = "10.0.0.1"
+OWN, INSIDE = "10.0.0.1", "10.77.0.9"
 
 
 class Link(dict[str, Any]):
@@ -28,11 +28,18 @@ def tunnel(local: str = OWN, up: bool = True) -> Link:
     return link(9, DEVICE, up, linkinfo={"kind": "ipip", "data": {"ipip_local": local}})
 
 
-class Kernel:
-    """Reports links and records what is asked."""
+def _address(index: int, local: str, length: int, scope: int) -> Link:
+    return Link(index=index, local=local, prefixlen=length, scope=scope)
 
-    def __init__(self, *links: Link) -> None:
+
+class Kernel:
+    """Reports links and their addresses, and records what is asked."""
+
+    def __init__(self, *links: Link, inside: str = INSIDE) -> None:
         self.links = list(links)
+        self.addresses = [_address(1, "127.0.0.1", 8, 254), _address(2, OWN, 24, 0)]
+        if any(each["index"] == 9 for each in links):
+            self.addresses.append(_address(9, inside, 32, 0))
         self.asked: list[tuple[str, dict[str, Any]]] = []
 
     async def link(self, command: str, **words: Any) -> AsyncIterator[Link] | None:
@@ -48,8 +55,11 @@ class Kernel:
     async def link_lookup(self, ifname: str) -> list[int]:
         return [each["index"] for each in self.links if each["ifname"] == ifname]
 
-    async def get_addr(self) -> AsyncIterator[Link]:
-        return self._each([Link(index=1, local="127.0.0.1"), Link(index=2, local=OWN)])
+    async def addr(self, command: str, **words: Any) -> None:
+        self.asked.append((f"{command} address", words))
+
+    async def get_addr(self, family: int = 0, index: int = 0) -> AsyncIterator[Link]:
+        return self._each([each for each in self.addresses if index in (0, each["index"])])
 
     async def _each(self, found: list[Link]) -> AsyncIterator[Link]:
         for each in found:
@@ -62,28 +72,37 @@ ADD = {"ifname": DEVICE, "kind": "ipip", "ipip_local": OWN, "ipip_ttl": 64, "ipi
 
 async def test_the_device_is_made_with_room_for_the_outer_header() -> None:
     kernel = Kernel(ETH0)
-    await bring_about(kernel, OWN)
-    assert kernel.asked == [("add", ADD), ("set", {"index": 9, "state": "up", "mtu": 1480})]
+    await bring_about(kernel, OWN, INSIDE)
+    assert kernel.asked == [
+        ("add", ADD),
+        ("set", {"index": 9, "state": "up", "mtu": 1480}),
+        ("add address", {"index": 9, "address": INSIDE, "prefixlen": 32, "scope": 0}),
+    ]
 
 
 async def test_what_is_right_is_left_alone_and_what_is_down_comes_up() -> None:
     kernel = Kernel(ETH0, tunnel())
-    await bring_about(kernel, OWN)
+    await bring_about(kernel, OWN, INSIDE)
     assert kernel.asked == []
     kernel = Kernel(ETH0, tunnel(up=False))
-    await bring_about(kernel, OWN)
+    await bring_about(kernel, OWN, INSIDE)
     assert kernel.asked == [("set", {"index": 9, "state": "up"})]
 
 
 async def test_another_near_end_means_another_device_and_nobodys_wish_none() -> None:
     kernel = Kernel(ETH0, tunnel("10.0.0.99"))
-    await bring_about(kernel, OWN)
+    await bring_about(kernel, OWN, INSIDE)
     assert [command for command, _ in kernel.asked] == ["del", "add", "set"]
+    kernel = Kernel(ETH0, tunnel(), inside="10.77.0.8")
+    await bring_about(kernel, OWN, INSIDE)
+    assert [(command, words["address"]) for command, words in kernel.asked] == [
+        ("del address", "10.77.0.8"), ("add address", INSIDE)
+    ]  # fmt: skip
     kernel = Kernel(ETH0, tunnel())
-    await bring_about(kernel, None)
+    await bring_about(kernel, None, None)
     assert kernel.asked == [("del", {"index": 9})]
     kernel = Kernel(ETH0)
-    await bring_about(kernel, None)
+    await bring_about(kernel, None, None)
     assert kernel.asked == []
 
 
