@@ -5,9 +5,10 @@ address blocks, so that an unassigned address does not follow the default route 
 peers behind a declared gateway (``reachableBy``). The *learned*: the
 best paths of the Loc-RIB, their next hops resolved, several of them as ECMP. An own route stands before a
 learned one of the same prefix, except where the learned one carries a lower MED: that is how the newer of
-two owners of one address says so (see ``plan``). The older one is then `superseded` and not to be announced
-either: a router of another AS compares path lengths before MED, and would send it back here for ever. The
-newer one's is `disputed`: to be announced by itself even inside a block of this node's own.
+two owners of one address says so (see ``plan``; a router's own MEDs are far below those). The older one
+is then `superseded` and not to be announced either: a router of another AS compares path lengths before MED,
+and would send it back here for ever. The newer one's is `disputed`: to be announced by itself even inside a
+block of this node's own.
 
 An address that has left goes on being delivered here for `LINGER` seconds, while its interface exists, unless
 its new node is reached directly: until the routers between have heard, they would send every packet back.
@@ -32,6 +33,7 @@ from agent.kernel.route import BLACKHOLE, Hop, KernelRoute, unicast
 from agent.learned import Learned
 from bgpd.plan.model import NodePlan, OriginKind
 from bgpd.plan.policy import PRIORITIES, priority_of
+from bgpd.plan.routes import is_age
 from bgpd.rib.loc_rib import Changes
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family, nlri_of, prefix_of
 
@@ -222,6 +224,7 @@ class Forwarding:
             and bool(own.interface)
             and own.med is not None
             and best.attributes.med is not None
+            and is_age(best.attributes.med)
             and best.attributes.med < own.med
         )
 

@@ -43,6 +43,7 @@ _DEFAULT_ROUTE = b"\0"
 _QUIET = 5.0  # seconds after which a peer that sends no End-of-RIB is taken to have told everything
 _REFRESHED = 10.0  # seconds a route refresh may take; a peer with nothing to say may not answer at all
 _HARD_RESET = "(6,9)"
+_ROOM_EVERY = 30.0  # seconds between two looks whether there is room for what was refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,8 @@ class PeerIn:
     malformed: int = 0
     last_notification: Notification | None = None
     over_limit: bool = False
+    refused: set[tuple[Family, bytes]] = field(default_factory=set)  # items, for being too many
+    ask_at: float = 0.0  # when to ask for those again, if there is room
 
     @property
     def synced(self) -> bool:
@@ -112,7 +115,7 @@ class Learned:
     def configure(self, peerings: Iterable[Peering]) -> list[str]:
         """The sessions the plan wants now. A peer no longer wanted takes its routes along.
 
-        Returns the addresses of peers whose import policy changed: they must be asked to say it all again.
+        Returns the addresses of peers of whom other routes count now: they must be asked to say it all again.
         """
         wanted = {str(peering.peer_address): peering for peering in peerings}
         for address in self.peers.keys() - wanted.keys():
@@ -126,7 +129,7 @@ class Learned:
                 source = Source(kind, address, bytes(4), peering.peer_asn, peering.name)
                 self.peers[address] = PeerIn(peering, source)
                 continue
-            if known.peering.import_policy != peering.import_policy:
+            if _reception(known.peering) != _reception(peering):
                 again.append(address)
             known.peering = peering
             known.source.kind = SourceKind.NON_CLIENT if peering.internal else SourceKind.EXTERNAL
@@ -193,6 +196,7 @@ class Learned:
             return
         restart = peer.negotiated.graceful_restart if peer.negotiated else None
         peer.up, peer.decoder, peer.awaited = False, None, set()
+        peer.refused.clear()
         last = self.bounds.keep_when_lost and self._alone(peer)
         notified = reason.startswith("notification ")  # "closing without sending any notification" is none
         graceful = (
@@ -282,6 +286,8 @@ class Learned:
         for unreach in update.unreach:
             if (rib := self.ribs.get(unreach.family)) is not None:
                 add_path = unreach.family in peer.negotiated.add_path_receive
+                if peer.refused:
+                    peer.refused.difference_update((unreach.family, item) for item in unreach.nlri)
                 rib.withdraw(peer.source, unreach.nlri, add_path=add_path)
         for reach in update.reach:
             if reach.family in self.ribs:
@@ -295,7 +301,7 @@ class Learned:
         loop = self._loop(peer, reach.attributes)
         groups: dict[tuple[AttributeSet, str | None], list[bytes]] = {}
         received = rib.received(peer.source)
-        fresh = 0  # prefixes of this UPDATE that the peer had not announced before
+        count, refused = self._count(peer), set[tuple[Family, bytes]]()
         for item in reach.nlri:
             attributes, ineligible = reach.attributes, loop
             nlri = item[skip:]
@@ -305,20 +311,50 @@ class Learned:
                 attributes, ineligible = self._filtered(peer, reach.family, nlri, attributes)
             known = received.get(item)
             if ineligible is None and (known is None or known.ineligible is not None):
-                ineligible = self._over(peer, reach.family, nlri, fresh)
-                fresh += ineligible is None
+                counted = known is not None and (reach.family, item) not in peer.refused
+                ineligible = self._over(peer, reach.family, nlri, -1 if counted else count)
+                if ineligible is not None:
+                    refused.add((reach.family, item))
+                elif not counted:
+                    count += 1
             groups.setdefault((attributes, ineligible), []).append(item)
+        if peer.refused:
+            peer.refused.difference_update((reach.family, item) for item in reach.nlri)
+        peer.refused |= refused
         for (attributes, ineligible), items in groups.items():
             rib.announce(peer.source, attributes, items, ineligible=ineligible, add_path=add_path)
 
-    def _over(self, peer: PeerIn, family: Family, nlri: bytes, fresh: int) -> str | None:
-        """Why one more prefix of a peer is too many, if it is."""
+    def _count(self, peer: PeerIn) -> int:
+        """How many routes of a peer there are, but for those that were too many."""
+        return sum(len(rib.received(peer.source)) for rib in self.ribs.values()) - len(peer.refused)
+
+    def with_room(self, now: float) -> list[str]:
+        """The peers of whom routes were too many, and would no longer be: to be asked to say it all again."""
+        found = []
+        for address, peer in self.peers.items():
+            if not peer.refused or not peer.up or now < peer.ask_at:
+                continue
+            peer.ask_at = now + _ROOM_EVERY
+            peer.refused = {
+                (family, item)
+                for family, item in peer.refused
+                if item in self.ribs[family].received(peer.source)
+            }
+            limit = peer.peering.max_prefixes
+            if (
+                peer.refused
+                and (limit is None or self._count(peer) < limit)
+                and sum(len(rib.best) for rib in self.ribs.values()) < self.bounds.max_routes
+            ):
+                found.append(address)
+        return found
+
+    def _over(self, peer: PeerIn, family: Family, nlri: bytes, count: int) -> str | None:
+        """Why one more prefix is too many, if it is. ``count``: of the peer's without it, -1 if it counts."""
         limit, most = peer.peering.max_prefixes, self.bounds.max_routes
-        if limit is not None:
-            before = sum(len(rib.received(peer.source)) for rib in self.ribs.values())
-            if before + fresh >= limit:
-                peer.over_limit = True
-                return f"more than {limit} prefixes from this peer (maxPrefixes)"
+        if limit is not None and count >= limit:
+            peer.over_limit = True
+            return f"more than {limit} prefixes from this peer (maxPrefixes)"
         if nlri in self.ribs[family].best or (family, nlri) in self._undecided:
             return None
         if sum(len(rib.best) for rib in self.ribs.values()) + len(self._undecided) >= most:
@@ -427,6 +463,11 @@ class Learned:
                 if len(rib.candidates(nlri := item[4:] if path.path_id else item)) > 1
             ]
             rib.reconsider(shared)
+
+
+def _reception(peering: Peering) -> tuple[object, ...]:
+    """What decides which of a peer's routes count."""
+    return peering.import_policy, peering.allowed_own_as, peering.max_prefixes
 
 
 class _Filter:

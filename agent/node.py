@@ -310,6 +310,14 @@ class Agent:
             self._event("plan.failed", str(error), Severity.ERROR)
             return
         self.plan_error = ""
+        self.learned.bounds = Bounds(
+            plan.router_id.packed,
+            plan.cluster_id.packed if plan.cluster_id is not None else None,
+            self.config.max_routes,
+            self.config.accept_default,
+            plan.normal_priority,
+            self.resources.cairn.spec.when_reflectors_lost != "Expire",
+        )
         if plan == self.plan:
             return
         await self.sessions.fetch_passwords(plan)
@@ -325,14 +333,6 @@ class Agent:
             log.warning("this node has no peers: nothing is announced and nothing learned", node=plan.node)
         if self.config.learn_only:
             log.debug("learning only: nothing is announced")
-        self.learned.bounds = Bounds(
-            plan.router_id.packed,
-            plan.cluster_id.packed if plan.cluster_id is not None else None,
-            self.config.max_routes,
-            self.config.accept_default,
-            plan.normal_priority,
-            self.resources.cairn.spec.when_reflectors_lost != "Expire",
-        )
         again = self.learned.configure(plan.peerings)
         known = {str(peering.peer_address) for peering in before.peerings} if before is not None else set()
         new = self.learned.peers.keys() - known
@@ -515,6 +515,8 @@ class Agent:
             wait = _LONGEST_TICK if next_timer is None else min(_LONGEST_TICK, max(0.0, next_timer - now))
             await asyncio.sleep(max(wait, 0.01))
             self.learned.tick(self._now())
+            for address in self.learned.with_room(self._now()):
+                self._refresh(address)
             self._routes_changed()
             self._look_for_the_absent()
             self._journal.look(self.plan, self._now())

@@ -59,6 +59,7 @@ EXCLUDED_FROM_LOAD_BALANCERS = "node.kubernetes.io/exclude-from-external-load-ba
 _POOL_KINDS = ("IPPool",)
 _KINDS = ("WorkloadEndpoint", "BlockAffinity", "IPAMBlock", "IPPool", "BGPConfiguration", "Node")
 _LAST_MED = 0xFFFFFFFF
+_AGES = range(1 << 30, _LAST_MED)  # MEDs that tell one: made before the year 2072
 _EVERYWHERE = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 
 
@@ -428,6 +429,11 @@ def age_med(endpoint: WorkloadEndpoint) -> int | None:
     """
     created = int(created_at(endpoint))
     return None if created == 0 else max(0, _LAST_MED - created)
+
+
+def is_age(med: int) -> bool:
+    """Whether a MULTI_EXIT_DISC tells an age, and is not on a router's own scale."""
+    return med in _AGES
 
 
 def _age(endpoint: WorkloadEndpoint) -> tuple[float, str, Key]:

@@ -94,10 +94,11 @@ def test_a_priority_that_is_not_the_ordinary_one_is_the_metric() -> None:
 MOVED = "10.77.0.9/32"
 FAR = IPv4Address("10.0.0.9").packed  # the next hop of what is `announced`
 ROUTER = IPv4Address("10.0.0.1").packed
+AGE = 0xFFFFFFFF - 1_800_000_000  # the MED of an endpoint made then
 
 
 class Moving:
-    """A node with one workload whose MED is 500, and what it has put off until later."""
+    """A node with one workload of a certain age, and what it has put off until later."""
 
     def __init__(self, router: bytes) -> None:
         self.cluster, self.wishes = Cluster(peering(P)), Wishes()
@@ -110,7 +111,7 @@ class Moving:
             lambda _, call: self.later.append(call),
         )
         self.cluster.up(P)
-        self.own(WorkloadRoute(ip_network(MOVED), "cali1", "a test", 500))
+        self.own(WorkloadRoute(ip_network(MOVED), "cali1", "a test", AGE))
 
     def own(self, *workloads: WorkloadRoute) -> None:
         plan = SimpleNamespace(blackholes=(), workloads=workloads, originated=(), peerings=())
@@ -134,12 +135,12 @@ def test_the_older_of_two_owners_stands_back_and_is_the_owner_again_when_the_new
     node = Moving(router=b"")
     assert node.route == workload(77)
     assert node.forwarding.disputed == frozenset()
-    node.announced(501)
+    node.announced(AGE + 1)
     assert (node.route, node.forwarding.superseded) == (workload(77), frozenset())
     assert node.forwarding.disputed == {MOVED}
-    node.announced(499)
+    node.announced(AGE - 1)
     assert (node.route, node.forwarding.superseded) == (unicast(Hop(FAR, 5)), frozenset({MOVED}))
-    node.announced(501)
+    node.announced(AGE + 1)
     assert (node.route, node.forwarding.superseded) == (workload(77), frozenset())
     assert not node.forwarding.settle(MOVED), "the other is heard"
     node.withdrawn()
@@ -148,26 +149,33 @@ def test_the_older_of_two_owners_stands_back_and_is_the_owner_again_when_the_new
     assert not node.later
     assert node.forwarding.settle(MOVED)
     assert node.forwarding.disputed == frozenset()
-    node.announced(501)
+    node.announced(AGE + 1)
     assert node.forwarding.disputed == {MOVED}
     assert node.forwarding.silent_rivals() == {}
     node.own()
     assert node.forwarding.disputed == frozenset()
 
 
+def test_a_routers_own_med_tells_no_age() -> None:
+    node = Moving(router=b"")
+    for med in (0, 20, 1_000_000):
+        node.announced(med)
+        assert (node.route, node.forwarding.superseded) == (workload(77), frozenset())
+
+
 def test_an_address_that_left_is_delivered_here_until_the_routers_between_have_heard() -> None:
     node, away = Moving(ROUTER), unicast(Hop(ROUTER, 5))
-    node.announced(499)
+    node.announced(AGE - 1)
     assert (node.route, node.forwarding.superseded) == (workload(77), frozenset({MOVED}))
     node.forwarding.resolved_anew()
     assert node.route == workload(77)
     node.later.pop()()
     assert (node.route, node.later) == (away, [])
-    node.announced(501)
+    node.announced(AGE + 1)
     assert node.route == workload(77)
     node.own()  # its endpoint has gone before anybody else is known to have it
     assert node.route == workload(77)
-    node.own(WorkloadRoute(ip_network(MOVED), "cali1", "a test", 500))
+    node.own(WorkloadRoute(ip_network(MOVED), "cali1", "a test", AGE))
     node.later.pop()()
     assert node.route == workload(77), "it came back meanwhile"
 

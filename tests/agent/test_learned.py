@@ -510,6 +510,39 @@ def test_a_leaked_table_stops_at_the_limit_and_known_prefixes_still_change() -> 
     assert len(cluster.routes) == 3
 
 
+def test_what_was_too_much_of_a_peer_is_asked_for_again_when_there_is_room() -> None:
+    some = [f"192.0.{n}.0/24" for n in range(5)]
+    cluster = Cluster(peering(P, max_prefixes=2))
+    cluster.up(P)
+    cluster.announce(P, *some)
+    assert cluster.routes == set(some[:2])
+    assert cluster.learned.with_room(0.0) == []
+    cluster.announce(P, *some, next_hop="10.0.0.8")
+    assert cluster.routes == set(some[:2])
+    cluster.withdraw(P, some[0])
+    assert cluster.learned.with_room(20.0) == [], "not all the time"
+    assert cluster.learned.with_room(40.0) == [P]
+    cluster.announce(P, *some[1:])
+    assert cluster.routes == set(some[1:3])
+    assert cluster.learned.with_room(80.0) == []
+    cluster.withdraw(P, *some[2:])
+    assert cluster.learned.with_room(120.0) == [], "nothing was refused that is still there"
+    cluster.announce(P, some[4])
+    assert cluster.routes == {some[1], some[4]}
+
+
+def test_other_bounds_of_a_peer_are_applied_to_what_it_has_said() -> None:
+    was = peering(P, 65100, max_prefixes=1)
+    for now in (
+        dataclasses.replace(was, max_prefixes=9),
+        dataclasses.replace(was, allowed_own_as=1),
+    ):
+        cluster = Cluster(was)
+        cluster.up(P, 65100)
+        assert cluster.learned.configure([was]) == []
+        assert cluster.learned.configure([now]) == [P]
+
+
 def test_an_unreachable_next_hop_makes_room_for_the_next_best() -> None:
     cluster = Cluster(peering(P), peering(Q), unreachable=["10.0.0.7"])
     cluster.up(P)
