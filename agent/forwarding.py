@@ -23,7 +23,7 @@ values of LOCAL_PREF, and the largest, are a router's own scale and no prioritie
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import NamedTuple, Protocol
@@ -83,8 +83,8 @@ class Forwarding:
 
     # own routes
 
-    def own(self, plan: NodePlan) -> None:
-        """The node's own routes are now those of the plan."""
+    def own(self, plan: NodePlan, parting: Collection[str] = ()) -> None:
+        """The node's own routes are now those of the plan. The ways to peers it is ``parting`` from stay."""
         wanted: dict[tuple[Family, bytes], Own] = {}
         for blackhole in plan.blackholes:
             wanted[family_of(blackhole.prefix), nlri_of(blackhole.prefix)] = Own("")
@@ -99,6 +99,9 @@ class Forwarding:
             if peering.reachable_by is not None:
                 peer = ip_network(peering.peer_address)
                 wanted[family_of(peer), nlri_of(peer)] = Own("", gateway=peering.reachable_by.packed)
+        for (family, nlri), own in self._own.items():
+            if own.gateway and str(prefix_of(nlri, family).network_address) in parting:
+                wanted.setdefault((family, nlri), own)
         former, self._own = self._own, wanted
         moved = False
         for family, nlri in wanted.keys() | former.keys():

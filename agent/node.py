@@ -128,6 +128,7 @@ class Agent:
         )
         self._disputes = Disputes(store, self.forwarding, config.node)
         self.sessions = Sessions(config, self, Secrets(config.secrets.directory, environ, store))
+        self.sessions.parted = self._parted
         self.resources = ResourceSet.of()
         self._begun = 0.0
         self._lock: int | None = None  # on the run directory
@@ -346,7 +347,7 @@ class Agent:
             self.forwarding.resolved_anew()
         if ends != (self.tunnels.versions, self.tunnels.wanted_ipip()):
             self._registering.set()
-        self.forwarding.own(plan)
+        self.forwarding.own(plan, self.sessions.parting)
         self.workloads.planned(plan)
         self._announce()
         for address in again:
@@ -427,6 +428,10 @@ class Agent:
                 self.to_kernel.cancel()  # no kernel route came of it
         if self.to_wire.since is not None and self.sessions.told:
             self.to_wire.stop(self._now())
+
+    def _parted(self) -> None:
+        if self.plan is not None and self.mode != "stopping":
+            self.forwarding.own(self.plan, self.sessions.parting)
 
     def _refresh(self, peer: str) -> None:
         known = self.learned.peers.get(peer)

@@ -9,7 +9,7 @@ one that a former agent left and nobody wants any more is ended.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -119,6 +119,7 @@ class Sessions:
         self._secrets = secrets
         self.withdrawing = False
         self._ending: dict[asyncio.Task[None], frozenset[str]] = {}  # → the process's name and its peers
+        self.parted: Callable[[], None] = lambda: None  # an end is over
 
     # what shall be
 
@@ -223,7 +224,16 @@ class Sessions:
     def _spawn(self, coroutine: Coroutine[None, None, None], concerned: frozenset[str]) -> None:
         task = aside(coroutine, "end of exabgp processes")
         self._ending[task] = concerned
-        task.add_done_callback(self._ending.pop)
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        del self._ending[task]
+        self.parted()
+
+    @property
+    def parting(self) -> frozenset[str]:
+        """The peers (and names) of processes that are about to end, and have perhaps something to say yet."""
+        return frozenset().union(*self._ending.values())
 
     async def _finish(self, running: _Running, taken_over: frozenset[str], planned: frozenset[str]) -> None:
         """End a process for good, its routes withdrawn first: graceful restart would keep them alive. That

@@ -15,6 +15,7 @@ from tests.agent.ground import (
     kill_exabgp,
     needs_bird,
     needs_root,
+    sh,
 )
 
 pytestmark = [needs_root, pytest.mark.scenario, *needs_bird]
@@ -276,6 +277,46 @@ async def test_a_lost_peer_that_is_the_last_leaves_its_routes(cluster: Cluster) 
     b.start()
     await eventually(lambda: a.said("session up") == 2)
     assert "10.77.1.0/26" in a.routes()
+
+
+async def test_what_counts_when_peers_are_lost_may_be_declared_while_they_are(cluster: Cluster) -> None:
+    a, b = cluster.a, cluster.b
+    a.config["syncWait"], b.config["leaseTtl"] = 2, 600
+    cluster.declare("bgp", "BGPConfiguration", "default", {"nodeMeshMaxRestartTime": "2s"})
+    cluster.block("b", "10.77.1.0/26")
+    a.start()
+    b.start()
+    await eventually(lambda: "10.77.1.0/26" in a.routes() and a.said("in sync") == 1)
+    b.stop(signal.SIGKILL)
+    kill_exabgp(b.run / "mesh")
+    await eventually(lambda: a.said("session down") == 1)
+    await asyncio.sleep(4)
+    assert "10.77.1.0/26" in a.routes()
+    document = "apiVersion: cairn.dev/v1\nkind: CairnConfiguration\nmetadata: {name: default}\n"
+    await asyncio.to_thread(
+        (cluster.store / "c.yaml").write_text, document + "spec: {whenReflectorsLost: Expire}\n"
+    )
+    await eventually(lambda: "10.77.1.0/26" not in a.routes())
+
+
+async def test_a_peer_behind_a_gateway_is_told_that_the_routes_go(cluster: Cluster) -> None:
+    """The way to it stays until ExaBGP has said so."""
+    a, far = cluster.a, "192.168.9.3"
+    (cluster.directory / "bird" / "bird.conf").write_text(
+        BIRD.replace("local 10.0.0.3", f"local {far}").replace("passive on;", "passive on; multihop;")
+    )
+    sh(f"ip -n {cluster.bird.inside} addr add {far}/32 dev lo")
+    cluster.block("a", "10.77.0.0/26")
+    spec = {"peerIP": far, "asNumber": 65100, "reachableBy": "10.0.0.3", "maxRestartTime": "600s"}
+    cluster.declare("tor", "BGPPeer", "tor", spec)
+    cluster.bird.start()
+    a.start()
+    await eventually(lambda: cluster.bird.routes("agent") == {"10.77.0.0/26": None})
+    assert f"{far}" in a.routes()
+    cluster.remove("tor")
+    await eventually(lambda: not cluster.bird.established("agent"), 30)
+    assert cluster.bird.routes("agent") == {}
+    await eventually(lambda: not a.routes().keys() - {"10.77.0.0/26"})
 
 
 async def test_an_agent_started_while_only_a_router_talks_keeps_what_the_lost_peers_told(
