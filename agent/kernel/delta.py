@@ -109,6 +109,13 @@ class Delta(Generic[K, V]):
                 # To replace it might replace the other's, who has the place by now.
                 yield Drop(key, self._actual[key])
 
+    def still(self, change: Put[K, V] | Drop[K, V]) -> bool:
+        """Whether a write that was pending a moment ago is."""
+        wanted, there = self._desired.get(change.key), self._actual.get(change.key)
+        if isinstance(change, Put):
+            return wanted == change.value and there == change.replaces and change.key not in self._foreign
+        return there is not None and (wanted is None or change.key in self._foreign)
+
     def done(self, change: Put[K, V] | Drop[K, V]) -> None:
         """The kernel accepted it."""
         if isinstance(change, Put):

@@ -288,7 +288,10 @@ class Fib:
         changes = list(self._due())
         refused: list[tuple[int, Change]] = []
         for start in range(0, len(changes), BATCH):
-            refused += self._write(changes[start : start + BATCH])
+            chunk = changes[start : start + BATCH]
+            if start:
+                chunk = [(family, change) for family, change in chunk if self.deltas[family].still(change)]
+            refused += self._write(chunk)
             await asyncio.sleep(0)
         if refused and not self._refused:
             self._retry_at = now + _RETRY

@@ -170,12 +170,15 @@ def _hops(value: bytes) -> Iterator[Hop]:
 
 
 def unpack(body: bytes) -> RouteEntry | None:
-    """The route of an RTM_NEWROUTE or RTM_DELROUTE body; None for cache entries and types unknown."""
+    """The route of an RTM_NEWROUTE or RTM_DELROUTE body; None for cache entries, types unknown, and routes
+    for some packets only (by their source or TOS).
+    """
     if len(body) < _RTMSG.size:
         return None
-    family, length, _, tos, table, protocol, _, kind, flags = _RTMSG.unpack_from(body)
+    family, length, source_length, tos, table, protocol, _, kind, flags = _RTMSG.unpack_from(body)
     if (
         flags & _CLONED
+        or source_length
         or tos
         or kind > RouteType.THROW
         or kind < 1

@@ -74,7 +74,10 @@ async def _move(former: Place, place: Place) -> int:
         over = message.NLM_F_REPLACE if former.table == place.table else message.NLM_F_EXCL
         for start in range(0, len(found), BATCH):
             batch = found[start : start + BATCH]
-            kernel.write([partial(_pack, place, over, entry) for entry in batch])
+            refused = kernel.write([partial(_pack, place, over, entry) for entry in batch])
+            if codes := set(refused.values()) - {errno.EEXIST}:  # somebody else's is there, and stays
+                names = ", ".join(errno.errorcode.get(code, str(code)) for code in sorted(codes))
+                raise KernelError(f"a route cannot be written: {names}")
             for code in kernel.write([partial(_pack, former, None, entry) for entry in batch]).values():
                 if code != errno.ESRCH:  # which says that it was replaced, or went by itself
                     raise KernelError(f"a route cannot be removed: {errno.errorcode.get(code, code)}")

@@ -8,6 +8,7 @@ time and changes nothing that is right.
 
 from __future__ import annotations
 
+import errno
 import socket
 from dataclasses import dataclass
 from typing import Any
@@ -120,34 +121,40 @@ async def _parent(route: Any, wanted: Wanted) -> Any | None:
 
 
 async def _entries(route: Any, index: int, wanted: Wanted) -> None:
+    """Raises NetlinkError, but only when all others are as they should be."""
     family = socket.AF_INET if wanted.version == 4 else socket.AF_INET6
     neighbours = {far.inside: far.mac for far in wanted.far}
     forwarding = {far.mac: far.underlay for far in wanted.far}
+    failed: list[NetlinkError] = []
+
+    async def attempt(change: Any, harmless: int = 0) -> None:
+        try:
+            await change
+        except NetlinkError as error:
+            if error.code != harmless:
+                failed.append(error)
+
     present: dict[str, str] = {}
     async for entry in await route.get_neighbours(family=family, ifindex=index):
         if entry["ifindex"] == index and entry["state"] & _PERMANENT:
             present[entry.get("dst")] = entry.get("lladdr")
     for address in present.keys() - neighbours.keys():
-        await _quietly(route.neigh("del", dst=address, lladdr=present[address], ifindex=index))
+        removal = route.neigh("del", dst=address, lladdr=present[address], ifindex=index)
+        await attempt(removal, errno.ENOENT)
     for address, mac in neighbours.items():
         if present.get(address) != mac:
-            await route.neigh("replace", dst=address, lladdr=mac, ifindex=index, state=_PERMANENT)
+            await attempt(route.neigh("replace", dst=address, lladdr=mac, ifindex=index, state=_PERMANENT))
     present = {}
     async for entry in await route.get_neighbours(family=socket.AF_BRIDGE, ifindex=index):
         if entry["ifindex"] == index and entry.get("dst"):
             present[entry.get("lladdr")] = entry.get("dst")
     for mac, underlay in present.items():
         if forwarding.get(mac) != underlay:
-            await _quietly(route.fdb("del", ifindex=index, lladdr=mac, dst=underlay, flags=_NTF_SELF))
+            removal = route.fdb("del", ifindex=index, lladdr=mac, dst=underlay, flags=_NTF_SELF)
+            await attempt(removal, errno.ENOENT)
     for mac, underlay in forwarding.items():
         if present.get(mac) != underlay:
-            await route.fdb("add", ifindex=index, lladdr=mac, dst=underlay, flags=_NTF_SELF, state=_PERMANENT)
-
-
-async def _quietly(removal: Any) -> None:
-    """Removing what is already gone is no failure."""
-    try:
-        await removal
-    except NetlinkError as error:
-        if error.code != 2:
-            raise
+            entry = {"lladdr": mac, "dst": underlay, "flags": _NTF_SELF, "state": _PERMANENT}
+            await attempt(route.fdb("add", ifindex=index, **entry))
+    if failed:
+        raise failed[0]

@@ -134,3 +134,15 @@ def test_a_complete_look_counts_surprises() -> None:
     delta.observe({"a": 1, "b": 1}, set())
     assert delta.observe({"a": 1, "b": 1}, set()) == 0
     assert delta.observe({"a": 2, "c": 1}, set()) == 3
+
+
+def test_what_was_pending_a_moment_ago_may_not_be_any_more() -> None:
+    delta = Delta[str, int]()
+    delta.sweeping = True
+    delta.observe({"a": 1, "b": 1}, set())
+    delta.want("b", 2)
+    changes = {change.key: change for change in delta.pending()}
+    assert all(map(delta.still, changes.values()))
+    delta.want("a", 1)
+    delta.want("b", 3)
+    assert not any(map(delta.still, changes.values()))

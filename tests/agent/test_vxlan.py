@@ -1,0 +1,70 @@
+"""The VXLAN device and its entries, brought about in a real kernel from whatever is there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from agent.kernel.vxlan import Far, Wanted
+from tests.agent.ground import namespace, needs_root, sh
+
+pytestmark = [needs_root]
+OWN = "10.0.0.1"
+A = Far("10.0.0.2", "66:00:00:00:00:02", "10.0.0.2")
+B = Far("10.0.0.3", "66:00:00:00:00:03", "10.0.0.3")
+
+
+def ensure(inside: str, *far: Far, address: str = OWN) -> str:
+    """Bring it about; what the kernel refused."""
+    wanted = Wanted(4, OWN, address, "66:00:00:00:00:01", far)
+    code = (
+        "import asyncio\nfrom agent.kernel.vxlan import Far, Wanted, ensure\n"
+        "from pyroute2.netlink.exceptions import NetlinkError\n"
+        f"try: asyncio.run(ensure([{wanted!r}]))\nexcept NetlinkError as error: print(error)"
+    )
+    words = ["ip", "netns", "exec", inside, sys.executable, "-c", code]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+def entries(inside: str) -> tuple[set[str], set[str]]:
+    """Neighbours and forwarding entries: where they lead."""
+    neighbours = sh(f"ip -n {inside} neigh show dev vxlan.cairn nud permanent").splitlines()
+    forwarding = sh(f"bridge -n {inside} fdb show dev vxlan.cairn").splitlines()
+    return {line.split()[0] for line in neighbours}, {
+        line.split(" dst ")[1].split()[0] for line in forwarding if " dst " in line
+    }
+
+
+def test_entries_follow_what_is_wanted_and_one_that_is_refused_costs_no_other() -> None:
+    with namespace("vxlan") as inside:
+        sh(f"ip -n {inside} addr add {OWN}/32 dev lo")
+        assert ensure(inside, A, B) == ""
+        both = {"10.0.0.2", "10.0.0.3"}
+        assert entries(inside) == (both, both)
+        sh(f"ip -n {inside} neigh flush dev vxlan.cairn nud permanent")
+        sh(f"bridge -n {inside} fdb del {A.mac} dev vxlan.cairn dst 10.0.0.2")
+        refused = Far("10.0.0.9", "66:00:00:00:00:09", "0.0.0.0")
+        assert "10.0.0.2" not in entries(inside)[1]
+        ensure(inside, refused, A, B)
+        assert both <= entries(inside)[0]
+        assert both <= entries(inside)[1]
+        assert ensure(inside, B) == ""
+        assert entries(inside) == ({"10.0.0.3"}, {"10.0.0.3"})
+
+
+@pytest.mark.parametrize(("everywhere", "own", "then"), [(0, 0, 0), (1, 0, 2), (0, 1, 2), (2, 1, 1)])
+def test_the_device_has_an_address_and_no_strict_reverse_path_filter(
+    everywhere: int, own: int, then: int
+) -> None:
+    with namespace("vxlan") as inside:
+        sh(f"ip -n {inside} addr add {OWN}/32 dev lo")
+        for name, value in (("all", everywhere), ("default", own)):
+            sh(f"ip netns exec {inside} sh -c 'echo {value} > /proc/sys/net/ipv4/conf/{name}/rp_filter'")
+        for address, scope in ((OWN, "link"), ("10.77.0.1", "global"), (OWN, "link")):
+            ensure(inside, address=address)
+            shown = sh(f"ip -n {inside} -4 -o addr show dev vxlan.cairn")
+            assert [line.split()[3:6] for line in shown.splitlines()] == [[f"{address}/32", "scope", scope]]
+        setting = sh(f"ip netns exec {inside} cat /proc/sys/net/ipv4/conf/vxlan.cairn/rp_filter")
+        assert int(setting) == then
