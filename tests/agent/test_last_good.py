@@ -1,0 +1,59 @@
+"""What a running agent counts although it cannot be read is what the next one counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.last_good import LastGood
+from bgpd.datastore import Change, Changes, Entry, Invalid, Snapshot
+from bgpd.resources import Key, Resource, ResourceSet, load_documents
+
+POOL, PEER = Key("IPPool", "p"), Key("BGPPeer", "t")
+DECLARED = """\
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: p}
+spec: {cidr: 10.77.0.0/16}
+---
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata: {name: t}
+spec: {peerIP: 10.0.0.9, asNumber: 65100}
+"""
+
+
+def declared() -> dict[Key, Resource]:
+    return {resource.key: resource for resource in load_documents(DECLARED, "f")}
+
+
+def unreadable(*keys: Key) -> tuple[Invalid, ...]:
+    return tuple(Invalid(f"/{key.name}", key, "no value of that kind") for key in keys)
+
+
+def test_it_is_kept_while_it_cannot_be_read_and_no_longer(tmp_path: Path) -> None:
+    path, resources = tmp_path / "last-good.json", declared()
+    agent = LastGood(path)
+    assert list(agent.recall(Snapshot((), 1))) == []
+    agent.heard(
+        Changes((), 2, unreadable(POOL, PEER, Key("IPPool", "never read"))),
+        ResourceSet.of(resources.values()),
+    )
+    again = Snapshot((), 3, unreadable(POOL, PEER))
+    assert {resource.key: resource for resource in LastGood(path).recall(again)} == resources
+    successor = LastGood(path)
+    assert [each.key for each in successor.recall(Snapshot((), 3, unreadable(PEER)))] == [PEER]
+    repaired = Changes((Change(PEER, Entry(PEER, resources[PEER], 4)),), 4, (Invalid("/t", PEER, None),))
+    successor.heard(repaired, ResourceSet.of(resources.values()))
+    assert not path.exists()
+
+
+def test_a_file_that_is_none_is_no_hindrance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "last-good.json"
+    for text in ("", "{", "[1]", '[["IPPool", "", "p", "{}"]]', '[["Nothing", "", "p", "{}"]]'):
+        path.write_text(text)
+        assert list(LastGood(path).recall(Snapshot((), 1, unreadable(POOL)))) == []
+    nowhere = LastGood(tmp_path / "no" / "folder" / "last-good.json")
+    nowhere.heard(Changes((), 2, unreadable(POOL)), ResourceSet.of(declared().values()))
+    assert "the next agent would not know what counts" in capsys.readouterr().out
