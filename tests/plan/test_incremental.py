@@ -33,7 +33,7 @@ def _nodes() -> list[list[Resource]]:
         tunnelled = {
             "bgp": {**both, "ipv4IPIPTunnelAddr": f"10.8.0.{number}"},
             "ipv4VXLANTunnelAddr": f"10.9.0.{number}",
-            "vxlanTunnelMACAddr": "02::1",
+            "vxlanTunnelMACAddr": "02:00:00:00:00:01",
         }
         found.append(
             [
