@@ -301,14 +301,11 @@ class Agent:
                 raise PlanError("settings", self._unread.reason)
             plan = plan_node(self.resources, self.config.node, self.config.static_routes)
         except PlanError as error:
-            if self.plan_error == str(error):
-                return
-            self.plan_error = str(error)
-            if self.plan is None and self.config.node not in self.resources.nodes:
-                log.info("this node is not declared yet", node=self.config.node)  # but is about to be
-                return
-            log.error("no plan can be made; the last one stays", reason=str(error))
-            self._event("plan.failed", str(error), Severity.ERROR)
+            self._no_plan(str(error))
+            return
+        except Exception as error:  # a resource nobody thought of: it shall not end what runs
+            if self._no_plan(f"{type(error).__name__}: {error}"):
+                log.exception("a defect of the plan")
             return
         self.plan_error = ""
         self.learned.bounds = Bounds(
@@ -353,6 +350,18 @@ class Agent:
         for address in again:
             self._refresh(address)
         self._routes_changed()
+
+    def _no_plan(self, reason: str) -> bool:
+        """Nothing follows from what is declared. True if that is news."""
+        if self.plan_error == reason:
+            return False
+        self.plan_error = reason
+        if self.plan is None and self.config.node not in self.resources.nodes:
+            log.info("this node is not declared yet", node=self.config.node)  # but is about to be
+            return True
+        log.error("no plan can be made; the last one stays", reason=reason)
+        self._event("plan.failed", reason, Severity.ERROR)
+        return True
 
     async def _watch_passwords(self) -> None:
         """A password that was changed begins its own session anew, and no other."""

@@ -149,6 +149,10 @@ class Following:
         except (PlanError, ValueError, SocketError) as error:
             self._refused(f"the plan cannot be carried out: {error}")
             return
+        except Exception as error:  # a resource nobody thought of: it shall not end what runs
+            log.exception("a defect of the plan")
+            self._refused(f"the plan cannot be carried out: {type(error).__name__}: {error}")
+            return
         self._plan, self._passwords = plan, passwords
         self.problems = tuple(
             f"{peering.name}: {missing[peering.password]}; the session stays down"
