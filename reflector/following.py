@@ -165,9 +165,11 @@ class Following:
     async def _fetch_passwords(self) -> None:
         """Have those passwords at hand that only the datastore may have."""
         if self._resources is not None and self.config.node is not None:
-            with contextlib.suppress(PlanError):
+            try:
                 plan = plan_node(self._resources, self.config.node)
-                await self._secrets.fetch(_secrets_of(plan), asyncio.get_running_loop().time())
+            except Exception:  # noqa: BLE001  what it is, `declare` says
+                return
+            await self._secrets.fetch(_secrets_of(plan), asyncio.get_running_loop().time())
 
     async def _watch_passwords(self) -> None:
         """A password that was changed begins its own sessions anew, and no other."""
