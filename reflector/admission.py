@@ -10,6 +10,7 @@ from bgpd.resources.bgp_configuration import DEFAULT_ROUTE_PRIORITY
 from bgpd.rib.loc_rib import PATH_ID_OCTETS, Received
 from bgpd.rib.reflection import leak, least_preferred, only_to_customer
 from bgpd.wire.attributes import AttributeSet
+from bgpd.wire.errors import UnsendableError
 from bgpd.wire.iana import AttributeCode, SegmentType, WellKnownCommunity
 from bgpd.wire.nlri import Family
 from reflector.member import Member
@@ -47,7 +48,7 @@ def filtered(
     """What the import filters of a session make of a route, prefix by prefix."""
     skip = PATH_ID_OCTETS if family in member.adds_paths else 0
     options = member.options
-    done: dict[Decision, AttributeSet] = {}
+    done: dict[Decision, tuple[AttributeSet, str | None]] = {}
     sorted_out: dict[tuple[AttributeSet, str | None], list[bytes]] = {}
     for item in items:
         accepted, why = attributes, reason
@@ -55,9 +56,18 @@ def filtered(
         decision = decide(options.import_filters, facts, options.internal)
         if decision is not None and decision.accept:
             if decision not in done:
-                done[decision] = changed(attributes, decision)
-            accepted = done[decision]
+                done[decision] = _filled(attributes, decision)
+            accepted, too_long = done[decision]
+            why = why or too_long
         elif decision is not None:
             why = why or f"rejected on import: {decision.reason}"
         sorted_out.setdefault((accepted, why), []).append(item)
     return [(accepted, some, b"", why) for (accepted, why), some in sorted_out.items()]
+
+
+def _filled(attributes: AttributeSet, decision: Decision) -> tuple[AttributeSet, str | None]:
+    """What an accepting rule makes of the attributes; where that has no room, as they were, and why."""
+    try:
+        return changed(attributes, decision), None
+    except UnsendableError as error:
+        return attributes, f"the import filter adds too much: {error}"

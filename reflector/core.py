@@ -60,6 +60,8 @@ class Reflector:
         self.expected: set[str] = set()
         self.absent: Collection[str] = ()
         self.changes = 0
+        self.defects: dict[str, Exception] = {}
+        """Members who cannot be told what changed; their sessions must end."""
         self.paths_refused = 0
         self._settled_at = started + SETTLED_AFTER if unexpected_clients else started
         self._quiet = QUIET if unexpected_clients else 0.0
@@ -198,6 +200,7 @@ class Reflector:
             self._leave(reading)
         member.readings.clear()
         member.control.clear()
+        self.defects.pop(member.name, None)
 
     def _leave(self, reading: Reading) -> None:
         if self.groups.leave(reading):
@@ -403,7 +406,13 @@ class Reflector:
                 continue
             changed = True
             self.changes += 1
-            self.groups.apply(family, changes)
+            failed = self.groups.apply(family, changes)
+            if failed:
+                self._difference = None
+                for member in self.members.values():
+                    reading = member.readings.get(family)
+                    if reading is not None and reading.group in failed:
+                        self.defects[member.name] = failed[reading.group]
         return changed
 
     def take(self, member: Member, limit: int = READ_OCTETS) -> list[Buffer]:

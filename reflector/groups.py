@@ -12,6 +12,7 @@ from bgpd.rib.loc_rib import Changes, LocRib
 from bgpd.rib.path import Path
 from bgpd.rib.reflection import Advert, Export, Speaker, Target, export_to, last_resort
 from bgpd.rib.update_group import AddPathGroup, ExportOfPrefix, PathIdentifiers, UpdateGroup
+from bgpd.wire.errors import UnsendableError
 from bgpd.wire.nlri import Family
 from reflector.member import GroupKey, Member, Reading
 
@@ -72,13 +73,26 @@ class Groups:
     def leave(self, reading: Reading) -> bool:
         """A member reads no more; whether it was the last one, and the group is gone."""
         reading.group.leave(reading.cursor)
-        return not reading.group.log.based and self._by_key.pop(reading.key, None) is not None
+        if reading.group.log.based or self._by_key.get(reading.key) is not reading.group:
+            return False
+        del self._by_key[reading.key]
+        return True
 
-    def apply(self, family: Family, changes: Changes) -> None:
-        """Append to the logs of one family what its RIB decided anew."""
-        for key, group in self._by_key.items():
+    def apply(self, family: Family, changes: Changes) -> dict[UpdateGroup, Exception]:
+        """Append to the logs of one family what its RIB decided anew; the groups that could not, by a defect.
+
+        Changes are taken from the RIB once, so each group gets them whatever becomes of the others. A group
+        that failed is none any more: nobody joins it, and who reads it has not what it should have.
+        """
+        failed: dict[UpdateGroup, Exception] = {}
+        for key, group in list(self._by_key.items()):
             if key.family == family:
-                group.apply(changes)
+                try:
+                    group.apply(changes)
+                except Exception as defect:  # noqa: BLE001 - whatever it is, it shall cost this group alone
+                    failed[group] = defect
+                    del self._by_key[key]
+        return failed
 
     def drain(self, draining: bool) -> None:
         """From now on everything looks like the last resort (RFC 8326), or as it is again."""
@@ -104,15 +118,21 @@ class Groups:
             if decision is not None and not decision.accept:
                 return None
             if decision is not None:
-                attributes = changed(path.attributes, decision)
+                try:
+                    attributes = changed(path.attributes, decision)
+                except UnsendableError:
+                    return None
                 path = Path(path.source, attributes, None, path.path_id, path.long_lived_stale)
             return self._drained(export(path))
 
         return export_prefix
 
     def _drained(self, advert: Advert | None) -> Advert | None:
-        """While draining, every path is told as the last resort (RFC 8326)."""
+        """While draining, every path is told as the last resort (RFC 8326), if the mark has room."""
         if advert is None or not self.draining:
             return advert
         attributes, next_hop = advert
-        return last_resort(attributes), next_hop
+        try:
+            return last_resort(attributes), next_hop
+        except UnsendableError:
+            return None

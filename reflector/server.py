@@ -49,6 +49,7 @@ TICK = 0.25  # seconds between two looks at the timers
 SEEK_AFTER = 2.0  # seconds after the start when we connect to clients of before that are not there yet
 ABSENT_AFTER = 15.0  # seconds after the start when a peer that we cannot connect to counts as absent
 UNIDENTIFIED_AGE = 0.25  # seconds after which a connection without an OPEN makes room for another
+DEFECT = "defect while serving a peer; its session ends"
 PRUNING = 10.0  # seconds between two looks at them, and at who is to be asked for more
 
 log = structlog.get_logger(__name__)  # compiled there is no frame to read it from
@@ -384,7 +385,7 @@ class Server:
         try:
             link.read(self._pace.read_octets)
         except Exception:  # a defect of ours: it shall cost this session, not the whole reflector
-            log.exception("defect while serving a peer; its session ends", peer=link.remote)
+            log.exception(DEFECT, peer=link.remote)
             self._let_go(link)
 
     def _let_go(self, link: Link) -> None:
@@ -528,10 +529,25 @@ class Server:
         updated_at, self._updated_at = self._updated_at, None
         if updated_at is not None:
             self.decision.observe(self._loop.time() - updated_at)
+        if self.reflector.defects:
+            self._end_defective()
         for link in tuple(self.established):
-            link.push()
+            try:
+                link.push()
+            except Exception:  # as above; and the others are told
+                log.exception(DEFECT, peer=link.remote)
+                self._let_go(link)
         if updated_at is not None:
             self.convergence.observe(self._loop.time() - updated_at)
+
+    def _end_defective(self) -> None:
+        """Let go of the peers who cannot be told what changed: they come back and are told everything."""
+        defects = dict(self.reflector.defects)
+        for link in tuple(self.established):
+            defect = defects.get(link.member.name) if link.member is not None else None
+            if defect is not None:
+                log.error(DEFECT, peer=link.remote, exc_info=defect)
+                self._let_go(link)
 
     def _resume(self, link: Link) -> None:
         """A link used up its turn: it goes on in the next one."""
@@ -542,7 +558,11 @@ class Server:
     def _resume_all(self) -> None:
         resumed, self._resumed = self._resumed, []
         for link in resumed:
-            link.write()
+            try:
+                link.write()
+            except Exception:  # as above
+                log.exception(DEFECT, peer=link.remote)
+                self._let_go(link)
 
     # Time
 
@@ -553,7 +573,7 @@ class Server:
             try:
                 self._expire(entry, now)
             except Exception:  # as above; and the timers of the others go on
-                log.exception("defect while serving a peer; its session ends", peer=entry.address)
+                log.exception(DEFECT, peer=entry.address)
                 for link in list(entry.links.values()):
                     self._let_go(link)
         for link in self.established:

@@ -18,6 +18,7 @@ from bgpd.rib.path import DEFAULT_LOCAL_PREF, Path, Source, SourceKind
 from bgpd.wire.as_path import without_confederation
 from bgpd.wire.attribute_rows import ROWS
 from bgpd.wire.attributes import NEXT_HOP_BIT, AttributeSet, for_old_speaker, rewrite
+from bgpd.wire.errors import UnsendableError
 from bgpd.wire.iana import AttributeCode, Role, SegmentType, WellKnownCommunity
 from bgpd.wire.nlri import IPV4_UNICAST, Family
 
@@ -117,7 +118,9 @@ def only_to_customer(attributes: AttributeSet, role: Role, asn: int) -> Attribut
 
 
 def long_lived_stale(path: Path) -> Path | None:
-    """A path after the restart time: marked and least preferred, or gone if marked NO_LLGR (RFC 9494 4.2)."""
+    """A path after the restart time: marked and least preferred, or gone if marked NO_LLGR (RFC 9494 4.2), or
+    if the mark has no room.
+    """
     attributes = path.attributes
     if attributes.has_community(WellKnownCommunity.NO_LLGR):
         return None
@@ -125,7 +128,11 @@ def long_lived_stale(path: Path) -> Path | None:
         return path
     communities = dict.fromkeys((*attributes.communities, WellKnownCommunity.LLGR_STALE))
     value = b"".join(int(c).to_bytes(4, "big") for c in communities)
-    marked = AttributeSet.of(attributes.rewritten({AttributeCode.COMMUNITIES: value}), attributes.next_hop)
+    try:
+        raw = attributes.rewritten({AttributeCode.COMMUNITIES: value})
+    except UnsendableError:
+        return None
+    marked = AttributeSet.of(raw, attributes.next_hop)
     return Path(path.source, marked, path.ineligible, path.path_id, long_lived_stale=True)
 
 
@@ -136,13 +143,16 @@ def least_preferred(attributes: AttributeSet) -> AttributeSet:
 
 
 def last_resort(raw: bytes) -> bytes:
-    """A block marked GRACEFUL_SHUTDOWN, with the lowest LOCAL_PREF where there is one (RFC 8326 4)."""
+    """A block marked GRACEFUL_SHUTDOWN, with the lowest LOCAL_PREF where there is one (RFC 8326 4).
+
+    Its AS numbers may have two octets or four.
+    """
     attributes = AttributeSet.of(raw)
     communities = dict.fromkeys((*attributes.communities, WellKnownCommunity.GRACEFUL_SHUTDOWN))
     changes: dict[int, bytes | None] = {
         AttributeCode.COMMUNITIES: b"".join(int(c).to_bytes(4, "big") for c in communities)
     }
-    if attributes.local_pref is not None:
+    if attributes.present & _LOCAL_PREF_BIT:
         changes[AttributeCode.LOCAL_PREF] = bytes(4)
     return rewrite(raw, changes)
 
@@ -203,7 +213,8 @@ def _external(path: Path, target: Target) -> bytes:
 def export_to(target: Target, speaker: Speaker, family: Family) -> Export:
     """The export function of all peers that `target` describes.
 
-    RFC 4456 6: everything goes to clients and to other ASes, a non-client's routes not to non-clients.
+    RFC 4456 6: everything goes to clients and to other ASes, a non-client's routes not to non-clients. What
+    would get an attribute longer than there can be goes to nobody (RFC 8654 4).
     """
     client = target.kind is not SourceKind.NON_CLIENT
     internal = target.kind is not SourceKind.EXTERNAL
@@ -232,20 +243,24 @@ def export_to(target: Target, speaker: Speaker, family: Family) -> Export:
             return None
         if kind is _NON_CLIENT and not client:
             return None
-        if not internal:
-            raw = _external(path, target)
-        elif kind is _CLIENT or kind is _NON_CLIENT:
-            if present & _REFLECTION_BITS:
-                raw = attributes.reflected(source.bgp_identifier, cluster_id)
-            else:
-                if source is not last:  # mostly many routes of one source follow each other
-                    last, tail = source, b"\x80\x09\x04%b\x80\x0a\x04%b" % (source.bgp_identifier, cluster_id)
-                raw += tail
-        elif not present & _LOCAL_PREF_BIT:
-            raw = attributes.rewritten({AttributeCode.LOCAL_PREF: local_pref})
-        if plain:
-            return raw, b"" if inside else attributes.next_hop
-        return _adapted(raw, attributes.next_hop, target, family)
+        try:
+            if not internal:
+                raw = _external(path, target)
+            elif kind is _CLIENT or kind is _NON_CLIENT:
+                if present & _REFLECTION_BITS:
+                    raw = attributes.reflected(source.bgp_identifier, cluster_id)
+                else:
+                    if source is not last:  # mostly many routes of one source follow each other
+                        last = source
+                        tail = b"\x80\x09\x04%b\x80\x0a\x04%b" % (source.bgp_identifier, cluster_id)
+                    raw += tail
+            elif not present & _LOCAL_PREF_BIT:
+                raw = attributes.rewritten({AttributeCode.LOCAL_PREF: local_pref})
+            if plain:
+                return raw, b"" if inside else attributes.next_hop
+            return _adapted(raw, attributes.next_hop, target, family)
+        except UnsendableError:
+            return None
 
     return export
 

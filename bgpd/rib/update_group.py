@@ -17,9 +17,10 @@ from bgpd.rib.loc_rib import Changes, LocRib, Run
 from bgpd.rib.path import Path, Source
 from bgpd.rib.reflection import Advert, Export
 from bgpd.wire.attributes import AttributeSet
+from bgpd.wire.errors import UnsendableError
 from bgpd.wire.messages import HEADER_LENGTH, MARKER
 from bgpd.wire.nlri import IPV4_UNICAST
-from bgpd.wire.update import UnsendableError, encode_updates, encode_withdrawals
+from bgpd.wire.update import encode_updates, encode_withdrawals
 
 MESSAGE_OCTETS = 4096  # RFC 4271 4.1
 _FIXED_OCTETS = HEADER_LENGTH + 4

@@ -1,9 +1,9 @@
 """How a peer's mistakes are named.
 
 `ErrorAction` orders the three answers of RFC 7606 §2 to a malformed path attribute, weakest first, so that
-the strongest of several is simply their maximum. `ProtocolError` is the one exception of this package: it
+the strongest of several is simply their maximum. `ProtocolError` is the one exception for what peers do: it
 carries what a NOTIFICATION needs (RFC 4271 §4.5) but is not itself a message, so that deciding to close a
-session stays with whoever owns that session.
+session stays with whoever owns that session. `UnsendableError` is about what we would say ourselves.
 """
 
 from enum import IntEnum
@@ -31,6 +31,17 @@ class ProtocolError(Exception):
         self.subcode = int(subcode)
         self.reason = reason
         self.data = data
+
+
+class UnsendableError(ValueError):
+    """An attribute of more than 65,535 octets, or attributes beside which an NLRI does not fit.
+
+    Such a route is withdrawn instead (RFC 8654 §4). `room` is how many octets of NLRI do fit.
+    """
+
+    def __init__(self, reason: str, room: int = 0) -> None:
+        super().__init__(reason)
+        self.room = room
 
 
 class AttributeFault(NamedTuple):

@@ -15,7 +15,7 @@ from typing import Final
 
 from . import as_path
 from .attribute_rows import ROWS, Context, Row
-from .errors import AttributeFault, ErrorAction, ProtocolError
+from .errors import AttributeFault, ErrorAction, ProtocolError, UnsendableError
 from .iana import AS_TRANS, AttributeCode, AttributeFlag, ErrorCode, UpdateSubcode
 
 _OPTIONAL: Final = int(AttributeFlag.OPTIONAL)
@@ -23,12 +23,15 @@ _TRANSITIVE: Final = int(AttributeFlag.TRANSITIVE)
 _PARTIAL: Final = int(AttributeFlag.PARTIAL)
 _EXTENDED: Final = int(AttributeFlag.EXTENDED_LENGTH)
 _NLRI_CODES: Final = (AttributeCode.MP_REACH_NLRI, AttributeCode.MP_UNREACH_NLRI)
+LONGEST_VALUE: Final = 0xFFFF
 _AS4_CODES: Final = (AttributeCode.AS4_PATH, AttributeCode.AS4_AGGREGATOR)
 
 
 def encode_attribute(code: int, flags: int, value: bytes) -> bytes:
-    """One attribute; the extended length is used where the value needs it."""
+    """One attribute; the extended length is used where the value needs it. Raises UnsendableError."""
     if len(value) > 255:
+        if len(value) > LONGEST_VALUE:
+            raise UnsendableError(f"a value of {len(value)} octets in attribute {code}")
         return bytes((flags | _EXTENDED, code)) + len(value).to_bytes(2, "big") + value
     return bytes((flags & ~_EXTENDED, code, len(value))) + value
 

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple, TypeAlias
 from .attribute_rows import next_hop_fault
 from .attributes import AttributeSet, rewrite, walk
 from .capabilities import Negotiated
-from .errors import AttributeFault, ErrorAction, ProtocolError
+from .errors import AttributeFault, ErrorAction, ProtocolError, UnsendableError
 from .examination import Examination, reset
 from .iana import AttributeCode, MessageType, UpdateSubcode
 from .interner import Interner
@@ -348,12 +348,6 @@ def _find_mp_reach(block: bytes) -> tuple[int, int, int] | None:
     return None
 
 
-class UnsendableError(ValueError):
-    """Attributes too long for a single NLRI to fit beside them; such a route is withdrawn instead (RFC 8654
-    §4).
-    """
-
-
 def encode_updates(
     family: Family, attributes: bytes, next_hop: bytes, nlri: Sequence[bytes], max_length: int = 4096
 ) -> list[bytes]:
@@ -366,11 +360,12 @@ def encode_updates(
     """
     if family == IPV4_UNICAST and len(next_hop) == 4:
         attributes = _with_next_hop(attributes, next_hop)
+        room = _left(max_length - HEADER_LENGTH - 4 - len(attributes))
         fixed = b"\0\0" + len(attributes).to_bytes(2, "big") + attributes
-        return [_update(fixed, field) for field in _packed(nlri, max_length - HEADER_LENGTH - len(fixed))]
+        return [_update(fixed, field) for field in _packed(nlri, room)]
     attributes = _with_next_hop(attributes, None)
     head = family.encode() + bytes((len(next_hop),)) + next_hop + b"\0"
-    room = max_length - HEADER_LENGTH - 4 - 4 - len(head) - len(attributes)
+    room = _left(max_length - HEADER_LENGTH - 4 - 4 - len(head) - len(attributes))
     return [
         _update(
             b"\0\0%b\x90\x0e%b%b"
@@ -413,6 +408,13 @@ def _update(head: bytes, tail: bytes) -> bytes:
     return b"%b%c%c%c%b%b" % (MARKER, length >> 8, length & 0xFF, MessageType.UPDATE, head, tail)
 
 
+def _left(room: int) -> int:
+    """The octets left for NLRI, if any are."""
+    if room <= 0:
+        raise UnsendableError("the attributes leave no room for NLRI")
+    return room
+
+
 def _packed(nlri: Sequence[bytes], room: int) -> Iterator[bytes]:
     """The items joined into fields of at most `room` octets."""
     field = b"".join(nlri)
@@ -424,7 +426,7 @@ def _packed(nlri: Sequence[bytes], room: int) -> Iterator[bytes]:
     for at, item in enumerate(nlri):
         if size + len(item) > room:
             if len(item) > room:
-                raise UnsendableError(f"an NLRI of {len(item)} octets where {max(room, 0)} are left")
+                raise UnsendableError(f"an NLRI of {len(item)} octets where {room} are left", room)
             yield b"".join(nlri[start:at])
             start, size = at, 0
         size += len(item)

@@ -7,7 +7,7 @@ import pytest
 
 from bgpd.plan.policy import CompiledFilter, Operator, PrefixMatch, Rule
 from bgpd.rib.path import SourceKind
-from bgpd.wire.iana import WellKnownCommunity
+from bgpd.wire.iana import SegmentType, WellKnownCommunity
 from reflector.member import MemberOptions
 from tests.reflector.simulated import (
     ASN,
@@ -280,6 +280,22 @@ def test_rfc8326_4_drain_tells_everything_again_as_the_last_resort() -> None:
     assert len(c.paths(P)) == 1
     assert WellKnownCommunity.GRACEFUL_SHUTDOWN in x.told(P).communities
     assert x.told(P).local_pref is None
+
+
+def test_rfc8326_4_drain_with_a_two_octet_speaker() -> None:
+    """What it gets is in two-octet form when it is marked; read as four-octet form, two segments are none."""
+    core = reflector()
+    a, b = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up()
+    old = SimulatedPeer(core, 3, capabilities={"asn4": None}).up()
+    path = ((SegmentType.AS_SEQUENCE, (64999,)), (SegmentType.AS_SET, (65010, 65011, 65012, 65013, 65014)))
+    a.announce(P, as_path=path)
+    settle(b, old)
+    core.drain()
+    a.announce(Q, as_path=path)
+    settle(b, old)
+    for told in (b.told(P), b.told(Q), old.told(P), old.told(Q)):
+        assert (told.local_pref, told.as_path) == (0, path)
+        assert WellKnownCommunity.GRACEFUL_SHUTDOWN in told.communities
 
 
 def test_rfc8326_4_what_another_as_marks_is_the_last_resort_here() -> None:

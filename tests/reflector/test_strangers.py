@@ -19,7 +19,7 @@ from reflector import server as server_module
 from tests.reflector.clients import ASN, Client, clients, serving, until
 from tests.reflector.test_process import Program
 
-P = "10.1.0.0/24"
+P, Q = "10.1.0.0/24", "10.2.0.0/24"
 OPEN = encode(Open(ASN, 90, bytes((10, 9, 9, 9)), Capabilities(frozenset({IPV4_UNICAST}), asn4=ASN)))
 
 
@@ -194,3 +194,34 @@ async def test_a_defect_of_ours_costs_one_session(monkeypatch: pytest.MonkeyPatc
         assert any("defect" in line["event"] for line in logs)
         assert b.established
         assert len(server.established) == 1
+
+
+@pytest.mark.plain
+async def test_a_defect_while_telling_some_costs_their_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an update group, or in what one peer of it is given."""
+    async with (
+        serving() as server,
+        clients(server, 1, 2) as (a, b),
+        clients(server, 3, extended_message=True) as (c,),
+    ):
+        a.announce(P)
+        await until(lambda: b.has(P) and c.has(P))
+
+        def fails(*_: object) -> None:
+            raise RuntimeError("a defect")
+
+        other = server.reflector.members[c.address].readings[IPV4_UNICAST].group
+        assert other is not server.reflector.members[b.address].readings[IPV4_UNICAST].group
+        monkeypatch.setattr(other, "apply", fails)
+        with capture_logs() as logs:
+            a.announce(Q)
+            await until(lambda: c.closed and b.has(P, Q))
+            await c.close()
+            await c.up()
+            await until(lambda: c.has(P, Q))
+            server.reflector.tell_again(server.reflector.members[b.address])
+            monkeypatch.setattr(server.reflector, "_renew", fails)
+            a.withdraw(Q)
+            await until(lambda: b.closed and c.has(P))
+        assert sum("defect" in line["event"] for line in logs) == 2
+        assert a.established

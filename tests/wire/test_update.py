@@ -5,12 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bgpd.wire.attributes import encode_attributes
-from bgpd.wire.errors import ProtocolError
+from bgpd.wire.errors import ProtocolError, UnsendableError
 from bgpd.wire.framing import Framer
 from bgpd.wire.iana import MessageType
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family, nlri_of, split
 from bgpd.wire.update import (
-    UnsendableError,
     Update,
     UpdateDecoder,
     encode_end_of_rib,
@@ -131,6 +130,22 @@ def test_rfc8654_4_attributes_that_leave_no_room_cannot_be_sent(
         encode_updates(family, long, next_hop, [nlri, nlri])
     [message] = encode_updates(family, long, next_hop, [nlri], 65535)
     assert len(message) > 4096
+    for octets in (65535 - len(MANDATORY) - 4, 65535):  # the block is as long as can be said, and longer
+        with pytest.raises(UnsendableError):
+            encode_updates(
+                family,
+                MANDATORY + b"\xd0\x08" + octets.to_bytes(2, "big") + bytes(octets),
+                next_hop,
+                [nlri],
+                65535,
+            )
+
+
+def test_an_attribute_longer_than_its_length_can_say_cannot_be_sent() -> None:
+    longest = (1,) * (0xFFFF // 4)
+    assert len(encode_attributes(communities=longest)) > 0xFFFF
+    with pytest.raises(UnsendableError):
+        encode_attributes(communities=(1, *longest))
 
 
 @pytest.mark.parametrize("family", [IPV4_UNICAST, IPV6_UNICAST])
