@@ -43,7 +43,7 @@ from bgpd.session.restart import (
 from bgpd.session.timers import SEND_HOLD_TIME, Jitter, SessionTimers, keepalive_interval, no_jitter
 from bgpd.wire.capabilities import Negotiated
 from bgpd.wire.errors import ProtocolError
-from bgpd.wire.framing import Framer
+from bgpd.wire.framing import STANDARD_MAX_LENGTH, Framer
 from bgpd.wire.iana import (
     CeaseSubcode,
     ErrorCode,
@@ -478,10 +478,16 @@ class Session:
         self._framer = Framer()
         self._timers.stop()
         if notification is not None:
-            self._send(notification)
-            self.counters.sent.notifications += 1
+            negotiated = self.negotiated
+            notification = notification.cut(
+                STANDARD_MAX_LENGTH if negotiated is None else negotiated.max_length
+            )
         established = before is State.ESTABLISHED
         retain: frozenset[Family] = frozenset()
         if established:
             retain = retained_families(self.config.capabilities, self.negotiated, received or notification)
+        # Told first: whatever becomes of the last words, the owner knows that it is over.
         self._events.append(Closed(reason, notification, received, established, retain, action in COUNTING))
+        if notification is not None:
+            self._send(notification)
+            self.counters.sent.notifications += 1

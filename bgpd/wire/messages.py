@@ -9,7 +9,7 @@ RFCs: 4271 §4.2, §4.4, §4.5, §6.2 (OPEN and its errors), 5492 and 9072 (opti
 check.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from .capabilities import Capabilities, Negotiated, agree
@@ -87,6 +87,10 @@ class Notification:
         """A Cease with a shutdown communication (RFC 9003 §2), cut to 255 octets between two characters."""
         octets = communication.encode("utf-8", "replace")[:255].decode("utf-8", "ignore").encode()
         return cls(ErrorCode.CEASE, subcode, bytes((len(octets),)) + octets if octets else b"")
+
+    def cut(self, max_length: int) -> "Notification":
+        """With as much of the data as a message of `max_length` octets has room for; it serves diagnosis."""
+        return replace(self, data=self.data[: max_length - HEADER_LENGTH - 2])
 
     @property
     def communication(self) -> str:

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from bgpd.wire.capabilities import Capabilities
 from bgpd.wire.framing import Framer
 from bgpd.wire.iana import ErrorCode, MessageType
-from bgpd.wire.messages import KEEPALIVE, Open, encode
+from bgpd.wire.messages import KEEPALIVE, Open, encode, message
 from bgpd.wire.nlri import IPV4_UNICAST
 from reflector import entry, sockets
 from reflector import server as server_module
@@ -175,6 +175,22 @@ async def test_clients_nobody_named_are_forgotten(monkeypatch: pytest.MonkeyPatc
             await until(lambda: b.has(P) and c.has(P))
         await until(lambda: not server.entries)
         assert not server.reflector.members
+
+
+async def test_rfc7313_5_a_refresh_as_long_as_a_message_ends_the_session() -> None:
+    """Its NOTIFICATION could not be encoded once, and the session stayed for ever, with its routes."""
+    async with (
+        serving() as server,
+        clients(server, 1) as (a,),
+        clients(server, 2, extended_message=True) as (b,),
+    ):
+        b.announce(P)
+        await until(lambda: a.has(P))
+        await b.write_all(message(MessageType.ROUTE_REFRESH, b"\0\1\1\1" + bytes(65535 - 23)))
+        await until(lambda: b.closed and a.has())
+        assert b.notification is not None
+        assert (b.notification.code, b.notification.subcode) == (7, 1)
+        assert list(server.reflector.members) == [a.address]
 
 
 @pytest.mark.plain

@@ -364,6 +364,31 @@ def test_rfc2918_4_a_refresh_is_sent_for_negotiated_families_only() -> None:
     assert not opensent().send_route_refresh(IPV4_UNICAST)
 
 
+@pytest.mark.parametrize("octets", [4096, 65535])
+def test_rfc7313_5_what_is_given_back_of_a_long_refresh_fits_a_message(octets: int) -> None:
+    """The whole of it would be too long, for a message of this session or for any."""
+    able = offer(LOCAL_ASN, extended_message=octets > 4096)
+    session = established(config(able), peer_open(capabilities=able))
+    session.receive_data(refresh(subtype=1, more=bytes(octets - 23)), NOW)
+    [last] = sent(session.data_to_send())
+    assert isinstance(last, Notification)
+    assert (last.code, last.subcode, len(encode(last))) == (7, 1, octets)
+    assert last.data == refresh(subtype=1, more=bytes(octets - 23))[: octets - 21]
+    assert closing(session).sent == last
+
+
+@pytest.mark.plain
+def test_the_end_is_told_whatever_becomes_of_the_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_message: object) -> bytes:
+        raise OverflowError
+
+    session = established()
+    monkeypatch.setattr("bgpd.session.session.encode", fails)
+    with pytest.raises(OverflowError):
+        session.receive_data(BROKEN_UPDATE, NOW)
+    assert closing(session).established
+
+
 def test_rfc7313_4_demarcation_needs_enhanced_refresh() -> None:
     enhanced = established()
     assert enhanced.send_route_refresh(IPV4_UNICAST, 1)
