@@ -464,6 +464,8 @@ class Reflector:
             # One family after the other: some peers keep a single mark for all of them (FRR 8 does).
             if enhanced and any(other.refreshing for other in member.readings.values()):
                 return
+            if self.flush():  # news of this moment: withdrawals are not in a table that begins again
+                continue
             if not self._renew(reading):
                 return
             reading.refresh_due, reading.refreshing = False, True
@@ -474,9 +476,9 @@ class Reflector:
     def _renew(self, reading: Reading) -> bool:
         """Have the log begin with the present state, so that who starts again is not taken back in time.
 
-        False when the log was written anew too recently for the sake of a peer that asks again and again.
+        Nothing must have been taken in since the last `flush`. False when the log was written anew too
+        recently for the sake of a peer that asks again and again.
         """
-        self.flush()
         log = reading.group.log
         if log.dead:
             if self._refresh_from.get(reading.key, self._now) > self._now:

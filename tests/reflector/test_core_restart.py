@@ -1,5 +1,6 @@
 """Restarts and refreshes: RFC 4724 on both sides, RFC 8538, RFC 9494, RFC 2918, RFC 7313."""
 
+import random
 from typing import Any
 
 import pytest
@@ -384,6 +385,45 @@ def test_rfc2918_4_a_request_sends_everything_again() -> None:
     b.refresh(family=V6)
     settle(b)
     assert b.prefixes == {P, Q, P6}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_rfc2918_4_a_refresh_amid_changes_loses_nothing(seed: int) -> None:
+    """Changes and requests in any order, also in the same turn, before anything of it is decided.
+
+    Without marks the peer keeps what it is not told to forget.
+    """
+    chance = random.Random(seed)
+    core = reflector()
+    plain = {"enhanced_refresh": False}
+    peers = [SimulatedPeer(core, number, capabilities=dict(plain)).up() for number in (1, 2, 3)]
+    prefixes = [P, Q, R, P6]
+    said: dict[str, dict[int, int]] = {prefix: {} for prefix in prefixes}
+    now = 0.0
+    for _ in range(120):
+        peer, prefix = chance.choice(peers), chance.choice(prefixes)
+        match chance.choice(("announce", "announce", "withdraw", "refresh", "read", "flush", "tick")):
+            case "announce":
+                said[prefix][peer.number] = local_pref = chance.randint(100, 103)
+                peer.announce(prefix, local_pref=local_pref)
+            case "withdraw":
+                said[prefix].pop(peer.number, None)
+                peer.withdraw(prefix)
+            case "refresh":
+                peer.refresh(family=chance.choice((V4, V6)))
+            case "read":
+                peer.read(chance.choice((1, 100, 10_000)), chance.randint(1, 3))
+            case "flush":
+                core.flush()
+            case "tick":
+                now += 1.0
+                core.tick(now)
+        if chance.random() < 0.1:
+            core.tick(now + 1.0)
+            settle(*peers)
+            best = {p: max((pref, -n) for n, pref in by.items())[1] for p, by in said.items() if by}
+            for each in peers:
+                assert each.prefixes == {p for p, number in best.items() if -number != each.number}
 
 
 def test_rfc7313_4_the_answer_stands_between_marks_and_repairs_everything() -> None:
