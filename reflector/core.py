@@ -440,7 +440,9 @@ class Reflector:
             while cursor.behind and not buffers:
                 buffers += cursor.take(limit)
             eor_at = reading.eor_at
-            passed = eor_at is not None and cursor.lag <= reading.group.log.position - eor_at
+            # Moved to a catch-up chain, a cursor may stand behind `eor_at` with most yet to be told.
+            position = reading.group.log.position
+            passed = eor_at is not None and cursor.lag <= position - max(eor_at, cursor.floor)
             if passed and self.deferred_until is None:
                 reading.eor_at = None
                 buffers.append(encode_end_of_rib(family))

@@ -118,12 +118,14 @@ class Batch:
 class Cursor:
     """One peer's place in a log."""
 
-    __slots__ = ("_batch", "_log", "_source")
+    __slots__ = ("_batch", "_log", "_source", "floor")
 
     def __init__(self, log: "ExportLog", source: Source, batch: Batch) -> None:
         self._log = log
         self._source = source
         self._batch = batch
+        self.floor = 0
+        """Where a reader that was moved to a catch-up chain has been told everything of before."""
 
     @property
     def behind(self) -> bool:
@@ -274,6 +276,7 @@ class ExportLog:
             start, _, _ = self._chain(self._catch_up(touched), tail)
             for cursor in stalled:
                 cursor.move_to(start)
+                cursor.floor = self.position
         self._head, self._batches, self.octets = self._chain(self._snapshot(), tail)
         self._entries, self.dead = 0, 0
         batch = self._head

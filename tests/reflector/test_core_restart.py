@@ -368,6 +368,31 @@ def test_rfc9494_4_3_a_route_marked_by_others_is_least_preferred_and_not_for_eve
     assert not b.prefixes
 
 
+def test_rfc4724_2_no_end_of_rib_before_the_table_for_a_joiner_that_stalls_meanwhile() -> None:
+    """So far behind that it is given the present state instead of the log, it has yet to read nearly all."""
+    core = reflector()
+    source, quick = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up()
+    table = [f"10.{n >> 8}.{n & 255}.0/24" for n in range(500)]
+    long = range(900)  # each route takes most of a message, so that a few make a log worth compacting
+
+    def say(prefixes: list[str], first: int) -> None:
+        for med, prefix in enumerate(prefixes, first):
+            source.announce(prefix, med=med, communities=long)
+            if med % 50 == 0:
+                settle(quick)
+
+    say(table, 0)
+    slow = restartable(core, 3).up()
+    slow.read(limit=1, turns=1)
+    for change in range(1, 4):
+        say(table[:-100], 1000 * change)
+    reading = slow.member.readings[V4]  # type: ignore[union-attr]  # it is up
+    assert reading.cursor.floor, "it was not given the present state"
+    while reading.eor_at is not None:
+        slow.read(limit=1, turns=1)
+    assert slow.prefixes == {*table}
+
+
 # RFC 2918 and RFC 7313
 
 
