@@ -181,13 +181,17 @@ class Examination:
         return False
 
     def _widen(self) -> None:
-        """Turn what an old speaker sent into four-octet form (RFC 6793 §4.2.3)."""
+        """Turn what an old speaker sent into four-octet form (RFC 6793 §4.2.3).
+
+        A path that only two-octet numbers let fit into an attribute is beyond us: its routes are withdrawn.
+        """
         as4_counts = True
         aggregator = self.pieces.get(AttributeCode.AGGREGATOR)
         if aggregator is not None:
             flags, value = aggregator[0], aggregator[-6:]
             if int.from_bytes(value[:2], "big") != AS_TRANS:
-                as4_counts = False
+                # Beside AS4_AGGREGATOR: an old speaker aggregated anew, and what the AS4 ones say is past.
+                as4_counts = AttributeCode.AS4_AGGREGATOR not in self._as4
                 value = b"\0\0" + value
             else:
                 value = self._as4.get(AttributeCode.AS4_AGGREGATOR, b"\0\0" + value)
@@ -199,6 +203,10 @@ class Examination:
         as4_path = self._as4.get(AttributeCode.AS4_PATH)
         if as4_path is not None and as4_counts:
             path = as_path.reconstruct(path, as_path.decode(as4_path))
-        self.pieces[AttributeCode.AS_PATH] = encode_attribute(
-            AttributeCode.AS_PATH, _TRANSITIVE, as_path.encode(path)
-        )
+        value = as_path.encode(path)
+        if len(value) > LONGEST_VALUE:
+            reason = f"AS_PATH: {len(value)} octets once its AS numbers have four"
+            action, subcode = ErrorAction.TREAT_AS_WITHDRAW, UpdateSubcode.MALFORMED_AS_PATH
+            self._fault(AttributeCode.AS_PATH, action, subcode, reason)
+            return
+        self.pieces[AttributeCode.AS_PATH] = encode_attribute(AttributeCode.AS_PATH, _TRANSITIVE, value)

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from bgpd.wire import as_path
 from bgpd.wire.as_path import AsPath
 from bgpd.wire.attributes import AttributeSet, encode_attributes, for_old_speaker
+from bgpd.wire.errors import ErrorAction
 from bgpd.wire.iana import AttributeCode, SegmentType
 from bgpd.wire.nlri import IPV4_UNICAST
-from tests.wire.samples import NEXT_HOP, ORIGIN, PREFIX, announced, attribute, body, decoder
+from tests.wire.samples import NEXT_HOP, ORIGIN, PREFIX, announced, attribute, body, decoder, withdrawn
 
 SEQUENCE, SET = SegmentType.AS_SEQUENCE, SegmentType.AS_SET
 CONFED_SEQUENCE, CONFED_SET = SegmentType.AS_CONFED_SEQUENCE, SegmentType.AS_CONFED_SET
@@ -128,6 +129,30 @@ def test_rfc6793_4_2_3_aggregator_of_a_real_as_voids_as4_attributes() -> None:
     assert found.as_path == path
     assert found.aggregator == (65000, b"\x0a\0\0\1")
     assert found.value(18) is None
+
+
+def test_rfc6793_4_2_3_an_aggregator_of_a_real_as_alone_voids_nothing() -> None:
+    """AS4_AGGREGATOR is sent only beside AS_TRANS: an ordinary aggregate has a real AS and AS4_PATH."""
+    raw = encode_attributes(
+        as_path=((SEQUENCE, (64999, BIG)),), next_hop=NEXT_HOP[3:], aggregator=(64999, b"\x0a\0\0\1")
+    )
+    found = decoder(internal=True, asn4=False).decode(body(for_old_speaker(raw), PREFIX)).reach[0].attributes
+    assert found.as_path == ((SEQUENCE, (64999, BIG)),)
+    assert found.aggregator == (64999, b"\x0a\0\0\1")
+
+
+@pytest.mark.parametrize(("segments", "fits"), [(64, True), (65, False)])
+def test_rfc7606_7_2_a_path_too_long_in_four_octets_is_withdrawn(segments: int, fits: bool) -> None:
+    """With extended messages an old speaker can say twice what an attribute of ours holds."""
+    value = as_path.encode(((SEQUENCE, (64999,) * 255),) * segments, width=2)
+    long = bytes((0x50, 2)) + len(value).to_bytes(2, "big") + value
+    update = decoder(internal=True, asn4=False).decode(body(ORIGIN + long + NEXT_HOP, PREFIX))
+    assert (announced(update), withdrawn(update)) == (
+        ([(IPV4_UNICAST, PREFIX)], []) if fits else ([], [(IPV4_UNICAST, PREFIX)])
+    )
+    assert [(fault.code, fault.action) for fault in update.errors] == (
+        [] if fits else [(AttributeCode.AS_PATH, ErrorAction.TREAT_AS_WITHDRAW)]
+    )
 
 
 def test_rfc6793_4_2_3_as4_aggregator_replaces_as_trans() -> None:
