@@ -254,8 +254,8 @@ def export_to(target: Target, speaker: Speaker, family: Family) -> Export:
                         last = source
                         tail = b"\x80\x09\x04%b\x80\x0a\x04%b" % (source.bgp_identifier, cluster_id)
                     raw += tail
-            elif not present & _LOCAL_PREF_BIT:
-                raw = attributes.rewritten({AttributeCode.LOCAL_PREF: local_pref})
+            if not present & _LOCAL_PREF_BIT and internal:  # some peers take a route without it for withdrawn
+                raw = rewrite(raw, {AttributeCode.LOCAL_PREF: local_pref})
             if plain:
                 return raw, b"" if inside else attributes.next_hop
             return _adapted(raw, attributes.next_hop, target, family)

@@ -15,6 +15,7 @@ from tests.reflector.simulated import (
     SimulatedPeer,
     address,
     external,
+    key,
     path_of,
     reflector,
     settle,
@@ -64,6 +65,28 @@ def test_rfc4456_8_originator_is_kept_and_cluster_id_is_prepended() -> None:
     settle(b)
     assert b.told(P).originator_id == address("10.9.9.9")
     assert b.told(P).cluster_list == (core.speaker.cluster_id, address("10.8.8.8"))
+
+
+@pytest.mark.parametrize("more", [{}, {"originator_id": address("10.9.9.9")}])
+def test_rfc4271_5_1_5_local_pref_is_added_where_an_internal_peer_left_it_out(more: dict[str, Any]) -> None:
+    """There it must not be missing: FRR takes such a route for withdrawn."""
+    core = reflector()
+    a, b, n = (
+        SimulatedPeer(core, 1).up(),
+        SimulatedPeer(core, 2).up(),
+        SimulatedPeer(core, 3, NON_CLIENT).up(),
+    )
+    old, x = SimulatedPeer(core, 4, capabilities={"asn4": None}).up(), external(core, 5, 65100).up()
+    a.announce(P, local_pref=None, **more)
+    n.announce(Q, local_pref=None, **more)
+    settle(b, n, old, x)
+    for peer in (b, old):
+        assert peer.told(P).local_pref == peer.told(Q).local_pref == 100
+    assert n.told(P).local_pref == 100
+    assert x.told(P).local_pref is None
+    codes = [code for _flags, code, _value in b.told(P).items()]
+    assert codes == sorted(codes)
+    assert core.ribs[V4].best[key(P)].attributes.local_pref is None
 
 
 @pytest.mark.parametrize(
