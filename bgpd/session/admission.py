@@ -17,7 +17,7 @@ from functools import lru_cache
 from bgpd.session.config import SessionConfig
 from bgpd.wire.capabilities import Negotiated
 from bgpd.wire.errors import ProtocolError
-from bgpd.wire.iana import AS_TRANS, CapabilityCode, ErrorCode, OpenSubcode
+from bgpd.wire.iana import AS_TRANS, CapabilityCode, ErrorCode, OpenSubcode, Role
 from bgpd.wire.messages import Open, encode, negotiate
 
 
@@ -71,7 +71,8 @@ def admit(config: SessionConfig, remote: Open) -> Negotiated:
     ours, theirs = config.capabilities.role, remote.capabilities.role
     if not internal and config.strict_role and ours is not None and theirs is None:
         raise _error(
-            OpenSubcode.ROLE_MISMATCH, f"the peer states no role; to our {ours.name} it must (strict mode)"
+            OpenSubcode.ROLE_MISMATCH,
+            f"the peer states no role; to our {Role(ours).name} it must (strict mode)",
         )
     _check_families(config, remote)
     return negotiate(local_open(config), remote)

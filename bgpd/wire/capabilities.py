@@ -59,7 +59,8 @@ class Capabilities:
 
     `asn4` is the four-octet AS number of the sender, None if it is an old (two-octet) speaker. `long_lived`
     holds (family, F bit, stale time in seconds); `extended_next_hop` holds (family of the NLRI, AFI of the
-    next hop). `unknown` holds (code, value) in the order received.
+    next hop). `role` is a `Role`'s number, or what else a peer says. `unknown` holds (code, value) in the
+    order received.
     """
 
     families: frozenset[Family] = frozenset()
@@ -71,7 +72,7 @@ class Capabilities:
     long_lived: tuple[tuple[Family, bool, int], ...] = ()
     add_path: tuple[tuple[Family, AddPath], ...] = ()
     extended_next_hop: tuple[tuple[Family, int], ...] = ()
-    role: Role | None = None
+    role: int | None = None
     fqdn: Fqdn | None = None
     software_version: str | None = None
     unknown: tuple[tuple[int, bytes], ...] = ()
@@ -142,7 +143,7 @@ class _Draft:
     long_lived: dict[Family, tuple[bool, int]] = field(default_factory=dict)
     add_path: dict[Family, AddPath] = field(default_factory=dict)
     extended_next_hop: dict[tuple[Family, int], None] = field(default_factory=dict)
-    role: Role | None = None
+    role: int | None = None
     fqdn: Fqdn | None = None
     software_version: str | None = None
     unknown: list[tuple[int, bytes]] = field(default_factory=list)
@@ -164,10 +165,10 @@ class _Draft:
             case CapabilityCode.EXTENDED_NEXT_HOP if size % 6 == 0:
                 for f in _items(value, 6):
                     self.extended_next_hop[Family(f[0] << 8 | f[1], f[3]), f[4] << 8 | f[5]] = None
-            case CapabilityCode.ROLE if size == 1 and value[0] <= Role.PEER:
+            case CapabilityCode.ROLE if size == 1:
                 if self.role not in (None, value[0]):
                     raise _open_error(OpenSubcode.ROLE_MISMATCH, "the OPEN names several roles")
-                self.role = Role(value[0])
+                self.role = value[0]
             case CapabilityCode.GRACEFUL_RESTART if size % 4 == 2:
                 self.graceful_restart = GracefulRestart(
                     (value[0] & 0x0F) << 8 | value[1],
@@ -291,11 +292,11 @@ def agree(
     2/11 where both sides of an external session state roles that do not fit (RFC 9234 §4.2).
     """
     external = local_asn != peer_asn
-    roles = (local.role, remote.role)
-    if local.role is not None and remote.role is not None and external and roles not in ROLE_PAIRS:
-        raise _open_error(
-            OpenSubcode.ROLE_MISMATCH, f"we are {local.role.name}, but the peer says {remote.role.name}"
-        )
+    local_role, peer_role = _role(local.role), _role(remote.role)
+    stated = external and remote.role is not None
+    if stated and local_role is not None and (local_role, peer_role) not in ROLE_PAIRS:
+        says = remote.role if peer_role is None else peer_role.name  # what is not assigned fits nothing
+        raise _open_error(OpenSubcode.ROLE_MISMATCH, f"we are {local_role.name}, but the peer says {says}")
     families = _offered(local) & _offered(remote)
     ours, theirs = dict(local.add_path), dict(remote.add_path)
     nothing = AddPath(0)
@@ -327,9 +328,14 @@ def agree(
         local_asn=local_asn,
         peer_asn=peer_asn,
         peer_bgp_identifier=identifier,
-        local_role=local.role,
-        peer_role=remote.role,
+        local_role=local_role,
+        peer_role=peer_role,
     )
+
+
+def _role(value: int | None) -> Role | None:
+    """The role of a number; None for no number, and for one that nobody has assigned."""
+    return Role(value) if value is not None and value <= Role.PEER else None
 
 
 def _offered(capabilities: Capabilities) -> frozenset[Family]:

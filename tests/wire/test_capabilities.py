@@ -21,7 +21,7 @@ def agreed(ours: Capabilities, theirs: Capabilities, peer_asn: int = 65001) -> N
         (1, "0001"),
         (5, "000100"),
         (9, "00000001"),
-        (9, "05"),
+        (9, "0505"),
         (9, ""),
         (64, "78"),
         (64, "00780001018 0ff".replace(" ", "")),
@@ -171,6 +171,21 @@ def test_rfc9234_4_2_roles_must_fit(ours: Role, theirs: Role) -> None:
             agreed(Capabilities(role=ours), Capabilities(role=theirs))
         assert (caught.value.code, caught.value.subcode) == (2, 11)
     assert {(int(a), int(b)) for a, b in ROLE_PAIRS} == fits
+
+
+@pytest.mark.parametrize("value", [5, 7, 255])
+def test_rfc9234_4_2_a_role_that_nobody_has_assigned_does_not_fit(value: int) -> None:
+    remote = Capabilities.decode(bytes((9, 1, value)))
+    assert Capabilities.decode(remote.encode()) == remote
+    for ours in Role:
+        with pytest.raises(ProtocolError) as caught:
+            agreed(Capabilities(role=ours), remote)
+        assert (caught.value.code, caught.value.subcode) == (2, 11)
+        assert agreed(Capabilities(role=ours), remote, peer_asn=65000).internal
+    assert agreed(Capabilities(), remote).peer_role is None
+    with pytest.raises(ProtocolError) as caught:
+        Capabilities.decode(bytes((9, 1, 3, 9, 1, value)))
+    assert (caught.value.code, caught.value.subcode) == (2, 11)
 
 
 def test_rfc9234_4_2_roles_of_internal_peers_and_of_one_side_do_not_matter() -> None:
