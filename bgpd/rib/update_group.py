@@ -115,18 +115,19 @@ class UpdateGroup:
         return Segment(b"".join(self._messages(advert, nlri)), (nlri,), skip)
 
     def _messages(self, advert: Advert, nlri: list[bytes]) -> list[bytes]:
-        """What does not fit into a message is withdrawn instead (RFC 8654 4)."""
+        """What does not fit into a message is withdrawn instead (RFC 8654 4), whatever it is told with."""
         attributes, next_hop = advert
+        next_hop = next_hop or AttributeSet.of(attributes).next_hop
         try:
-            return encode_updates(
-                self.family,
-                attributes,
-                next_hop or AttributeSet.of(attributes).next_hop,
-                nlri,
-                self.max_length,
-            )
-        except UnsendableError:
-            return encode_withdrawals(self.family, nlri, self.max_length)
+            return encode_updates(self.family, attributes, next_hop, nlri, self.max_length)
+        except UnsendableError as error:
+            room = error.room
+        fitting = [item for item in nlri if len(item) <= room]
+        beyond = [item for item in nlri if len(item) > room]
+        messages = encode_withdrawals(self.family, beyond, self.max_length)
+        if fitting:
+            messages += encode_updates(self.family, attributes, next_hop, fitting, self.max_length)
+        return messages
 
     def _withdrawal(
         self, nlri: Sequence[bytes], skip: Source | None = None, only: Source | None = None

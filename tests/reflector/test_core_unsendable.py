@@ -72,6 +72,35 @@ def test_rfc8654_4_a_block_beyond_all_messages_keeps_nothing_else_from_anybody(
         assert WellKnownCommunity.GRACEFUL_SHUTDOWN in peer.told(P).communities
 
 
+@pytest.mark.parametrize("taking", [False, True])
+def test_rfc8654_4_an_nlri_that_does_not_fit_keeps_no_shorter_one_back(taking: bool) -> None:
+    """Attributes that leave room for a /24 and not for a /32, whatever else is told with them and when."""
+    core = reflector()
+    source = speaks_at_length(core, 1).up()
+
+    def joins(number: int) -> SimulatedPeer:
+        return SimulatedPeer(core, number, options=MemberOptions(CLIENT, 2), takes_paths=taking).up()
+
+    early = joins(2)
+    base = encode_attributes(next_hop=source.next_hop, local_pref=100)
+    octets = 4096 - 23 - 14 - 4 - len(base) - 4 - (4 if taking else 0)
+    block = base + b"\xf0\xc8" + octets.to_bytes(2, "big") + bytes(octets)
+
+    def say(*prefixes: str) -> None:
+        items = [key(prefix) for prefix in prefixes]
+        source.say(*encode_updates(V4, block, source.next_hop, items, 65535))
+        settle(early)
+
+    say(P)
+    say("10.8.8.8/32")
+    say(Q, "10.9.9.9/32", R)
+    assert early.prefixes == {P, Q, R}
+    assert joins(3).turn().prefixes == {P, Q, R}
+    for group in core.groups:
+        group.log.rebase()
+    assert joins(4).turn().prefixes == {P, Q, R}
+
+
 def adding(count: int) -> tuple[CompiledFilter, ...]:
     added = tuple(Community((65001, number)) for number in range(count))
     everything = PrefixMatch(ip_network("0.0.0.0/0"), Operator.IN, 0, 32)
