@@ -86,7 +86,7 @@ def _last_steps(path: Path, cost: Cost | None = None) -> tuple[Any, ...]:
         source.kind is not SourceKind.EXTERNAL,
         0 if cost is None else cost(attributes.next_hop),
         _identifier(path),
-        len(attributes.cluster_list),
+        attributes.cluster_list_length,
         source.address_key,
         path.path_id,
     )
@@ -114,7 +114,7 @@ def _tie_break(paths: list[Path]) -> Path:
         return paths[identifiers.index(lowest)]
     return min(
         (path for path, identifier in zip(paths, identifiers, strict=True) if identifier == lowest),
-        key=lambda p: (len(p.attributes.cluster_list), p.source.address_key, p.path_id),
+        key=lambda p: (p.attributes.cluster_list_length, p.source.address_key, p.path_id),
     )
 
 
@@ -230,8 +230,8 @@ def explain(paths: Sequence[Path], cost: Cost | None = None) -> list[tuple[Path,
         step([p for p in current if costs[id(p)] == nearest], Reason.INTERIOR_COST)
     lowest_identifier = min(_identifier(p) for p in current)
     step([p for p in current if _identifier(p) == lowest_identifier], Reason.BGP_IDENTIFIER)
-    shortest = min(len(p.attributes.cluster_list) for p in current)
-    step([p for p in current if len(p.attributes.cluster_list) == shortest], Reason.CLUSTER_LIST_LENGTH)
+    shortest = min(p.attributes.cluster_list_length for p in current)
+    step([p for p in current if p.attributes.cluster_list_length == shortest], Reason.CLUSTER_LIST_LENGTH)
     lowest_address = min(p.source.address_key for p in current)
     step([p for p in current if p.source.address_key == lowest_address], Reason.PEER_ADDRESS)
     step([min(current, key=lambda p: p.path_id)], Reason.PATH_IDENTIFIER)

@@ -86,7 +86,7 @@ def ineligibility(attributes: AttributeSet, speaker: Speaker, allowed_own_as: in
     if attributes.present & _REFLECTION_BITS:
         if attributes.originator_id == speaker.bgp_identifier:
             return "ORIGINATOR_ID is our own BGP Identifier"
-        if speaker.cluster_id in attributes.cluster_list:
+        if attributes.passed(speaker.cluster_id):
             return "CLUSTER_LIST contains our CLUSTER_ID"
     if not attributes.present & NEXT_HOP_BIT and _is_nowhere(attributes.next_hop):
         return "the next hop is ::"

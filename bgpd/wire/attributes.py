@@ -42,8 +42,8 @@ def walk(raw: bytes) -> Iterator[tuple[int, int, bytes, bytes]]:
 class Compared(NamedTuple):
     """What the decision process compares of an attribute set. `med` and `local_pref` are None where absent.
 
-    `first_as` is the AS the route came from: the first of the AS path's leading sequence, 0 where the path
-    is empty or begins otherwise.
+    All of it is small, for it is kept as long as the set. `first_as` is the AS the route came from: the first
+    of the AS path's leading sequence, 0 where the path is empty or begins otherwise.
     """
 
     origin: int
@@ -52,7 +52,7 @@ class Compared(NamedTuple):
     med: int | None
     local_pref: int | None
     originator_id: bytes | None
-    cluster_list: tuple[bytes, ...]
+    cluster_list_length: int
 
 
 @mypyc_attr(acyclic=True)  # compiled, it needs no room for the garbage collector
@@ -128,7 +128,16 @@ class AttributeSet:
     @property
     def cluster_list(self) -> tuple[bytes, ...]:
         """CLUSTER_LIST."""
-        return self.compared.cluster_list
+        return _pieces(self.value(AttributeCode.CLUSTER_LIST), 4)
+
+    @property
+    def cluster_list_length(self) -> int:
+        """How many CLUSTER_IDs are in CLUSTER_LIST."""
+        return self.compared.cluster_list_length
+
+    def passed(self, cluster_id: bytes) -> bool:
+        """Whether CLUSTER_LIST contains a CLUSTER_ID. Cheap where it does not, as `has_community`."""
+        return self._lists(AttributeCode.CLUSTER_LIST, cluster_id)
 
     @property
     def as_path(self) -> AsPath:
@@ -202,10 +211,13 @@ class AttributeSet:
         """Whether a community is attached. Cheap where it is not; and nothing is decoded that would stay:
         typed, a long list takes ten times the memory of its octets.
         """
-        octets = community.to_bytes(4, "big")
+        return self._lists(AttributeCode.COMMUNITIES, community.to_bytes(4, "big"))
+
+    def _lists(self, code: int, octets: bytes) -> bool:
+        """Whether these four octets are an item of an attribute."""
         if octets not in self.raw:
             return False
-        value = self.value(AttributeCode.COMMUNITIES) or b""
+        value = self.value(code) or b""
         at = value.find(octets)
         while at & 3 and at > 0:
             at = value.find(octets, at + 1)
@@ -256,9 +268,8 @@ def _first_as(path: AsPath) -> int:
 
 def _compare(raw: bytes) -> Compared:
     """`Compared` of any valid block."""
-    origin = as_path_length = first_as = 0
+    origin = as_path_length = first_as = cluster_list_length = 0
     med = local_pref = originator_id = None
-    cluster_list: tuple[bytes, ...] = ()
     for _flags, code, value, _piece in walk(raw):
         if code == AttributeCode.AS_PATH:
             path = paths.decode(value)
@@ -272,8 +283,8 @@ def _compare(raw: bytes) -> Compared:
         elif code == AttributeCode.ORIGINATOR_ID:
             originator_id = value
         elif code == AttributeCode.CLUSTER_LIST:
-            cluster_list = _pieces(value, 4)
-    return Compared(origin, as_path_length, first_as, med, local_pref, originator_id, cluster_list)
+            cluster_list_length = len(value) >> 2
+    return Compared(origin, as_path_length, first_as, med, local_pref, originator_id, cluster_list_length)
 
 
 def _compare_plain(raw: bytes, present: int) -> Compared | None:
@@ -305,7 +316,7 @@ def _compare_plain(raw: bytes, present: int) -> Compared | None:
         if raw[at + 1 : at + 3] != b"\x05\x04":
             return None
         local_pref = int.from_bytes(raw[at + 3 : at + 7])
-    return _new(Compared, (raw[3], as_path_length, first_as, med, local_pref, None, ()))
+    return _new(Compared, (raw[3], as_path_length, first_as, med, local_pref, None, 0))
 
 
 _new: Final = tuple.__new__  # a named tuple made directly: half the cost

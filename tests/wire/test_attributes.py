@@ -1,5 +1,6 @@
 """Attribute sets: what they hold, what they decode, and that they are shared and let go."""
 
+import tracemalloc
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -148,9 +149,10 @@ def test_what_is_compared_is_the_same_in_any_order_and_form(
     """The plain form is read by position, any other attribute by attribute."""
     plain = AttributeSet.of(encode_attributes(**values))
     wanted = plain.compared
-    assert (wanted.origin, wanted.med, wanted.local_pref, wanted.originator_id, wanted.cluster_list) == tuple(
+    assert (wanted.origin, wanted.med, wanted.local_pref, wanted.originator_id, plain.cluster_list) == tuple(
         values[name] for name in ("origin", "med", "local_pref", "originator_id", "cluster_list")
     )
+    assert wanted.cluster_list_length == plain.cluster_list_length == len(values["cluster_list"])
     pieces = [piece for _flags, _code, _value, piece in walk(plain.raw)]
     for _ in range(swaps):
         at = random.randrange(len(pieces) - 1)
@@ -189,6 +191,27 @@ def test_rfc4456_8_reflection_sets_originator_and_cluster_once() -> None:
     twice = AttributeSet.of(once.reflected(b"\2\2\2\2", b"\x0a\0\0\x0b"))
     assert (twice.originator_id, twice.cluster_list) == (b"\1\1\1\1", (b"\x0a\0\0\x0b", b"\x0a\0\0\x0a"))
     assert twice.raw.startswith(MANDATORY + LOCAL_PREF)
+
+
+def test_rfc4456_8_a_cluster_id_is_found_only_where_one_begins() -> None:
+    found = AttributeSet.of(encode_attributes(cluster_list=(b"\x0a\0\0\x0a", b"\0\0\x0a\0"), med=0x01020304))
+    assert [found.passed(each) for each in (b"\x0a\0\0\x0a", b"\0\0\x0a\0")] == [True, True]
+    assert [found.passed(each) for each in (b"\0\0\x0a\0"[1:] + b"\0", b"\0\x0a\0\0", b"\1\2\3\4")] == [
+        False
+    ] * 3
+    assert not AttributeSet.of(MANDATORY).passed(b"\0\0\0\1")
+
+
+def test_a_long_cluster_list_is_kept_as_its_octets_only() -> None:
+    """Typed it takes fifteen times as much, and it would stay as long as the route."""
+    identifiers = [number.to_bytes(4, "big") for number in range(15_000)]
+    attributes = AttributeSet.of(encode_attributes(cluster_list=identifiers))
+    tracemalloc.start()
+    assert attributes.passed(identifiers[-1])
+    assert attributes.compared.cluster_list_length == len(identifiers)
+    kept, _peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 10_000
 
 
 def test_rfc4456_8_reflection_with_only_one_of_the_two_present() -> None:
