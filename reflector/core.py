@@ -457,6 +457,8 @@ class Reflector:
                 if withdrawals:
                     buffers.append(withdrawals)
                 if family not in member.readings:
+                    if reading.eor_at is not None:  # it was held back; now there is nothing left to wait for
+                        buffers.append(encode_end_of_rib(family))
                     return
                 continue
             # A peer that was offered graceful restart ignores marks before End-of-RIB (RFC 7313 4), whatever

@@ -498,7 +498,7 @@ class Server:
 
     def _ask_again(self) -> None:
         """Ask for what was not taken in, of those who have withdrawn something since."""
-        for link in self.established:
+        for link in tuple(self.established):  # one may turn out to be gone
             member = link.member
             if member is not None and member.wanted_again:
                 for family in member.wanted_again:

@@ -17,6 +17,7 @@ from tests.reflector.simulated import (
     V4,
     V6,
     SimulatedPeer,
+    external,
     graceful,
     key,
     reflector,
@@ -366,6 +367,27 @@ def test_rfc9494_4_3_a_route_marked_by_others_is_least_preferred_and_not_for_eve
     assert c.told(Q).local_pref == 50
     assert c.prefixes == {P, Q}
     assert not b.prefixes
+
+
+def test_rfc4724_2_end_of_rib_comes_also_where_the_policy_is_taken_away_meanwhile() -> None:
+    """As to a peer that is told nothing from the beginning."""
+    core = reflector(deferral=60.0)
+    core.expected = {"192.0.2.9"}
+    a, x = SimulatedPeer(core, 1).up(), external(core, 5, 65100).up()
+    a.announce(P)
+    settle(a, x)
+    assert x.prefixes == {P}
+    assert "eor" not in x.messages
+    closed = MemberOptions(SourceKind.EXTERNAL, tells=False)
+    core.change(x.member, closed)  # type: ignore[arg-type]  # it is up
+    settle(x)
+    assert not x.prefixes
+    assert x.messages.count("eor") == 2
+    tick(core, 60.0)
+    core.change(x.member, MemberOptions(SourceKind.EXTERNAL))  # type: ignore[arg-type]
+    settle(x)
+    assert x.prefixes == {P}
+    assert x.messages.count("eor") == 2
 
 
 def test_rfc4724_2_no_end_of_rib_before_the_table_for_a_joiner_that_stalls_meanwhile() -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections.abc import Sequence
 from functools import partial
 from ipaddress import IPv4Address, ip_network
@@ -223,3 +225,18 @@ async def test_too_many_paths_of_a_prefix_are_told_once_and_asked_for_when_there
         a.write(b"".join(encode_withdrawals(IPV4_UNICAST, [(1).to_bytes(4, "big") + nlri])))
         await until(lambda: a.session and a.session.counters.received.route_refreshes > before)
         assert a.established
+
+
+async def test_who_is_to_be_asked_for_more_may_be_gone() -> None:
+    """That their connections are reset is found out by writing to them."""
+    async with serving() as server, clients(server, 1, 2, 3) as some:
+        for client in some:
+            await client.stall()
+        for member in server.reflector.members.values():
+            member.wanted_again.add(IPV4_UNICAST)
+        for client in some:
+            assert client.sock is not None
+            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.sock.close()
+        server._ask_again()
+        await until(lambda: not server.established)
