@@ -17,6 +17,7 @@ from .examination import encode_attribute
 from .iana import AS_TRANS, AttributeCode, AttributeFlag, Origin, SegmentType
 
 _EXTENDED: Final = int(AttributeFlag.EXTENDED_LENGTH)
+_PARTIAL: Final = int(AttributeFlag.PARTIAL)
 
 NEXT_HOP_BIT: Final = 1 << AttributeCode.NEXT_HOP
 _MED_BIT: Final = 1 << AttributeCode.MULTI_EXIT_DISC
@@ -324,17 +325,19 @@ _new: Final = tuple.__new__  # a named tuple made directly: half the cost
 
 def rewrite(raw: bytes, changes: Mapping[int, bytes | None]) -> bytes:
     """A valid block with attributes replaced, added (before the first of a higher code) or, for None,
-    removed.
+    removed. Partial stays set where it was (RFC 4271 §5).
     """
     parts: list[tuple[int, bytes]] = [(code, piece) for _flags, code, _value, piece in walk(raw)]
     for code, value in changes.items():
         at = next((index for index, (found, _piece) in enumerate(parts) if found == code), None)
+        partial = 0
         if at is not None:
+            partial = parts[at][1][0] & _PARTIAL
             del parts[at]
         if value is not None:
             if at is None:
                 at = next((index for index, (found, _piece) in enumerate(parts) if found > code), len(parts))
-            parts.insert(at, (code, encode_attribute(code, ROWS[code].flags, value)))
+            parts.insert(at, (code, encode_attribute(code, ROWS[code].flags | partial, value)))
     return b"".join(piece for _code, piece in parts)
 
 

@@ -233,6 +233,13 @@ def test_rewriting_replaces_adds_in_order_and_removes() -> None:
     assert AttributeSet.of(raw).rewritten({AttributeCode.LOCAL_PREF: None}).find(b"\x40\x05") < 0
 
 
+def test_rfc4271_5_partial_stays_where_an_attribute_is_replaced() -> None:
+    raw = MANDATORY + bytes.fromhex("e00804fde80001")
+    assert rewrite(raw, {AttributeCode.COMMUNITIES: bytes(8)}) == MANDATORY + b"\xe0\x08\x08" + bytes(8)
+    assert rewrite(MANDATORY, {AttributeCode.COMMUNITIES: bytes(4)}) == MANDATORY + b"\xc0\x08\x04" + bytes(4)
+    assert rewrite(raw, {AttributeCode.COMMUNITIES: bytes(256)})[len(MANDATORY)] == 0xF0
+
+
 def test_equal_attributes_are_one_object() -> None:
     one = decoder()
     first = one.decode(body(MANDATORY, PREFIX)).reach[0].attributes
