@@ -15,6 +15,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+from bgpd.rib.path import DEFAULT_LOCAL_PREF
 from bgpd.session.decoders import Decoders
 from bgpd.wire.attributes import AttributeSet, encode_attributes
 from bgpd.wire.capabilities import Negotiated
@@ -143,7 +144,7 @@ def expected(attributes: AttributeSet) -> dict[str, Any]:
             for n, (kind, numbers) in enumerate(attributes.as_path)
         },
         "med": attributes.med,
-        "local-preference": attributes.local_pref,
+        "local-preference": DEFAULT_LOCAL_PREF if attributes.local_pref is None else attributes.local_pref,
         "atomic-aggregate": attributes.atomic_aggregate or None,
         "aggregator": f"{aggregator[0]}:{IPv4Address(aggregator[1])}" if aggregator else None,
         "community": sorted([value >> 16, value & 0xFFFF] for value in set(attributes.communities)),
