@@ -27,6 +27,7 @@ _CLIENT, _NON_CLIENT = SourceKind.CLIENT, SourceKind.NON_CLIENT
 _LOCAL_PREF_BIT = 1 << AttributeCode.LOCAL_PREF
 _COMMUNITIES_BIT = 1 << AttributeCode.COMMUNITIES
 _REFLECTION_BITS = 1 << AttributeCode.ORIGINATOR_ID | 1 << AttributeCode.CLUSTER_LIST
+_SETTLED = _REFLECTION_BITS | _LOCAL_PREF_BIT  # of these a route of a client mostly has the last alone
 _NOWHERE, _LINK_LOCAL = bytes(16), b"\xfe\x80"
 _WELL_KNOWN = b"\xff\xff"  # how well-known communities begin
 _INTERNAL: dict[int, bytes | None] = {code: None for code, row in ROWS.items() if row.internal_only}
@@ -86,7 +87,7 @@ def ineligibility(attributes: AttributeSet, speaker: Speaker, allowed_own_as: in
     if attributes.present & _REFLECTION_BITS:
         if attributes.originator_id == speaker.bgp_identifier:
             return "ORIGINATOR_ID is our own BGP Identifier"
-        if attributes.passed(speaker.cluster_id):
+        if attributes.raw.find(speaker.cluster_id) >= 0 and attributes.passed(speaker.cluster_id):
             return "CLUSTER_LIST contains our CLUSTER_ID"
     if not attributes.present & NEXT_HOP_BIT and _is_nowhere(attributes.next_hop):
         return "the next hop is ::"
@@ -247,15 +248,17 @@ def export_to(target: Target, speaker: Speaker, family: Family) -> Export:
             if not internal:
                 raw = _external(path, target)
             elif kind is _CLIENT or kind is _NON_CLIENT:
-                if present & _REFLECTION_BITS:
-                    raw = attributes.reflected(source.bgp_identifier, cluster_id)
-                else:
+                if present & _SETTLED == _LOCAL_PREF_BIT:
                     if source is not last:  # mostly many routes of one source follow each other
                         last = source
                         tail = b"\x80\x09\x04%b\x80\x0a\x04%b" % (source.bgp_identifier, cluster_id)
                     raw += tail
-            if not present & _LOCAL_PREF_BIT and internal:  # some peers take a route without it for withdrawn
-                raw = rewrite(raw, {AttributeCode.LOCAL_PREF: local_pref})
+                else:
+                    raw = attributes.reflected(source.bgp_identifier, cluster_id)
+                    if not present & _LOCAL_PREF_BIT:  # some peers take a route without it for withdrawn
+                        raw = rewrite(raw, {AttributeCode.LOCAL_PREF: local_pref})
+            elif not present & _LOCAL_PREF_BIT:
+                raw = attributes.rewritten({AttributeCode.LOCAL_PREF: local_pref})
             if plain:
                 return raw, b"" if inside else attributes.next_hop
             return _adapted(raw, attributes.next_hop, target, family)
