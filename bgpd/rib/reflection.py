@@ -27,7 +27,8 @@ _CLIENT, _NON_CLIENT = SourceKind.CLIENT, SourceKind.NON_CLIENT
 _LOCAL_PREF_BIT = 1 << AttributeCode.LOCAL_PREF
 _COMMUNITIES_BIT = 1 << AttributeCode.COMMUNITIES
 _REFLECTION_BITS = 1 << AttributeCode.ORIGINATOR_ID | 1 << AttributeCode.CLUSTER_LIST
-_SETTLED = _REFLECTION_BITS | _LOCAL_PREF_BIT  # of these a route of a client mostly has the last alone
+_SETTLED = _REFLECTION_BITS | _LOCAL_PREF_BIT
+_LOCAL_PREF = DEFAULT_LOCAL_PREF.to_bytes(4, "big")
 _NOWHERE, _LINK_LOCAL = bytes(16), b"\xfe\x80"
 _WELL_KNOWN = b"\xff\xff"  # how well-known communities begin
 _INTERNAL: dict[int, bytes | None] = {code: None for code, row in ROWS.items() if row.internal_only}
@@ -220,7 +221,6 @@ def export_to(target: Target, speaker: Speaker, family: Family) -> Export:
     client = target.kind is not SourceKind.NON_CLIENT
     internal = target.kind is not SourceKind.EXTERNAL
     cluster_id = speaker.cluster_id
-    local_pref = DEFAULT_LOCAL_PREF.to_bytes(4, "big")
     plain = target.next_hop is None and target.asn4
     upwards = target.role in _FROM_ABOVE_OR_BESIDE
     # Which next hops outside NEXT_HOP may be told: an IPv4 route's only where the peer takes them.
@@ -244,33 +244,46 @@ def export_to(target: Target, speaker: Speaker, family: Family) -> Export:
             return None
         if kind is _NON_CLIENT and not client:
             return None
-        try:
-            if not internal:
-                raw = _external(path, target)
-            elif kind is _CLIENT or kind is _NON_CLIENT:
-                if present & _SETTLED == _LOCAL_PREF_BIT:
-                    if source is not last:  # mostly many routes of one source follow each other
-                        last = source
-                        tail = b"\x80\x09\x04%b\x80\x0a\x04%b" % (source.bgp_identifier, cluster_id)
-                    raw += tail
-                else:
-                    raw = attributes.reflected(source.bgp_identifier, cluster_id)
-                    if not present & _LOCAL_PREF_BIT:  # some peers take a route without it for withdrawn
-                        raw = rewrite(raw, {AttributeCode.LOCAL_PREF: local_pref})
-            elif not present & _LOCAL_PREF_BIT:
-                raw = attributes.rewritten({AttributeCode.LOCAL_PREF: local_pref})
-            if plain:
-                return raw, b"" if inside else attributes.next_hop
-            return _adapted(raw, attributes.next_hop, target, family)
-        except UnsendableError:
-            return None
+        # Mostly: a route with LOCAL_PREF that nobody has reflected before.
+        if internal and present & _SETTLED == _LOCAL_PREF_BIT and (kind is _CLIENT or kind is _NON_CLIENT):
+            if source is not last:  # mostly many routes of one source follow each other
+                last, tail = source, b"\x80\x09\x04%b\x80\x0a\x04%b" % (source.bgp_identifier, cluster_id)
+            raw += tail
+        else:
+            unusual = _unusual(path, target, cluster_id)
+            if unusual is None:
+                return None
+            raw = unusual
+        if plain:
+            return raw, b"" if inside else attributes.next_hop
+        return _adapted(raw, attributes.next_hop, target, family)
 
     return export
 
 
-def _adapted(raw: bytes, next_hop: bytes, target: Target, family: Family) -> Advert:
+def _unusual(path: Path, target: Target, cluster_id: bytes) -> bytes | None:
+    """The attributes of any path for a peer, in four-octet form; None where one would get too long."""
+    attributes, source = path.attributes, path.source
+    try:
+        if target.kind is SourceKind.EXTERNAL:
+            return _external(path, target)
+        raw = attributes.raw
+        if source.kind is _CLIENT or source.kind is _NON_CLIENT:
+            raw = attributes.reflected(source.bgp_identifier, cluster_id)
+        if not attributes.present & _LOCAL_PREF_BIT:  # some peers take a route without it for withdrawn
+            raw = rewrite(raw, {AttributeCode.LOCAL_PREF: _LOCAL_PREF})
+        return raw
+    except UnsendableError:
+        return None
+
+
+def _adapted(raw: bytes, next_hop: bytes, target: Target, family: Family) -> Advert | None:
+    """The same for a peer whose next hop or AS numbers are others; None as above."""
     if target.next_hop is not None:
         next_hop = target.next_hop
         if family == IPV4_UNICAST:
             raw = rewrite(raw, {AttributeCode.NEXT_HOP: next_hop if len(next_hop) == 4 else None})
-    return raw if target.asn4 else for_old_speaker(raw), next_hop
+    try:
+        return raw if target.asn4 else for_old_speaker(raw), next_hop
+    except UnsendableError:
+        return None
