@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bgpd.datastore.directory_tree import Content, DirectoryTree, lease_of
-from bgpd.datastore.errors import DatastoreError
+from bgpd.datastore.errors import DatastoreError, Unavailable
 from bgpd.datastore.interests import EVERYTHING, Interests
 from bgpd.datastore.store import (
     Change,
@@ -130,7 +130,7 @@ class DirectoryStore:
         async with self._turn:
             try:
                 content = await asyncio.to_thread(work)
-            except DatastoreError as error:
+            except Unavailable as error:
                 self._report(str(error))
                 raise
             self._report("")

@@ -12,9 +12,8 @@ Changes are found by looking (stat), not by inotify: a look costs about 3 us per
 network and overlay file systems and through any mount, needs no library, and cannot lose an event to a full
 queue.
 
-Writing. One lock file orders all writers and keeps scans out of half-done commits. New contents are written
-aside and synced, then a journal names the renames, then they are done; who finds a journal after a crash
-finishes it.
+Writing. One lock file orders all writers and keeps scans out of half-done commits; a journal makes a commit
+all or nothing, see `directory_journal`.
 """
 
 import fcntl
@@ -26,6 +25,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from bgpd.datastore.directory_journal import Change, Journal
 from bgpd.datastore.errors import Absent, Conflict, DatastoreError, Unavailable
 from bgpd.datastore.files import SUFFIXES, edited, path_for, revision_of
 from bgpd.datastore.store import Delete, Entry, Update, Write
@@ -61,6 +61,7 @@ class DirectoryTree:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._private = root / _PRIVATE
+        self._journal = Journal(root, self._private)
         self._files: dict[str, _File] = {}
         self._generation = ""
         self._content = Content(0, {}, {})
@@ -68,22 +69,33 @@ class DirectoryTree:
 
     def look(self) -> Content:
         """Scan, and say what there is now. Raises Unavailable when the directory cannot be read."""
-        with self._locked(shared=True):
-            self._scan()
+        try:
+            with self._locked(shared=True):
+                self._scan()
+        except OSError as error:
+            raise Unavailable(f"{self._root}: cannot be read: {_why(error)}") from error
         return self._content
 
     def commit(self, writes: Sequence[Write]) -> Content:
-        """Carry out all writes or none. Raises Conflict, DatastoreError or Unavailable."""
+        """Carry out all writes or none. Raises Conflict, DatastoreError or Unavailable.
+
+        DatastoreError says that nothing was written, Unavailable that this is not known.
+        """
+        written = False
         try:
             self._private.mkdir(parents=True, exist_ok=True)
             (self._private / ".gitignore").write_text("*\n", encoding="utf-8")
             with self._locked(shared=False):
                 self._finish_journal()
+                self._journal.clear()
                 self._scan(trust=True)
-                self._write(self._edits(writes))
+                written = self._write(self._edits(writes))
                 self._scan(trust=True)
         except OSError as error:
-            raise Unavailable(f"{self._root}: cannot be written: {error.strerror or error}") from error
+            if written:
+                raise Unavailable(f"{self._root}: written, but cannot be read: {_why(error)}") from error
+            what = f"{self._root}: cannot be written: {_why(error)}; nothing was written"
+            raise DatastoreError(what) from error
         return self._content
 
     def refresh_lease(self, lease: NodeLease, ttl: float) -> None:
@@ -110,22 +122,35 @@ class DirectoryTree:
 
     @contextmanager
     def _locked(self, *, shared: bool) -> Iterator[None]:
-        """Hold the lock; a reader who may not write here goes without."""
+        """Hold the lock; a reader who may not write here reads it, or goes without."""
+        path = self._private / "lock"
         try:
-            descriptor = os.open(self._private / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError:
             if not shared:
                 raise
-            yield
-            return
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                yield
+                return
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-            if shared and (self._private / "journal").exists():
+            if shared and self._journal.found:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 self._finish_journal()
             yield
         finally:
             os.close(descriptor)
+
+    def _finish_journal(self) -> None:
+        """Finish what somebody was writing when he died, or undo it."""
+        try:
+            self._journal.finish()
+        except OSError as error:
+            if self._journal.found:
+                what = "a change was cut short, and can be neither finished nor undone"
+                raise Unavailable(f"{self._root}: {what}: {_why(error)}") from error
 
     def _scan(self, *, trust: bool = False) -> None:
         generation = self._read_generation()
@@ -161,6 +186,11 @@ class DirectoryTree:
                     what = "there is no such directory; the first `cairn apply` there makes it"
                     raise Absent(f"{self._root}: {what}") from error
                 raise Unavailable(f"{self._root}: cannot be read: {error.strerror}") from error
+            below = f"{Path(error.filename).relative_to(self._root)}/"
+            if not isinstance(error, FileNotFoundError) and any(
+                place.startswith(below) for place in self._files
+            ):
+                raise error  # what is in it was read before, and is not gone
 
         for folder, folders, names in os.walk(self._root, onerror=complain):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -191,7 +221,9 @@ class DirectoryTree:
                 return False
             resources = load_documents(text, place)
             entries = tuple(Entry(found.key, found, revision_of(found)) for found in resources)
-        except (ResourceError, UnicodeDecodeError, PermissionError, IsADirectoryError) as error:
+        except FileNotFoundError:
+            raise
+        except (ResourceError, UnicodeDecodeError, OSError) as error:
             fault = str(error)
         if file is None:
             file = self._files[place] = _File(None, "", ())
@@ -266,44 +298,23 @@ class DirectoryTree:
             edits.setdefault(place, {})[key] = None if isinstance(write, Delete) else write.resource
         return edits
 
-    def _write(self, edits: Mapping[str, Mapping[Key, Resource | None]]) -> None:
-        if not edits:
-            return
-        renames: list[tuple[str, str]] = []  # what is written aside ("" to remove), and its place
-        for number, (place, changes) in enumerate(sorted(edits.items())):
+    def _write(self, edits: Mapping[str, Mapping[Key, Resource | None]]) -> bool:
+        """Whether anything was written; what raises OSError was not."""
+        changes: list[Change] = []
+        for place, resources in sorted(edits.items()):
             file = self._files.get(place)
-            text = edited(file.text if file else "", changes, is_json=place.endswith(".json"))
-            aside = ""
-            if text:
-                aside = f"new-{number}"
-                _write_synced(self._private / aside, text)
-            renames.append((aside, place))
-        generation = str(time.time_ns())
-        _write_synced(self._private / "journal.part", json.dumps([generation, renames]))
-        (self._private / "journal.part").rename(self._private / "journal")
-        _sync(self._private)
-        self._finish_journal()
-
-    def _finish_journal(self) -> None:
-        journal = self._private / "journal"
-        if not journal.exists():
-            return
-        generation, renames = json.loads(journal.read_text(encoding="utf-8"))
-        folders: set[Path] = set()
-        for aside, place in renames:
-            target = self._root / place
-            folders.add(target.parent)
-            if not aside:
-                target.unlink(missing_ok=True)
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):  # renamed before the crash
-                (self._private / aside).rename(target)
-        for folder in folders:
-            with suppress(FileNotFoundError):
-                _sync(folder)
-        (self._private / "generation").write_text(generation, encoding="utf-8")
-        journal.unlink()
+            text = edited(file.text if file else "", resources, is_json=place.endswith(".json"))
+            changes.append(Change(place, text or None))
+        if not changes:
+            return False
+        try:
+            self._journal.write(changes)
+        except OSError as error:
+            if self._journal.found:
+                what = "a change was refused in its middle, and cannot be undone yet"
+                raise Unavailable(f"{self._root}: {what}: {_why(error)}") from error
+            raise
+        return True
 
     def _read_generation(self) -> str:
         try:
@@ -327,16 +338,7 @@ def _free(place: str, taken: set[str], root: Path) -> str:
     return candidate
 
 
-def _write_synced(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _why(error: OSError) -> str:
+    """The reason, and which file it is about."""
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from bgpd.resources import Key, Resource, dump_documents, encode, load_documents, to_document
 
 SUFFIXES = frozenset({".yaml", ".yml", ".json"})
+_LONGEST = 200  # octets; what makes it a name of its own, and a suffix, come behind it
 _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 
 
@@ -25,8 +26,17 @@ def revision_of(resource: Resource) -> int:
 def path_for(key: Key) -> PurePath:
     """Where a resource that is in no file yet is written, relative to the directory."""
     parts = [f"{key.kind.lower()}s", *([key.namespace] if key.namespace else []), key.name]
-    *folders, name = (quote(part, safe=":@+=,").replace("%2F", "_") for part in parts)
+    *folders, name = map(_file_name, parts)
     return PurePath(*folders, f"{name}.yaml")
+
+
+def _file_name(part: str) -> str:
+    """A name that is not hidden and that file systems take, which have 255 octets for it."""
+    text = quote(part, safe=":@+=,").replace("%2F", "_")
+    text = f"%2E{text[1:]}" if text.startswith(".") else text
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[: _LONGEST - 17]}-{blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 
 def edited(text: str, edits: Mapping[Key, Resource | None], *, is_json: bool) -> str:

@@ -1,20 +1,23 @@
 """What people and processes do to a directory of files."""
 
 import asyncio
+import errno
 import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from bgpd.datastore import Conflict, DatastoreError, Unavailable
 from bgpd.datastore.directory import DirectoryStore
 from bgpd.datastore.directory_tree import DirectoryTree
-from bgpd.datastore.store import Create, Update, Write
-from bgpd.resources import Key
+from bgpd.datastore.files import path_for
+from bgpd.datastore.store import Create, Delete, Update, Write
+from bgpd.resources import Key, decode
 from tests.datastore.follower import following, node, until
 
 NODE = (
@@ -208,7 +211,7 @@ def test_a_commit_cut_short_by_a_crash_is_finished_by_the_next(
 
     def failing(self: Path, target: Path) -> Path:
         nonlocal renames
-        if self.name.startswith("new-"):
+        if self.name.startswith(".cairn-new-"):
             renames += 1
             if renames > done:
                 raise KeyboardInterrupt
@@ -227,6 +230,127 @@ def test_a_commit_cut_short_by_a_crash_is_finished_by_the_next(
     assert [key.name for key in entries] == ["a", "b", "c"]
     assert entries[Key("Node", "a")].resource == node("a", "10.0.0.2/24")
     assert not (tmp_path / ".cairn" / "journal").exists()
+    assert left_beside(tmp_path) == []
+
+
+def left_beside(root: Path) -> list[Path]:
+    """What commits put beside their targets."""
+    return [path for path in root.rglob(".cairn-*") if path.is_file()]
+
+
+def contents(root: Path) -> dict[str, str]:
+    return {str(path): path.read_text() for path in root.rglob("*.yaml")}
+
+
+def refuse_rename(monkeypatch: pytest.MonkeyPatch, refused: Callable[[Path, Path], bool]) -> None:
+    rename = Path.rename
+
+    def refusing(self: Path, target: Path) -> Path:
+        if refused(self, target):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(target))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refusing)
+
+
+def three_writes(tree: DirectoryTree) -> list[Write]:
+    """A change, a removal and a new resource, in the order of their files."""
+    found = tree.commit([Create(node("a")), Create(node("b"))]).entries
+    return [
+        Update(node("a", "10.0.0.2/24"), found[Key("Node", "a")].revision),
+        Delete(Key("Node", "b")),
+        Create(node("c")),
+    ]
+
+
+async def test_what_is_refused_in_the_middle_is_undone(
+    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes = three_writes(DirectoryTree(tmp_path))
+    before = contents(tmp_path)
+    async with following(store) as follower:
+        await follower.until("a", "b")
+        refuse_rename(monkeypatch, lambda _, target: target.name == "c.yaml")
+        with pytest.raises(DatastoreError, match=r"c\.yaml: .*busy; nothing was written"):
+            await store.commit(writes)
+        monkeypatch.undo()
+        assert contents(tmp_path) == before
+        assert left_beside(tmp_path) == []
+        assert store.health().current
+        await store.commit(writes)
+        await follower.until("a", "c")
+
+
+def test_what_cannot_be_undone_either_is_undone_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes = three_writes(DirectoryTree(tmp_path))
+    before = contents(tmp_path)
+    refuse_rename(
+        monkeypatch,
+        lambda aside, target: target.name == "c.yaml" or aside.name.startswith(".cairn-old-"),
+    )
+    with pytest.raises(Unavailable, match="cannot be undone yet"):
+        DirectoryTree(tmp_path).commit(writes)
+    with pytest.raises(Unavailable, match="neither finished nor undone"):
+        DirectoryTree(tmp_path).look()
+    monkeypatch.undo()
+    assert [key.name for key in DirectoryTree(tmp_path).look().entries] == ["a", "b"]
+    assert contents(tmp_path) == before
+    assert left_beside(tmp_path) == []
+
+
+def test_what_is_refused_beforehand_changes_nothing(tmp_path: Path) -> None:
+    tree = DirectoryTree(tmp_path)
+    (tmp_path / "nodes").mkdir()
+    (tmp_path / "nodes" / "folder").write_text("")
+    (tmp_path / "ippools").write_text("in the way")
+    pool = Key("IPPool", "p")
+    document = b'{"spec": {"cidr": "10.0.0.0/16"}}'
+    with pytest.raises(DatastoreError, match=r"ippools: .*; nothing was written"):
+        tree.commit([Create(node("z")), Create(decode(pool, document))])
+    assert contents(tmp_path) == {}
+    assert left_beside(tmp_path) == []
+    assert tree.look().entries == {}
+    tree.commit([Create(node("z"))])
+    assert [key.name for key in tree.look().entries] == ["z"]
+
+
+def test_a_commit_cut_short_before_its_journal_is_cleared_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = DirectoryTree(tmp_path)
+    monkeypatch.setattr(Path, "rename", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        tree.commit([Create(node("a"))])
+    monkeypatch.undo()
+    assert left_beside(tmp_path)
+    assert tree.look().entries == {}
+    tree.commit([Create(node("b"))])
+    assert left_beside(tmp_path) == []
+    assert [key.name for key in tree.look().entries] == ["b"]
+
+
+async def test_who_cannot_look_keeps_what_was_seen(
+    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.yaml").write_text(text("a"))
+    async with following(store) as follower:
+        stale = OSError(errno.ESTALE, "Stale file handle")
+        monkeypatch.setattr(DirectoryTree, "_scan", Mock(side_effect=stale))
+        await until(lambda: not store.health().current)
+        assert "Stale file handle" in store.health().reason
+        monkeypatch.undo()
+        (tmp_path / "b.yaml").write_text(text("b"))
+        await follower.until("a", "b")
+
+
+def test_names_become_files_that_there_can_be(tmp_path: Path) -> None:
+    tree = DirectoryTree(tmp_path)
+    names = ["n" * 253, "n" * 252 + "m"]
+    tree.commit([Create(node(name)) for name in names])
+    assert [key.name for key in DirectoryTree(tmp_path).look().entries] == sorted(names)
+    assert path_for(Key("IPAMHandle", "..")).name == "%2E..yaml"
 
 
 def test_a_conflict_writes_nothing(tmp_path: Path) -> None:
