@@ -14,6 +14,7 @@ from tests.telemetry.source import Source, peer
 @pytest.fixture
 def source() -> Source:
     source = Source()
+    source.called = "reflector"
     source.peer_list = [peer("rr1")]
     return source
 
@@ -33,11 +34,31 @@ async def tell(url: str, *words: str, service: str = "reflector", token: str = "
 
 @pytest.mark.parametrize("service", ["reflector", "agent"])
 async def test_a_drain_and_its_end(url: str, source: Source, service: str) -> None:
+    source.called = service
     done = await tell(url, "drain", service=service)
     assert (done.code, source.mode) == (0, "draining"), done.err
     assert done.out.startswith("node-a: draining")
     done = await tell(url, "undrain", service=service)
     assert (done.code, source.mode) == (0, "running"), done.err
+
+
+async def test_another_service_than_meant_is_told_nothing(url: str, source: Source) -> None:
+    other = Source()
+    server = StatusServer(other, HttpOptions(token="s3cret"))
+    await server.start()
+    both = f"{server.url} {url}"
+    try:
+        for service, words in (
+            ("agent", ["drain"]),
+            ("reflector", ["drain"]),
+            ("reflector", ["reset", "rr1"]),
+        ):
+            done = await tell(both, *words, service=service)
+            assert (done.code, "nothing was done" in done.err, "CAIRN_API" in done.err) == (2, True, True)
+            assert f"is no {service} but a service called" in done.err
+    finally:
+        await server.stop()
+    assert (source.mode, other.mode, source.operated) == ("running", "running", [])
 
 
 async def test_one_that_is_not_there_is_exit_3_with_a_remedy() -> None:

@@ -29,6 +29,7 @@ class Source:
         self.ring = EventRing(50)
         self.health = (True, "")
         self.mode = "running"
+        self.called = "agent"
         self.started_at = 1000.0
         self.peer_list: list[PeerStatus] = []
         self.queries: list[RouteQuery] = []
@@ -41,7 +42,9 @@ class Source:
         return self.ring
 
     def service(self) -> ServiceStatus:
-        return ServiceStatus("agent", "node-a", "1.2.3", self.started_at, 64512, "10.0.0.1", "", self.mode)
+        return ServiceStatus(
+            self.called, "node-a", "1.2.3", self.started_at, 64512, "10.0.0.1", "", self.mode
+        )
 
     def healthy(self) -> tuple[bool, str]:
         return self.health
