@@ -20,6 +20,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bgpd.resources import YamlDumper
+
 
 class Format(StrEnum):
     """The values of `-o`."""
@@ -112,7 +114,10 @@ def as_json(document: object) -> str:
 
 def as_yaml(document: object) -> str:
     """A document as YAML text, keys in the order they came."""
-    return yaml.safe_dump(plain(document), sort_keys=False, allow_unicode=True, default_flow_style=False)
+    text = yaml.dump(
+        plain(document), Dumper=YamlDumper, sort_keys=False, allow_unicode=True, default_flow_style=False
+    )
+    return str(text)
 
 
 def plain(value: object) -> object:

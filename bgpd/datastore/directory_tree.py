@@ -303,7 +303,7 @@ class DirectoryTree:
         changes: list[Change] = []
         for place, resources in sorted(edits.items()):
             file = self._files.get(place)
-            text = edited(file.text if file else "", resources, is_json=place.endswith(".json"))
+            text = edited(file.text if file else "", resources, place)
             changes.append(Change(place, text or None))
         if not changes:
             return False

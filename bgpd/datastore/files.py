@@ -39,23 +39,23 @@ def _file_name(part: str) -> str:
     return f"{text[: _LONGEST - 17]}-{blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 
-def edited(text: str, edits: Mapping[Key, Resource | None], *, is_json: bool) -> str:
+def edited(text: str, edits: Mapping[Key, Resource | None], place: str) -> str:
     """`text` with each key's resource replaced, added at the end, or (None) removed; "" if nothing is left.
 
-    `text` must be readable. Raises ResourceError if it is not.
+    Raises ResourceError, which names `place`, if a document of `text` is not readable by itself.
     """
     remaining = dict(edits)
-    if is_json or text.lstrip()[:1] in ("{", "["):
+    if place.endswith(".json") or text.lstrip()[:1] in ("{", "["):
         kept = [
             changed
-            for resource in load_documents(text, "")
+            for resource in load_documents(text, place)
             if (changed := remaining.pop(resource.key, resource)) is not None
         ]
         kept += [resource for resource in remaining.values() if resource is not None]
         return _as_json(kept) if kept else ""
     documents: list[str] = []
     for document in _SEPARATOR.split(text):
-        resources = load_documents(document, "")
+        resources = _in_document(document, place)
         if not any(resource.key in remaining for resource in resources):
             if document.strip():
                 documents.append(document.strip("\n") + "\n")
@@ -65,9 +65,16 @@ def edited(text: str, edits: Mapping[Key, Resource | None], *, is_json: bool) ->
             if changed is not None:
                 documents.append(dump_documents([changed]))
     documents += [dump_documents([resource]) for resource in remaining.values() if resource is not None]
-    if not any(load_documents(document, "") for document in documents):
+    if not any(_in_document(document, place) for document in documents):
         return ""
     return "---\n".join(documents)
+
+
+def _in_document(text: str, place: str) -> list[Resource]:
+    """The resources of one document, of which what comes before the first (`%YAML 1.1`) has none."""
+    if all(line[:1] in ("", "%", "#") for line in text.splitlines()):
+        return []
+    return load_documents(text, place)
 
 
 def _as_json(resources: list[Resource]) -> str:

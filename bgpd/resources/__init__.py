@@ -18,7 +18,7 @@ from bgpd.resources.bgp_filter import BGPFilter
 from bgpd.resources.bgp_peer import BGPPeer
 from bgpd.resources.cairn import CairnConfiguration, NodeLease, ServiceAnswer, ServiceQuestion, ServiceReport
 from bgpd.resources.codec import MODELS, decode, encode, to_document
-from bgpd.resources.documents import dump_documents, load_documents
+from bgpd.resources.documents import YamlDumper, dump_documents, load_documents
 from bgpd.resources.errors import ResourceError
 from bgpd.resources.examination import Finding, Severity, examine, examine_alone
 from bgpd.resources.ip_pool import IPPool
@@ -75,6 +75,7 @@ __all__ = [
     "ServiceReport",
     "Severity",
     "WorkloadEndpoint",
+    "YamlDumper",
     "affinity_key",
     "decode",
     "documents_schema",

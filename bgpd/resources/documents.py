@@ -5,7 +5,8 @@ and the nearest known name, a key given twice with two values, a value out of ra
 come from a newer Calico and is kept; see ``codec``.)
 
 Plain YAML scalars are read by the YAML 1.2 core rules, not PyYAML's 1.1 ones: ``65000:100`` is text and not a
-base-60 number, ``on`` and ``no`` are words, dates stay text. ``calicoctl get -o yaml`` lists are expanded.
+base-60 number, ``on`` and ``no`` are words, dates stay text. A number where text belongs is the text that was
+written (``name: 007``). ``calicoctl get -o yaml`` lists are expanded.
 """
 
 import json
@@ -75,10 +76,28 @@ def load_documents(text: str, source: str) -> list[Resource]:
 def dump_documents(resources: list[Resource]) -> str:
     """Write resources as a YAML file that ``load_documents`` reads back."""
     documents = map(to_document, resources)
-    return str(yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110))
+    return str(yaml.dump_all(documents, Dumper=YamlDumper, sort_keys=False, allow_unicode=True, width=110))
 
 
-class _Dumper(yaml.SafeDumper):
+class _Integer(int):
+    """A number that knows how it was written, for where text belongs: pydantic asks it."""
+
+    written: str
+
+    def __str__(self) -> str:
+        return self.written
+
+
+class _Float(float):
+    """See `_Integer`."""
+
+    written: str
+
+    def __str__(self) -> str:
+        return self.written
+
+
+class YamlDumper(yaml.SafeDumper):
     """Quotes what the plain dumper leaves bare: odd ends of lines, and what YAML 1.2 reads as a number."""
 
 
@@ -88,7 +107,7 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 _LINE_ENDS = re.compile("[\x85\u2028\u2029\ufeff]")
-_Dumper.add_representer(str, _text)
+YamlDumper.add_representer(str, _text)
 
 
 def _documents(text: str, source: str) -> Iterator[tuple[Any, dict[Place, int]]]:
@@ -98,7 +117,7 @@ def _documents(text: str, source: str) -> Iterator[tuple[Any, dict[Place, int]]]
         # JSON allows tabs between tokens and YAML does not; inside a JSON string none can stand.
         text = text.replace("\t", " ")
         try:
-            whole = json.loads(text)
+            whole = json.loads(text, parse_float=_scalar)
         except (ValueError, RecursionError):
             whole = None
     try:
@@ -198,9 +217,13 @@ def _scalar(text: str) -> Any:
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text) and len(text) <= 100:
-        return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
+        integer = _Integer(text, 0) if text[:2] in ("0x", "0o") else _Integer(text)
+        integer.written = text
+        return integer
     if _FLOAT.fullmatch(text):
-        return float(text)
+        number = _Float(text)
+        number.written = text
+        return number
     return text
 
 

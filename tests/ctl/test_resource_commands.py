@@ -95,7 +95,8 @@ def test_dry_run_and_diff_write_nothing(store: Path) -> None:
 
 
 def test_what_get_prints_apply_takes_again(store: Path, tmp_path: Path) -> None:
-    cairn("apply", "-f", write(tmp_path / "c.yaml", CLUSTER), "--datastore", store)
+    names = "".join(f"---\n{PEER % 65001}".replace("tor", name) for name in ("1e3", '"08"', "0o17", "1.10"))
+    cairn("apply", "-f", write(tmp_path / "c.yaml", CLUSTER + names), "--datastore", store)
     copy = tmp_path / "copy"
     copy.mkdir()
     for form in ("yaml", "json"):
@@ -105,9 +106,11 @@ def test_what_get_prints_apply_takes_again(store: Path, tmp_path: Path) -> None:
     before, after = (
         cairn("get", "all", "-o", "json", "--datastore", place).json["items"] for place in (store, copy)
     )
-    assert [(item["kind"], item["spec"]) for item in before] == [
-        (item["kind"], item["spec"]) for item in after
+    assert [(item["kind"], item["metadata"]["name"], item["spec"]) for item in before] == [
+        (item["kind"], item["metadata"]["name"], item["spec"]) for item in after
     ]
+    peers = [item["metadata"]["name"] for item in after if item["kind"] == "BGPPeer"]
+    assert peers == ["08", "0o17", "1.10", "1e3"]
 
 
 def test_get_shows_calicoctls_columns(store: Path, tmp_path: Path) -> None:

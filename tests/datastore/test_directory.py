@@ -17,7 +17,7 @@ from bgpd.datastore.directory import DirectoryStore
 from bgpd.datastore.directory_tree import DirectoryTree
 from bgpd.datastore.files import path_for
 from bgpd.datastore.store import Create, Delete, Update, Write
-from bgpd.resources import Key, decode
+from bgpd.resources import Key, ResourceError, decode
 from tests.datastore.follower import following, node, until
 
 NODE = (
@@ -135,6 +135,16 @@ async def test_edits_leave_other_documents_alone(store: DirectoryStore, tmp_path
     assert path.read_text().strip() == f"# third\n{text('c')}".strip()
     await store.delete(Key("Node", "c"))
     assert not path.exists()
+
+
+async def test_a_file_with_a_directive_is_edited_too(store: DirectoryStore, tmp_path: Path) -> None:
+    path = tmp_path / "nodes.yaml"
+    path.write_text(f"%YAML 1.1\n---\n{text('a')}---\n{text('b')}")
+    await store.delete(Key("Node", "a"))
+    assert path.read_text() == f"%YAML 1.1\n---\n{text('b')}"
+    path.write_text(f"{text('a')}...\n%YAML 1.1\n---\n{text('b')}")
+    with pytest.raises(ResourceError, match=r"^nodes\.yaml:"):
+        await store.delete(Key("Node", "a"))
 
 
 async def test_json_stays_json(store: DirectoryStore, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from contextlib import suppress
 from textwrap import dedent
 
 import pytest
+import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -217,6 +218,34 @@ def test_a_label_is_text_however_it_is_written() -> None:
     }
     assert found.labels == read
     assert load_documents(dump_documents([found]), "again") == [found]
+
+
+@pytest.mark.parametrize("name", ["007", "08", "0o17", "0x1F", "1e3", "1.10", "1.50", "17", "1.5", "0.30e1"])
+def test_a_number_where_text_belongs_is_what_was_written(name: str) -> None:
+    """A name that is a number is not another name afterwards, also not in JSON."""
+    head = "apiVersion: projectcalico.org/v3\nkind: BGPPeer\n"
+    (found,) = load_documents(
+        f"{head}metadata: {{name: {name}}}\nspec: {{peerIP: 192.0.2.1, asNumber: 0xFDE9}}\n", "f"
+    )
+    assert isinstance(found, BGPPeer)
+    assert (found.name, found.spec.as_number) == (name, 65001)
+    assert load_documents(dump_documents([found]), "again") == [found]
+    as_text = yaml.safe_load(dump_documents([found]))["metadata"]["name"]
+    assert as_text == name  # also for who reads YAML 1.1
+
+
+def test_a_number_of_json_where_text_belongs_is_what_was_written() -> None:
+    text = (
+        '{"apiVersion": "projectcalico.org/v3", "kind": "BGPPeer", "metadata": {"name": 1.10},'
+        ' "spec": {"peerIP": "192.0.2.1", "asNumber": 65001}}'
+    )
+    assert load_documents(text, "f")[0].name == "1.10"
+
+
+def test_numbers_of_fields_nobody_knows_are_kept_as_numbers() -> None:
+    (found,) = load_documents(A_NODE % (", managedFields: [{since: 0x10}]", ""), "f")
+    assert load_documents(dump_documents([found]), "again") == [found]
+    assert "since: 16" in dump_documents([found])
 
 
 def test_numbers_are_text_where_text_belongs_and_truth_values_are_not() -> None:
