@@ -4,13 +4,14 @@ Names are camelCase in a file, as in the resources. A word nobody knows is an er
 effect; an error names the file, the place in it, and what would be right.
 """
 
+import re
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -84,6 +85,32 @@ class Mqtt(Model):
     ca: Path | None = None
     prefix: str = "cairn"
 
+    @field_validator("host")
+    @classmethod
+    def _a_host(cls, value: str) -> str:
+        try:
+            ip_address(value)
+        except ValueError:
+            if not _is_host_name(value):
+                what = f"{value!r} is no host name or address (without mqtt:// and port)"
+                raise ValueError(what) from None
+        return value
+
+    @field_validator("prefix")
+    @classmethod
+    def _a_topic(cls, value: str) -> str:
+        if not value or not value.isprintable() or any(character in "#+" for character in value):
+            raise ValueError(f"{value!r} is no topic to publish below: neither empty nor with '#' or '+'")
+        return value
+
+
+def _is_host_name(text: str) -> bool:
+    try:
+        labels = text.removesuffix(".").encode("idna").decode().split(".")
+    except UnicodeError:
+        return False
+    return all(re.fullmatch("[A-Za-z0-9_-]{1,63}", label) for label in labels)
+
 
 M = TypeVar("M", bound=Model)
 
@@ -91,11 +118,13 @@ M = TypeVar("M", bound=Model)
 def read(path: Path, model: type[M], example: str) -> M:
     """A configuration file as its model; an empty file is an empty mapping. Raises ConfigError."""
     try:
-        document = yaml.safe_load(path.read_text())
+        document = _document(path)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; give the path of a readable file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: nested too deeply to be a configuration") from error
     if document is None:
         document = {}
     if not isinstance(document, dict):
@@ -107,6 +136,36 @@ def read(path: Path, model: type[M], example: str) -> M:
             f"{_where(item['loc'])}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()
         )
         raise ConfigError(f"{path}: {problems}") from error
+
+
+def _document(path: Path) -> Any:
+    """What the file says. Where a name is given twice, YAML would have the last one win: ConfigError."""
+    loader = yaml.SafeLoader(path.read_text())
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        _refuse_repeated(root, path, set())
+        return loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+def _refuse_repeated(node: yaml.Node, path: Path, seen: set[yaml.Node]) -> None:
+    if not isinstance(node, yaml.CollectionNode) or node in seen:
+        return
+    seen.add(node)
+    names: set[str] = set()
+    for item in node.value:
+        if not isinstance(node, yaml.MappingNode):
+            _refuse_repeated(item, path, seen)
+            continue
+        name, value = item
+        if isinstance(name, yaml.ScalarNode):
+            if name.value in names:
+                raise ConfigError(f"{path}:{name.start_mark.line + 1}: {name.value} is given twice; keep one")
+            names.add(name.value)
+        _refuse_repeated(value, path, seen)
 
 
 def _where(location: tuple[int | str, ...]) -> str:

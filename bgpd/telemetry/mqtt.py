@@ -7,7 +7,8 @@
 Events are queued, at most `buffer` of them. When the queue is full the oldest are dropped and counted, and
 the next thing published is a summary of what was dropped (kind "events.dropped"). An event leaves the queue
 when the broker has confirmed it, so one may arrive twice (its `id` tells), none is lost while there is
-room. Publishing happens in a task of its own; `add`ing an event costs an append.
+room. Publishing happens in a task of its own; `add`ing an event costs an append. Times between two things are
+the monotonic clock's, so that it goes on when the wall clock is set.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from pathlib import Path
 import aiomqtt
 
 from bgpd.telemetry.documents import SCHEMA_VERSION, Document, event_document, rfc3339, status_document
-from bgpd.telemetry.peer_summaries import PeerSummaries
+from bgpd.telemetry.peer_summaries import PeerSummaries, level_of
 from bgpd.telemetry.status import Event, StatusSource
 
 _log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class MqttPublisher:
         self._source = source
         self._options = options
         self._clock = clock
-        self._topic = f"{options.prefix}/v1/{service.service}/{_level(service.node)}"
+        self._topic = f"{options.prefix}/v1/{service.service}/{level_of(service.node)}"
         self._queue: deque[Event] = deque()
         self._dropped: Counter[str] = Counter()
         self._wake = asyncio.Event()
@@ -102,8 +103,7 @@ class MqttPublisher:
         done, _ = await asyncio.wait({self._task}, timeout=patience)
         if not done:
             self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+            await asyncio.wait({self._task})
         self._task = None
 
     def _add(self, event: Event) -> None:
@@ -115,16 +115,17 @@ class MqttPublisher:
     async def _run(self) -> None:
         wait = self._options.retry_first
         while not self._stopping:
-            began = self._clock()
+            began = time.monotonic()
             try:
                 await self._session()
-            except (aiomqtt.MqttError, OSError, TimeoutError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the broker's side and no service's
                 if self.connected or wait == self._options.retry_first:
+                    why = str(error) or type(error).__name__
                     _log.warning(
-                        "mqtt broker %s:%d not usable: %s", self._options.host, self._options.port, error
+                        "mqtt broker %s:%d not usable: %s", self._options.host, self._options.port, why
                     )
             self.client = None
-            if self._clock() - began > self._options.retry_limit:
+            if time.monotonic() - began > self._options.retry_limit:
                 wait = self._options.retry_first
             if not self._stopping:
                 await asyncio.sleep(wait)
@@ -146,21 +147,47 @@ class MqttPublisher:
             self.client = client
             _log.info("mqtt broker %s:%d connected", options.host, options.port)
             self._peers.forget()
-            status_at = 0.0
-            while True:
-                self._wake.clear()
-                if self._clock() >= status_at:
-                    await self._publish(client, "status", self._online(), retain=True)
-                    status_at = self._clock() + options.status_every
-                    await self._publish_queue(client)
-                    await self._publish_peers(client)
+            finding = asyncio.create_task(self._find_retained(client), name="mqtt retained")
+            try:
+                await self._publish_all(client)
+            finally:
+                finding.cancel()
+                await asyncio.wait({finding})
+
+    async def _publish_all(self, client: aiomqtt.Client) -> None:
+        status_at = time.monotonic()
+        while True:
+            self._wake.clear()
+            if time.monotonic() >= status_at:
+                await self._publish(client, "status", self._online(), retain=True)
+                status_at = time.monotonic() + self._options.status_every
                 await self._publish_queue(client)
-                if self._stopping:
-                    await client.publish(f"{self._topic}/status", self._offline("stopped"), 1, retain=True)
-                    return
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(max(0.0, status_at - self._clock())):
-                        await self._wake.wait()
+                await self._publish_peers(client)
+            await self._publish_queue(client)
+            if self._stopping:
+                await client.publish(f"{self._topic}/status", self._offline("stopped"), 1, retain=True)
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, status_at - time.monotonic())):
+                    await self._wake.wait()
+
+    async def _find_retained(self, client: aiomqtt.Client) -> None:
+        """Listen until the next status for what the broker has of peers, of which some may be gone by now.
+
+        A broker that lets nobody listen leaves those of a former life retained.
+        """
+        topic = f"{self._topic}/peers/+"
+        found: set[str] = set()
+        with suppress(aiomqtt.MqttError, OSError):
+            await client.subscribe(topic, qos=0)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._options.status_every):
+                    async for message in client.messages:
+                        if message.retain:
+                            found.add(str(message.topic).rpartition("/")[2])
+            for level in found:  # not before: the service may have begun without knowing its peers
+                self._peers.found(level)
+            await client.unsubscribe(topic)
 
     async def _publish_queue(self, client: aiomqtt.Client) -> None:
         while self._queue or self._dropped:
@@ -176,13 +203,13 @@ class MqttPublisher:
             self.published += 1
 
     async def _publish_peers(self, client: aiomqtt.Client) -> None:
-        for name, summary in self._peers.due(self._source.peers()):
-            leaf = f"peers/{_level(name)}"
+        for level, summary in self._peers.due(self._source.peers()):
+            leaf = f"peers/{level}"
             if summary is None:
                 await client.publish(f"{self._topic}/{leaf}", b"", qos=1, retain=True)
             else:
                 await self._publish(client, leaf, {"at": rfc3339(self._clock()), **summary}, retain=True)
-            self._peers.sent(name, summary)
+            self._peers.sent(level, summary)
 
     async def _publish(
         self, client: aiomqtt.Client, leaf: str, document: Document, *, retain: bool = False
@@ -223,8 +250,3 @@ class MqttPublisher:
         if self._options.certificate is not None:
             context.load_cert_chain(self._options.certificate, self._options.key)
         return context
-
-
-def _level(name: str) -> str:
-    """`name` as one level of a topic."""
-    return "".join("_" if character in "/+#" else character for character in name) or "_"

@@ -13,30 +13,42 @@ from bgpd.telemetry.status import PeerStatus
 
 
 class PeerSummaries:
-    """What the broker has been told of the peers. `most`: how many are due at a time."""
+    """What the broker has been told of the peers, by their level of the topic; `{}` where nobody knows what.
+
+    `most`: how many are due at a time.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._told: dict[str, Document] = {}
 
     def forget(self) -> None:
-        """The broker may be another one: tell it everything again."""
-        self._told.clear()
+        """The broker may be another one: tell it everything again, also who is gone."""
+        self._told = {level: {} for level in self._told}
+
+    def found(self, level: str) -> None:
+        """The broker has something retained here, maybe from before this service's start."""
+        self._told.setdefault(level, {})
 
     def due(self, peers: Sequence[PeerStatus]) -> list[tuple[str, Document | None]]:
-        """Names and summaries to be sent; None: the peer is gone and so should be what is retained of it."""
-        now = {peer.name: _summary(peer) for peer in peers}
-        gone: list[tuple[str, Document | None]] = [(name, None) for name in self._told if name not in now]
-        changed = [(name, found) for name, found in now.items() if self._told.get(name) != found]
+        """Levels and summaries to be sent; None: the peer is gone and so should be what is retained of it."""
+        now = {level_of(peer.name): _summary(peer) for peer in peers}
+        gone: list[tuple[str, Document | None]] = [(level, None) for level in self._told if level not in now]
+        changed = [(level, found) for level, found in now.items() if self._told.get(level) != found]
         changed.sort(key=lambda entry: self._told.get(entry[0], {}).get("state") == entry[1]["state"])
         return [*gone, *changed][: self._most]
 
-    def sent(self, name: str, summary: Document | None) -> None:
+    def sent(self, level: str, summary: Document | None) -> None:
         """The broker has confirmed it."""
         if summary is None:
-            self._told.pop(name, None)
+            self._told.pop(level, None)
         else:
-            self._told[name] = summary
+            self._told[level] = summary
+
+
+def level_of(name: str) -> str:
+    """`name` as one level of a topic."""
+    return "".join("_" if character in "/+#" else character for character in name) or "_"
 
 
 def _summary(peer: PeerStatus) -> Document:

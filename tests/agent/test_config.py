@@ -50,6 +50,13 @@ exabgp: {runDirectory: /run/x}
         ("staticRoutes: [10.0.0.0/33]", "staticRoutes[0]"),
         ("- a list", "expected a mapping"),
         ("a: [", "not YAML"),
+        ("a: 2026-13-45", "not YAML"),
+        ("node: n1\nlearnOnly: true\nnode: n2\n", ":3: node is given twice; keep one"),
+        ("kernel: {metric: 5, metric: 6}", ":1: metric is given twice"),
+        ("a: " + 2000 * "[", "nested too deeply"),
+        ("mqtt: {host: broker..example}", "mqtt.host: 'broker..example' is no host name"),
+        ("mqtt: {host: 'mqtt://b'}", "without mqtt:// and port"),
+        ("mqtt: {host: b, prefix: 'a/#'}", "mqtt.prefix: 'a/#' is no topic"),
     ],
 )
 def test_errors_name_file_place_and_reason(tmp_path: Path, text: str, words: str) -> None:
@@ -63,3 +70,10 @@ def test_errors_name_file_place_and_reason(tmp_path: Path, text: str, words: str
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give the path of a readable file"):
         load(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("host", ["broker", "broker.example.", "bücher.example", "127.0.0.1", "::1", "a_b"])
+def test_brokers_are_hosts_or_addresses(tmp_path: Path, host: str) -> None:
+    mqtt = load(written(tmp_path, f"node: n1\nmqtt: {{host: '{host}'}}")).mqtt
+    assert mqtt is not None
+    assert mqtt.host == host

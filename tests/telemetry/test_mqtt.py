@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -288,6 +289,54 @@ async def test_summaries_of_peers_are_retained_and_go_with_the_peer(broker: Brok
             await until(lambda: late.peers)
             await until(lambda: late.statuses)
     assert set(late.peers) == {"rr1"}
+
+
+async def test_peers_that_went_while_the_broker_was_away_are_cleared(broker: Broker, source: Source) -> None:
+    broker.start()
+    source.peer_list = [peer("rr1"), peer("tor")]
+    options = MqttOptions("127.0.0.1", broker.port, **FAST)
+    async with publishing(source, options) as publisher, listening(options) as listener:
+        await until(lambda: len(listener.peers) == 2)
+        source.peer_list = [peer("rr1")]
+        _cut(publisher)
+        await until(lambda: listener.peers["tor"] is None)
+
+
+async def test_peers_of_a_former_life_are_cleared(broker: Broker, source: Source) -> None:
+    broker.start()
+    source.peer_list = [peer("rr1"), peer("tor/1")]
+    options = MqttOptions("127.0.0.1", broker.port, **FAST)
+    async with listening(options) as listener:
+        async with publishing(source, options):
+            await until(lambda: len(listener.peers) == 2)
+        source.peer_list = [peer("rr1")]
+        async with publishing(source, options):
+            await until(lambda: listener.peers["tor_1"] is None)
+        assert listener.peers["rr1"] is not None
+
+
+async def test_a_clock_that_is_set_back_holds_nothing_up(broker: Broker, source: Source) -> None:
+    broker.start()
+    options = MqttOptions("127.0.0.1", broker.port, **FAST)
+    now = time.time()
+    publisher = MqttPublisher(source, options, clock=lambda: now)
+    publisher.start()
+    async with listening(options) as listener:
+        await until(lambda: listener.statuses)
+        now -= 3600
+        seen = len(listener.statuses)
+        await until(lambda: len(listener.statuses) > seen + 1)
+    await publisher.stop()
+
+
+async def test_a_host_that_cannot_be_asked_for_is_only_logged(
+    source: Source, caplog: pytest.LogCaptureFixture
+) -> None:
+    publisher = MqttPublisher(source, MqttOptions("broker..example", **FAST))
+    publisher.start()
+    await until(lambda: "broker..example" in caplog.text)
+    async with asyncio.timeout(30):
+        await publisher.stop()
 
 
 async def test_five_thousand_flapping_peers_are_summarised_at_a_bounded_rate(
