@@ -4,6 +4,7 @@ Only this package and the adapters of the services do I/O. Nothing here knows wh
 is `plan`'s.
 """
 
+import bgpd.datastore.grpc_log  # noqa: F401  before anything imports gRPC
 from bgpd.datastore.errors import (
     Absent,
     Conflict,

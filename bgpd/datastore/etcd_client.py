@@ -183,7 +183,7 @@ class EtcdClient:
                 try:
                     return Answer(await self._authorised(connection, message), repeated)
                 except grpc.aio.AioRpcError as error:
-                    failure = self.explain(connection, error)
+                    failure = self.explain(connection, error, _purpose(message))
                     if error.code() not in _TRANSIENT or not isinstance(failure, Unavailable | Denied):
                         raise failure from error
                     failures.append(str(failure))
@@ -204,9 +204,11 @@ class EtcdClient:
                     self.retire(connection)
                 raise self.explain(connection, error) from error
 
-    def explain(self, connection: Connection, error: grpc.aio.AioRpcError) -> DatastoreError:
-        """Turn a gRPC error into ours, naming place and remedy."""
-        return _explain(connection.endpoint, self.options, error)
+    def explain(
+        self, connection: Connection, error: grpc.aio.AioRpcError, purpose: str = ""
+    ) -> DatastoreError:
+        """Turn a gRPC error into ours, naming place and remedy. `purpose`: what was to be done."""
+        return _explain(connection.endpoint, self.options, error, purpose)
 
     async def close(self) -> None:
         """Close the connection; requests still running on it end with an error."""
@@ -253,7 +255,31 @@ def _never_sent(error: grpc.aio.AioRpcError) -> bool:
     )
 
 
-def _explain(endpoint: Endpoint, options: EtcdOptions, error: grpc.aio.AioRpcError) -> DatastoreError:
+def _purpose(message: Any) -> str:
+    """What a request is for, with the keys a role would need."""
+    match message:
+        case rpc.RangeRequest():
+            whole = message.range_end and message.range_end != message.key + b"\0"
+            return f"to read {_shown(message.key)}{' and what follows it' if whole else ''}"
+        case rpc.TxnRequest():
+            keys = [
+                operation.request_put.key or operation.request_delete_range.key
+                for operation in message.success
+            ]
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            return f"to write {_shown(keys[0])}{more}" if keys else ""
+        case _:
+            return ""
+
+
+def _shown(key: bytes) -> str:
+    text = key.decode("utf-8", "replace")
+    return text if text.isprintable() else ascii(text)
+
+
+def _explain(
+    endpoint: Endpoint, options: EtcdOptions, error: grpc.aio.AioRpcError, purpose: str
+) -> DatastoreError:
     code, details = error.code(), error.details() or ""
     place = f"etcd at {endpoint}"
     lower = details.lower()
@@ -261,6 +287,9 @@ def _explain(endpoint: Endpoint, options: EtcdOptions, error: grpc.aio.AioRpcErr
         return Compacted(f"{place}: {details}")
     if "too many operations" in lower:
         return TooLarge(f"{place}: more operations in one transaction than it allows (--max-txn-ops)")
+    if "request is too large" in lower or "message larger than max" in lower:
+        what = "more octets in one transaction than it takes (--max-request-bytes, 1.5 MiB if not set)"
+        return TooLarge(f"{place}: {what}; nothing of it was written")
     if options.tls is not None and any(text in lower for text in _TLS_WORDS):
         return Denied(f"{place}: {_tls_remedy(options.tls, lower)} ({details})")
     if "authentication failed" in lower:
@@ -269,7 +298,9 @@ def _explain(endpoint: Endpoint, options: EtcdOptions, error: grpc.aio.AioRpcErr
         return Denied(f"{place}: it asks for a user; set ETCD_USERNAME and ETCD_PASSWORD")
     if code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED):
         who = f"user {options.user!r}" if options.user else "us"
-        return Denied(f"{place}: it refuses {who} ({details}); grant a role for what Cairn reads and writes")
+        return Denied(
+            f"{place}: it refuses {who}{purpose and f' {purpose}'} ({details}); grant a role that allows it"
+        )
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Unavailable(f"{place}: no answer within {options.timing.request:g} s")
     if code in _TRANSIENT:

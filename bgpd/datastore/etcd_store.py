@@ -124,8 +124,7 @@ class EtcdStore:
             raise DatastoreError("one transaction cannot write the same resource twice")
         if atomic and len(writes) > MAX_WRITES:
             raise TooLarge(
-                f"{len(writes)} writes do not fit one transaction of etcd ({MAX_WRITES}); nothing was "
-                "written. Write fewer at once, or allow several transactions"
+                f"{len(writes)} writes do not fit one transaction of etcd ({MAX_WRITES}); nothing was written"
             )
         revision = 0
         for start in range(0, len(writes), MAX_WRITES):

@@ -273,7 +273,8 @@ class EtcdWatch:
             raise ListAgainError("another cluster answers at this endpoint")
         self._cluster = header.cluster_id
         if header.revision < watched.next - 1:
-            answer = await self._client.request(rpc.RangeRequest(key=b"\0", limit=1, keys_only=True))
+            request = rpc.RangeRequest(key=watched.range.start, limit=1, keys_only=True)
+            answer = await self._client.request(request)
             if answer.message.header.revision < watched.next - 1:
                 raise ListAgainError("the server's revision is older than ours; it was wiped or restored")
 

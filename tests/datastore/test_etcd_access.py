@@ -1,21 +1,26 @@
 """Who may speak to etcd: users, passwords, tokens that run out; certificates, right and wrong."""
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bgpd.datastore import Denied, Misconfigured, Unavailable, etcd_watch, open_datastore
+from bgpd.datastore import Denied, Misconfigured, TooLarge, Unavailable, etcd_watch, open_datastore
 from bgpd.datastore.etcd_client import EtcdClient
 from bgpd.datastore.etcd_listing import Listing, list_layout
 from bgpd.datastore.etcd_options import Tls
 from bgpd.datastore.etcd_ranges import Layout
 from bgpd.datastore.etcd_store import EtcdStore
+from bgpd.resources import Key, Metadata, decode
 from tests.datastore.authority import Authority, openssl
 from tests.datastore.etcd_server import FAST, Etcd, needs_etcd
-from tests.datastore.follower import following, node
+from tests.datastore.follower import following, node, until
 
 pytestmark = needs_etcd
 
@@ -95,9 +100,83 @@ async def test_missing_permission_is_said(guarded: Etcd) -> None:
         guarded.control, "--user", "root:rootpw", "role", "revoke-permission", "cairn", "--prefix", "/calico/"
     )
     store = EtcdStore(replace(guarded.options(), user="agent", password="s3cret"))
-    with pytest.raises(Denied, match="refuses user 'agent'"):
+    with pytest.raises(Denied, match=r"refuses user 'agent' to read /calico/.* and what follows it"):
         await store.list()
     await store.close()
+
+
+async def test_the_documented_role_is_enough_for_an_agent(guarded: Etcd) -> None:
+    page = (Path(__file__).parents[2] / "docs/tasks/watch.md").read_text()
+    (row,) = [line for line in page.splitlines() if line.startswith("| an agent |")]
+    _, _, read, write, _ = row.split("|")
+    root = ("--user", "root:rootpw")
+    await asyncio.to_thread(guarded.control, *root, "role", "add", "node")
+    for permission, prefixes in (("read", read), ("readwrite", write)):
+        for prefix in [word for word in prefixes.split("`") if word.startswith("/")]:
+            grant = ("role", "grant-permission", "node", "--prefix=true", permission, prefix)
+            await asyncio.to_thread(guarded.control, *root, *grant)
+    await asyncio.to_thread(guarded.control, *root, "user", "add", "n1:pw")
+    await asyncio.to_thread(guarded.control, *root, "user", "grant-role", "n1", "node")
+    declared = EtcdStore(replace(guarded.options(), user="agent", password="s3cret"))
+    asked = decode(Key("CalicoNodeStatus", "s"), b'{"spec": {"node": "n1", "classes": ["Agent"]}}')
+    await declared.create(asked)
+    store = EtcdStore(replace(guarded.options(), user="n1", password="pw"))
+    async with following(store) as follower:
+        await store.create(node("n1"))
+        hold = await store.hold("n1")
+        assert await store.secret("bgp", "password") is None
+        (entry,) = [entry for entry in follower.view.values() if entry.key == asked.key]
+        answer = b'{"spec": {"node": "n1", "classes": ["Agent"]}, "status": {}}'
+        await store.update(decode(asked.key, answer), entry.revision)
+        at = "2026-01-01T00:00:00Z"
+        spec = {"service": "agent", "node": "n1", "reportedAt": at, "since": at, "status": {}}
+        report = json.dumps({"spec": spec}).encode()
+        await store.create(decode(Key("ServiceReport", "agent.n1"), report))
+        await until(lambda: Key("ServiceReport", "agent.n1") in follower.view)
+        await hold.release()
+    pool = decode(Key("IPPool", "p"), b'{"spec": {"cidr": "10.0.0.0/16"}}')
+    with pytest.raises(Denied, match=r"refuses user 'n1' to write /calico/resources/.*/ippools/p \("):
+        await store.create(pool)
+    await store.close()
+    await declared.close()
+
+
+async def test_too_much_for_one_request_is_said(tmp_path: Path) -> None:
+    etcd = Etcd(tmp_path / "data")
+    etcd.start()
+    store = EtcdStore(etcd.options())
+    large = node("a").model_copy(update={"metadata": Metadata(name="a", annotations={"x": 2_000_000 * "x"})})
+    with pytest.raises(TooLarge, match="nothing of it was written"):
+        await store.create(large)
+    assert (await store.list()).entries == ()
+    await store.close()
+    etcd.kill()
+
+
+def test_grpc_says_nothing_by_itself(tmp_path: Path) -> None:
+    """What it does say by itself about an authority that is none, on standard error."""
+    authority = tmp_path / "ca.pem"
+    authority.write_text("none")
+    script = (
+        "import asyncio, os\n"
+        "from bgpd.datastore import open_datastore, DatastoreError\n"
+        "async def main():\n"
+        "    store = open_datastore('etcds://127.0.0.1:1', os.environ)\n"
+        "    try: await store.list()\n"
+        "    except DatastoreError as error: print(error)\n"
+        "    await store.close()\n"
+        "asyncio.run(main())\n"
+    )
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("GRPC")}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**environ, "ETCD_CA_CERT_FILE": str(authority)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "etcd at 127.0.0.1:1" in done.stdout
+    assert done.stderr == ""
 
 
 @pytest.fixture
