@@ -21,15 +21,13 @@ _TOKEN = re.compile(
     | (?P<has>has)\s*\(\s*(?P<has_label>[A-Za-z0-9_./-]+)\s*\)
     | (?P<string>'[^']*'|"[^"]*")
     | (?P<operator>==|!=|&&|\|\||[!(){},])
-    | (?P<phrase>not\s+in\b|in\b|contains\b|starts\s+with\b|ends\s+with\b)
     | (?P<label>[A-Za-z0-9_./-]+)
     )""",
     re.VERBOSE,
 )
-# A label may be called ``in`` or ``contains``: a phrase counts as an operator only where an operator may
-# stand.
-_LABEL = re.compile(r"[A-Za-z0-9_./-]+")
-
+# A label may be called ``in`` or ``in-service``: as in Calico a word is an operator behind a label, and only
+# there; the blank within it, and the one behind it, may be missing.
+_PHRASE = re.compile(r"\s*(?P<phrase>not\s*in|in|contains|starts\s*with|ends\s*with)")
 
 _MAX_DEPTH = 100
 
@@ -149,7 +147,7 @@ class _Parser:
         if token.kind == "has":
             label = self._take().value
             return lambda labels: label in labels
-        if token.kind in ("label", "phrase") and _LABEL.fullmatch(token.value):
+        if token.kind == "label":
             return self._comparison(self._take().value)
         raise self._error("all(), has(label), a label, '!' or '('")
 
@@ -165,17 +163,17 @@ class _Parser:
             if label == "has" and token.value == "(":
                 raise self._error("a label in parentheses, such as has(a)")
             raise self._error("'==', '!=', 'in', 'not in', 'contains', 'starts with' or 'ends with'")
-        phrase = " ".join(self._take().value.split())
+        phrase = "".join(self._take().value.split())
         if phrase == "in":
             values = self._set()
             return lambda labels: labels.get(label) in values
-        if phrase == "not in":
+        if phrase == "notin":
             values = self._set()
             return lambda labels: labels.get(label) not in values
         part = self._string()
         if phrase == "contains":
             return lambda labels: part in labels[label] if label in labels else False
-        if phrase == "starts with":
+        if phrase == "startswith":
             return lambda labels: labels[label].startswith(part) if label in labels else False
         return lambda labels: labels[label].endswith(part) if label in labels else False
 
@@ -188,14 +186,11 @@ class _Parser:
         if not self._accept("{"):
             raise self._error("'{'")
         values: set[str] = set()
-        if self._accept("}"):
-            return frozenset()
-        while True:
+        while not self._accept("}"):  # also behind a comma, as in Calico
             values.add(self._string())
-            if self._accept("}"):
-                return frozenset(values)
-            if not self._accept(","):
+            if not self._accept(",") and self._next.value != "}":
                 raise self._error("',' or '}'")
+        return frozenset(values)
 
 
 def _tokens(text: str) -> list[_Token]:
@@ -203,7 +198,8 @@ def _tokens(text: str) -> list[_Token]:
     position = 0
     end = len(text.rstrip())
     while position < end:
-        found = _TOKEN.match(text, position)
+        found = _PHRASE.match(text, position) if tokens and tokens[-1].kind == "label" else None
+        found = found or _TOKEN.match(text, position)
         if found is None:
             start = position + len(text[position:]) - len(text[position:].lstrip())
             raise SelectorError(

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from bgpd.resources import Selector, SelectorError
 
-LABELS = {"rack": "r1", "zone": "eu-west", "in": "x", "a.b/c": "1", "empty": ""}
+LABELS = {"rack": "r1", "zone": "eu-west", "in": "x", "a.b/c": "1", "empty": "", "in-service": "true"}
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,16 @@ LABELS = {"rack": "r1", "zone": "eu-west", "in": "x", "a.b/c": "1", "empty": ""}
         ("!has(nothing) && !(rack == 'r2')", True),
         ("!has(rack) || has(zone)", True),
         ("rack == '&& || { }'", False),
+        ("in-service == 'true'", True),
+        ("contains-gpu == 'x' || zone == 'eu-west'", True),
+        ("not-in == 'x'", False),
+        ("has(in-service) && in-service in{'true'}", True),
+        ("rack notin {'r2'}", True),
+        ("zone startswith 'eu'", True),
+        ("zone endswith'west'", True),
+        ("zone contains'west'", True),
+        ("rack in {'r1',}", True),
+        ("all == 'x'", False),
     ],
 )
 def test_it_selects_as_calico_does(text: str, expected: bool) -> None:
@@ -60,6 +70,9 @@ def test_it_selects_as_calico_does(text: str, expected: bool) -> None:
         ("has(rack))", 9),
         ("rack in 'r1'", 8),
         ("rack in {'a' 'b'}", 13),
+        ("rack in {,}", 9),
+        ("rack rack == 'a'", 5),
+        ("rack not 'a'", 5),
         ("rack", 4),
         ("'r1' == rack", 0),
         ("&& has(a)", 0),
