@@ -10,6 +10,8 @@ The exit codes are part of the interface, for scripts and for the colleague on c
 from enum import IntEnum
 from typing import TextIO
 
+from ctl.terminal import visible_lines
+
 
 class ExitCode(IntEnum):
     """What the command leaves behind for `$?`."""
@@ -39,8 +41,8 @@ def usage(what: str, remedy: str = "") -> Failure:
 
 def report(failure: Failure, stream: TextIO) -> None:
     """Write a failure to `stream`, a line for each thing it has to say."""
-    stream.write(f"cairn: {failure.what}\n")
+    stream.write(f"cairn: {visible_lines(failure.what)}\n")
     if failure.where:
-        stream.write(f"  where: {failure.where}\n")
+        stream.write(f"  where: {visible_lines(failure.where)}\n")
     if failure.remedy:
-        stream.write(f"  to do: {failure.remedy}\n")
+        stream.write(f"  to do: {visible_lines(failure.remedy)}\n")

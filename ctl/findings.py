@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from bgpd.resources import Finding, ResourceSet, Severity, examine
 from ctl.exits import ExitCode, Failure
+from ctl.terminal import visible
 
 
 def brought_in(before: ResourceSet, after: ResourceSet) -> list[Finding]:
@@ -21,7 +22,7 @@ def warn(findings: Iterable[Finding]) -> None:
     """Tell warnings on standard error."""
     for finding in findings:
         if finding.severity is Severity.WARNING:
-            sys.stderr.write(f"cairn: {finding}\n")
+            sys.stderr.write(f"cairn: {visible(str(finding))}\n")
 
 
 def refuse(findings: Sequence[Finding]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from bgpd.resources import MODELS
+from bgpd.resources import ELSEWHERE, MODELS, left_elsewhere
 from ctl.exits import Failure, usage
 
 _SHORT: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -122,6 +122,9 @@ def names_of(kind: str) -> tuple[str, ...]:
 
 def unknown(name: str) -> Failure:
     """No kind is called `name`."""
+    for kind in ELSEWHERE:
+        if name.lower().rstrip("s") == kind.lower() or name.lower() == f"{kind.lower()[:-1]}ies":
+            return usage(left_elsewhere(kind), "calicoctl and kubectl have it")
     names = {alias: kind for kind in MODELS for alias in names_of(kind)}
     near = get_close_matches(name.lower(), names, n=1, cutoff=0.6)
     hint = f"did you mean {names[near[0]]}?" if near else f"known: {', '.join(sorted(MODELS))}"

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bgpd.resources import YamlDumper
+from ctl.terminal import visible
 
 
 class Format(StrEnum):
@@ -91,11 +92,6 @@ def _show_table(listing: Listing, wide: bool) -> None:
         styled = zip(shown, row, strict=True)
         table.add_row(*(Text(cell, listing.columns[index].styles.get(cell, "")) for index, cell in styled))
     Screen(highlight=False).print(table)
-
-
-def visible(text: str) -> str:
-    """Text for a terminal, on one line: what is not printable is escaped, whoever wrote it."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -28,6 +28,7 @@ from bgpd.datastore import (
 )
 from bgpd.resources import Resource, ResourceError, ResourceSet, load_documents
 from ctl.exits import ExitCode, Failure, usage
+from ctl.terminal import visible
 
 T = TypeVar("T")
 SUFFIXES = frozenset({".yaml", ".yml", ".json"})
@@ -95,7 +96,9 @@ async def snapshot(store: Datastore, kinds: Iterable[str] | None = None) -> Snap
     """What the datastore holds now; values that cannot be read are reported on standard error."""
     found = await store.list(Interests(frozenset(kinds)) if kinds is not None else EVERYTHING)
     for value in found.invalid:
-        sys.stderr.write(f"cairn: ignored, not readable: {value.place}: {value.reason}\n")
+        for line in (value.reason or "").split("\n"):
+            reason = line.removeprefix(f"{value.place}: ")
+            sys.stderr.write(visible(f"cairn: ignored, not readable: {value.place}: {reason}") + "\n")
     return found
 
 

@@ -10,7 +10,8 @@ import typer
 
 from bgpd.plan.diff import Change, PlanDiff, SessionChange
 from ctl.edits import Edit, Verb
-from ctl.output import Format, as_json, as_yaml, visible
+from ctl.output import Format, as_json, as_yaml
+from ctl.terminal import visible
 
 _SIGNS = {Verb.CREATE: "+", Verb.CHANGE: "~", Verb.KEEP: " ", Verb.DELETE: "-"}
 _WORDS = {
@@ -36,13 +37,13 @@ def lines(edits: Sequence[Edit], effect: Sequence[PlanDiff]) -> list[str]:
     told = []
     for edit in edits:
         told.append(f"{_SIGNS[edit.verb]} {edit.key}{'  (unchanged)' if edit.verb is Verb.KEEP else ''}")
-        told += [f"    {visible(field)}" for field in edit.fields]
+        told += [f"    {field}" for field in edit.fields]
     for node in effect:
         told.append(f"on {node.node}:")
         told += [f"  {line}" for line in _of_node(node)]
     if not effect:
         told.append("no session and no route changes on any node")
-    return told
+    return [visible(line) for line in told]
 
 
 def _of_node(node: PlanDiff) -> list[str]:

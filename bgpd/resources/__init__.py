@@ -19,6 +19,7 @@ from bgpd.resources.bgp_peer import BGPPeer
 from bgpd.resources.cairn import CairnConfiguration, NodeLease, ServiceAnswer, ServiceQuestion, ServiceReport
 from bgpd.resources.codec import MODELS, decode, encode, to_document
 from bgpd.resources.documents import YamlDumper, dump_documents, load_documents
+from bgpd.resources.elsewhere import ELSEWHERE, left_elsewhere
 from bgpd.resources.errors import ResourceError
 from bgpd.resources.examination import Finding, Severity, examine, examine_alone
 from bgpd.resources.ip_pool import IPPool
@@ -45,6 +46,7 @@ __all__ = [
     "ANNOTATIONS",
     "CAIRN_API_VERSION",
     "CALICO_API_VERSION",
+    "ELSEWHERE",
     "KINDS",
     "MODELS",
     "ROOTS",
@@ -88,6 +90,7 @@ __all__ = [
     "examine_alone",
     "json_schema",
     "key_of_etcd",
+    "left_elsewhere",
     "load_documents",
     "to_document",
 ]

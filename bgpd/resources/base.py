@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic.alias_generators import to_camel
 
 from bgpd.resources.keys import Key
-from bgpd.resources.scalars import Name
+from bgpd.resources.scalars import Name, read_name
 
 CALICO_API_VERSION = "projectcalico.org/v3"
 CAIRN_API_VERSION = "cairn.dev/v1"
@@ -43,7 +43,8 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from models_in(argument)
 
 
-def _no_slash(value: str) -> str:
+def part_of_key(value: str) -> str:
+    """Check a name that is less strict than `Name`. Raises ``ValueError``."""
     if not value or "/" in value or not value.isprintable() or len(value) > 512:
         raise ValueError(
             f"{value!r} is no name: it would be a part of a datastore key, so neither empty nor with '/'"
@@ -51,11 +52,15 @@ def _no_slash(value: str) -> str:
     return value
 
 
+def _namespace(value: str) -> str:
+    return read_name(value) if value else value
+
+
 class Metadata(Model):
     """Calico's (Kubernetes') object metadata, as far as anything here reads it."""
 
-    name: Annotated[str, AfterValidator(_no_slash)] = "unnamed"
-    namespace: str | None = None
+    name: Annotated[str, AfterValidator(part_of_key)] = "unnamed"
+    namespace: Annotated[str, AfterValidator(_namespace)] | None = None
     uid: str | None = None
     resource_version: str | None = None
     creation_timestamp: str | None = None

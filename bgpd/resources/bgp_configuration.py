@@ -13,8 +13,8 @@ from bgpd.resources.scalars import (
     Cidr,
     Community,
     CommunityValue,
-    Duration,
     Port,
+    RestartTime,
     read_community,
 )
 
@@ -68,7 +68,7 @@ class BGPConfigurationSpec(Model):
     listen_port: Port | None = None
     bind_mode: Literal["None", "NodeIP"] | None = None
     node_mesh_password: Password | None = None
-    node_mesh_max_restart_time: Duration | None = None
+    node_mesh_max_restart_time: RestartTime | None = None
     ignored_interfaces: list[str] | None = None
     ipv4_normal_route_priority: int | None = Field(None, alias="ipv4NormalRoutePriority", ge=1, le=2147483646)
     ipv6_normal_route_priority: int | None = Field(None, alias="ipv6NormalRoutePriority", ge=1, le=2147483646)

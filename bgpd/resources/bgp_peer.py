@@ -10,9 +10,8 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from bgpd.resources.base import Model, NamedMetadata, Password, Resource
-from bgpd.resources.scalars import Address, Asn, Duration, Name, Peer, SelectorText
+from bgpd.resources.scalars import Address, Asn, Duration, Name, Peer, RestartTime, SelectorText
 
-MAX_RESTART_TIME = 4095
 MAX_HOLD_TIME = 65535
 
 
@@ -30,7 +29,7 @@ class BGPPeerSpec(Model):
     keep_original_next_hop: bool | None = None
     password: Password | None = None
     source_address: Literal["UseNodeIP", "None"] | None = None
-    max_restart_time: Duration | None = None
+    max_restart_time: RestartTime | None = None
     keepalive_time: Duration | None = None
     num_allowed_local_as_numbers: int | None = Field(None, alias="numAllowedLocalASNumbers", ge=0, le=255)
     ttl_security: int | None = Field(None, alias="ttlSecurity", ge=0, le=255)
@@ -53,15 +52,6 @@ class BGPPeerSpec(Model):
     @classmethod
     def _empty_is_absent(cls, value: object) -> object:
         return None if value == "" else value
-
-    @field_validator("max_restart_time")
-    @classmethod
-    def _fits_graceful_restart(cls, value: float | None) -> float | None:
-        if value is not None and not 0 <= value <= MAX_RESTART_TIME:
-            raise ValueError(
-                f"a restart time is 0s to {MAX_RESTART_TIME}s: the capability has 12 bits for it"
-            )
-        return value
 
     @field_validator("keepalive_time")
     @classmethod

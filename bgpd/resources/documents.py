@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from bgpd.resources.base import Resource, models_in
 from bgpd.resources.codec import MODELS, errors_of, field_path, to_document
+from bgpd.resources.elsewhere import ELSEWHERE, left_elsewhere
 from bgpd.resources.errors import ResourceError, joined
 from bgpd.resources.workload_endpoint import WorkloadEndpoint
 
@@ -237,6 +238,9 @@ def _resource(data: Any, lines: dict[Place, int], source: str) -> Resource:
         raise ResourceError(top, "not a resource", "a document has apiVersion, kind, metadata and spec")
     kind = data.get("kind")
     model = MODELS.get(kind) if isinstance(kind, str) else None
+    if model is None and kind in ELSEWHERE:
+        where = f"{source}:{lines.get(('kind',), lines.get((), 1))}"
+        raise ResourceError(where, left_elsewhere(str(kind)), "apply it with calicoctl or kubectl")
     if model is None:
         where = f"{source}:{lines.get(('kind',), lines.get((), 1))}"
         raise ResourceError(

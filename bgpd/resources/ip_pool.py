@@ -1,4 +1,7 @@
-"""Pools of workload addresses: how they are encapsulated, and whether their routes may leave by BGP."""
+"""Pools of workload addresses: how they are encapsulated, and whether their routes may leave by BGP.
+
+What only address management reads (``allowedUses``, ``assignmentMode``) is kept whatever a newer Calico says.
+"""
 
 from typing import ClassVar, Literal
 
@@ -25,8 +28,8 @@ class IPPoolSpec(Model):
     block_size: int | None = None
     node_selector: SelectorText | None = None
     namespace_selector: SelectorText | None = None
-    allowed_uses: list[Literal["Workload", "Tunnel", "LoadBalancer"]] | None = None
-    assignment_mode: Literal["Automatic", "Manual"] | None = None
+    allowed_uses: list[str] | None = None
+    assignment_mode: str | None = None
 
     @field_validator("vxlan_mode", "ipip_mode", mode="before")
     @classmethod

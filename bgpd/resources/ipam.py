@@ -7,13 +7,13 @@ and kept untouched.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
-from bgpd.resources.base import Metadata, Model, NamedMetadata, Resource
+from bgpd.resources.base import Metadata, Model, NamedMetadata, Resource, part_of_key
 from bgpd.resources.keys import Key, affinity_key
-from bgpd.resources.scalars import Cidr, IPNetwork, read_network
+from bgpd.resources.scalars import Cidr, IPNetwork, Name, read_network
 
 AffinityState = Literal["confirmed", "pending", "pendingDeletion"]
 
@@ -60,7 +60,7 @@ class BlockAffinitySpec(Model):
     """That a block belongs to a node. Only a confirmed one (or one without any state) is announced."""
 
     state: AffinityState | None = None
-    node: str = Field(min_length=1, pattern=r"^[^/]+$")
+    node: Name
     cidr: Cidr
     deleted: bool | None = None
     type: str | None = None
@@ -151,7 +151,7 @@ class IPAMBlock(IpamResource):
 class IPAMHandleSpec(Model):
     """How many addresses of each block one owner holds."""
 
-    handle_id: str = Field(alias="handleID", min_length=1, pattern=r"^[^/]+$")
+    handle_id: Annotated[str, AfterValidator(part_of_key)] = Field(alias="handleID")
     block: dict[str, int] | None = None
     deleted: bool | None = None
 
@@ -202,9 +202,7 @@ class IPAMConfigurationSpec(Model):
 
     strict_affinity: bool | None = None
     max_blocks_per_host: int | None = Field(None, ge=0)
-    kube_virt_vm_address_persistence: Literal["Enabled", "Disabled"] | None = Field(
-        None, alias="kubeVirtVMAddressPersistence"
-    )
+    kube_virt_vm_address_persistence: str | None = Field(None, alias="kubeVirtVMAddressPersistence")
 
 
 class IPAMConfiguration(Resource):

@@ -30,9 +30,11 @@ IPNetwork = IPv4Network | IPv6Network
 IPInterface = IPv4Interface | IPv6Interface
 
 MAX_ASN = 2**32 - 1
+MAX_RESTART_TIME = 4095
 _ASDOT = re.compile(r"(\d{1,5})\.(\d{1,5})")
 _GO_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 _GO_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_LONGEST_DURATION = 2**63 / 1e9
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
 
@@ -124,14 +126,20 @@ def read_interface(value: object) -> IPInterface:
 def read_duration(value: object) -> float:
     """Read a duration as Go writes it (``90s``, ``1m30s``); seconds. Raises ``ValueError``."""
     if isinstance(value, float):
-        return value
+        return _bounded(value, value)
     text = _text(value, "a duration with its unit, such as 90s,")
     parts = list(_GO_DURATION.finditer(text))
     if text == "0":
         return 0.0
     if not parts or "".join(part[0] for part in parts) != text:
         raise ValueError(f"{value!r} is no duration such as 90s or 1m30s")
-    return sum(float(part[1]) * _GO_UNITS[part[2]] for part in parts)
+    return _bounded(sum(float(part[1]) * _GO_UNITS[part[2]] for part in parts), value)
+
+
+def _bounded(seconds: float, value: object) -> float:
+    if not 0 <= seconds < _LONGEST_DURATION:
+        raise ValueError(f"{value!r:.60} is no duration: Go has 290 years for one")
+    return seconds
 
 
 def write_duration(seconds: float) -> str:
@@ -147,6 +155,12 @@ def write_duration(seconds: float) -> str:
     text += f"{minutes}m" if hours or minutes else ""
     rest = round(rest, 9)
     return text + (f"{int(rest)}s" if rest == int(rest) else f"{rest!r}s")
+
+
+def _fits_graceful_restart(value: float) -> float:
+    if value > MAX_RESTART_TIME:
+        raise ValueError(f"a restart time is 0s to {MAX_RESTART_TIME}s: the capability has 12 bits for it")
+    return value
 
 
 class Community(NamedTuple):
@@ -212,7 +226,8 @@ def read_peer_address(value: object) -> PeerAddress:
     return PeerAddress(address, int(port))
 
 
-def _read_name(value: str) -> str:
+def read_name(value: str) -> str:
+    """Check the name of a resource. Raises ``ValueError``."""
     if _NAME.fullmatch(value) is None:
         raise ValueError(
             f"{value!r} is no name: letters, digits, '-', '_' and '.', at most 253, "
@@ -312,11 +327,12 @@ Duration = Annotated[
     PlainSerializer(write_duration, return_type=str),
     _schema("90s, 1m30s"),
 ]
+RestartTime = Annotated[Duration, AfterValidator(_fits_graceful_restart)]
 CommunityValue = Annotated[Community, BeforeValidator(read_community), _as_text, _schema("aa:nn or aa:nn:mm")]
 Peer = Annotated[
     PeerAddress, BeforeValidator(read_peer_address), _as_text, _schema("address, address:port, [v6]:port")
 ]
-Name = Annotated[str, AfterValidator(_read_name)]
+Name = Annotated[str, AfterValidator(read_name)]
 SelectorText = Annotated[str, AfterValidator(_read_selector)]
 Moment = Annotated[str, AfterValidator(read_moment)]
 Port = Annotated[int, Field(ge=1, le=65535)]

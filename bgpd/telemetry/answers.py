@@ -23,6 +23,7 @@ from bgpd.telemetry.status import Direction, PeerStatus, RoutePage, RouteQuery, 
 
 MAX_LIMIT = 1000
 QUESTIONS = ("status", "peers", "routes", "plan", "events", "graph", "samples")
+_YES, _NO = ("true", "yes", "1"), ("false", "no", "0")
 _QUICK = 0.005
 _FAMILIES = ("ipv4-unicast", "ipv6-unicast")
 
@@ -124,6 +125,11 @@ def one_of(query: Query, name: str, choices: Sequence[str]) -> str | None:
     return text
 
 
+def _yes_or_no(query: Query, name: str) -> bool:
+    text = one_of({name: query.get(name, "").lower()}, name, (*_YES, *_NO))
+    return text in _YES
+
+
 def _route_query(query: Query) -> RouteQuery:
     prefix = query.get("prefix") or None
     if prefix is not None:
@@ -134,7 +140,7 @@ def _route_query(query: Query) -> RouteQuery:
     return RouteQuery(
         direction=Direction(one_of(query, "direction", tuple(Direction)) or Direction.BEST),
         prefix=prefix,
-        longer=query.get("longer", "").lower() in ("1", "true", "yes"),
+        longer=_yes_or_no(query, "longer"),
         family=one_of(query, "family", _FAMILIES),
         peer=query.get("peer") or None,
         offset=number(query.get("offset", "0"), "offset", None),

@@ -131,7 +131,7 @@ def samples_document(samples: Sequence[Sample | Distribution], now: float) -> Do
                 "help": sample.help,
                 "kind": sample.kind.value,
                 "labels": dict(sample.labels),
-                "value": sample.value,
+                "value": float(sample.value),  # a truth value is a number too
             }
             for sample in samples
             if isinstance(sample, Sample)

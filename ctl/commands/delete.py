@@ -63,7 +63,8 @@ async def _delete(
         if files:
             keys = [resource.key for resource in state.from_files(files)]
         else:
-            keys = [_key(present, kind_named(kind or ""), name, namespace) for name in names]
+            found_keys = [_key(present, kind_named(kind or ""), name, namespace) for name in names]
+            keys = list(dict.fromkeys(found_keys))
         if missing := [key for key in keys if key not in present]:
             if not skip_missing:
                 raise Failure(

@@ -23,9 +23,10 @@ from bgpd.telemetry.status import Severity
 from ctl import options
 from ctl.afar import following, pattern, silence
 from ctl.cluster import Service
-from ctl.output import Format, as_yaml, visible
+from ctl.output import Format, as_yaml
 from ctl.services import LOCAL, Answer, answered, ask_all
 from ctl.state import run
+from ctl.terminal import visible
 
 _COLOURS = {"warning": typer.colors.YELLOW, "error": typer.colors.RED}
 _PAGE = 1000

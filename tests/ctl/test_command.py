@@ -58,6 +58,8 @@ def test_wrong_usage_is_exit_2() -> None:
     unknown = cairn("get", "bgpper", "--datastore", "/tmp")
     assert unknown.code == 2
     assert "did you mean BGPPeer?" in unknown.err
+    elsewhere = cairn("get", "networkpolicies", "--datastore", "/tmp")
+    assert (elsewhere.code, "leaves to Felix" in elsewhere.err) == (2, True)
 
 
 def test_version() -> None:

@@ -51,3 +51,24 @@ def test_validate_looks_at_the_files_together(tmp_path: Path) -> None:
     assert (done.code, "10.77.4.0/22 overlaps 10.77.0.0/16 of IPPool lab" in done.err) == (4, True)
     alone = cairn("validate", "-f", write(tmp_path / "3.yaml", FILTERED), "-o", "json")
     assert (alone.code, alone.json["warnings"]) == (0, [])
+
+
+def test_no_escape_sequence_reaches_a_terminal(store: Path, tmp_path: Path) -> None:
+    """Not by what is declared, by whoever declared it: \\e[31m would colour what comes after it."""
+    head = "apiVersion: projectcalico.org/v3\nkind: WorkloadEndpoint\n"
+    endpoint = head + 'metadata: {name: w}\nspec: {node: "n\\e[31m", ipNetworks: [10.0.0.1/32]}\n'
+    done = cairn("apply", "-f", "-", "--datastore", store, stdin=endpoint)
+    assert (done.code, "there is no Node n" in done.err) == (0, True)
+    wrong = write(store / "wrong.yaml", 'apiVersion: projectcalico.org/v3\nkind: "N\\e[31mode"\n')
+    refused = cairn("validate", "-f", wrong)
+    ignored = cairn("get", "weps", "-o", "wide", "--datastore", store)
+    assert refused.code == 4
+    assert ignored.err.count("wrong.yaml") == 2  # the file and, in it, the line
+    for each in (done, refused, ignored):
+        assert "\x1b" not in each.out + each.err
+
+
+def test_what_is_named_twice_is_deleted_once(store: Path) -> None:
+    cairn("apply", "-f", "-", "--datastore", store, stdin=PEER % 65001)
+    done = cairn("delete", "bgppeer", "tor", "tor", "--datastore", store)
+    assert (done.code, "deleted: 1" in done.out) == (0, True), done

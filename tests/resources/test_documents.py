@@ -175,6 +175,15 @@ def test_a_filter_rules_rules_are_kept(rule: str, words: str) -> None:
         ("IPPool", "p", "{cidr: 'fd00::/64', ipipMode: Always}", "IPv4"),
         ("IPPool", "p", "{}", "is required"),
         ("Node", "n", "{bgp: {routeReflectorClusterID: 'fd00::1'}}", "cluster ID"),
+        ("BGPConfiguration", "default", "{nodeMeshMaxRestartTime: 2h}", "4095"),
+        ("BGPConfiguration", "default", f"{{nodeMeshMaxRestartTime: {'9' * 400}s}}", "no duration"),
+        ("BGPConfiguration", "default", "{nodeMeshMaxRestartTime: 1e999}", "no duration"),
+        ("BlockAffinity", "a", '{node: "a\\e[31mb", cidr: 10.0.0.0/26}', "is no name"),
+        ("BlockAffinity", "a", "{node: .., cidr: 10.0.0.0/26}", "is no name"),
+        ("IPAMHandle", "h", '{handleID: "h\\e[31m"}', "is no name"),
+        ("IPAMHandle", "h", "{handleID: a/b}", "is no name"),
+        ("FelixConfiguration", "default", "{}", "a kind of Calico's that Cairn leaves to Felix"),
+        ("IPReservation", "r", "{}", "a kind of Calico's that Cairn leaves to Calico's own programs"),
         ("Node", "n", "{bgp: {ipv4Address: 300.0.0.1}}", "address"),
         ("Node", "n", "{vxlanTunnelMACAddr: nonsense}", "no MAC address"),
         ("Node", "n", "{vxlanTunnelMACAddr: '00:00:00:00:00:00'}", "no MAC address"),
@@ -201,6 +210,21 @@ def test_a_community_needs_no_quotes_and_a_word_is_a_word() -> None:
     assert isinstance(found, BGPConfiguration)
     assert str((found.spec.communities or [])[0].value) == "65000:10"
     assert found.labels == {"power": "true", "day": "2026-01-01", "big": "0123"}
+
+
+@pytest.mark.parametrize("namespace", ["a/b", "..", ".hid", '"e\\e[31m"'])
+def test_a_namespace_is_a_name(namespace: str) -> None:
+    head = "apiVersion: projectcalico.org/v3\nkind: WorkloadEndpoint\n"
+    text = f"{head}metadata: {{name: w, namespace: {namespace}}}\n"
+    assert "metadata.namespace: " in refused(text)
+    assert "is no name" in refused(text)
+
+
+def test_what_only_address_management_reads_may_be_of_a_newer_calico() -> None:
+    text = "{cidr: 10.0.0.0/16, allowedUses: [Workload, Moon], assignmentMode: Sometimes}"
+    head = "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: p}\n"
+    (found,) = load_documents(f"{head}spec: {text}\n", "f")
+    assert load_documents(dump_documents([found]), "again") == [found]
 
 
 def test_a_label_is_text_however_it_is_written() -> None:

@@ -64,6 +64,7 @@ class Source:
     def samples(self) -> list[Sample]:
         return [
             Sample("exabgp_restarts", "Restarts.", 4),
+            Sample("in_sync", "A truth value.", True, SampleKind.GAUGE),
             Sample("kernel_routes", "Routes.", 5, SampleKind.GAUGE, (("state", "wanted"),)),
             Sample("kernel_routes", "Routes.", 6, SampleKind.GAUGE, (("state", "present"),)),
         ]

@@ -81,7 +81,7 @@ async def test_routes_query(client: aiohttp.ClientSession, source: Source) -> No
     assert page["routes"][0]["prefix"] == "10.1.0.0/26"
     query = source.queries[0]
     assert (query.direction, query.prefix, query.longer, query.peer) == ("in", "10.0.0.0/8", True, "rr1")
-    for bad in ("direction=up", "limit=-1", "offset=x", "limit=١"):
+    for bad in ("direction=up", "limit=-1", "longer=maybe", "offset=x", "limit=١"):
         async with client.get(f"/api/v1/routes?{bad}") as answer:
             assert answer.status == 400
             assert bad.partition("=")[0] in (await answer.json())["error"]
