@@ -7,7 +7,9 @@ again.
 
 Passwords are always written in base64 and said to be: ExaBGP otherwise *guesses*, and reads a password of
 hexadecimal digits as base64. Encoded so, no password can break out of its string either. A session whose
-password is not known is left out: better down than unprotected; ``unprotected`` names those.
+password is not known, or none a kernel takes (more than 80 octets), is left out: better down than
+unprotected; ``unprotected`` names those. What is not UTF-8 in a password is as Python decodes it
+(``surrogateescape``).
 
 Descriptions begin with a mark of the whole configuration: ExaBGP shows them, and so what it has read. It
 begins no session anew for another description.
@@ -52,7 +54,7 @@ def configuration(
     ``helper_command`` is the API process's command line, ``host_name`` what the FQDN capability says,
     ``listen_port`` where passive sessions are waited for, ``addresses`` the node's own, at which one without
     a source address is. Raises ``RenderError`` for a command that ExaBGP's
-    syntax cannot express and for a password no kernel takes (more than 80 octets).
+    syntax cannot express.
     """
     lines = [
         "# Written by Cairn from the declared resources; edits are lost with the next change.",
@@ -83,10 +85,9 @@ def configuration(
     ]
     for peering in sorted(peerings, key=lambda peering: str(peering.peer_address)):
         lines.append("")
-        if peering.password is not None and peering.password not in passwords:
-            lines.append(
-                f"# {peering.name} is left out: the password in secret {peering.password} is not known."
-            )
+        if unprotected([peering], passwords):
+            why = "not known" if peering.password not in passwords else "none a kernel takes"
+            lines.append(f"# {peering.name} is left out: the password in secret {peering.password} is {why}.")
             continue
         waits_at = peering.local_address
         if waits_at is None and peering.passive:
@@ -105,9 +106,11 @@ def mark_of(configuration: str) -> str:
 
 
 def unprotected(peerings: Sequence[Peering], passwords: Mapping[SecretRef, str]) -> list[Peering]:
-    """Give the sessions that are left out because their password is not among ``passwords``."""
+    """Give the sessions left out because their password is not among ``passwords``, or not usable."""
     return [
-        peering for peering in peerings if peering.password is not None and peering.password not in passwords
+        peering
+        for peering in peerings
+        if peering.password is not None and _encoded(passwords.get(peering.password, "")) is None
     ]
 
 
@@ -136,7 +139,7 @@ def _session(
         yield "  outgoing-ttl 255;"
         yield f"  incoming-ttl {256 - peering.ttl_security};"
     if peering.password is not None:
-        yield f'  md5-password "{_encoded(passwords[peering.password], peering)}";'
+        yield f'  md5-password "{_encoded(passwords[peering.password])}";'
         yield "  md5-base64 true;"
     yield "  capability {"
     yield f"    graceful-restart {peering.graceful_restart or 'disable'};"
@@ -154,14 +157,13 @@ def _family(family: Family) -> str:
     return f"{_FAMILY_NAMES[family.afi]} unicast"
 
 
-def _encoded(password: str, peering: Peering) -> str:
-    octets = password.encode("utf-8", "surrogatepass")
-    if not 0 < len(octets) <= MAX_PASSWORD:
-        raise RenderError(
-            f"the password of {peering.name} (secret {peering.password})",
-            f"has not 1 to {MAX_PASSWORD} octets",
-        )
-    return b64encode(octets).decode("ascii")
+def _encoded(password: str) -> str | None:
+    """Give the password in base64; None for one no kernel takes."""
+    try:
+        octets = password.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a character, out of no octets at all
+        return None
+    return b64encode(octets).decode("ascii") if 0 < len(octets) <= MAX_PASSWORD else None
 
 
 def _command(text: str) -> str:

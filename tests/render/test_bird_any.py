@@ -219,7 +219,7 @@ def any_cluster(draw: st.DrawFn) -> ResourceSet:
             "interfaceName": f"cali{index}",
         }
         stamp = {"creationTimestamp": "2026-01-01T00:00:00Z"} if draw(st.booleans()) else {}
-        metadata = {"name": f"w{index}{draw(hostile_name)}", "namespace": "d" + draw(hostile_name), **stamp}
+        metadata = {"name": f"w{index}{draw(hostile_name)}", "namespace": "d", **stamp}
         resources.append(WorkloadEndpoint(metadata=metadata, spec=endpoint))
     spec = {f"{way}V{version}": draw(st.lists(rules(version), max_size=3))
             for way in ("import", "export") for version in (4, 6)}  # fmt: skip
