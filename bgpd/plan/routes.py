@@ -3,7 +3,7 @@
 - A block with a confirmed affinity is announced whole and is a blackhole locally (except single addresses),
 so that
   traffic to unassigned addresses does not loop. A pending one is not announced (another node may win it), one
-  being released is withdrawn. Where the block itself is known and names another node, that node has it.
+  being released is withdrawn. What the IPAMBlock says counts as little as in Calico; no agent hears of it.
 - A workload's address outside the node's announced blocks (borrowed from another's, migrated here, or in a
 block
   still pending) is announced as a host route.
@@ -48,7 +48,7 @@ from bgpd.plan.policy import (
 )
 from bgpd.resources.bgp_configuration import DEFAULT_ROUTE_PRIORITY, CidrBlock
 from bgpd.resources.cairn import CONFIGURED, LEARN_ONLY
-from bgpd.resources.ipam import BlockAffinity, IPAMBlock
+from bgpd.resources.ipam import BlockAffinity
 from bgpd.resources.keys import Key
 from bgpd.resources.node import Node
 from bgpd.resources.resource_set import ResourceSet, State, changed_keys
@@ -57,7 +57,7 @@ from bgpd.resources.workload_endpoint import WorkloadEndpoint
 
 EXCLUDED_FROM_LOAD_BALANCERS = "node.kubernetes.io/exclude-from-external-load-balancers"
 _POOL_KINDS = ("IPPool",)
-_KINDS = ("WorkloadEndpoint", "BlockAffinity", "IPAMBlock", "IPPool", "BGPConfiguration", "Node")
+_KINDS = ("WorkloadEndpoint", "BlockAffinity", "IPPool", "BGPConfiguration", "Node")
 _LAST_MED = 0xFFFFFFFF
 _AGES = range(1 << 30, _LAST_MED)  # MEDs that tell one: made before the year 2072
 _EVERYWHERE = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
@@ -182,7 +182,7 @@ def routes_of(
     """Give what a node announces and does not. ``statics`` are prefixes of the agent's own configuration,
     ``releases`` the policies of its sessions that may accept what its rules hold back.
     """
-    return resources.revised(_routes, _KINDS, node, statics, releases).routes
+    return resources.revised(_routes, _KINDS, node, statics, releases, named=2).routes
 
 
 def _routes(
@@ -195,7 +195,7 @@ def _routes(
     releases: tuple[ExportPolicy, ...],
 ) -> _Routes:
     node = resources.nodes[name]
-    blocks = resources.derived(_blocks, ("BlockAffinity", "IPAMBlock"), name)
+    blocks = resources.derived(_blocks, ("BlockAffinity",), name)
     own: list[_Candidate] = []
     rejected = list(blocks.refused)
     for block in blocks.own:
@@ -257,6 +257,7 @@ def _touched(
     }
     if terms is not last.terms:
         outcomes = last.claimed.outcomes
+        filtered = terms.releases or last.terms.releases
         for network in _differing(last.terms, terms):
             first = _spot(network)
             beyond = (first[0], int(network.broadcast_address) + 1, 0)
@@ -264,7 +265,7 @@ def _touched(
                 outcome.prefix
                 for outcome in outcomes.between((*first[:2], 0), beyond)
                 # Of an address in a block of this node the rules have nothing to say, only filters.
-                if terms.releases or outcome.outside or terms.coverage.find(outcome.prefix) is None
+                if filtered or outcome.outside or terms.coverage.find(outcome.prefix) is None
             )
     return touched
 
@@ -272,10 +273,11 @@ def _touched(
 def _differing(last: _Terms, present: _Terms) -> set[IPNetwork]:
     """Give the networks in which the terms are not what they were."""
     was, now = last.rules, present.rules
-    if (was.advertisements, was.nothing, last.priorities) != (
+    if (was.advertisements, was.nothing, last.priorities, last.releases) != (
         now.advertisements,
         now.nothing,
         present.priorities,
+        present.releases,
     ):
         return {*_EVERYWHERE}
     pairs = (
@@ -299,7 +301,7 @@ def _blocks(resources: ResourceSet, node: str) -> _Blocks:
     own: list[_Candidate] = []
     refused: list[Rejection] = []
     for affinity in resources.affinities_of(node):
-        if (refusal := _block_refusal(resources, affinity)) is not None:
+        if (refusal := _block_refusal(affinity)) is not None:
             refused.append(Rejection(affinity.cidr, OriginKind.BLOCK, refusal))
         else:
             state = affinity.spec.state or "implicitly confirmed"
@@ -309,14 +311,12 @@ def _blocks(resources: ResourceSet, node: str) -> _Blocks:
     return _Blocks(tuple(own), tuple(refused), coverage)
 
 
-def _block_refusal(resources: ResourceSet, affinity: BlockAffinity) -> str | None:
-    if not affinity.is_confirmed:
-        state = "deleted" if affinity.spec.deleted else affinity.spec.state
-        return f"the affinity of block {affinity.cidr} to {affinity.node} is {state}"
-    block = resources.get(Key("IPAMBlock", str(affinity.cidr)))
-    if isinstance(block, IPAMBlock) and block.node not in (None, affinity.node):
-        return f"IPAMBlock {affinity.cidr} belongs to {block.node}"
-    return None
+def _block_refusal(affinity: BlockAffinity) -> str | None:
+    """Say why a block is not announced. As in Calico the affinity decides, whatever the IPAMBlock says."""
+    if affinity.is_confirmed:
+        return None
+    state = "deleted" if affinity.spec.deleted else affinity.spec.state
+    return f"the affinity of block {affinity.cidr} to {affinity.node} is {state}"
 
 
 def _claim(resources: ResourceSet, node: str, prefix: IPNetwork) -> _Claim:

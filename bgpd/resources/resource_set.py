@@ -34,7 +34,8 @@ R = TypeVar("R", bound=Resource)
 State = tuple[Mapping[Key, Any], ...]
 """The resources by key of each kind a derivation depends on, in the order it names the kinds."""
 _NOTHING: Mapping[Key, Any] = MappingProxyType({})
-_NO_MEMORY: Mapping[Hashable, tuple[State, Any]] = MappingProxyType({})
+_Memory = Mapping[Hashable, tuple[State, Hashable, Any]]  # a derivation's state, other arguments, value
+_NO_MEMORY: _Memory = MappingProxyType({})
 
 
 class _Kind(dict[Key, Any]):
@@ -105,8 +106,8 @@ class ResourceSet:
         kinds: Mapping[str, Mapping[Key, Any]],
         endpoints: _Index[WorkloadEndpoint],
         affinities: _Index[BlockAffinity],
-        derived: dict[Hashable, tuple[State, Any]],
-        former: Mapping[Hashable, tuple[State, Any]] = _NO_MEMORY,
+        derived: dict[Hashable, tuple[State, Hashable, Any]],
+        former: _Memory = _NO_MEMORY,
     ) -> None:
         self._kinds = kinds
         self._endpoints = endpoints
@@ -124,9 +125,7 @@ class ResourceSet:
         """Give the snapshot after these changes; ``None`` deletes. This one stays as it is."""
         return self._changed(changes, self._derived)
 
-    def _changed(
-        self, changes: Mapping[Key, Resource | None], former: Mapping[Hashable, tuple[State, Any]]
-    ) -> "ResourceSet":
+    def _changed(self, changes: Mapping[Key, Resource | None], former: _Memory) -> "ResourceSet":
         kinds = dict(self._kinds)
         differing: dict[str, dict[Key, Resource | None]] = {}
         for key, new in changes.items():
@@ -160,35 +159,39 @@ class ResourceSet:
         reviser: Callable[["ResourceSet", T | None, State | None, State, *Ts], T],
         kinds: Iterable[str],
         *arguments: *Ts,
+        named: int | None = None,
     ) -> T:
         """Like ``derived``, for what is cheaper to bring up to date than to build.
 
         ``reviser(resources, last value, its state, present state, *arguments)`` gives the present value;
         without a last value it builds one. It must not alter the last value, which an earlier snapshot still
-        uses.
+        uses. Every combination of the first ``named`` arguments (all) is remembered, of the others only the
+        last: so they may be large, and many in the course of time.
         """
 
         def revise(last: T | None, past: State | None, present: State) -> T:
             return reviser(self, last, past, present, *arguments)
 
-        return self._derivation((reviser, *arguments), kinds, revise)
+        others = arguments[named:] if named is not None else ()
+        return self._derivation((reviser, *arguments[:named]), kinds, revise, others)
 
     def _derivation(
         self,
         name: Hashable,
         kinds: Iterable[str],
         make: Callable[[T | None, State | None, State], T],
+        given: tuple[Hashable, ...] = (),
     ) -> T:
         state = tuple([self._kinds.get(kind, _NOTHING) for kind in kinds])
         kept = self._derived.get(name)
-        if kept is None or not _same(kept[0], state):
+        if kept is None or not _same(kept[0], state) or kept[1] != given:
             kept = self._former.get(name, kept)
             if kept is None:
-                kept = (state, make(None, None, state))
-            elif not _same(kept[0], state):
-                kept = (state, make(kept[1], kept[0], state))
+                kept = (state, given, make(None, None, state))
+            elif not _same(kept[0], state) or kept[1] != given:
+                kept = (state, given, make(kept[2], kept[0], state))
             self._derived[name] = kept
-        return cast("T", kept[1])
+        return cast("T", kept[2])
 
     def get(self, key: Key) -> Resource | None:
         return cast("Resource | None", self._kinds.get(key.kind, _NOTHING).get(key))

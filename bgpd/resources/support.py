@@ -221,10 +221,7 @@ SUPPORT: Mapping[str, Mapping[str, Support]] = MappingProxyType(
         },
         "IPAMBlock": {
             "spec.cidr": _acts("which block"),
-            "spec.affinity": _acts(
-                "another node's block is not announced, by BIRD and in plans; an agent, which would have to "
-                "hear of every block, goes by affinities alone"
-            ),
+            "spec.affinity": _kept("the BlockAffinity decides whose block it is, as for Calico's BIRD"),
             "spec.strictAffinity": _IPAM,
             "spec.allocations": _kept(
                 "checked by `cairn validate`; workloads are known from their endpoints"

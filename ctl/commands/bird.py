@@ -39,7 +39,7 @@ log = structlog.get_logger("bird")
 KINDS = frozenset(
     {
         "Node", "NodeLease", "BGPConfiguration", "BGPFilter", "BGPPeer", "BlockAffinity",
-        "CairnConfiguration", "IPAMBlock", "IPPool", "WorkloadEndpoint",
+        "CairnConfiguration", "IPPool", "WorkloadEndpoint",
     }
 )  # fmt: skip
 _AGAIN = 5.0  # seconds until a daemon that is not in step is tried again

@@ -10,6 +10,7 @@ from bgpd.plan import NodePlan, PlanError, plan_node
 from bgpd.plan.diff import diff_cluster
 from bgpd.plan.ordered import Ordered
 from bgpd.resources import MODELS, Key, Resource, ResourceSet
+from tests.plan.cluster import bgp, cluster
 
 NODES = ("n1", "n2", "n3", "n4")
 
@@ -191,3 +192,20 @@ def test_an_ordered_sequence_after_changes_is_the_one_sorted_anew(data: st.DataO
         assert sequence.items == tuple(expected[key] for key in sorted(expected))
         low, high = sorted((data.draw(keys), data.draw(keys)))
         assert sequence.between(low, high) == tuple(expected[k] for k in sorted(expected) if low <= k < high)
+
+
+def test_filters_of_the_past_are_forgotten() -> None:
+    """Each version of a filter that accepts was remembered with all that had been made of it."""
+    resources = cluster(
+        bgp("n1", 1),
+        "kind: IPPool\nmetadata: {name: p}\nspec: {cidr: 10.1.0.0/16}",
+        "kind: BGPPeer\nmetadata: {name: t}\nspec: {peerIP: 192.0.2.1, asNumber: 65001, filters: [f]}",
+    )
+    remembered = []
+    for number in range(1, 8):
+        rule = {"action": "Accept", "operations": [{"addCommunity": {"value": f"65000:{number}"}}]}
+        changed = _made("BGPFilter", "f", {"exportV4": [rule]})
+        resources = resources.with_changes({changed.key: changed})
+        plan_node(resources, "n1")
+        remembered.append(len(resources._derived))
+    assert len(set(remembered[1:])) == 1, remembered
