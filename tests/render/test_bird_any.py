@@ -55,7 +55,7 @@ def test_hostile_words_change_nothing_but_words(
                 spec={"bgp": {"ipv4Address": "10.0.0.1/24", "ipv6Address": "fd00::1/64"}},
             ),
             WorkloadEndpoint(
-                metadata={"name": f"w{name}", "namespace": f"d{rack}"},
+                metadata={"name": f"w{name}", "namespace": "d"},
                 spec={
                     "node": "n1",
                     "ipNetworks": ["10.1.0.9/32", "fd00:1::9/128"],
