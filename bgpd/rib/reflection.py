@@ -42,7 +42,7 @@ _TO_BELOW_OR_BESIDE = frozenset({Role.PROVIDER, Role.ROUTE_SERVER, Role.PEER})
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """This speaker: its AS number, BGP Identifier and CLUSTER_ID (4 octets each)."""
+    """This speaker: its AS number, BGP Identifier and CLUSTER_ID (4 octets each; empty: in no cluster)."""
 
     asn: int
     bgp_identifier: bytes
@@ -88,7 +88,8 @@ def ineligibility(attributes: AttributeSet, speaker: Speaker, allowed_own_as: in
     if attributes.present & _REFLECTION_BITS:
         if attributes.originator_id == speaker.bgp_identifier:
             return "ORIGINATOR_ID is our own BGP Identifier"
-        if attributes.raw.find(speaker.cluster_id) >= 0 and attributes.passed(speaker.cluster_id):
+        own = speaker.cluster_id
+        if own and attributes.raw.find(own) >= 0 and attributes.passed(own):
             return "CLUSTER_LIST contains our CLUSTER_ID"
     if not attributes.present & NEXT_HOP_BIT and _is_nowhere(attributes.next_hop):
         return "the next hop is ::"

@@ -489,6 +489,20 @@ def test_our_own_route_reflected_back_is_not_used_rfc4456_8() -> None:
     assert "ORIGINATOR_ID" in cluster.why_not(A)
 
 
+def test_a_reflected_route_is_used_by_a_node_of_no_cluster_and_not_in_the_cluster_it_has_been_through() -> (
+    None
+):
+    through = IPv4Address("244.0.0.1").packed
+    for cluster_id, used in ((None, {A}), (through, set()), (IPv4Address("244.0.0.2").packed, {A})):
+        cluster = Cluster(peering(P))
+        cluster.learned.bounds = dataclasses.replace(cluster.learned.bounds, cluster_id=cluster_id)
+        cluster.up(P)
+        attributes = encode_attributes(local_pref=100, originator_id=b"\x0a\0\0\x09", cluster_list=(through,))
+        for message in encode_updates(IPV4_UNICAST, attributes, b"\x0a\0\0\x09", [nlri_of(ip_network(A))]):
+            cluster.update(P, message)
+        assert cluster.routes == used
+
+
 def test_a_default_route_only_if_declared() -> None:
     for accepted in (False, True):
         cluster = Cluster(peering(P), accept_default=accepted)
