@@ -12,7 +12,7 @@ they occur does it decode anything.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from bgpd.rib.path import DEFAULT_LOCAL_PREF, Path, Source, SourceKind
 from bgpd.wire.as_path import without_confederation
@@ -24,16 +24,16 @@ from bgpd.wire.nlri import IPV4_UNICAST, Family
 
 # Said once, because looking them up costs more than comparing with them.
 _CLIENT, _NON_CLIENT = SourceKind.CLIENT, SourceKind.NON_CLIENT
-_LOCAL_PREF_BIT = 1 << AttributeCode.LOCAL_PREF
-_COMMUNITIES_BIT = 1 << AttributeCode.COMMUNITIES
-_REFLECTION_BITS = 1 << AttributeCode.ORIGINATOR_ID | 1 << AttributeCode.CLUSTER_LIST
-_SETTLED = _REFLECTION_BITS | _LOCAL_PREF_BIT
-_LOCAL_PREF = DEFAULT_LOCAL_PREF.to_bytes(4, "big")
+_LOCAL_PREF_BIT: Final = 1 << AttributeCode.LOCAL_PREF
+_COMMUNITIES_BIT: Final = 1 << AttributeCode.COMMUNITIES
+_REFLECTION_BITS: Final = 1 << AttributeCode.ORIGINATOR_ID | 1 << AttributeCode.CLUSTER_LIST
+_SETTLED: Final = _REFLECTION_BITS | _LOCAL_PREF_BIT
+_LOCAL_PREF: Final = DEFAULT_LOCAL_PREF.to_bytes(4, "big")
 _NOWHERE, _LINK_LOCAL = bytes(16), b"\xfe\x80"
-_WELL_KNOWN = b"\xff\xff"  # how well-known communities begin
+_WELL_KNOWN: Final = b"\xff\xff"  # how well-known communities begin
 _INTERNAL: dict[int, bytes | None] = {code: None for code, row in ROWS.items() if row.internal_only}
 _NON_TRANSITIVE = 0x40  # of the first octet of an extended community
-_OTC_BIT = 1 << AttributeCode.ONLY_TO_CUSTOMER
+_OTC_BIT: Final = 1 << AttributeCode.ONLY_TO_CUSTOMER
 # RFC 9234 5, by our own role: whose routes carry the mark already or get it here, and who is told what.
 _DOWNSTREAM = frozenset({Role.PROVIDER, Role.ROUTE_SERVER})
 _FROM_ABOVE_OR_BESIDE = frozenset({Role.CUSTOMER, Role.ROUTE_SERVER_CLIENT, Role.PEER})
