@@ -27,13 +27,15 @@ from ipaddress import ip_address
 
 from agent.exabgp.events import EXABGP_ENDED
 from bgpd.plan.model import Peering
+from bgpd.plan.policy import local_pref_of
 from bgpd.plan.route_policy import changed, facts_of
 from bgpd.rib.loc_rib import Changes, LocRib
 from bgpd.rib.path import Cost, Path, Source, SourceKind
 from bgpd.rib.reflection import Speaker, ineligibility, long_lived_stale
 from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.capabilities import Negotiated
-from bgpd.wire.iana import MessageType, RefreshSubtype
+from bgpd.wire.errors import UnsendableError
+from bgpd.wire.iana import AttributeCode, MessageType, RefreshSubtype
 from bgpd.wire.messages import Notification, Open, RouteRefresh, decode, negotiate
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
 from bgpd.wire.update import Reach, UpdateDecoder
@@ -82,6 +84,7 @@ class PeerIn:
     over_limit: bool = False
     refused: set[tuple[Family, bytes]] = field(default_factory=set)  # items, for being too many
     ask_at: float = 0.0  # when to ask for those again, if there is room
+    taken: int | None = None  # how many routes count; None when that is not known
 
     @property
     def synced(self) -> bool:
@@ -176,6 +179,7 @@ class Learned:
 
         Routes by way of others (a reflector's) do not depend on it and wait for the End-of-RIB.
         """
+        peer.taken = None
         restart = negotiated.graceful_restart
         forwarding = {family for family, kept in restart.families if kept} if restart else set()
         for family, rib in self.ribs.items():
@@ -197,6 +201,7 @@ class Learned:
         restart = peer.negotiated.graceful_restart if peer.negotiated else None
         peer.up, peer.decoder, peer.awaited = False, None, set()
         peer.refused.clear()
+        peer.taken = None
         last = self.bounds.keep_when_lost and self._alone(peer)
         notified = reason.startswith("notification ")  # "closing without sending any notification" is none
         graceful = (
@@ -244,6 +249,7 @@ class Learned:
             return
         for peer in self.peers.values():
             if not peer.up:
+                peer.taken = None
                 for rib in self.ribs.values():
                     rib.revise(peer.source, _Filter(self._dead), stale_only=True)
 
@@ -288,12 +294,25 @@ class Learned:
                 add_path = unreach.family in peer.negotiated.add_path_receive
                 if peer.refused:
                     peer.refused.difference_update((unreach.family, item) for item in unreach.nlri)
+                if peer.taken is not None:
+                    received = rib.received(peer.source)
+                    peer.taken -= sum(map(_counts, map(received.get, set(unreach.nlri))))
                 rib.withdraw(peer.source, unreach.nlri, add_path=add_path)
         for reach in update.reach:
             if reach.family in self.ribs:
-                self._reach(peer, reach, reach.family in peer.negotiated.add_path_receive)
+                told = reach if peer.peering.internal else self._ordinary(reach)
+                self._reach(peer, told, reach.family in peer.negotiated.add_path_receive)
         if update.end_of_rib is not None and update.end_of_rib in self.ribs:
             self._ended(peer, update.end_of_rib)
+
+    def _ordinary(self, reach: Reach) -> Reach:
+        """What another AS tells has the ordinary priority: filters may give it a higher one, or a lower."""
+        attributes = reach.attributes
+        if attributes.local_pref is not None:
+            return reach
+        normal = self.bounds.normal_priority[reach.family != IPV4_UNICAST]
+        raw = attributes.rewritten({AttributeCode.LOCAL_PREF: local_pref_of(normal).to_bytes(4, "big")})
+        return reach._replace(attributes=AttributeSet.of(raw, attributes.next_hop))
 
     def _reach(self, peer: PeerIn, reach: Reach, add_path: bool) -> None:
         rib = self.ribs[reach.family]
@@ -301,7 +320,7 @@ class Learned:
         loop = self._loop(peer, reach.attributes)
         groups: dict[tuple[AttributeSet, str | None], list[bytes]] = {}
         received = rib.received(peer.source)
-        count, refused = self._count(peer), set[tuple[Family, bytes]]()
+        taken, refused = self._taken(peer), set[tuple[Family, bytes]]()
         for item in reach.nlri:
             attributes, ineligible = reach.attributes, loop
             nlri = item[skip:]
@@ -309,24 +328,26 @@ class Learned:
                 ineligible = "a default route is not accepted (acceptDefault)"
             if ineligible is None and peer.peering.import_policy.filters:
                 attributes, ineligible = self._filtered(peer, reach.family, nlri, attributes)
-            known = received.get(item)
-            if ineligible is None and (known is None or known.ineligible is not None):
-                counted = known is not None and (reach.family, item) not in peer.refused
-                ineligible = self._over(peer, reach.family, nlri, -1 if counted else count)
+            counted = _counts(received.get(item))
+            if ineligible is None and not counted:
+                ineligible = self._over(peer, reach.family, nlri, taken)
                 if ineligible is not None:
                     refused.add((reach.family, item))
-                elif not counted:
-                    count += 1
+            taken += (ineligible is None) - counted
             groups.setdefault((attributes, ineligible), []).append(item)
+        peer.taken = taken
         if peer.refused:
             peer.refused.difference_update((reach.family, item) for item in reach.nlri)
         peer.refused |= refused
         for (attributes, ineligible), items in groups.items():
             rib.announce(peer.source, attributes, items, ineligible=ineligible, add_path=add_path)
 
-    def _count(self, peer: PeerIn) -> int:
-        """How many routes of a peer there are, but for those that were too many."""
-        return sum(len(rib.received(peer.source)) for rib in self.ribs.values()) - len(peer.refused)
+    def _taken(self, peer: PeerIn) -> int:
+        """How many routes of a peer count."""
+        if peer.taken is None:
+            received = (rib.received(peer.source) for rib in self.ribs.values())
+            peer.taken = sum(_counts(path) for paths in received for path in paths.values())
+        return peer.taken
 
     def with_room(self, now: float) -> list[str]:
         """The peers of whom routes were too many, and would no longer be: to be asked to say it all again."""
@@ -343,16 +364,16 @@ class Learned:
             limit = peer.peering.max_prefixes
             if (
                 peer.refused
-                and (limit is None or self._count(peer) < limit)
+                and (limit is None or self._taken(peer) < limit)
                 and sum(len(rib.best) for rib in self.ribs.values()) < self.bounds.max_routes
             ):
                 found.append(address)
         return found
 
-    def _over(self, peer: PeerIn, family: Family, nlri: bytes, count: int) -> str | None:
-        """Why one more prefix is too many, if it is. ``count``: of the peer's without it, -1 if it counts."""
+    def _over(self, peer: PeerIn, family: Family, nlri: bytes, taken: int) -> str | None:
+        """Why one more prefix is too many, if it is. ``taken``: of this peer's."""
         limit, most = peer.peering.max_prefixes, self.bounds.max_routes
-        if limit is not None and count >= limit:
+        if limit is not None and taken >= limit:
             peer.over_limit = True
             return f"more than {limit} prefixes from this peer (maxPrefixes)"
         if nlri in self.ribs[family].best or (family, nlri) in self._undecided:
@@ -377,12 +398,16 @@ class Learned:
         decision = peer.peering.import_policy.decide(facts)
         if not decision.accept:
             return attributes, decision.reason
-        return changed(attributes, decision), None
+        try:
+            return changed(attributes, decision), None
+        except UnsendableError as error:
+            return attributes, f"{decision.reason}: {error}"
 
     def _ended(self, peer: PeerIn, family: Family) -> None:
         assert peer.negotiated is not None
         peer.awaited.discard(family)
         peer.ended.add(family)
+        peer.taken = None
         self.ribs[family].sweep_stale(peer.source, add_path=family in peer.negotiated.add_path_receive)
 
     # time
@@ -395,7 +420,7 @@ class Learned:
             if peer.up and peer.awaited and now >= peer.sync_by:
                 peer.awaited.clear()
             if peer.stale_until is not None and now >= peer.stale_until and not peer.held:
-                peer.stale_until = None
+                peer.stale_until = peer.taken = None
                 for family, rib in self.ribs.items():
                     if peer.up:
                         rib.sweep_stale(peer.source)
@@ -407,6 +432,7 @@ class Learned:
             for family, until in list(peer.long_lived_until.items()):
                 if now >= until and not peer.held:
                     del peer.long_lived_until[family]
+                    peer.taken = None
                     self.ribs[family].drop(peer.source)
 
     def next_timer(self) -> float | None:
@@ -463,6 +489,11 @@ class Learned:
                 if len(rib.candidates(nlri := item[4:] if path.path_id else item)) > 1
             ]
             rib.reconsider(shared)
+
+
+def _counts(path: Path | None) -> bool:
+    """Whether a path is one that is taken."""
+    return path is not None and path.ineligible is None
 
 
 def _reception(peering: Peering) -> tuple[object, ...]:

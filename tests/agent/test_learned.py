@@ -503,6 +503,19 @@ def test_a_reflected_route_is_used_by_a_node_of_no_cluster_and_not_in_the_cluste
         assert cluster.routes == used
 
 
+def test_a_router_without_a_filter_has_the_ordinary_priority() -> None:
+    """Less than one whose filter says a higher number, more than one with a lower."""
+    for priority, chosen in ((2000, P), (512, Q)):
+        rule = CompiledFilter("f", (Rule("f", True, set_priority=priority),))
+        filtered = ImportPolicy((rule,), internal=False)
+        cluster = Cluster(peering(P, 65100), peering(Q, 65100, import_policy=filtered))
+        for address in (P, Q):
+            cluster.up(address, 65100)
+            cluster.announce(address, A, next_hop=address, path=(65100,))
+        cluster.learned.take_changes()
+        assert cluster.learned.next_hops(IPV4_UNICAST, nlri_of(ip_network(A))) == (ip_address(chosen).packed,)
+
+
 def test_a_default_route_only_if_declared() -> None:
     for accepted in (False, True):
         cluster = Cluster(peering(P), accept_default=accepted)
@@ -543,6 +556,25 @@ def test_what_was_too_much_of_a_peer_is_asked_for_again_when_there_is_room() -> 
     assert cluster.learned.with_room(120.0) == [], "nothing was refused that is still there"
     cluster.announce(P, some[4])
     assert cluster.routes == {some[1], some[4]}
+
+
+def test_what_is_rejected_or_swept_does_not_count_against_the_limit() -> None:
+    rejecting = Rule("f", False, prefix=PrefixMatch(ip_network("10.65.0.0/16"), Operator.IN, 16, 32))
+    policy = ImportPolicy((CompiledFilter("f", (rejecting, Rule("rest", True))),), internal=True)
+    cluster = Cluster(peering(P, max_prefixes=3, import_policy=policy))
+    cluster.up(P)
+    cluster.announce(P, *(f"10.65.{n}.0/24" for n in range(4)))
+    some = [f"10.64.{n}.0/24" for n in range(5)]
+    cluster.announce(P, *some)
+    assert cluster.routes == set(some[:3])
+    cluster.end(P)
+    cluster.refresh(P, RefreshSubtype.BEGIN)
+    cluster.announce(P, *some[3:])
+    assert cluster.routes == set(some[:3])
+    cluster.refresh(P, RefreshSubtype.END)
+    assert cluster.routes == set()
+    cluster.announce(P, *some[1:])
+    assert cluster.routes == set(some[1:4])
 
 
 def test_other_bounds_of_a_peer_are_applied_to_what_it_has_said() -> None:
