@@ -175,7 +175,7 @@ class _Writer:
             services = [
                 str(route.network) for route in plan.export_rules.statics if route.network.version == family
             ]
-            yield from bird_filters.kernel_filter(plan, family, services)
+            yield from bird_filters.kernel_filter(plan, family, services, self._version == 1)
 
     def _system(self) -> Iterator[str]:
         debug = self._debug()
@@ -208,7 +208,8 @@ class _Writer:
         if self._options.kernel_table is not None:
             yield f"{INDENT}kernel table {self._options.kernel_table};"
         if self._version == 2:
-            yield f"{INDENT}metric 0;          # each route has its own, its priority"
+            metric = f"metric {self._plan.priority(family)};"
+            yield f"{INDENT}{metric:18} # one for all: BIRD 2 misses routes of any other when it removes them"
             yield f"{INDENT}ipv{family} {{"
             yield f"{INDENT * 2}import all;"
             yield f"{INDENT * 2}export {target};"

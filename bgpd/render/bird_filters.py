@@ -1,4 +1,4 @@
-"""Policies in BIRD's filter language, the same text for BIRD 1.6 and 2.
+"""Policies in BIRD's filter language, with few exceptions the same text for BIRD 1.6 and 2.
 
 A priority is kept in ``bgp_local_pref`` (2147483647 minus the priority), which every BIRD knows on every
 route. Each BGPFilter becomes one function per direction and family that accepts, rejects, or returns
@@ -106,14 +106,15 @@ def origin_function(plan: NodePlan, version: int) -> Iterator[str]:
     yield "}"
 
 
-def kernel_filter(plan: NodePlan, version: int, services: Iterable[str]) -> Iterator[str]:
+def kernel_filter(plan: NodePlan, version: int, services: Iterable[str], metrics: bool) -> Iterator[str]:
     """Write what goes into the kernel. ``services`` are the prefixes that are announced but lead nowhere
-    here.
+    here. ``metrics``: each route has its priority as metric (else the kernel protocol has one for all).
     """
     own = plan.ipv4 if version == 4 else plan.ipv6
     yield "# What packets follow: everything but service addresses and what another program routes."
     yield f"filter cairn_kernel_v{version}"
     yield "{"
+    yield f"{INDENT}if (source = RTS_DEVICE) then reject; # the kernel has its own of these"
     for prefix in services:
         yield f"{INDENT}if (source = RTS_STATIC && net = {prefix}) then reject; # announced only"
     for pool in plan.pools:
@@ -130,9 +131,10 @@ def kernel_filter(plan: NodePlan, version: int, services: Iterable[str]) -> Iter
                 f"{INDENT}if (source = RTS_BGP && net ~ {pool.cidr}) "
                 f"then reject; # IPPool {name}: a {pool.encapsulation} tunnel leads there"
             )
-    yield f"{INDENT}krt_metric = {plan.priority(version)};"
-    told = f"bgp_local_pref >= {PRIORITIES.start} && bgp_local_pref < {PRIORITIES.stop}"
-    yield f"{INDENT}if (source = RTS_BGP && {told}) then krt_metric = {PRIORITIES.stop} - bgp_local_pref;"
+    if metrics:
+        yield f"{INDENT}krt_metric = {plan.priority(version)};"
+        told = f"bgp_local_pref >= {PRIORITIES.start} && bgp_local_pref < {PRIORITIES.stop}"
+        yield f"{INDENT}if (source = RTS_BGP && {told}) then krt_metric = {PRIORITIES.stop} - bgp_local_pref;"
     yield f"{INDENT}accept;"
     yield "}"
 

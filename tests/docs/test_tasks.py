@@ -204,9 +204,8 @@ def test_from_bird(tmp_path: Path) -> None:
 def bird(machine: Machine) -> "subprocess.Popen[Any]":
     """BIRD as Calico configures it, which leaves the routes' metric to BIRD."""
     text = machine.run(["cairn", "render", "bird", "--node", machine.name, "--version", "2"])
-    ours = [line for line in text.splitlines() if "krt_metric = " in line]
-    assert ours
-    machine.write("/run/bird/bird.conf", "\n".join(line for line in text.splitlines() if line not in ours))
+    assert " metric 1024; " in text
+    machine.write("/run/bird/bird.conf", text.replace(" metric 1024; ", " metric 0; "))
     machine.serve(["bird", "-f", "-c", "/run/bird/bird.conf", "-s", "/run/bird/bird.ctl"])
     return machine.services[-1]
 

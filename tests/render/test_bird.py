@@ -1,6 +1,7 @@
 """BIRD configurations: what they say, and that the real parsers take them (see also test_bird_any)."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -240,13 +241,25 @@ def test_kernel_routes_are_recursive_merged_and_persistent() -> None:
         assert word in kernel
     chosen = section(text, "filter cairn_kernel_v4")
     assert "net = 10.96.0.0/12) then reject" in chosen
+    assert "net ~ 10.1.0.0/16 && ! (bgp_next_hop ~ 10.0.0.0/24)) then reject" in chosen
+    assert chosen.splitlines()[2].strip().startswith("if (source = RTS_DEVICE) then reject;")
+    assert "ipv4;" in section(text, "protocol direct")  # next hops resolve through them all the same
+
+
+def test_bird_1_has_a_metric_for_each_route_and_bird_2_one_for_all() -> None:
+    plan = replace(everything(), normal_priority=(1024, 600))
+    two, one = bird(plan, 2), bird(plan, 1)
+    assert "metric 1024;" in section(two, "protocol kernel kernel4")
+    assert "metric 600;" in section(two, "protocol kernel kernel6")
+    assert "krt_metric" not in two
+    assert " metric " not in section(one, "protocol kernel kernel4")
+    chosen = section(one, "filter cairn_kernel_v4")
     assert "krt_metric = 1024;" in chosen
     # A small LOCAL_PREF is a router's own scale and tells no priority.
     assert (
         "bgp_local_pref >= 1073741824 && bgp_local_pref < 2147483647) then krt_metric = 2147483647 -"
         in chosen
     )
-    assert "net ~ 10.1.0.0/16 && ! (bgp_next_hop ~ 10.0.0.0/24)) then reject" in chosen
 
 
 def test_blocks_are_blackholes_and_workloads_are_routed() -> None:

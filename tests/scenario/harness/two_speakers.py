@@ -58,7 +58,10 @@ class Speaker(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a run came to: every node's kernel, less what was there before, and what every router heard."""
+    """What a run came to: every node's kernel, less what was there before, and what every router heard.
+
+    Of the kernels without tunnels and metrics, which not every speaker can have.
+    """
 
     kernels: Mapping[str, Mapping[str, str]]
     told: Mapping[str, Mapping[str, list[str]]]
@@ -201,12 +204,14 @@ class Run:
             self.world.wait_equal(f"what AS {asn} is told", partial(self.told, asn), wanted_told, 60)
         kernels = self.cluster.expected("kernels")
         for name in self.plans:
-            wanted_kernel = (
-                kernels[name] if self._speakers[name] is Speaker.CAIRN else without_tunnels(kernels[name])
-            )
+            wanted_kernel = kernels[name]
+            if self._speakers[name] is not Speaker.CAIRN:
+                wanted_kernel = without_tunnels(wanted_kernel)
+            if self._speakers[name] is Speaker.BIRD:
+                wanted_kernel = without_metrics(wanted_kernel)
             self.world.wait_equal(f"kernel of {name}", partial(self.kernel, name), wanted_kernel, 60)
         return Seen(
-            {name: without_tunnels(self.kernel(name)) for name in self.plans},
+            {name: without_metrics(without_tunnels(self.kernel(name))) for name in self.plans},
             {str(asn): self.attributes(asn) for asn in self.routers},
         )
 
@@ -293,6 +298,11 @@ def _way(route: KernelRoute, names: Mapping[str, str]) -> str:
 def without_tunnels(kernel: Mapping[str, str]) -> dict[str, str]:
     """What a BIRD has of it: a tunnel is not BIRD's to lead packets into."""
     return {place: way for place, way in kernel.items() if TUNNEL not in way}
+
+
+def without_metrics(kernel: Mapping[str, str]) -> dict[str, str]:
+    """What BIRD 2 makes of it: its kernel protocol has one metric, that of ordinary priority, for all."""
+    return {place: way.partition(" metric ")[0] for place, way in kernel.items()}
 
 
 def _words(path: Mapping[str, Any]) -> str:

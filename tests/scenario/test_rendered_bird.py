@@ -1,0 +1,117 @@
+"""A rendered BIRD 2 beside neighbours that announce what one likes: what it puts into its kernel and tells.
+
+::
+
+    node 10.1.0.11, fd10:1::11   one .12, ::12   two .13, ::13
+      └───────────────────────────┴───────────────┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from bgpd.plan import plan_node
+from bgpd.plan.policy import local_pref_of
+from bgpd.render import BirdOptions, bird
+from bgpd.resources import BGPConfiguration, BGPPeer, IPPool, Node, Resource, ResourceSet
+from tests.scenario.harness.bird import Bird, preamble
+from tests.scenario.harness.world import Host, World
+
+pytestmark = [pytest.mark.scenario, pytest.mark.peer("bird"), pytest.mark.timeout(200)]
+
+NODE = {4: "10.1.0.11", 6: "fd10:1::11"}
+ONE = {4: "10.1.0.12", 6: "fd10:1::12"}
+TWO = {4: "10.1.0.13", 6: "fd10:1::13"}
+WORKLOAD = {4: "10.64.9.9/32", 6: "fd64::9:9/128"}
+CLUSTER: tuple[Resource, ...] = (
+    Node(
+        metadata={"name": "node"},
+        spec={"bgp": {"ipv4Address": "10.1.0.11/24", "ipv6Address": "fd10:1::11/64"}},
+    ),
+    IPPool(metadata={"name": "pool4"}, spec={"cidr": "10.64.0.0/16"}),
+    IPPool(metadata={"name": "pool6"}, spec={"cidr": "fd64::/48"}),
+)
+
+
+class Ground:
+    """The node with its rendered BIRD, and the neighbours."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        world.segment("rack")
+        self.hosts: dict[str, Host] = {}
+        for name, own in (("node", NODE), ("one", ONE), ("two", TWO)):
+            self.hosts[name] = world.host(name, router=True)
+            world.attach("rack", self.hosts[name], "eth0", f"{own[4]}/24", f"{own[6]}/64")
+        self.node = self.hosts["node"]
+
+    def start(self, *more: Resource) -> Bird:
+        """BIRD on the node, from what is declared."""
+        plan = plan_node(ResourceSet.of([*CLUSTER, *more]), "node")
+        return Bird(self.node, bird(plan, 2, options=BirdOptions(scan_time=1)))
+
+    def neighbour(self, name: str, own: Mapping[int, str], asn: int = 64512) -> Bird:
+        """One that announces nothing yet."""
+        return Bird(self.hosts[name], neighbour(own, asn, {}))
+
+    def kernel(self, version: int) -> list[tuple[str, set[tuple[str, str]], int]]:
+        """What the node's BIRD has in the kernel: prefix, ways, metric."""
+        routes = self.node.kernel_routes(version, protocol="bird")
+        return [(route.destination, set(route.next_hops), route.metric) for route in routes]
+
+    def expect(self, version: int, *routes: tuple[str, str, int]) -> None:
+        wanted = [(prefix, {(gateway, "eth0")}, metric) for prefix, gateway, metric in routes]
+        self.world.wait_equal(f"IPv{version} routes", lambda: self.kernel(version), wanted, 30)
+
+
+def neighbour(own: Mapping[int, str], asn: int, priorities: Mapping[str, int]) -> str:
+    """The configuration of one that announces prefixes, each with a priority."""
+    text = preamble(own[4], kernel=False)
+    for version in (4, 6):
+        routes = {prefix: value for prefix, value in priorities.items() if (":" in prefix) == (version == 6)}
+        text += f"\nprotocol static statics{version} {{ ipv{version};"
+        text += "".join(
+            f" route {prefix} blackhole {{ bgp_local_pref = {local_pref_of(value)}; }};"
+            for prefix, value in routes.items()
+        )
+        text += f""" }}
+protocol bgp node{version} {{
+    local {own[version]} as {asn}; neighbor {NODE[version]} as 64512;
+    connect delay time 1; connect retry time 2; error wait time 1, 2;
+    ipv{version} {{ import all; export where source = RTS_STATIC; next hop self; }};
+}}
+"""
+    return text
+
+
+@pytest.fixture
+def ground() -> Iterator[Ground]:
+    with World("rendered") as world:
+        yield Ground(world)
+
+
+def peer_node(name: str, own: Mapping[int, str]) -> Node:
+    return Node(
+        metadata={"name": name}, spec={"bgp": {"ipv4Address": f"{own[4]}/24", "ipv6Address": f"{own[6]}/64"}}
+    )
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_no_route_stays_behind_whatever_priority_it_had(ground: Ground, version: int) -> None:
+    """BIRD 2 replaces and deletes by its one metric, so no route of its may have any other."""
+    ground.start(peer_node("one", ONE), peer_node("two", TWO))
+    prefix, one, two = WORKLOAD[version], ground.neighbour("one", ONE), ground.neighbour("two", TWO)
+    by_one, by_two = (prefix, ONE[version], 1024), (prefix, TWO[version], 1024)
+    one.configure(neighbour(ONE, 64512, {prefix: 1024}))
+    ground.expect(version, by_one)
+    two.configure(neighbour(TWO, 64512, {prefix: 512}))  # as where a workload arrives by live migration
+    ground.expect(version, by_two)
+    one.configure(neighbour(ONE, 64512, {}))
+    two.configure(neighbour(TWO, 64512, {prefix: 1024}))
+    ground.expect(version, by_two)
+    two.configure(neighbour(TWO, 64512, {prefix: 2000}))
+    ground.expect(version, by_two)
+    two.configure(neighbour(TWO, 64512, {}))
+    ground.expect(version)
