@@ -308,10 +308,14 @@ class _Writer:
     def _ends(self, peering: Peering) -> Iterator[str]:
         plan = self._plan
         if self._version == 2:
-            address = f" {peering.local_address}" if peering.local_address is not None else ""
+            local = peering.local_address
+            if plan.listen_addresses and local is None:
+                # BIRD 2 listens for each session: one without an address would take the place of all others.
+                local = plan.address(peering.peer_address.version)
+            address = f" {local}" if local is not None else ""
             port = f" port {plan.listen_port}" if plan.listen_port != DEFAULT_LISTEN_PORT else ""
             yield f"local{address}{port} as {peering.local_asn};"
-            if plan.listen_addresses and peering.local_address is not None:
+            if plan.listen_addresses and local is not None:
                 yield "strict bind on;"
         else:
             yield f"local as {peering.local_asn};"

@@ -162,6 +162,15 @@ def test_a_session_says_all_its_terms() -> None:
     assert "add paths on;" in section(bird(everything()), "protocol bgp Node_10_0_0_3_port_1790 ")
 
 
+def test_with_bind_mode_node_ip_no_session_listens_everywhere() -> None:
+    tor = "kind: BGPPeer\nmetadata: {name: tor}\nspec: {peerIP: 192.0.2.1, asNumber: 65001, sourceAddress: None}"
+    bound = "kind: BGPConfiguration\nmetadata: {name: default}\nspec: {bindMode: NodeIP}"
+    text = bird(plan_node(cluster(THREE, tor, bound), "n1"))
+    assert text.count("strict bind on;") == text.count("protocol bgp ") > 1
+    assert "local as" not in text
+    assert "local as 64512;" in bird(plan_node(cluster(THREE, tor), "n1"))
+
+
 def test_a_reflector_names_its_clients_and_its_cluster() -> None:
     client = section(bird(everything("rr")), "protocol bgp Node_10_0_0_1_port_1790 ")
     reflected = "if (source = RTS_BGP) then accept; # reflected as it is"

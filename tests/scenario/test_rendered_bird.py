@@ -115,3 +115,21 @@ def test_no_route_stays_behind_whatever_priority_it_had(ground: Ground, version:
     ground.expect(version, by_two)
     two.configure(neighbour(TWO, 64512, {}))
     ground.expect(version)
+
+
+def router(name: str, address: str, **more: str) -> BGPPeer:
+    return BGPPeer(metadata={"name": name}, spec={"peerIP": address, "asNumber": 65001, **more})
+
+
+def configured(**spec: object) -> BGPConfiguration:
+    return BGPConfiguration(metadata={"name": "default"}, spec=spec)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_session_from_any_address_leaves_the_others_their_listener(ground: Ground, version: int) -> None:
+    routers = router("a", TWO[version], sourceAddress="None"), router("b", ONE[version])
+    node = ground.start(configured(bindMode="NodeIP"), *routers)
+    ground.neighbour("one", ONE, 65001)
+    ground.neighbour("two", TWO, 65001)
+    wanted = {ONE[version]: True, TWO[version]: True}
+    ground.world.wait_equal("sessions", node.sessions, wanted, 30)
