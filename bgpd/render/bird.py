@@ -14,17 +14,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bgpd.plan import NextHopMode, NodePlan, Peering, SecretRef
-from bgpd.plan.model import OriginKind
+from bgpd.plan.model import Blackhole, Origination, OriginKind
 from bgpd.plan.policy import local_pref_of
 from bgpd.render import bird_filters
 from bgpd.render.bird_filters import INDENT, filter_symbol
 from bgpd.render.quoting import described, quoted, readable
 from bgpd.resources.bgp_configuration import DEFAULT_LISTEN_PORT
+from bgpd.resources.scalars import IPAddress
 
 MAX_PASSWORD = 80
-# A route of raised priority (live migration) is preferred even to a static route (200) to a workload still
-# here.
-_RAISED_PREFERENCE = 250
 _SEVERITIES = ("debug", "trace", "info", "remote", "warning", "error", "auth", "fatal", "bug")
 _LOWEST_CLASS = {
     "Trace": "debug",
@@ -170,11 +168,13 @@ class _Writer:
         yield from bird_filters.origin_function(plan, family)
         yield ""
         yield from bird_filters.export_function(plan, family)
+        yield ""
+        services = [str(route.prefix) for route in self._announced_only(family)]
+        holes = [str(hole.prefix) for hole in self._holes(family)]
+        gateways = [f"{peer}/{peer.max_prefixlen}" for peer in self._reach(family)]
+        yield from bird_filters.raised_function(plan, family, [*holes, *services, *gateways])
         if not self._options.reflector:
             yield ""
-            services = [
-                str(route.network) for route in plan.export_rules.statics if route.network.version == family
-            ]
             yield from bird_filters.kernel_filter(plan, family, services, self._version == 1)
 
     def _system(self) -> Iterator[str]:
@@ -231,34 +231,52 @@ class _Writer:
                 yield "}"
 
     def _static_groups(self, family: int) -> Iterator[tuple[str, str, list[str]]]:
-        plan = self._plan
-        if not self._options.reflector:
-            holes = [
-                f"route {hole.prefix} blackhole; # {readable(hole.reason)}"
-                for hole in plan.blackholes
-                if hole.prefix.version == family
-            ]
-            yield "blocks", "Blocks of this node: unassigned addresses end here.", holes
-            announced = [
-                f"route {route.prefix} blackhole; # {readable(route.reason)}"
-                for route in plan.originated
-                if route.kind in (OriginKind.SERVICE, OriginKind.STATIC) and route.prefix.version == family
-            ]
-            yield "services", "Announced here, delivered by others: not for the kernel.", announced
+        holes = [f"route {hole.prefix} blackhole; # {readable(hole.reason)}" for hole in self._holes(family)]
+        yield "blocks", "Blocks of this node: unassigned addresses end here.", holes
+        announced = [
+            f"route {route.prefix} blackhole; # {readable(route.reason)}"
+            for route in self._announced_only(family)
+        ]
+        yield "services", "Announced here, delivered by others: not for the kernel.", announced
         if self._routes_workloads(family):
             local = [
                 f"route {route.prefix} via {quoted(route.interface, route.reason)};"
-                for route in plan.workloads
+                for route in self._plan.workloads
                 if route.prefix.version == family
             ]
             yield "workloads", "Workloads on this node.", local
-        reach = {
+        gateways = [
+            f"route {peer}/{peer.max_prefixlen} via {gateway};"
+            for peer, gateway in self._reach(family).items()
+        ]
+        yield "reach", "Peers behind a declared gateway (reachableBy).", gateways
+
+    def _holes(self, family: int) -> list[Blackhole]:
+        if self._options.reflector:
+            return []
+        return [hole for hole in self._plan.blackholes if hole.prefix.version == family]
+
+    def _announced_only(self, family: int) -> list[Origination]:
+        """What is announced here and leads nowhere here: services, unless a workload or block is just that."""
+        if self._options.reflector:
+            return []
+        plan = self._plan
+        own = {route.prefix for route in (*plan.workloads, *plan.blackholes)}
+        return [
+            route
+            for route in plan.originated
+            if route.kind in (OriginKind.SERVICE, OriginKind.STATIC)
+            and route.prefix.version == family
+            and route.prefix not in own
+        ]
+
+    def _reach(self, family: int) -> dict[IPAddress, IPAddress]:
+        """Gateways by the peers behind them."""
+        return {
             peering.peer_address: peering.reachable_by
             for peering in self._peerings
             if peering.reachable_by is not None and peering.peer_address.version == family
         }
-        gateways = [f"route {peer}/{peer.max_prefixlen} via {gateway};" for peer, gateway in reach.items()]
-        yield "reach", "Peers behind a declared gateway (reachableBy).", gateways
 
     def _routes_workloads(self, family: int) -> bool:
         """BIRD 1.6 takes an interface without an IPv4 address, as workloads have it, for one that is down."""
@@ -353,7 +371,6 @@ class _Writer:
 
     def _filters(self, peering: Peering, family: int) -> Iterator[str]:
         internal = "true" if peering.internal else "false"
-        raised = local_pref_of(self._plan.priority(family))
         reflects = self._options.reflector or self._plan.cluster_id is not None
         yield "import filter {"
         if not (self._options.reflector or self._options.accept_default):
@@ -361,7 +378,7 @@ class _Writer:
             yield f"{INDENT}if (net = {nowhere}) then reject; # --accept-default takes it"
         for compiled in peering.import_policy.filters:
             yield f"{INDENT}{filter_symbol(compiled, 'import', family)}({internal});"
-        yield f"{INDENT}if (bgp_local_pref > {raised}) then preference = {_RAISED_PREFERENCE};"
+        yield f"{INDENT}cairn_raised_v{family}();"
         yield f"{INDENT}accept;"
         yield "};"
         yield "export filter {"

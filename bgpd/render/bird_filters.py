@@ -16,6 +16,8 @@ from bgpd.resources.scalars import Community
 INDENT = "  "
 # Calico's VXLAN and IPIP devices, and Cairn's.
 TUNNEL_INTERFACES = ("*.cali", "*.calico", "tunl0", "cairn.*")
+# Above that of static routes (200).
+_RAISED_PREFERENCE = 250
 
 
 def filter_symbol(compiled: CompiledFilter, direction: str, version: int) -> str:
@@ -106,6 +108,19 @@ def origin_function(plan: NodePlan, version: int) -> Iterator[str]:
     yield "}"
 
 
+def raised_function(plan: NodePlan, version: int, own: Iterable[str]) -> Iterator[str]:
+    """Write the import of routes of raised priority. ``own``: prefixes that stay this node's in any case."""
+    raised = f"bgp_local_pref > {local_pref_of(plan.priority(version))}"
+    others = ", ".join(own)
+    condition = f"{raised} && net !~ [ {others} ]" if others else raised
+    yield "# A route of raised priority (live migration) goes before the static one to a workload still here,"
+    yield "# but takes none of the blocks and services of this node."
+    yield f"function cairn_raised_v{version}()"
+    yield "{"
+    yield f"{INDENT}if ({condition}) then preference = {_RAISED_PREFERENCE};"
+    yield "}"
+
+
 def kernel_filter(plan: NodePlan, version: int, services: Iterable[str], metrics: bool) -> Iterator[str]:
     """Write what goes into the kernel. ``services`` are the prefixes that are announced but lead nowhere
     here. ``metrics``: each route has its priority as metric (else the kernel protocol has one for all).
@@ -116,7 +131,7 @@ def kernel_filter(plan: NodePlan, version: int, services: Iterable[str], metrics
     yield "{"
     yield f"{INDENT}if (source = RTS_DEVICE) then reject; # the kernel has its own of these"
     for prefix in services:
-        yield f"{INDENT}if (source = RTS_STATIC && net = {prefix}) then reject; # announced only"
+        yield f"{INDENT}if (net = {prefix}) then reject; # announced only: another program delivers it"
     for pool in plan.pools:
         if pool.cidr.version != version or pool.encapsulation is Encapsulation.NONE:
             continue

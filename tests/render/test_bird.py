@@ -271,6 +271,37 @@ def test_bird_1_has_a_metric_for_each_route_and_bird_2_one_for_all() -> None:
     )
 
 
+def test_a_raised_priority_takes_no_block_service_or_gateway_of_this_node() -> None:
+    for version in (1, 2):
+        raised = section(bird(everything(), version), "function cairn_raised_v4")
+        kept = "10.1.0.0/26, 10.96.0.0/12, 192.0.2.1/32"
+        assert f"if (bgp_local_pref > 2147482623 && net !~ [ {kept} ]) then preference = 250;" in raised
+    none = section(bird(everything("n2")), "function cairn_raised_v6")
+    assert "if (bgp_local_pref > 2147482623) then preference = 250;" in none
+
+
+@pytest.mark.parametrize("kind", ["workload", "block", "borrowed"])
+def test_what_a_workload_or_block_has_is_no_service_to_keep_out_of_the_kernel(kind: str) -> None:
+    prefix = {"workload": "10.1.0.5/32", "block": "10.1.0.0/26", "borrowed": "10.1.7.7/32"}[kind]
+    service = (
+        "kind: BGPConfiguration\nmetadata: {name: default}\n"
+        f"spec: {{serviceExternalIPs: [{{cidr: {prefix}}}, {{cidr: 203.0.113.0/24}}]}}"
+    )
+    block = "kind: BlockAffinity\nspec: {node: n1, cidr: 10.1.0.0/26, state: confirmed}"
+    workload = (
+        "kind: WorkloadEndpoint\nmetadata: {name: w, namespace: d}\n"
+        "spec: {node: n1, interfaceName: cali1, ipNetworks: [10.1.0.5, 10.1.7.7]}"
+    )
+    for version in (1, 2):
+        text = bird(plan_node(cluster(THREE, service, block, workload), "n1"), version)
+        chosen = section(text, "filter cairn_kernel_v4")
+        assert "if (net = 203.0.113.0/24) then reject;" in chosen
+        assert prefix not in chosen
+        assert prefix not in section(text, "protocol static services4")
+        announced = prefix in section(text, "function cairn_origin_v4")
+        assert announced == (kind != "workload")  # a block is announced whole
+
+
 def test_blocks_are_blackholes_and_workloads_are_routed() -> None:
     text = bird(everything())
     assert "route 10.1.0.0/26 blackhole;" in section(text, "protocol static blocks4")

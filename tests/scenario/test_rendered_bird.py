@@ -15,7 +15,16 @@ import pytest
 from bgpd.plan import plan_node
 from bgpd.plan.policy import local_pref_of
 from bgpd.render import BirdOptions, bird
-from bgpd.resources import BGPConfiguration, BGPPeer, IPPool, Node, Resource, ResourceSet
+from bgpd.resources import (
+    BGPConfiguration,
+    BGPPeer,
+    BlockAffinity,
+    IPPool,
+    Node,
+    Resource,
+    ResourceSet,
+    WorkloadEndpoint,
+)
 from tests.scenario.harness.bird import Bird, preamble
 from tests.scenario.harness.world import Host, World
 
@@ -121,6 +130,11 @@ def router(name: str, address: str, **more: str) -> BGPPeer:
     return BGPPeer(metadata={"name": name}, spec={"peerIP": address, "asNumber": 65001, **more})
 
 
+def endpoint(*addresses: str) -> WorkloadEndpoint:
+    spec = {"node": "node", "ipNetworks": list(addresses), "interfaceName": "cali1"}
+    return WorkloadEndpoint(metadata={"name": "w", "namespace": "d"}, spec=spec)
+
+
 def configured(**spec: object) -> BGPConfiguration:
     return BGPConfiguration(metadata={"name": "default"}, spec=spec)
 
@@ -133,3 +147,32 @@ def test_a_session_from_any_address_leaves_the_others_their_listener(ground: Gro
     ground.neighbour("two", TWO, 65001)
     wanted = {ONE[version]: True, TWO[version]: True}
     ground.world.wait_equal("sessions", node.sessions, wanted, 30)
+
+
+def test_a_raised_priority_takes_no_service_or_block_of_this_node(ground: Ground) -> None:
+    service, block, other = "10.96.0.0/12", "10.64.1.0/26", "10.64.9.9/32"
+    ground.start(
+        peer_node("one", ONE),
+        router("b", TWO[4]),
+        configured(serviceClusterIPs=[{"cidr": service}]),
+        BlockAffinity(spec={"node": "node", "cidr": block, "state": "confirmed"}),
+    )
+    two = ground.neighbour("two", TWO, 65001)
+    one = ground.neighbour("one", ONE)
+    one.configure(neighbour(ONE, 64512, dict.fromkeys((service, block, other), 512)))
+    hole = (block, {("", "")}, 1024)
+    learned = (other, {(ONE[4], "eth0")}, 1024)
+    ground.world.wait_equal("kernel", lambda: sorted(ground.kernel(4)), [hole, learned], 30)
+    told = {service: {NODE[4]}, block: {NODE[4]}}
+    ground.world.wait_equal("what the router is told", two.routes, told, 30)
+
+
+def test_a_service_that_is_a_workloads_address_is_delivered_to_it(ground: Ground) -> None:
+    address = "10.64.7.7/32"
+    ground.world.link(ground.node, "cali1", ground.world.host("workload"), "eth0")
+    ground.start(
+        router("a", ONE[4]), configured(serviceExternalIPs=[{"cidr": address}]), endpoint("10.64.7.7")
+    )
+    one = ground.neighbour("one", ONE, 65001)
+    ground.world.wait_equal("kernel", lambda: ground.kernel(4), [(address, {("", "cali1")}, 1024)], 30)
+    ground.world.wait_equal("what the router is told", one.routes, {address: {NODE[4]}}, 30)
