@@ -257,11 +257,11 @@ class _Writer:
         return [hole for hole in self._plan.blackholes if hole.prefix.version == family]
 
     def _announced_only(self, family: int) -> list[Origination]:
-        """What is announced here and leads nowhere here: services, unless a workload or block is just that."""
+        """What is announced here and leads nowhere here: services, but no workload's address or block."""
         if self._options.reflector:
             return []
         plan = self._plan
-        own = {route.prefix for route in (*plan.workloads, *plan.blackholes)}
+        own = {route.prefix for route in plan.workloads} | {hole.prefix for hole in plan.blackholes}
         return [
             route
             for route in plan.originated

@@ -37,7 +37,7 @@ def filter_function(
         yield "int own_as;"
     yield "{"
     for rule in compiled.rules:
-        condition = " && ".join(_conditions(rule, own_first)) or "true"
+        condition = " && ".join(_conditions(rule, direction, own_first)) or "true"
         yield f"{INDENT}# {readable(rule.reason)}"
         yield f"{INDENT}if ({condition}) then {{ {' '.join(_actions(rule, direction, own_first))} }}"
     yield "}"
@@ -83,7 +83,8 @@ def export_function(plan: NodePlan, version: int) -> Iterator[str]:
         if network.version == version:
             added = " ".join(map(add_community, communities))
             yield f"{INDENT}if (net ~ {network}) then {{ {added} }} # {readable(reason)}"
-    for network, reason in rules.blocks:
+    # A block inside another one is announced too: the inner has its say first.
+    for network, reason in sorted(rules.blocks, key=lambda block: -block.network.prefixlen):
         if network.version == version:
             yield f"{INDENT}if (net = {network}) then accept; # {readable(reason)}"
             yield f"{INDENT}if (net ~ {network}) then reject; # announced whole"
@@ -158,7 +159,7 @@ def _dated(routes: Iterable[Origination], version: int) -> Iterator[Origination]
     return (route for route in routes if route.med is not None and route.prefix.version == version)
 
 
-def _conditions(rule: Rule, own_first: bool) -> Iterator[str]:
+def _conditions(rule: Rule, direction: str, own_first: bool) -> Iterator[str]:
     if rule.prefix is not None:
         yield f"({prefix_condition(rule.prefix)})"
     if rule.remote_only:
@@ -167,7 +168,10 @@ def _conditions(rule: Rule, own_first: bool) -> Iterator[str]:
         yield "same_as" if rule.internal_peer else "!same_as"
     if rule.interface is not None:
         pattern = quoted(rule.interface, rule.reason)
-        yield f'(ifname != "") && (ifname ~ {pattern})'
+        if direction == "import":
+            yield "false"  # a learned route has no interface, though BIRD 2 tells that of its next hop
+        else:
+            yield f'(source != RTS_BGP) && (ifname != "") && (ifname ~ {pattern})'
     if rule.community is not None:
         attribute = "bgp_large_community" if rule.community.is_large else "bgp_community"
         yield f"(({', '.join(map(str, rule.community.numbers))}) ~ {attribute})"

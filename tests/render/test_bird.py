@@ -163,7 +163,8 @@ def test_a_session_says_all_its_terms() -> None:
 
 
 def test_with_bind_mode_node_ip_no_session_listens_everywhere() -> None:
-    tor = "kind: BGPPeer\nmetadata: {name: tor}\nspec: {peerIP: 192.0.2.1, asNumber: 65001, sourceAddress: None}"
+    terms = "{peerIP: 192.0.2.1, asNumber: 65001, sourceAddress: None}"
+    tor = f"kind: BGPPeer\nmetadata: {{name: tor}}\nspec: {terms}"
     bound = "kind: BGPConfiguration\nmetadata: {name: default}\nspec: {bindMode: NodeIP}"
     text = bird(plan_node(cluster(THREE, tor, bound), "n1"))
     assert text.count("strict bind on;") == text.count("protocol bgp ") > 1
@@ -184,7 +185,7 @@ def test_a_filter_rule_says_every_condition_and_operation() -> None:
     rules = section(bird(everything(), 2, PASSWORDS), "function bgpfilter_f_export_v4")
     assert "if ((net ~ [ 10.1.7.0/24{32,32} ])) then { reject; }" in rules
     assert (
-        'if ((source = RTS_BGP) && !same_as && (ifname != "") && (ifname ~ "eth*") && '
+        'if ((source = RTS_BGP) && !same_as && (source != RTS_BGP) && (ifname != "") && (ifname ~ "eth*") && '
         "((65000, 1) ~ bgp_community) && (bgp_path ~ [= 65001 65002 * =]) && "
         "(bgp_local_pref = 2147483547)) then { bgp_large_community.add((65000, 1, 2)); "
         "bgp_path.prepend(2); bgp_path.prepend(1); bgp_local_pref = 2147483570; "
@@ -206,6 +207,37 @@ def test_the_nodes_own_rules_stand_in_calicos_order() -> None:
     ]
     assert [text.index(line) for line in order] == sorted(text.index(line) for line in order)
     assert "10.1.1.0/26" not in text
+
+
+def test_of_a_block_in_another_the_inner_has_its_say_first() -> None:
+    blocks = "\n---\n".join(
+        f"kind: BlockAffinity\nspec: {{node: n1, cidr: {cidr}, state: confirmed}}"
+        for cidr in ("10.1.0.0/24", "10.1.0.64/26", "10.1.2.0/26")
+    )
+    text = section(bird(plan_node(cluster(THREE, blocks), "n1")), "function cairn_export_v4")
+    order = [
+        "if (net = 10.1.0.64/26) then accept;",
+        "if (net ~ 10.1.0.64/26) then reject;",
+        "if (net = 10.1.0.0/24) then accept;",
+        "if (net ~ 10.1.0.0/24) then reject;",
+    ]
+    assert [text.index(line) for line in order] == sorted(text.index(line) for line in order)
+
+
+def test_an_interface_is_never_that_of_a_learned_route() -> None:
+    rule = "{action: Reject, interface: 'eth*', cidr: 10.0.0.0/8, matchOperator: In}"
+    declared = (
+        f"kind: BGPFilter\nmetadata: {{name: f}}\nspec: {{importV4: [{rule}], exportV4: [{rule}]}}",
+        "kind: BGPPeer\nmetadata: {name: tor}\nspec: {peerIP: 192.0.2.1, asNumber: 65001, filters: [f]}",
+    )
+    for version in (1, 2):
+        text = bird(plan_node(cluster(THREE, *declared), "n1"), version)
+        taken = section(text, "function bgpfilter_f_import_v4")
+        assert "if ((net ~ [ 10.0.0.0/8{8,32} ]) && false) then { reject; }" in taken
+        told = section(text, "function bgpfilter_f_export_v4")
+        assert '(source != RTS_BGP) && (ifname != "") && (ifname ~ "eth*")' in told
+        verdict = check_bird(text, version)
+        assert verdict.accepted, verdict.message
 
 
 def test_bird_1_begins_a_path_with_its_own_as_before_the_filters() -> None:
