@@ -5,6 +5,8 @@ decision becomes new attributes. Agent and reflector both filter through this, s
 in both.
 """
 
+from itertools import takewhile
+
 from bgpd.plan.policy import CompiledFilter, Decision, RouteFacts, local_pref_of, priority_of
 from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.iana import AttributeCode, SegmentType
@@ -23,10 +25,12 @@ def facts_of(nlri: bytes, family: Family, attributes: AttributeSet, normal_prior
             *((value >> 16, value & 0xFFFF) for value in attributes.communities),
             *attributes.large_communities,
         },
-        as_path=tuple(
-            asn for kind, numbers in attributes.as_path if kind == SegmentType.AS_SEQUENCE for asn in numbers
-        ),
+        as_path=tuple(asn for _, numbers in takewhile(_in_order, attributes.as_path) for asn in numbers),
     )
+
+
+def _in_order(segment: tuple[int, tuple[int, ...]]) -> bool:
+    return segment[0] == SegmentType.AS_SEQUENCE
 
 
 def decide(filters: tuple[CompiledFilter, ...], facts: RouteFacts, internal: bool) -> Decision | None:

@@ -17,7 +17,11 @@ from bgpd.plan.policy import (
     priority_of,
     within,
 )
+from bgpd.plan.route_policy import facts_of
 from bgpd.resources import BGPFilter
+from bgpd.wire.attributes import AttributeSet, encode_attributes
+from bgpd.wire.iana import SegmentType
+from bgpd.wire.nlri import IPV4_UNICAST, nlri_of
 from tests.plan.cluster import MESH_OFF, THREE, cluster, plans, session
 
 
@@ -77,6 +81,30 @@ def test_prefixes_are_compared_by_operator_and_length(
     rule = f"{{action: Reject, {match}}}"
     assert [decide(rule, facts(prefix)) for prefix in holds_for] == [False] * len(holds_for)
     assert [decide(rule, facts(prefix)) for prefix in not_for] == [None] * len(not_for)
+
+
+@pytest.mark.parametrize(
+    ("segments", "expected"),
+    [
+        ([(SegmentType.AS_SEQUENCE, (65001, 65002))], (65001, 65002)),
+        ([(SegmentType.AS_SEQUENCE, (65001,)), (SegmentType.AS_SEQUENCE, (65002,))], (65001, 65002)),
+        ([(SegmentType.AS_SET, (65008,)), (SegmentType.AS_SEQUENCE, (65001,))], ()),
+        (
+            [
+                (SegmentType.AS_SEQUENCE, (65001,)),
+                (SegmentType.AS_SET, (65008,)),
+                (SegmentType.AS_SEQUENCE, (65002,)),
+            ],
+            (65001,),
+        ),
+        ([], ()),
+    ],
+)
+def test_a_path_begins_with_its_numbers_up_to_a_set(
+    segments: list[tuple[SegmentType, tuple[int, ...]]], expected: tuple[int, ...]
+) -> None:
+    attributes = AttributeSet.of(encode_attributes(as_path=tuple(segments), next_hop=bytes(4)))
+    assert facts_of(nlri_of(ip_network("10.0.0.0/8")), IPV4_UNICAST, attributes, 1024).as_path == expected
 
 
 ROUTE = facts(
