@@ -359,10 +359,6 @@ def _outcome(claim: _Claim, node: str, terms: _Terms) -> _Outcome:
     if not outside:
         released = _released(candidate, terms) if workload is not None else None
         return _Outcome(prefix, True, outside, workload, released, rejections)
-    if workload is None:
-        reason = f"{title}: without interfaceName no route leads there"
-        nowhere = Rejection(prefix, OriginKind.ENDPOINT, reason)
-        return _Outcome(prefix, True, outside, rejections=(*rejections, nowhere))
     found = _decided(candidate, terms)
     if isinstance(found, Rejection):
         return _Outcome(prefix, True, outside, workload, None, (*rejections, found))

@@ -203,9 +203,7 @@ SUPPORT: Mapping[str, Mapping[str, Support]] = MappingProxyType(
             "spec.ipv4Gateway": _kept("what the workload's own network plugin sets up inside"),
             "spec.ipv6Gateway": _kept("what the workload's own network plugin sets up inside"),
             "spec.profiles": _POLICY,
-            "spec.interfaceName": _acts(
-                "where its route leads, and without one no address is announced; filters can ask for it"
-            ),
+            "spec.interfaceName": _acts("where its route leads; filters can ask for it"),
             "spec.mac": _kept("the agent routes to the interface; the kernel asks for the MAC address"),
             "spec.ports.name": _POLICY,
             "spec.ports.protocol": _POLICY,

@@ -37,20 +37,6 @@ def reasons(resources: ResourceSet, name: str) -> dict[str, str]:
     return {str(item.prefix): item.reason for item in plan_node(resources, name).rejected}
 
 
-def test_an_address_to_which_no_interface_leads_is_not_announced() -> None:
-    accepting = (
-        "kind: BGPFilter\nmetadata: {name: f}\nspec: {exportV4: [{action: Accept}]}",
-        "kind: BGPPeer\nmetadata: {name: tor}\nspec: {peerIP: 192.0.2.1, asNumber: 65001, filters: [f]}",
-    )
-    for filters in ((), accepting):
-        resources = cluster(THREE, POOLS, endpoint("n1", "a", "[10.1.7.7]", interface="''"), *filters)
-        plan = plan_node(resources, "n1")
-        assert (announced(plan), plan.workloads) == (set(), ())
-        assert reasons(resources, "n1") == {
-            "10.1.7.7/32": "WorkloadEndpoint d/n1-k8s-a-eth0: without interfaceName no route leads there"
-        }
-
-
 def test_only_confirmed_blocks_are_announced_and_blackholed() -> None:
     resources = cluster(
         THREE,
