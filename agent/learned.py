@@ -45,6 +45,7 @@ _DEFAULT_ROUTE = b"\0"
 _QUIET = 5.0  # seconds after which a peer that sends no End-of-RIB is taken to have told everything
 _REFRESHED = 10.0  # seconds a route refresh may take; a peer with nothing to say may not answer at all
 _HARD_RESET = "(6,9)"
+_TOO_MANY = ("prefixes from this peer (maxPrefixes)", "routes altogether (maxRoutes)")
 _ROOM_EVERY = 30.0  # seconds between two looks whether there is room for what was refused
 
 
@@ -81,9 +82,8 @@ class PeerIn:
     updates: int = 0
     malformed: int = 0
     last_notification: Notification | None = None
-    over_limit: bool = False
-    refused: set[tuple[Family, bytes]] = field(default_factory=set)  # items, for being too many
-    ask_at: float = 0.0  # when to ask for those again, if there is room
+    over_limit: bool = False  # whether some of its routes may be refused for being too many
+    ask_at: float = 0.0  # when to ask again for what was too much, if there is room
     taken: int | None = None  # how many routes count; None when that is not known
 
     @property
@@ -200,7 +200,6 @@ class Learned:
             return
         restart = peer.negotiated.graceful_restart if peer.negotiated else None
         peer.up, peer.decoder, peer.awaited = False, None, set()
-        peer.refused.clear()
         peer.taken = None
         last = self.bounds.keep_when_lost and self._alone(peer)
         notified = reason.startswith("notification ")  # "closing without sending any notification" is none
@@ -292,8 +291,6 @@ class Learned:
         for unreach in update.unreach:
             if (rib := self.ribs.get(unreach.family)) is not None:
                 add_path = unreach.family in peer.negotiated.add_path_receive
-                if peer.refused:
-                    peer.refused.difference_update((unreach.family, item) for item in unreach.nlri)
                 if peer.taken is not None:
                     received = rib.received(peer.source)
                     peer.taken -= sum(map(_counts, map(received.get, set(unreach.nlri))))
@@ -320,7 +317,7 @@ class Learned:
         loop = self._loop(peer, reach.attributes)
         groups: dict[tuple[AttributeSet, str | None], list[bytes]] = {}
         received = rib.received(peer.source)
-        taken, refused = self._taken(peer), set[tuple[Family, bytes]]()
+        taken = self._taken(peer)
         for item in reach.nlri:
             attributes, ineligible = reach.attributes, loop
             nlri = item[skip:]
@@ -331,14 +328,9 @@ class Learned:
             counted = _counts(received.get(item))
             if ineligible is None and not counted:
                 ineligible = self._over(peer, reach.family, nlri, taken)
-                if ineligible is not None:
-                    refused.add((reach.family, item))
             taken += (ineligible is None) - counted
             groups.setdefault((attributes, ineligible), []).append(item)
         peer.taken = taken
-        if peer.refused:
-            peer.refused.difference_update((reach.family, item) for item in reach.nlri)
-        peer.refused |= refused
         for (attributes, ineligible), items in groups.items():
             rib.announce(peer.source, attributes, items, ineligible=ineligible, add_path=add_path)
 
@@ -353,34 +345,31 @@ class Learned:
         """The peers of whom routes were too many, and would no longer be: to be asked to say it all again."""
         found = []
         for address, peer in self.peers.items():
-            if not peer.refused or not peer.up or now < peer.ask_at:
+            if not peer.over_limit or not peer.up or now < peer.ask_at:
                 continue
             peer.ask_at = now + _ROOM_EVERY
-            peer.refused = {
-                (family, item)
-                for family, item in peer.refused
-                if item in self.ribs[family].received(peer.source)
-            }
             limit = peer.peering.max_prefixes
-            if (
-                peer.refused
-                and (limit is None or self._taken(peer) < limit)
-                and sum(len(rib.best) for rib in self.ribs.values()) < self.bounds.max_routes
-            ):
-                found.append(address)
+            if (limit is None or self._taken(peer) < limit) and self._routes() < self.bounds.max_routes:
+                received = (rib.received(peer.source) for rib in self.ribs.values())
+                peer.over_limit = any(_too_many(path) for paths in received for path in paths.values())
+                if peer.over_limit:
+                    found.append(address)
         return found
+
+    def _routes(self) -> int:
+        return sum(len(rib.best) for rib in self.ribs.values())
 
     def _over(self, peer: PeerIn, family: Family, nlri: bytes, taken: int) -> str | None:
         """Why one more prefix is too many, if it is. ``taken``: of this peer's."""
         limit, most = peer.peering.max_prefixes, self.bounds.max_routes
         if limit is not None and taken >= limit:
             peer.over_limit = True
-            return f"more than {limit} prefixes from this peer (maxPrefixes)"
+            return f"more than {limit} {_TOO_MANY[0]}"
         if nlri in self.ribs[family].best or (family, nlri) in self._undecided:
             return None
-        if sum(len(rib.best) for rib in self.ribs.values()) + len(self._undecided) >= most:
+        if self._routes() + len(self._undecided) >= most:
             peer.over_limit = True
-            return f"more than {most} routes altogether (maxRoutes)"
+            return f"more than {most} {_TOO_MANY[1]}"
         self._undecided.add((family, nlri))
         return None
 
@@ -494,6 +483,11 @@ class Learned:
 def _counts(path: Path | None) -> bool:
     """Whether a path is one that is taken."""
     return path is not None and path.ineligible is None
+
+
+def _too_many(path: Path) -> bool:
+    """Whether a path is refused for that reason alone."""
+    return path.ineligible is not None and path.ineligible.endswith(_TOO_MANY)
 
 
 def _reception(peering: Peering) -> tuple[object, ...]:
