@@ -99,6 +99,7 @@ class Learned:
         self.ribs = {family: LocRib(family, cost) for family in FAMILIES}
         self.peers: dict[str, PeerIn] = {}
         self._sync_wait = sync_wait
+        self._ordinary_is = bounds.normal_priority  # what other ASes' routes were given
         self._dead: frozenset[bytes] = frozenset()
         self._undecided: set[tuple[Family, bytes]] = set()  # new prefixes since the last `take_changes`
 
@@ -121,6 +122,7 @@ class Learned:
         Returns the addresses of peers of whom other routes count now: they must be asked to say it all again.
         """
         wanted = {str(peering.peer_address): peering for peering in peerings}
+        ordinary, self._ordinary_is = self._ordinary_is, self.bounds.normal_priority
         for address in self.peers.keys() - wanted.keys():
             gone = self.peers.pop(address)
             self._drop(gone)
@@ -132,7 +134,9 @@ class Learned:
                 source = Source(kind, address, bytes(4), peering.peer_asn, peering.name)
                 self.peers[address] = PeerIn(peering, source)
                 continue
-            if _reception(known.peering) != _reception(peering):
+            if _reception(known.peering) != _reception(peering) or (
+                not peering.internal and ordinary != self.bounds.normal_priority
+            ):
                 again.append(address)
             known.peering = peering
             known.source.kind = SourceKind.NON_CLIENT if peering.internal else SourceKind.EXTERNAL

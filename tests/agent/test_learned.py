@@ -587,6 +587,9 @@ def test_other_bounds_of_a_peer_are_applied_to_what_it_has_said() -> None:
         cluster.up(P, 65100)
         assert cluster.learned.configure([was]) == []
         assert cluster.learned.configure([now]) == [P]
+        cluster.learned.bounds = dataclasses.replace(cluster.learned.bounds, normal_priority=(2000, 1024))
+        assert cluster.learned.configure([now, peering(Q)]) == [P], "its routes were given the other priority"
+        assert cluster.learned.configure([now, peering(Q)]) == []
 
 
 def test_an_unreachable_next_hop_makes_room_for_the_next_best() -> None:
