@@ -273,11 +273,12 @@ class Agent:
         while True:
             self._tunnelling.clear()
             if not self.fib.dry_run and self.plan is not None:
-                try:
-                    await ensure(self.tunnels.wanted())
-                    await ipip.ensure(*(self.tunnels.wanted_ipip() or (None, None)))
-                except (NetlinkError, OSError) as error:
-                    log.error("a tunnel cannot be set up", reason=str(error))
+                vxlan = ensure(self.tunnels.wanted())
+                for made in (vxlan, ipip.ensure(*(self.tunnels.wanted_ipip() or (None, None)))):
+                    try:
+                        await made
+                    except (NetlinkError, OSError) as error:
+                        log.error("a tunnel cannot be set up", reason=str(error))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._tunnelling.wait(), self.config.kernel.compare_every)
 

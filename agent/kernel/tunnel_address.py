@@ -35,7 +35,14 @@ async def furnish(route: Any, index: int, local: str, inside: str) -> None:
 
 
 def loosen(name: str, root: Path = _SYSCTL) -> None:
-    """No strict reverse path filter on this device: the larger of its own setting and that of all counts."""
+    """No strict reverse path filter on this device: the larger of its own setting and that of all counts.
+
+    Raises OSError, with the remedy.
+    """
     own = root / name / "rp_filter"
     if max((root / "all" / "rp_filter").read_text().strip(), own.read_text().strip()) == _STRICT:
-        own.write_text(_LOOSE)
+        try:
+            own.write_text(_LOOSE)
+        except OSError as error:
+            what = f"{own} cannot be set to {_LOOSE}: {error.strerror}; give the agent a writable /proc/sys"
+            raise OSError(error.errno, what) from error

@@ -50,29 +50,41 @@ class Wanted:
 async def ensure(wanted: list[Wanted]) -> None:
     """Make devices and entries as wanted; devices of ours that are not wanted go.
 
-    Raises pyroute2's NetlinkError where the kernel refuses.
+    Raises pyroute2's NetlinkError where the kernel refuses, OSError where a setting cannot be made; what does
+    not depend on that is done.
     """
+    failed: list[NetlinkError | OSError] = []
     async with AsyncIPRoute() as route:
         for version, name in DEVICES.items():
             device = next((each for each in wanted if each.version == version), None)
-            present = await _device(route, name)
-            if device is None:
-                if present is not None:
-                    await route.link("del", index=present["index"])
-                continue
-            if present is not None and not _fits(present, device):
-                await route.link("del", index=present["index"])
-                present = None
-            if present is None:
-                await _create(route, name, device)
-                present = await _device(route, name)
-            if present is not None:
-                if not present["flags"] & _IFF_UP:
-                    await route.link("set", index=present["index"], state="up")
-                await _entries(route, present["index"], device)
-                if version == 4:
-                    await furnish(route, present["index"], device.local, device.inside)
-                    loosen(name)
+            try:
+                await _bring_about(route, name, device)
+            except (NetlinkError, OSError) as error:
+                failed.append(error)
+    if failed:
+        raise failed[0]
+
+
+async def _bring_about(route: Any, name: str, device: Wanted | None) -> None:
+    present = await _device(route, name)
+    if present is not None and (device is None or not _fits(present, device)):
+        await route.link("del", index=present["index"])
+        present = None
+    if device is None:
+        return
+    if present is None:
+        await _create(route, name, device)
+        present = await _device(route, name)
+    if present is None:
+        return
+    if not present["flags"] & _IFF_UP:
+        await route.link("set", index=present["index"], state="up")
+    try:
+        if device.version == 4:
+            await furnish(route, present["index"], device.local, device.inside)
+            loosen(name)
+    finally:
+        await _entries(route, present["index"], device)
 
 
 async def _device(route: Any, name: str) -> Any | None:

@@ -54,6 +54,26 @@ def test_entries_follow_what_is_wanted_and_one_that_is_refused_costs_no_other() 
         assert entries(inside) == ({"10.0.0.3"}, {"10.0.0.3"})
 
 
+def test_a_setting_that_cannot_be_made_costs_no_entry_and_no_other_device() -> None:
+    six = Far("fe80::2", "66:00:00:00:00:02", "fd10::2")
+    wanted = [
+        Wanted(4, OWN, OWN, "66:00:00:00:00:01", (A,)),
+        Wanted(6, "fd10::1", "", "66:00:00:00:00:01", (six,)),
+    ]
+    code = (
+        "import asyncio\nfrom agent.kernel import vxlan\nfrom agent.kernel.vxlan import Far, Wanted\n"
+        "def refuses(name): raise OSError(30, 'Read-only file system')\n"
+        f"vxlan.loosen = refuses\ntry: asyncio.run(vxlan.ensure({wanted!r}))\n"
+        "except OSError as error: print(error)"
+    )
+    with namespace("vxlan") as inside:
+        sh(f"ip -n {inside} addr add {OWN}/32 dev lo && ip -n {inside} addr add fd10::1/128 dev lo")
+        words = ["ip", "netns", "exec", inside, sys.executable, "-c", code]
+        assert "Read-only" in subprocess.run(words, check=True, capture_output=True, text=True).stdout
+        assert entries(inside) == ({"10.0.0.2"}, {"10.0.0.2"})
+        assert "fe80::2" in sh(f"ip -n {inside} -6 neigh show dev vxlan6.cairn nud permanent")
+
+
 @pytest.mark.parametrize(("everywhere", "own", "then"), [(0, 0, 0), (1, 0, 2), (0, 1, 2), (2, 1, 1)])
 def test_the_device_has_an_address_and_no_strict_reverse_path_filter(
     everywhere: int, own: int, then: int
