@@ -69,7 +69,7 @@ KINDS = frozenset(
 _LONGEST_TICK = 1.0
 _PASSWORDS_EVERY = 2.0  # seconds
 _ALONE_EVERY = 0.2
-_CORRECTED_AFTER = 1.0  # seconds after somebody declared this node without what is its own to say
+_FIRST_CORRECTION, _LONGEST_CORRECTION = 0.5, 60.0  # seconds after somebody declared this node otherwise
 
 log = structlog.get_logger("agent")
 
@@ -140,6 +140,7 @@ class Agent:
         self._claims: tuple[frozenset[str], frozenset[str]] = frozenset(), frozenset()
         self._registering = asyncio.Event()
         self._declared_as: Node | None = None
+        self._correct_after = _FIRST_CORRECTION
         self._tunnelling = asyncio.Event()
 
     # life
@@ -247,7 +248,7 @@ class Agent:
                 if self._declared_as is not (declared := self.resources.nodes.get(self.config.node)):
                     self._declared_as = declared
                     if declared is not None:
-                        asyncio.get_running_loop().call_later(_CORRECTED_AFTER, self._look_at_declaration)
+                        asyncio.get_running_loop().call_later(self._correct_after, self._look_at_declaration)
                 await self._replan()
                 if self.sessions.told:
                     self.to_wire.cancel()  # nothing to tell came of it
@@ -256,13 +257,14 @@ class Agent:
         """Declare this node, and again when it comes to have tunnels to declare or somebody declared it."""
         while True:
             self._registering.clear()
-            await register(
+            if await register(
                 self.store,
                 self.config,
                 self.tunnels.versions,
                 mac_of(self.config.node),
                 ipip=self.tunnels.wanted_ipip() is not None,
-            )
+            ):  # ever more rarely: another machine of this name may want it otherwise
+                self._correct_after = min(self._correct_after * 2, _LONGEST_CORRECTION)
             await self._registering.wait()
 
     def _look_at_declaration(self) -> None:

@@ -111,8 +111,8 @@ async def register(
     mac: str = "",
     *,
     ipip: bool = False,
-) -> None:
-    """Bring the Node about, as often as that takes; returns once it is right."""
+) -> bool:
+    """Bring the Node about, as often as that takes; once it is right, whether it had to be written."""
     while True:
         try:
             known = await store.get(Key(Node.KIND, config.node))
@@ -122,13 +122,13 @@ async def register(
             found = await found_addresses() if needed and node is None else {}
             wanted = registered(config, node, found, tunnelled, mac, ipip=ipip)
             if wanted is None:
-                return
+                return False
             if known is None:
                 await store.create(wanted)
             else:
                 await store.update(wanted, known.revision)
             log.info("node registered", node=config.node, ipv4=str(wanted.ipv4), ipv6=str(wanted.ipv6))
-            return
+            return True
         except Conflict:
             continue
         except (DatastoreError, ResourceError, ValidationError) as error:
