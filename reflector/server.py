@@ -40,8 +40,8 @@ from reflector.entry import Entry, Recalled, forgettable, needs_connection, same
 from reflector.journal import SessionJournal
 from reflector.link import Link
 from reflector.listening import Listening
-from reflector.member import Member
 from reflector.pace import Pace
+from reflector.prefix_limit import check_limit
 from reflector.recall import Recall
 from reflector.spec import PeerSpec, ReflectorSpec, times
 
@@ -198,7 +198,7 @@ class Server:
                 if not any(asked):
                     peer.reset(now, subcode=CeaseSubcode.OTHER_CONFIGURATION_CHANGE)
         if member is not None and member.established:
-            self._check_limit(entry, member)
+            check_limit(entry, member, self.reflector.ribs, self._journal, now)
         self._follow(entry)
         self._settle(entry)
 
@@ -444,7 +444,7 @@ class Server:
                     entry.overfull = True
                     self._journal.overfull(entry.address, entry.spec.member.path_limit)
                 if entry.spec.max_prefixes is not None:
-                    self._check_limit(entry, member)
+                    check_limit(entry, member, self.reflector.ribs, self._journal, self._loop.time())
                 self._pace.ask()
             return True
         if isinstance(event, Opened):
@@ -505,24 +505,6 @@ class Server:
                     link.session.send_route_refresh(family)
                 member.wanted_again.clear()
                 link.write()
-
-    def _check_limit(self, entry: Entry, member: Member) -> None:
-        limit = entry.spec.max_prefixes
-        if limit is None:
-            return
-        # What a peer had before its restart and has not announced again does not count against it.
-        counts = {
-            family: len(rib.received(member.source)) - rib.stale_count(member.source)
-            for family, rib in self.reflector.ribs.items()
-        }
-        total = sum(counts.values())
-        if total > limit:
-            family = max(counts, key=lambda f: counts[f])
-            log.warning("too many prefixes", peer=entry.address, received=total, limit=limit)
-            entry.peer.exceed_prefix_limit(family, limit, self._loop.time(), entry.spec.restart_after)
-        elif total * 100 >= limit * entry.spec.warn_at and not entry.warned:
-            entry.warned = True
-            self._journal.near_limit(entry.address, total, limit)
 
     def _flush(self) -> None:
         self.reflector.flush()

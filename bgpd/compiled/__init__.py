@@ -36,7 +36,7 @@ SINGLE: Final = tuple(
     f"reflector.{module}"
     for module in (
         "admission", "core", "dialling", "entry", "groups", "journal", "link", "listening", "member", "pace",
-        "server",
+        "prefix_limit", "server",
     )
 )  # fmt: skip
 """Names alone: the core imports none of them."""
