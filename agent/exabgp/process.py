@@ -101,7 +101,11 @@ class Process:
             self.remembered = True
 
     def adopt(self) -> bool:
-        """Take over a process a former agent started here, if it lives. Its digest says how it was set up."""
+        """Take over a process a former agent started here, if it lives.
+
+        Its digest says how it was set up; empty where that agent ended between writing another configuration
+        and knowing that ExaBGP has it: then it may have either.
+        """
         try:
             known = json.loads((self.directory / "process.json").read_text())
             pid, start, digest = int(known["pid"]), int(known["start"]), str(known["digest"])
@@ -110,7 +114,10 @@ class Process:
         if _start_ticks(pid) != start:
             return False
         self._watch(pid)
-        self.digest = digest
+        self.digest = ""
+        with contextlib.suppress(OSError, ValueError):
+            written = self.digest_of((self.directory / "exabgp.conf").read_text())
+            self.digest = digest if digest == written else ""
         return self.running
 
     def start(self, configuration: str) -> None:

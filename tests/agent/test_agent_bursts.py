@@ -121,7 +121,7 @@ def wrong(cluster: Cluster, declared: Declared, birds: dict[int, Bird]) -> list[
     found = [f"10.0.0.{number} has {has}" for number, has in told.items() if has != declared.blocks]
     learned = {prefix for prefix in cluster.a.routes() if prefix.startswith("192.0.")}
     if members and learned != {f"192.0.{number}.0/24" for number in members}:
-        found.append(f"the kernel has {learned}")
+        found.append(f"of {sorted(members)} the kernel has {sorted(learned)}")
     return found
 
 

@@ -19,9 +19,11 @@ import pytest
 
 from agent.exabgp.channel import Channel
 from agent.exabgp.process import Process, run_line
+from agent.exabgp.speaker import Speaker
 from bgpd.render.exabgp import configuration
 from tests.agent.bench import (
     Bench,
+    Recorder,
     declared,
     is_up,
     peering,
@@ -99,6 +101,29 @@ async def test_a_reload_that_exabgp_drops_is_repeated_also_when_its_peers_stay_t
         await eventually(lambda: int.from_bytes(recorder.sent[-1][3:5], "big") == 30)
         await eventually(lambda: bench.bird.routes() == {"10.1.0.0/26": None})
         assert exabgp_pid(bench.run) == pid
+
+
+async def test_the_next_agent_believes_no_reload_that_was_under_way(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ExaBGP has read it, the agent dies before it knows, and by then the former is wanted again."""
+
+    async def never(*_: object) -> bool:
+        return await asyncio.Event().wait()
+
+    def hold_time(recorder: Recorder) -> int:
+        return int.from_bytes(recorder.sent[-1][3:5], "big") if recorder.sent else 0
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Speaker, "_has_read_it", never)
+        async with bench.speaker(stop=False) as (speaker, recorder):
+            await eventually(is_up(recorder, bench.peer))
+            dying = asyncio.create_task(speaker.reconfigure(bench.text(hold_time=30), [bench.peer]))
+            await eventually(lambda: hold_time(recorder) == 30)
+            dying.cancel()
+            await asyncio.wait((dying,))
+    async with bench.speaker() as (_, recorder):
+        await eventually(lambda: hold_time(recorder) == 90)
 
 
 async def test_a_configuration_no_exabgp_starts_with_does_not_hold_up_a_better_one(bench: Bench) -> None:
