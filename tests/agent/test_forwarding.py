@@ -22,7 +22,7 @@ from bgpd.plan.policy import (
 from bgpd.wire.attributes import encode_attributes
 from bgpd.wire.nlri import IPV4_UNICAST, nlri_of
 from bgpd.wire.update import encode_updates, encode_withdrawals
-from tests.agent.test_learned import Cluster, peering
+from tests.agent.telling import Cluster, peering
 
 A, B, C, P = "10.77.0.0/26", "10.77.1.0/26", "10.77.2.0/26", "10.0.0.2"
 

@@ -261,3 +261,19 @@ def why(core: Reflector, prefix: str) -> str:
     core.flush()
     (path,) = core.ribs[V4].candidates(key(prefix))
     return path.ineligible or ""
+
+
+def restartable(core: Reflector, number: int, *, seconds: int = 120, **more: Any) -> SimulatedPeer:
+    """A peer with graceful restart on both sides."""
+    return SimulatedPeer(
+        core,
+        number,
+        capabilities={"graceful_restart": graceful(seconds=seconds)},
+        ours={"graceful_restart": graceful()},
+        **more,
+    )
+
+
+def tick(core: Reflector, now: float) -> None:
+    core.tick(now)
+    core.flush()
