@@ -23,7 +23,7 @@ from agent.exabgp.speaker import Listener, Speaker
 from bgpd.datastore import Secrets
 from bgpd.plan.model import NodePlan, Peering, PeeringKind, SecretRef
 from bgpd.render import RenderError
-from bgpd.render.exabgp import configuration, unprotected
+from bgpd.render.exabgp import addresses_of, configuration, unprotected, without_sessions
 from bgpd.telemetry.aside import aside
 
 SHARED = "mesh"
@@ -149,8 +149,8 @@ class Sessions:
         kept_addresses = {str(each.peer_address) for _, peerings in wanted.values() for each in peerings}
         for name in self._running.keys() - wanted.keys():
             self._end(name, kept_addresses, kept.keys())
-        for name in sorted(wanted, key=lambda name: name not in self._running):  # who lets go of peers, first
-            self._ensure(name, *wanted[name])
+        for name in sorted(wanted, key=lambda name: (name not in self._running, name != SHARED)):
+            self._ensure(name, *wanted[name])  # who lets go of peers, first
         self._by_peer = {
             str(peering.peer_address): self._running[name].speaker
             for name, (_, peerings) in wanted.items()
@@ -174,15 +174,31 @@ class Sessions:
         addresses = [str(peering.peer_address) for peering in peerings]
         running = self._running.get(name)
         if running is None:
-            speaker = Speaker(self._config.exabgp.run_directory / name, text, addresses, self._listener)
+            directory = self._config.exabgp.run_directory / name
+            left = self._left(directory, text)
+            speaker = Speaker(
+                directory, left or text, addresses_of(left) if left else addresses, self._listener
+            )
             task = aside(self._succeed(speaker, self._former(name, addresses)), f"exabgp {name}")
-            self._running[name] = _Running(speaker, task, text, addresses)
+            running = self._running[name] = _Running(speaker, task, text, addresses)
+            if left:
+                running.next = aside(self._take_over(name, running), f"other peers of exabgp {name}")
         elif Process.digest_of(running.configuration) != Process.digest_of(text):
             running.configuration, running.addresses = text, addresses
             running.former += self._former(name, addresses)
             if running.next is None:
                 work = self._reconfigure(name, running)
                 running.next = aside(work, f"another configuration of exabgp {name}")
+
+    def _left(self, directory: Path, text: str) -> str:
+        """What the shared process of a former agent runs with, where it is to have other peers and nothing
+        else: it is taken over so, and then reconfigured.
+        """
+        if directory.name != SHARED:
+            return ""
+        left = Process(directory).configuration_left()
+        same = Process.digest_of(left) == Process.digest_of(text)
+        return "" if same or without_sessions(left) != without_sessions(text) else left
 
     def _former(self, name: str, addresses: Sequence[str]) -> list[asyncio.Task[None]]:
         """What has to be over before this process may have these peers: the end of others that have them, and
@@ -201,6 +217,10 @@ class Sessions:
         if former:
             await asyncio.wait(former)
         await speaker.run()
+
+    async def _take_over(self, name: str, running: _Running) -> None:
+        await running.speaker.begun.wait()
+        await self._reconfigure(name, running)
 
     async def _reconfigure(self, name: str, running: _Running) -> None:
         if running.reconfiguring is not None:

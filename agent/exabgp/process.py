@@ -82,6 +82,19 @@ class Process:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_whole(self.directory / "exabgp.conf", configuration)
 
+    def configuration_left(self) -> str:
+        """What the ExaBGP that a former agent left here was configured with; empty if there is none, or that
+        is not known.
+        """
+        known = Process(self.directory)
+        try:
+            text = (self.directory / "exabgp.conf").read_text()
+            return text if known.adopt() and known.digest == self.digest_of(text) else ""
+        except (OSError, ValueError):
+            return ""
+        finally:
+            known.close()
+
     def remember(self, configuration: str | None = None) -> None:
         """Write process.json, for the next agent; what cannot be written is said once, and to be repeated.
 

@@ -113,6 +113,7 @@ class Speaker:
         self._start_patience = _SHORTEST_START
         self.attachments = 0  # to the present process
         self.attached = False  # whether ExaBGP's pipes are ours
+        self.begun = asyncio.Event()  # the first was attached to, or could not be
         self.last_error = ""
         self._channel: Channel | None = None
         self._marked = False
@@ -167,6 +168,7 @@ class Speaker:
             if loop.time() - begun > _LONGEST_WAIT:
                 wait = _SHORTEST_WAIT
             self.restarts += 1
+            self.begun.set()
             log.warning("exabgp ended", process=self.name, pid=self.process.pid, again_in=wait)
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LONGEST_WAIT)
@@ -256,6 +258,7 @@ class Speaker:
         self.attachments += 1
         self._channel = channel
         self.attached = True
+        self.begun.set()
         self._heard = asyncio.get_running_loop().time()
         for line in kept:
             self._keep(line)

@@ -34,6 +34,7 @@ from bgpd.wire.nlri import Family
 PROCESS = "agent"
 MAX_PASSWORD = 80
 _MARK = re.compile(r'^  description "([0-9a-f]{16}): ', re.MULTILINE)
+_SESSION = re.compile(r"^neighbor (\S+) \{", re.MULTILINE)
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
 _FAMILY_NAMES: Mapping[int, str] = {1: "ipv4", 2: "ipv6"}
 
@@ -103,6 +104,16 @@ def mark_of(configuration: str) -> str:
     """What its descriptions begin with and no other configuration's do; empty where it has no session."""
     found = _MARK.search(configuration)
     return found[1] if found else ""
+
+
+def addresses_of(configuration: str) -> list[str]:
+    """The peers a configuration has sessions with."""
+    return _SESSION.findall(configuration)
+
+
+def without_sessions(configuration: str) -> str:
+    """What is not said of any one session: two that have the same differ in their peers alone."""
+    return _SESSION.split(configuration, maxsplit=1)[0]
 
 
 def unprotected(peerings: Sequence[Peering], passwords: Mapping[SecretRef, str]) -> list[Peering]:

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from agent.exabgp.process import Process
+from bgpd.render.exabgp import addresses_of
 from tests.agent.cluster import BIRD, Cluster
 from tests.agent.ground import (
     eventually,
+    exabgp_pid,
     kill_exabgp,
     needs_bird,
     needs_root,
@@ -187,6 +190,31 @@ async def test_nodes_that_join_one_right_after_the_other_are_all_told_everything
     await eventually(bird.established)
     await eventually(lambda: set(bird.routes()) == {"10.77.0.0/26"})
     assert a.said("exabgp started") == 1
+
+
+async def test_nodes_that_come_and_go_while_no_agent_runs_disturb_no_other(cluster: Cluster) -> None:
+    """The next agent takes ExaBGP over as it is, and reloads it."""
+    a, bird = cluster.a, cluster.bird
+    meshed(cluster)
+    cluster.block("a", "10.77.0.0/26")
+    join(cluster, "10.0.0.3")
+    join(cluster, "10.0.0.20")  # nobody is there
+    a.start()
+    await eventually(lambda: "192.0.2.0/24" in a.routes())
+    since, pid = bird.established_since(), exabgp_pid(a.run / "mesh")
+    a.stop()
+    join(cluster, "10.0.0.21")
+    cluster.remove("n-10.0.0.20")
+    cluster.block("a", "10.77.1.0/26")
+    a.start()
+    configured = a.run / "mesh" / "exabgp.conf"
+    await eventually(lambda: addresses_of(configured.read_text()) == ["10.0.0.21", "10.0.0.3"])
+    await eventually(lambda: set(bird.routes()) == {"10.77.0.0/26", "10.77.1.0/26"})
+    digest = Process.digest_of(configured.read_text())
+    await eventually(lambda: digest in (a.run / "mesh" / "process.json").read_text())
+    assert (bird.established_since(), exabgp_pid(a.run / "mesh")) == (since, pid)
+    cluster.remove("n-10.0.0.3")
+    await eventually(lambda: not bird.established())
 
 
 async def test_a_node_that_is_undeclared_for_a_moment_is_learned_from_again(cluster: Cluster) -> None:
