@@ -160,7 +160,8 @@ class Sessions:
             log.error("a session cannot be set up", peering=problem[0], reason=problem[1])
         if not self._swept:
             self._swept = True
-            self._spawn(self._end_leftovers(frozenset(wanted)), frozenset())
+            for directory in self._leftovers(wanted):
+                self._spawn(end_leftover(directory), frozenset((directory.name,)))
 
     async def fetch_passwords(self, plan: NodePlan) -> None:
         """Have those passwords at hand that only the datastore may have."""
@@ -275,13 +276,12 @@ class Sessions:
         if leaving:
             await speaker.settle(5.0)
 
-    async def _end_leftovers(self, wanted: frozenset[str]) -> None:
-        """Processes a former agent left running that the plan does not have."""
+    def _leftovers(self, wanted: Collection[str]) -> list[Path]:
+        """Directories of processes a former agent may have left running that the plan does not have."""
         root = self._config.exabgp.run_directory
         if not root.is_dir():
-            return
-        for directory in sorted(path for path in root.iterdir() if path.is_dir() and path.name not in wanted):
-            await end_leftover(directory)
+            return []
+        return sorted(path for path in root.iterdir() if path.is_dir() and path.name not in wanted)
 
     # what shall be told
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from tests.agent.cluster import BIRD, Cluster
 from tests.agent.ground import (
     eventually,
     exabgp_pid,
+    is_running,
     kill_exabgp,
     needs_bird,
     needs_root,
@@ -287,6 +289,29 @@ async def test_the_next_agent_learns_also_from_a_peer_that_says_nothing_twice(cl
     await asyncio.sleep(1.0)  # what is swept is swept now
     assert "192.0.2.0/24" in a.routes()
     await eventually(lambda: "10.77.0.0/26" in cluster.bird.routes("agent"))
+
+
+async def test_a_peer_declared_again_while_what_was_left_of_it_is_ended_has_an_exabgp_of_its_own(
+    cluster: Cluster,
+) -> None:
+    """It was undeclared while no agent ran, and the ExaBGP that the last one left takes its time to end."""
+    a = cluster.a
+    cluster.block("a", "10.77.0.0/26")
+    cluster.peer_with_bird()
+    cluster.bird.start()
+    a.start()
+    await eventually(lambda: "10.77.0.0/26" in cluster.bird.routes("agent"))
+    a.stop(signal.SIGKILL)
+    left = exabgp_pid(a.run / "peer-10.0.0.3")
+    os.kill(left, signal.SIGSTOP)
+    cluster.remove("tor")
+    a.start()
+    await eventually(lambda: a.said("an ExaBGP nobody wants any more is ended") == 1)
+    cluster.peer_with_bird()
+    await eventually(lambda: not is_running(left))
+    await eventually(lambda: a.said("session up") == 2)
+    assert a.said("exabgp ended") == 0
+    assert is_running(exabgp_pid(a.run / "peer-10.0.0.3"))
 
 
 async def test_a_lost_peer_that_is_the_last_leaves_its_routes(cluster: Cluster) -> None:
