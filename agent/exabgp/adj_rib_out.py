@@ -89,6 +89,7 @@ class AdjRibOut:
         "_flush_due",
         "_held",
         "_in_flight",
+        "_inherited",
         "_ready",
         "_stuck",
         "_told",
@@ -114,6 +115,7 @@ class AdjRibOut:
         self._confirm_due = False
         self._stuck = False
         self._exact = False  # since a barrier ExaBGP has sent nothing but what was commanded
+        self._inherited = False  # its queue may hold what a former agent commanded
 
     # what the peer shall have
 
@@ -174,7 +176,7 @@ class AdjRibOut:
         self.families = tuple(families)
         self._carried = frozenset(family.startswith("ipv6") for family in families)
         self._families_due = list(families)
-        self._flush_due = uncertain
+        self._flush_due = self._flush_due or uncertain
         self._barrier = _Barrier.NONE
         self._stuck = self._exact = False
         self._in_flight.update(self._told)
@@ -185,7 +187,7 @@ class AdjRibOut:
         self._ready.clear()
         self._held.clear()
         self._barrier = _Barrier.NONE
-        self._confirm_due = False
+        self._confirm_due = self._flush_due = self._inherited = False
 
     def forget(self) -> None:
         """ExaBGP itself is new: it was told nothing."""
@@ -197,6 +199,7 @@ class AdjRibOut:
         """ExaBGP's cache, told by someone else, holds these prefixes with attributes unknown."""
         self._told = dict.fromkeys(prefixes, UNKNOWN)
         self._in_flight = set(self._told)
+        self._inherited = True
 
     def remembered(self, prefixes: Iterable[str]) -> None:
         """ExaBGP's cache holds these; what else it was told went with a peer that it took for another."""
@@ -243,6 +246,7 @@ class AdjRibOut:
             else:
                 self._told[prefix] = attributes
         self._in_flight.update(prefixes)
+        self._flush_due = self._flush_due or self._inherited
         if not group:
             del self._ready[key]
 
@@ -260,7 +264,7 @@ class AdjRibOut:
 
     def barrier_command(self) -> Command:
         if not self._families_due and self._flush_due:
-            self._flush_due = self._exact = False
+            self._flush_due = self._exact = self._inherited = False
             self._families_due = [self.families[0]]
             self._in_flight.update(self._told)
             self._rebuild()
@@ -285,7 +289,7 @@ class AdjRibOut:
         self._barrier = _Barrier.NONE
         if not self._families_due and not self._flush_due:
             self._in_flight.clear()
-            self._confirm_due = False
+            self._confirm_due = self._inherited = False
             self._exact = True
             for prefix in self._held:
                 self._ready.setdefault((":" in prefix, self._want.get(prefix)), {})[prefix] = None

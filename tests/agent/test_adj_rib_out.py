@@ -364,6 +364,29 @@ def test_adopted_routes_nobody_wants_are_withdrawn_behind_a_barrier() -> None:
     ]
 
 
+def test_a_route_whose_withdrawal_a_former_agent_commanded_and_exabgp_has_yet_to_send_is_told_again() -> None:
+    """It is not in ExaBGP's cache any more; what is told now may leave before that withdrawal."""
+    former, exabgp = Outbox(), ExaBGP(("192.0.2.1",), Random(1))
+    exabgp.flap("192.0.2.1")
+    former.peer("192.0.2.1").want("10.0.0.0/24", "med 4")
+    settle(former, exabgp)
+    former.peer("192.0.2.1").confirm()
+    settle(former, exabgp)
+    for prefix, attributes in (("10.0.1.0/24", "med 4"), ("10.0.0.0/24", None)):
+        former.peer("192.0.2.1").want(prefix, attributes)
+        exabgp.commands.extend(former.commands())
+        exabgp.process_command()
+    exabgp.events.clear()
+    outbox = Outbox()
+    peer = outbox.peer("192.0.2.1")
+    peer.adopt(exabgp.peers["192.0.2.1"].cache)
+    for prefix in ("10.0.0.0/24", "10.0.1.0/24"):
+        peer.want(prefix, "med 4")
+    outbox.session_up("192.0.2.1", FAMILIES)
+    settle(outbox, exabgp)
+    assert exabgp.peers["192.0.2.1"].view == {"10.0.0.0/24": "med 4", "10.0.1.0/24": "med 4"}
+
+
 def test_a_refused_route_is_reported_once_and_does_not_stop_the_rest() -> None:
     outbox = Outbox()
     peer = outbox.peer("192.0.2.1")
