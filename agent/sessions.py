@@ -362,10 +362,11 @@ class Sessions:
 
 
 async def end_leftover(directory: Path) -> None:
-    """End the ExaBGP that a run directory tells of, if it lives."""
+    """End the ExaBGP of a run directory, if there is one, whether process.json tells of it or not."""
     process = Process(directory)
     if process.adopt():
         log.info("an ExaBGP nobody wants any more is ended", process=directory.name, pid=process.pid)
         await process.stop()
     process.close()
+    await asyncio.to_thread(process.make_room)
     (directory / "process.json").unlink(missing_ok=True)

@@ -135,7 +135,7 @@ class Process:
 
     def start(self, configuration: str) -> None:
         self.write_configuration(configuration)
-        self._make_room()
+        self.make_room()
         with contextlib.suppress(FileNotFoundError):
             self.socket.unlink()
         log = self.directory / "exabgp.log"
@@ -170,7 +170,7 @@ class Process:
         self._watch(pid)
         self.remember(configuration)
 
-    def _make_room(self) -> None:
+    def make_room(self) -> None:
         """End what was started here and is not in process.json: its agent did not come to write that."""
         for pid in self._strays():
             log.warning("an ExaBGP nobody knew of is ended", process=self.directory.name, pid=pid)

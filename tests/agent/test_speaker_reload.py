@@ -20,6 +20,7 @@ import pytest
 from agent.exabgp.channel import Channel
 from agent.exabgp.process import Process, run_line
 from agent.exabgp.speaker import Speaker
+from agent.sessions import end_leftover
 from bgpd.render.exabgp import configuration
 from tests.agent.bench import (
     Bench,
@@ -213,6 +214,19 @@ async def test_an_exabgp_whose_file_was_lost_makes_room_for_the_next(bench: Benc
         await eventually(is_up(recorder, bench.peer))
         await eventually(lambda: bench.bird.routes() == {"10.1.0.0/24": None})
         assert exabgp_pid(bench.run) != lost
+
+
+async def test_an_exabgp_whose_file_was_lost_is_ended_also_where_nobody_wants_one(bench: Bench) -> None:
+    async with bench.speaker(stop=False) as (_, recorder):
+        await eventually(is_up(recorder, bench.peer))
+        lost = exabgp_pid(bench.run)
+    (bench.run / "process.json").unlink()
+    try:
+        await end_leftover(bench.run)
+        await eventually(lambda: not is_running(lost), 5)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(lost, signal.SIGKILL)
 
 
 @contextlib.contextmanager
