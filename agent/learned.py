@@ -72,6 +72,7 @@ class PeerIn:
     decoder: UpdateDecoder | None = None
     awaited: set[Family] = field(default_factory=set)  # whose End-of-RIB has not come in this session
     ended: set[Family] = field(default_factory=set)
+    amid: dict[Family, bool] = field(default_factory=dict)  # adopted, no beginning seen → any route since
     sync_by: float = 0.0  # when waiting for End-of-RIB ends,
     sync_latest: float = 0.0  # however much the peer goes on telling
     stale_until: float | None = None  # when stale routes go; None while none are, or none may
@@ -148,7 +149,9 @@ class Learned:
     def session_up(self, address: str, sent: bytes, received: bytes, adopted: bool, now: float) -> Negotiated:
         """A session, with the bodies of both OPENs. Raises ProtocolError if they cannot be read.
 
-        ``adopted``: it was up before we looked, so everything is asked for again and stale until it comes.
+        ``adopted``: it was up before we looked, so everything is asked for again and stale until it comes. An
+        end of what was being told when we came is not the end of that (RFC 7313 §4: an end without its
+        beginning is ignored); only a peer that has nothing to repeat may just say so.
         """
         local, remote = decode(MessageType.OPEN, sent), decode(MessageType.OPEN, received)
         assert isinstance(local, Open)
@@ -165,6 +168,7 @@ class Learned:
         peer.sync_latest = now + self._sync_wait
         peer.awaited = set(negotiated.families) & set(FAMILIES)
         peer.ended = set()
+        peer.amid = dict.fromkeys(peer.awaited, False) if adopted else {}
         if adopted:
             for rib in self.ribs.values():
                 rib.mark_stale(peer.source)
@@ -270,10 +274,11 @@ class Learned:
             refresh = decode(type, body)
             if isinstance(refresh, RouteRefresh) and refresh.family in self.ribs:
                 if refresh.subtype == RefreshSubtype.BEGIN:
+                    peer.amid.pop(refresh.family, None)
                     self.ribs[refresh.family].mark_stale(peer.source)
                     peer.stale_until = now + self._sync_wait
                     self._await(peer, peer.sync_latest)
-                elif refresh.subtype == RefreshSubtype.END:
+                elif refresh.subtype == RefreshSubtype.END and refresh.family not in peer.amid:
                     self._ended(peer, refresh.family)
         elif type == MessageType.NOTIFICATION:
             notification = decode(type, body)
@@ -301,9 +306,11 @@ class Learned:
                 rib.withdraw(peer.source, unreach.nlri, add_path=add_path)
         for reach in update.reach:
             if reach.family in self.ribs:
+                if reach.family in peer.amid:
+                    peer.amid[reach.family] = True
                 told = reach if peer.peering.internal else self._ordinary(reach)
                 self._reach(peer, told, reach.family in peer.negotiated.add_path_receive)
-        if update.end_of_rib is not None and update.end_of_rib in self.ribs:
+        if update.end_of_rib in self.ribs and not peer.amid.get(update.end_of_rib):
             self._ended(peer, update.end_of_rib)
 
     def _ordinary(self, reach: Reach) -> Reach:

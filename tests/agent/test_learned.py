@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from ipaddress import IPv4Address, ip_network
 
 import pytest
@@ -294,6 +295,26 @@ def test_a_session_adopted_is_asked_again_and_what_is_not_repeated_goes() -> Non
     cluster.refresh(P, 2)
     assert synced(cluster)
     assert cluster.routes == {A}
+
+
+def test_an_end_of_what_was_begun_before_we_came_is_no_end_rfc7313_4() -> None:
+    """The peer was telling its table, or answering a refresh, when the last agent died."""
+    cluster = Cluster(peering(P))
+    for ended in (partial(cluster.end, P), partial(cluster.refresh, P, RefreshSubtype.END)):
+        cluster.up(P, adopted=True)
+        cluster.announce(P, B)
+        ended()
+        assert not synced(cluster)
+        cluster.refresh(P, RefreshSubtype.BEGIN)
+        cluster.announce(P, A, B)
+        assert not synced(cluster)
+        cluster.refresh(P, RefreshSubtype.END)
+        assert synced(cluster)
+        assert cluster.routes == {A, B}
+    cluster.up(P, adopted=True)
+    cluster.end(P)
+    assert synced(cluster), "it has nothing to repeat"
+    assert cluster.routes == set()
 
 
 def test_a_large_table_is_waited_for_as_long_as_it_keeps_coming() -> None:
