@@ -191,9 +191,12 @@ class Agent:
     async def withdraw(self) -> None:
         """End for good: routes withdrawn from the peers, sessions and ExaBGP ended, kernel routes removed."""
         self.mode = "stopping"
+        directory = self.config.exabgp.run_directory
         await self.sessions.stop()
-        await self.fib.remove_all()
-        forget(self.config.exabgp.run_directory)
+        if not self.fib.dry_run:
+            await move(directory, self.fib.place)  # `run` may have been ended before it had
+            await self.fib.remove_all()
+            forget(directory, self.fib.place)
         if self._hold is not None:
             with contextlib.suppress(DatastoreError):
                 await self._hold.release()

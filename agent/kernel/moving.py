@@ -46,9 +46,11 @@ async def move(directory: Path, place: Place) -> None:
         log.error("where routes of ours are is not as it should be", file=str(file), reason=str(error))
 
 
-def forget(directory: Path) -> None:
-    """No route of ours is anywhere any more."""
-    (directory / FILE).unlink(missing_ok=True)
+def forget(directory: Path, place: Place) -> None:
+    """No route of ours is at `place` any more. Where else some may be is not forgotten."""
+    file = directory / FILE
+    if all(each == (place.table, place.protocol) for each in _places(file)):
+        file.unlink(missing_ok=True)
 
 
 def _places(file: Path) -> list[tuple[int, int]]:

@@ -22,6 +22,7 @@ from tests.agent.ground import (
     kill_exabgp,
     needs_bird,
     needs_root,
+    python,
     sh,
 )
 
@@ -204,6 +205,34 @@ async def test_withdrawal_leaves_nothing_and_a_plain_end_leaves_everything(clust
     await eventually(lambda: not b.routes())
     assert not a.routes()
     assert not is_running(pid)
+
+
+WITHDRAWN_AT_ONCE = """
+import asyncio, pathlib, sys
+from agent.config import load
+from agent.service import Service
+service = Service(load(pathlib.Path(sys.argv[1])))
+service.stop(withdraw=True)
+asyncio.run(service.run())
+"""
+
+
+async def test_withdrawal_amid_a_move_to_another_protocol_number_leaves_no_route(cluster: Cluster) -> None:
+    a = cluster.a
+    a.run.mkdir()
+    (a.run / "kernel.json").write_text("[[254, 179]]")
+    sh(
+        "for n in $(seq 0 39); do for m in $(seq 0 249); do "
+        "echo route add 10.77.$n.$m via 10.0.0.9 metric 1024 proto 179; done; done"
+        f" | ip -n {a.inside} -batch -"
+    )
+    path = cluster.directory / "a.yaml"
+    await asyncio.to_thread(path.write_text, yaml.safe_dump({**a.config, "kernel": {"protocol": 85}}))
+    with python(WITHDRAWN_AT_ONCE, str(path), inside=a.inside) as withdrawing:
+        assert await asyncio.to_thread(withdrawing.wait, 60) == 0
+    assert not a.routes()
+    assert not a.routes("proto 85")
+    assert not (a.run / "kernel.json").exists()
 
 
 def announced(node: Node, there: bool) -> bool:

@@ -21,7 +21,7 @@ from pyroute2 import netns
 from agent.kernel import message
 from agent.kernel.fib import Fib
 from agent.kernel.message import Place, RouteEntry
-from agent.kernel.moving import move
+from agent.kernel.moving import forget, move
 from agent.kernel.netlink import RouteSocket
 from agent.kernel.route import BLACKHOLE, Hop, KernelRoute, unicast, workload
 from tests.agent.ground import eventually, namespace, needs_root, sh
@@ -462,6 +462,7 @@ async def test_a_move_that_was_broken_off_is_finished_or_taken_back(
         patched.setattr(RouteSocket, "write", breaks_off)
         await move(tmp_path, new)
     assert len(routes(ground)) == (10 if calls == 2 else 510)
+    forget(tmp_path, new)
     now = PLACE if back else new
     await move(tmp_path, now)
     assert len(routes(ground, f"table {now.table} proto {now.protocol}")) == 510
