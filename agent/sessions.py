@@ -351,10 +351,11 @@ class Sessions:
         await self._settle_ending()
 
     async def stop(self) -> None:
-        """The node leaves: everything withdrawn, then every ExaBGP ended."""
+        """The node leaves: everything withdrawn, then every ExaBGP ended, also what a former agent left."""
         for name in list(self._running):
             self._end(name)
         await self._settle_ending()
+        await asyncio.gather(*map(end_leftover, self._leftovers(())))
 
     async def _settle_ending(self) -> None:
         if self._ending:

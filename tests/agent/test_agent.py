@@ -235,6 +235,23 @@ async def test_withdrawal_amid_a_move_to_another_protocol_number_leaves_no_route
     assert not (a.run / "kernel.json").exists()
 
 
+async def test_withdrawal_before_there_is_a_plan_ends_what_a_former_agent_left(cluster: Cluster) -> None:
+    """The datastore may be lost; nothing may go on drawing traffic to a node without routes."""
+    a = cluster.a
+    cluster.block("a", "10.77.0.0/26")
+    cluster.peer_with_bird()
+    cluster.bird.start()
+    a.start()
+    await eventually(lambda: "10.77.0.0/26" in cluster.bird.routes("agent"))
+    pid = exabgp_pid(a.run / "peer-10.0.0.3")
+    a.stop(signal.SIGKILL)
+    with python(WITHDRAWN_AT_ONCE, str(cluster.directory / "a.yaml"), inside=a.inside) as withdrawing:
+        assert await asyncio.to_thread(withdrawing.wait, 60) == 0
+    assert not a.routes()
+    assert not is_running(pid)
+    assert not cluster.bird.established("agent")
+
+
 def announced(node: Node, there: bool) -> bool:
     return ("10.77.0.0/26" in node.routes()) == there
 
