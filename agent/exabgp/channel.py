@@ -5,8 +5,8 @@ of the agent may hold it up. So the loop reads them when it has the time, and a 
 lying there since it last looked. Commands are written without ever blocking; what a full pipe refuses waits
 here.
 
-The unix socket to handover.py stays open: its end tells handover.py to read again, and over it the agent
-passes on the OPENs and states it has seen, for its own successor.
+The unix socket to handover.py stays open: its end tells handover.py to read again, and over it OPENs and
+states are passed on as soon as they are read, in the loop or by the thread, for the agent's successor.
 
 If handover.py dies, ExaBGP has to notice (it does when nobody holds the other end of its commands) before it
 starts another, and speaks on meanwhile. So the commands are let go at once and the events read to their end:
@@ -129,6 +129,10 @@ class Channel:
                 data = b""
             *lines, self._tail = (self._tail + data).split(b"\n")
             self._lines += lines
+            for line in lines:
+                if handover.WORTH_KEEPING.search(line, 0, 512):
+                    self._remembering += line + b"\n"
+            self._pass_on()
             self._reads += 1
             self._ended = self._ended or not data
 
@@ -144,6 +148,8 @@ class Channel:
         waiting.register(self._events, select.POLLIN)
         before = -1
         while not poll.poll(_LOOK_EVERY * 1000):
+            with self._lock:
+                self._pass_on()
             reads = self._reads
             if reads == before and waiting.poll(0):
                 self._read()
@@ -156,6 +162,8 @@ class Channel:
     def _deliver(self) -> None:
         with self._lock:
             lines, self._lines = self._lines, []
+        if self._remembering:
+            self._tell()
         if lines and self._open:
             self._received([line.decode("ascii", "replace") for line in lines])
         if self._ended:
@@ -185,12 +193,10 @@ class Channel:
             self._loop.remove_writer(self._commands)
 
     def remember(self, line: str) -> None:
-        """Have handover.py keep this line for the next agent."""
-        if self._socket is not None:
-            waiting = bool(self._remembering)
+        """Have handover.py keep this line for the next agent: one that was not read here."""
+        with self._lock:
             self._remembering += line.encode("ascii", "replace") + b"\n"
-            if not waiting:
-                self._tell()
+        self._tell()
 
     @property
     def remembering(self) -> bool:
@@ -198,13 +204,20 @@ class Channel:
         return bool(self._remembering)
 
     def _tell(self) -> None:
-        assert self._socket is not None
-        with contextlib.suppress(OSError):
-            del self._remembering[: self._socket.send(self._remembering)]
+        with self._lock:
+            self._pass_on()
+        if self._socket is None:
+            return
         if self._remembering:
             self._loop.add_writer(self._socket, self._tell)
         else:
             self._loop.remove_writer(self._socket)
+
+    def _pass_on(self) -> None:
+        """What handover.py takes at once; the lock is held."""
+        if self._remembering and self._socket is not None:
+            with contextlib.suppress(OSError):
+                del self._remembering[: self._socket.send(self._remembering)]
 
     def _handover_gone(self) -> None:
         """Let go of all but the events: those ExaBGP ends itself."""
@@ -212,9 +225,11 @@ class Channel:
         for stream in (self._socket, self._commands):
             self._loop.remove_writer(stream)
         self._loop.remove_reader(self._socket)
-        self._socket.close()
+        with self._lock:
+            self._socket.close()
+            self._socket = None
         os.close(self._commands)
-        self._socket, self._commands = None, -1
+        self._commands = -1
 
     def _hung_up(self) -> None:
         if self._open:

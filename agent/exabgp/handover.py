@@ -32,14 +32,14 @@ FIRST_WAIT = 3.0  # seconds; what ExaBGP says meanwhile fits into the pipe
 PIPE_SIZE = 1 << 20  # octets; what F_SETPIPE_SZ grants everyone
 GREETING = b"cairn-handover 1\n"
 _EVENTS, _COMMANDS = 0, 1
-_WORTH_KEEPING = re.compile(rb'"type": "(state|open)"')
+WORTH_KEEPING = re.compile(rb'"type": "(state|open)"')
 _PEER = re.compile(rb'"peer": "([^"]+)"')
 _DIRECTION = re.compile(rb'"direction": "(send|receive)"')
 
 
 def remember(line: bytes, kept: dict[bytes, bytes]) -> None:
     """Keep the last state and the last two OPENs of each peer; a peer that goes down loses its OPENs."""
-    found = _WORTH_KEEPING.search(line, 0, 512)
+    found = WORTH_KEEPING.search(line, 0, 512)
     peer = _PEER.search(line)
     if found is None or peer is None:
         return

@@ -319,7 +319,7 @@ class Speaker:
             if isinstance(event, Packet):
                 self._packet(event, line)
             elif isinstance(event, StateChanged):
-                self._state(event, line)
+                self._state(event)
             elif not self._marked:
                 if isinstance(event, Text) and event.line.startswith(_MARKER_ANSWER):
                     self._marked = True
@@ -334,8 +334,6 @@ class Speaker:
     def _packet(self, packet: Packet, line: str) -> None:
         if packet.type == OPEN:
             self._opens[packet.peer, packet.sent] = line
-            if self._channel is not None:
-                self._channel.remember(line)
         elif packet.sent:
             if packet.type == UPDATE and is_end_of_rib(packet.body):
                 self.outbox.end_of_rib_sent(packet.peer)
@@ -346,11 +344,9 @@ class Speaker:
                 self.outbox.refresh_asked(packet.peer)
             self.listener.message_received(packet.peer, packet.type, packet.body)
 
-    def _state(self, change: StateChanged, line: str) -> None:
+    def _state(self, change: StateChanged) -> None:
         if change.state == "connected" or change.peer not in self.peers:
             return
-        if self._channel is not None:
-            self._channel.remember(line)
         up = change.state == "up"
         self._states[change.peer] = up
         if not up:

@@ -223,6 +223,41 @@ async def test_a_session_that_began_anew_while_nobody_listened_is_read_by_its_ow
         assert hold_time(recorder) == 100
 
 
+BUSY_AGENT = """
+import asyncio, sys, time
+from pathlib import Path
+from tests.agent.bench import Recorder, Speaker
+async def main():
+    recorder = Recorder()
+    speaker = Speaker(Path(sys.argv[1]), sys.stdin.read(), [sys.argv[2]], recorder)
+    task = asyncio.create_task(speaker.run())
+    while not recorder.up.get(sys.argv[2]):
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(1)
+    print("up", flush=True)
+    time.sleep(600)
+asyncio.run(main())
+"""
+
+
+async def test_a_session_that_began_anew_before_an_agent_too_busy_was_killed_is_read_by_its_own_opens(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """Its thread had taken the OPENs out of the pipe, for a loop that never came to them."""
+    said = tmp_path / "said"
+    with python(BUSY_AGENT, str(bench.run), bench.peer, feed=bench.text(), output=said) as busy:
+        await eventually(lambda: said.read_text().endswith("up\n"))
+        file = bench.bird.directory / "bird.conf"
+        file.write_text(file.read_text().replace("multihop;", "multihop; hold time 100;"))
+        assert "Reconfigur" in bench.bird.ask("configure")  # the session is over before BIRD says so
+        await eventually(lambda: bench.bird.established_since() is not None)
+        await asyncio.sleep(1)
+        busy.kill()
+    async with bench.speaker() as (_, recorder):
+        await eventually(is_up(recorder, bench.peer))
+        assert hold_time(recorder) == 100
+
+
 def hold_time(recorder: Recorder) -> int:
     """As the peer's latest OPEN has it."""
     return int.from_bytes(recorder.opens[-1][3:5], "big")
