@@ -84,9 +84,9 @@ async def test_what_is_right_is_left_alone_and_what_is_down_comes_up() -> None:
     kernel = Kernel(ETH0, tunnel())
     await bring_about(kernel, OWN, INSIDE)
     assert kernel.asked == []
-    kernel = Kernel(ETH0, tunnel(up=False))
+    kernel = Kernel(ETH0, tunnel(up=False))  # its maker may have died before it had set anything
     await bring_about(kernel, OWN, INSIDE)
-    assert kernel.asked == [("set", {"index": 9, "state": "up"})]
+    assert kernel.asked == [("set", {"index": 9, "state": "up", "mtu": 1480})]
 
 
 async def test_another_near_end_means_another_device_and_nobodys_wish_none() -> None:
