@@ -273,10 +273,20 @@ class Speaker:
         event = parse(line)
         if isinstance(event, Packet) and event.type == OPEN:
             self._opens[event.peer, event.sent] = line
+            self._heed_hold_time(event.peer)
         elif isinstance(event, StateChanged) and event.state == "down":
             self._forget_opens(event.peer)
 
+    def _heed_hold_time(self, peer: str) -> None:
+        """Also of an ExaBGP that has not said yet whether the session is up: it may be frozen."""
+        sent, received = map(parse, self._opens_of(peer))
+        if not isinstance(sent, Packet) or not isinstance(received, Packet) or peer not in self.peers:
+            return
+        if hold := min(int.from_bytes(packet.body[3:5]) for packet in (sent, received)):
+            self._hold_times[peer] = hold
+
     def _forget_opens(self, peer: str) -> None:
+        self._hold_times.pop(peer, None)
         for sent in (True, False):
             self._opens.pop((peer, sent), None)
 
@@ -375,8 +385,7 @@ class Speaker:
             log.warning("session without known OPENs is reset", process=self.name, peer=peer)
             self.outbox.request(f"neighbor {peer} teardown {_ADMINISTRATIVE_RESET}")
             return
-        if hold := min(int.from_bytes(packet.body[3:5]) for packet in (sent, received)):
-            self._hold_times[peer] = hold
+        self._heed_hold_time(peer)
         self._troubles.pop(peer, None)
         families = self.listener.session_up(peer, sent.body, received.body, adopted)
         self._reported[peer] = families

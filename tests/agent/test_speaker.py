@@ -330,6 +330,25 @@ async def test_a_stopped_exabgp_is_waited_for_and_goes_on(bench: Bench) -> None:
         assert (recorder.downs, speaker.restarts, exabgp_pid(bench.run)) == ([], 0, pid)
 
 
+async def test_an_exabgp_found_frozen_is_ended_before_its_peers_hold_timers_expire(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A NOTIFICATION of theirs would take the routes along."""
+    text = bench.text(hold_time=18)
+    monkeypatch.setattr(bench, "text", lambda: text)
+    async with bench.speaker(stop=False) as (speaker, recorder):
+        speaker.outbox.peer(bench.peer).want("10.1.0.0/24", "next-hop self")
+        await eventually(is_up(recorder, bench.peer))
+        assert await speaker.settle(30)
+    os.kill(exabgp_pid(bench.run), signal.SIGSTOP)
+    async with bench.speaker() as (speaker, recorder):
+        speaker.outbox.peer(bench.peer).want("10.1.0.0/24", "next-hop self")
+        await eventually(lambda: speaker.restarts == 1)
+        await eventually(is_up(recorder, bench.peer))
+        assert "10.1.0.0/24" in bench.bird.routes()
+    assert "Hold timer expired" not in (bench.bird.directory / "bird.log").read_text()
+
+
 async def test_an_exabgp_that_is_slow_to_start_is_given_more_time_each_time(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
