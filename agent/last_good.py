@@ -27,6 +27,7 @@ class LastGood:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._kept: dict[Key, Resource] = {}
+        self._written = True  # what could not be written is, with the next news
 
     def recall(self, snapshot: Snapshot) -> Iterable[Resource]:
         """What a former agent counted, of what cannot be read now."""
@@ -47,7 +48,7 @@ class LastGood:
                 self._kept.pop(invalid.key, None)
             elif (known := resources.get(invalid.key)) is not None:
                 self._kept[invalid.key] = known
-        if self._kept != before:
+        if self._kept != before or not self._written:
             self._write()
 
     def _read(self) -> Iterable[Resource]:
@@ -68,5 +69,9 @@ class LastGood:
                 write_whole(self._path, json.dumps(kept))
             else:
                 self._path.unlink(missing_ok=True)
+            self._written = True
         except OSError as error:
-            log.error("the next agent would not know what counts", file=str(self._path), reason=str(error))
+            if self._written:
+                reason = str(error)
+                log.error("the next agent would not know what counts", file=str(self._path), reason=reason)
+            self._written = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,18 @@ def test_a_file_that_is_none_is_no_hindrance(tmp_path: Path, capsys: pytest.Capt
     nowhere = LastGood(tmp_path / "no" / "folder" / "last-good.json")
     nowhere.heard(Changes((), 2, unreadable(POOL)), ResourceSet.of(declared().values()))
     assert "the next agent would not know what counts" in capsys.readouterr().out
+
+
+def test_what_the_disk_had_no_room_for_is_written_when_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path, resources = tmp_path / "last-good.json", ResourceSet.of(declared().values())
+    agent = LastGood(path)
+    with monkeypatch.context() as patched:
+        patched.setattr("agent.last_good.write_whole", full)
+        agent.heard(Changes((), 2, unreadable(PEER)), resources)
+    agent.heard(Changes((), 3, ()), resources)
+    assert [each.key for each in LastGood(path).recall(Snapshot((), 4, unreadable(PEER)))] == [PEER]
