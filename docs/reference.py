@@ -43,7 +43,7 @@ from reflector.config import ReflectorConfig
 TOP = Path(__file__).resolve().parent.parent
 NOTE = "<!-- Written by docs/reference.py; edit the code it is made from. -->\n\n"
 EXITS = "0 fine, 1 degraded or different, 2 wrong usage, 3 unreachable, 4 invalid."
-KINDS = re.compile(r"(?:session|agent|plan|exabgp|config|reflector|peer|route|datastore)\.[a-z-]+")
+KINDS = re.compile(r"[a-z]+\.[a-z_-]+")
 MQTT: dict[str, type[BaseModel]] = {
     "Online": schema.Online,
     "Offline": schema.Offline,
@@ -217,8 +217,10 @@ def _kind(kind: Any) -> str:
         return _kind(arguments[0])
     if origin in (Union, UnionType):
         return " or ".join(dict.fromkeys(_kind(each) for each in arguments if each is not NoneType))
-    if origin is tuple:
+    if origin in (tuple, list):
         return f"list of {_kind(arguments[0])}"
+    if origin is dict:
+        return "values by name"
     if kind is NoneType:
         return "nothing"
     if origin is not None:
@@ -226,6 +228,7 @@ def _kind(kind: Any) -> str:
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return f"[{kind.__name__}](#{kind.__name__.lower()})"
     words = {"str": "text", "int": "number", "float": "seconds", "bool": "true or false", "Path": "path"}
+    words["AwareDatetime"] = "time (RFC 3339)"
     return words.get(kind.__name__, str(kind.__name__))
 
 

@@ -28,7 +28,16 @@ def test_what_the_services_measure_is_found(module: dict[str, Any]) -> None:
     assert samples["cairn_kernel_writes_total"][0] == "counter"
     assert samples["cairn_kernel_refused"][0] == "gauge"
     assert samples["cairn_received_to_wire_seconds"][0] == "histogram"
-    assert {"session.up", "session.down"} <= module["event_kinds"]()
+    kinds = module["event_kinds"]()
+    assert {"session.up", "session.down", "agent.in-sync", "paths.over_limit", "prefixes.near_limit"} <= kinds
+
+
+def test_types_are_told_in_words(module: dict[str, Any]) -> None:
+    for name, text in module["pages"]().items():
+        if name.endswith(".md"):
+            assert "<class" not in text, name
+            assert "AwareDatetime" not in text, name
+    assert "| `missing` | list of text |" in module["mqtt"]()
 
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
