@@ -6,6 +6,7 @@ effect; an error names the file, the place in it, and what would be right.
 
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
+from pydantic_core import ErrorDetails
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -130,11 +132,9 @@ def read(path: Path, model: type[M], example: str) -> M:
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: expected a mapping such as '{example}', found {type(document).__name__}")
     try:
-        return model.model_validate(document)
+        return model.model_validate(document, by_alias=True, by_name=False)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{_where(item['loc'])}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()
-        )
+        problems = "; ".join(f"{_where(item['loc'])}: {_what(item, model)}" for item in error.errors())
         raise ConfigError(f"{path}: {problems}") from error
 
 
@@ -166,6 +166,18 @@ def _refuse_repeated(node: yaml.Node, path: Path, seen: set[yaml.Node]) -> None:
                 raise ConfigError(f"{path}:{name.start_mark.line + 1}: {name.value} is given twice; keep one")
             names.add(name.value)
         _refuse_repeated(value, path, seen)
+
+
+def _what(fault: ErrorDetails, model: type[Model]) -> str:
+    """What is wrong there; of a word that is not known the nearest one of the file's."""
+    if fault["type"] != "extra_forbidden":
+        return fault["msg"].removeprefix("Value error, ")
+    schema = model.model_json_schema()
+    words = [
+        word for part in (schema, *schema.get("$defs", {}).values()) for word in part.get("properties", ())
+    ]
+    near = get_close_matches(str(fault["loc"][-1]), words, n=1)
+    return f"unknown word; did you mean {near[0]}?" if near else "unknown word"
 
 
 def _where(location: tuple[int | str, ...]) -> str:

@@ -44,7 +44,10 @@ exabgp: {runDirectory: /run/x}
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("nodee: n1", "nodee: Extra inputs are not permitted"),
+        ("nodee: n1", "nodee: unknown word; did you mean node?"),
+        ("static_routes: [10.0.0.0/8]", "static_routes: unknown word; did you mean staticRoutes?"),
+        ("kernel: {tabel: 5}", "kernel.tabel: unknown word; did you mean table?"),
+        ("zebra: 5", "zebra: unknown word"),
         ("kernel: {protocol: 12}", "kernel: protocol 12 belongs to bird; choose a free number"),
         ("kernel: {metric: 0}", "kernel.metric:"),
         ("staticRoutes: [10.0.0.0/33]", "staticRoutes[0]"),
