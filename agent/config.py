@@ -78,10 +78,12 @@ class Http(shared.Http):
 class AgentConfig(Model):
     """The whole file.
 
+    ``node`` is the name of this machine's Node: NODENAME of the environment, or the host name. ``datastore``
+    is a directory or etcd://HOST:PORT[,…]; without it CAIRN_DATASTORE and Calico's ETCD_* variables count.
     ``ipv4`` and ``ipv6`` are this node's addresses with their subnet's length; without them the declared
     Node's are used, and where there is no Node yet, those of the interface with the default route.
-    ``static_routes`` are announced besides what the datastore gives this node. ``max_routes`` bounds what is
-    learned, over all peers; ``accept_default`` lets 0.0.0.0/0 and ::/0 be learned.
+    ``staticRoutes`` are announced besides what the datastore gives this node. ``maxRoutes`` bounds what is
+    learned, over all peers; ``acceptDefault`` lets 0.0.0.0/0 and ::/0 be learned.
     """
 
     node: str = Field(default_factory=lambda: os.environ.get("NODENAME") or socket.gethostname())

@@ -203,8 +203,7 @@ def _inside(kind: Any) -> Iterator[type[BaseModel]]:
 
 
 def _fields(model: type[BaseModel]) -> str:
-    base = next((each for each in model.__mro__[1:] if each.__doc__ == model.__doc__), None)
-    doc = "" if base is not None else re.sub(r"`{2}", "`", inspect.cleandoc(model.__doc__ or ""))
+    doc = re.sub(r"`{2}", "`", inspect.cleandoc(model.__doc__ or ""))
     text = f"\n### {model.__name__}\n\n{doc}\n\n| field | value | default |\n|---|---|---|\n"
     for name, field in model.model_fields.items():
         text += f"| `{field.alias or name}` | {_cell(_kind(field.annotation))} | {_cell(_default(field))} |\n"
