@@ -33,7 +33,10 @@ _SHORT: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A column of a view: its head, the field's path (`spec.bgp.asNumber`), and whether only wide has it."""
+    """A column of a view: its head, the field's path (`spec.bgp.asNumber`), and whether only wide has it.
+
+    Of two paths with `|` between them the first that is set counts.
+    """
 
     head: str
     path: str
@@ -81,7 +84,7 @@ _VIEWS: Mapping[str, tuple[Field, ...]] = MappingProxyType(
         "WorkloadEndpoint": (
             Field("NAMESPACE", "metadata.namespace", wide=True),
             Field("NAME", "metadata.name", wide=True),
-            Field("WORKLOAD", "spec.workload"),
+            Field("WORKLOAD", "spec.workload|spec.pod"),
             Field("NODE", "spec.node"),
             Field("NETWORKS", "spec.ipNetworks"),
             Field("INTERFACE", "spec.interfaceName"),
@@ -138,9 +141,13 @@ def view_of(kind: str) -> tuple[Field, ...]:
 
 def cell(document: Mapping[str, object], path: str) -> str:
     """The field at `path` as a table's cell; empty if it is not set."""
-    value: object = document
-    for part in path.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
+    value: object = None
+    for choice in path.split("|"):
+        value = document
+        for part in choice.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if value:
+            break
     match value:
         case None:
             return ""

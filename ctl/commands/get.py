@@ -36,7 +36,8 @@ def command(
     if names:
         entries = [entry for name in names for entry in _named(entries, name, wanted or "resource")]
     documents = [to_document(entry.resource) for entry in entries]
-    show(listing(documents, wanted, single=bool(names) and len(documents) == 1), output)
+    place = "" if namespace is None else f" in namespace {namespace}"
+    show(listing(documents, wanted, single=bool(names) and len(documents) == 1, place=place), output)
 
 
 async def _entries(location: str | None, kind: str | None) -> list[Entry]:
@@ -57,7 +58,9 @@ def _named(entries: Sequence[Entry], name: str, kind: str) -> list[Entry]:
     )
 
 
-def listing(documents: Sequence[Mapping[str, object]], kind: str | None, single: bool) -> Listing:
+def listing(
+    documents: Sequence[Mapping[str, object]], kind: str | None, single: bool, place: str = ""
+) -> Listing:
     """The documents as rows of the kind's view."""
     view = _ALL if kind is None else view_of(kind)
     rows = [[cell(document, field.path) for field in view] for document in documents]
@@ -67,5 +70,5 @@ def listing(documents: Sequence[Mapping[str, object]], kind: str | None, single:
         tuple(Column(field.head, field.wide) for field in view),
         rows,
         documents[0] if single else together,
-        empty=f"no {kind or 'resource'} is declared",
+        empty=f"no {kind or 'resource'} is declared{place}",
     )

@@ -266,3 +266,17 @@ def test_one_name_in_two_namespaces_is_two_resources(store: Path, tmp_path: Path
         done = cairn("get", "wep", "node--1-k8s-web-eth0", *words, "-o", "json", "--datastore", store)
         items = done.json.get("items", [done.json])
         assert {item["metadata"]["namespace"] for item in items} == found
+
+
+def test_a_pod_is_named_and_nothing_of_a_namespace_is_said_of_all(store: Path) -> None:
+    endpoint = (
+        "apiVersion: projectcalico.org/v3\nkind: WorkloadEndpoint\n"
+        "metadata: {name: node--1-k8s-web--1-eth0, namespace: blue}\n"
+        "spec: {node: node-1, orchestrator: k8s, pod: web-1, endpoint: eth0, "
+        "interfaceName: cali1, ipNetworks: [10.77.1.1/32]}\n"
+    )
+    applied = cairn("apply", "-f", "-", "--datastore", store, stdin=CLUSTER + "---\n" + endpoint)
+    assert applied.code == 0, applied.err
+    assert cairn("get", "wep", "--datastore", store).out.splitlines()[1].split()[:2] == ["web-1", "node-1"]
+    other = cairn("get", "wep", "-n", "green", "--datastore", store)
+    assert (other.code, other.err) == (0, "no WorkloadEndpoint is declared in namespace green\n")
