@@ -249,7 +249,8 @@ def _routes(old: NodePlan | None, new: NodePlan | None) -> Iterator[RouteChange]
     ):
         was, now = before.get(prefix), after.get(prefix)
         if now is None:
-            yield RouteChange(Change.WITHDRAWN, prefix, refused.get(prefix, "nothing declares it any more"))
+            assert was is not None  # it came out of the one or the other
+            yield RouteChange(Change.WITHDRAWN, prefix, refused.get(prefix, f"no longer: {was.reason}"))
         elif was is None:
             yield RouteChange(Change.ANNOUNCED, prefix, now.reason)
         elif _attributes(was) != _attributes(now):

@@ -8,7 +8,7 @@ from bgpd.plan.diff import BOUNCING_FIELDS, Change, SessionChange, diff_cluster,
 from bgpd.resources import Resource, ResourceSet
 from tests.plan.cluster import MESH_OFF, THREE, bgp, cluster, documents
 from tests.plan.test_peerings import clusters, peer
-from tests.plan.test_routes import POOLS, block
+from tests.plan.test_routes import POOLS, block, endpoint
 
 
 def edited(before: ResourceSet, *texts: str) -> ResourceSet:
@@ -70,6 +70,17 @@ def test_routes_are_told_with_the_reason() -> None:
         (Change.WITHDRAWN, "10.1.0.0/26", "the affinity of block 10.1.0.0/26 to n1 is pendingDeletion"),
         (Change.ANNOUNCED, "10.1.5.0/26", "block 10.1.5.0/26, affinity to n1 confirmed"),
     ]
+
+
+def test_a_withdrawn_route_is_told_with_what_let_it_out() -> None:
+    rules = "kind: BGPFilter\nmetadata: {name: f}\nspec: {exportV4: [{action: Accept}]}"
+    tor = "{node: n1, peerIP: 192.0.2.1, asNumber: 65001, filters: %s}"
+    workload = endpoint("n1", "web", "[10.1.0.5/32]")
+    before = cluster(THREE, POOLS, block("n1", "10.1.0.0/26"), workload, rules, peer("t", tor % "[f]"))
+    (found,) = diff_cluster(before, edited(before, peer("t", tor % "[]")))
+    assert [(item.change, str(item.prefix)) for item in found.routes] == [(Change.WITHDRAWN, "10.1.0.5/32")]
+    (reason,) = (item.reason for item in found.routes)
+    assert reason.startswith("no longer: WorkloadEndpoint d/n1-k8s-web-eth0: inside the blocks of n1")
 
 
 def test_a_community_alters_a_route() -> None:
