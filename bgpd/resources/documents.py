@@ -243,9 +243,9 @@ def _resource(data: Any, lines: dict[Place, int], source: str) -> Resource:
         raise ResourceError(where, left_elsewhere(str(kind)), "apply it with calicoctl or kubectl")
     if model is None:
         where = f"{source}:{lines.get(('kind',), lines.get((), 1))}"
-        raise ResourceError(
-            where, f"unknown kind {kind!r}" if kind else "kind is required", _nearest(str(kind), MODELS)
-        )
+        if not kind:
+            raise ResourceError(where, "kind is required", f"known here: {', '.join(sorted(MODELS))}")
+        raise ResourceError(where, f"unknown kind {kind!r}", _nearest(str(kind), MODELS))
     version = data.get("apiVersion")
     if version != model.API_VERSION:
         where = f"{source}:{lines.get(('apiVersion',), lines.get((), 1))}"

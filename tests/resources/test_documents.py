@@ -79,6 +79,10 @@ def test_an_unknown_kind_is_refused_with_line_and_nearest_name() -> None:
     )
 
 
+def test_a_document_without_a_kind_is_told_them_all() -> None:
+    assert refused("spec: {}\n").startswith("f.yaml:1: kind is required; known here: BGPConfiguration, ")
+
+
 def test_all_faults_of_a_file_come_at_once() -> None:
     faults = refused(
         """\
