@@ -1,13 +1,15 @@
 """From what a user says to a store: `--datastore`, `CAIRN_DATASTORE`, or Calico's variables.
 
-    /path/to/directory   dir:///path           a directory of YAML files etcd://h:2379[,h2:2379…]
-    etcd; in plaintext unless ETCD_CA_CERT_FILE or ETCD_CERT_FILE is set etcds://…  https://…
-    etcd with TLS ETCD_ENDPOINTS=https://h:2379,https://…    used when no location is given
+    /path/to/directory   dir:///path         a directory of YAML files
+    etcd://h:2379[,h2:2379…]                 etcd; plaintext without ETCD_CA_CERT_FILE or ETCD_CERT_FILE
+    etcds://…  https://…                     etcd with TLS
+    ETCD_ENDPOINTS=https://h:2379,https://…  used when no location is given
 
 ETCD_CA_CERT_FILE, ETCD_CERT_FILE, ETCD_KEY_FILE, ETCD_USERNAME and ETCD_PASSWORD apply to every etcd
 location; a password is never taken from a location, where `ps` and logs would show it.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -20,6 +22,7 @@ from bgpd.datastore.store import Datastore
 
 _TLS_SCHEMES = frozenset({"etcds", "https"})
 _PLAIN_SCHEMES = frozenset({"etcd", "http"})
+_MEANT_FOR_ETCD = re.compile(r"(etcds?|https?):/?[^/].*|[^/]+:\d+(,.*)?")
 
 
 def open_datastore(url: str | None, environ: Mapping[str, str], *, timing: Timing | None = None) -> Datastore:
@@ -32,6 +35,11 @@ def open_datastore(url: str | None, environ: Mapping[str, str], *, timing: Timin
         raise Misconfigured(
             "no datastore is named: give --datastore (a directory, or etcd://host:2379), "
             "or set CAIRN_DATASTORE or ETCD_ENDPOINTS"
+        )
+    if _MEANT_FOR_ETCD.fullmatch(location):
+        raise Misconfigured(
+            f"{location!r} looks like etcd without its scheme: say etcd://HOST:PORT, "
+            f"or ./{location} if it is a directory"
         )
     if "://" not in location:
         return DirectoryStore(Path(location).expanduser())

@@ -13,7 +13,8 @@ from bgpd.datastore.location import etcd_options
 def test_directories(tmp_path: Path) -> None:
     for text in (str(tmp_path), f"dir://{tmp_path}"):
         assert open_datastore(text, {}).location == str(tmp_path)
-    assert isinstance(open_datastore(None, {"CAIRN_DATASTORE": "some/where"}), DirectoryStore)
+    for text in ("some/where", "./10.0.0.5:2379"):
+        assert isinstance(open_datastore(None, {"CAIRN_DATASTORE": text}), DirectoryStore)
 
 
 def test_etcd_locations() -> None:
@@ -45,6 +46,10 @@ def test_calicos_variables() -> None:
         ("etcd://u:p@a", {}, "ETCD_USERNAME"),
         ("etcd://a:x", {}, "no endpoint"),
         ("etcd://a/b", {}, "no endpoint"),
+        ("10.0.0.5:2379", {}, "say etcd://HOST:PORT"),
+        ("a:2379,b:2379", {}, "say etcd://HOST:PORT"),
+        ("etcd:10.0.0.5", {}, "say etcd://HOST:PORT"),
+        (None, {"CAIRN_DATASTORE": "etcd:/10.0.0.5:2379"}, "say etcd://HOST:PORT"),
         ("etcds://a", {"ETCD_CERT_FILE": "/c"}, "ETCD_KEY_FILE"),
         (None, {"DATASTORE_TYPE": "kubernetes", "ETCD_ENDPOINTS": "http://a:1"}, "kubernetes"),
     ],
