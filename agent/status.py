@@ -75,8 +75,10 @@ class AgentStatus:
 
     def _peer(self, address: str, peer: PeerIn) -> PeerStatus:
         agent, peering = self._agent, peer.peering
-        reason = agent.sessions.problems.get(peering.name) or agent.reasons.get(address, "")
         speaker = agent.sessions.speaker_of(address)
+        reason = agent.sessions.problems.get(peering.name) or agent.reasons.get(address, "")
+        if not reason and speaker is not None:
+            reason = speaker.trouble(address)  # it never came up
         return PeerStatus(
             name=peering.name,
             address=address,

@@ -146,6 +146,10 @@ class Speaker:
     def established(self) -> frozenset[str]:
         return frozenset(self._reported)
 
+    def trouble(self, peer: str) -> str:
+        """Why a peer was last seen not to come up; empty while it is up."""
+        return self._troubles.get(peer, "")
+
     # life
 
     async def run(self) -> None:
