@@ -12,7 +12,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from bgpd.wire.iana import AttributeCode
+from bgpd.wire.iana import AttributeCode, notification_words
 from bgpd.wire.nlri import IPV4_UNICAST, Family, prefix_of, split
 
 EXABGP_ENDED = "ExaBGP ended"
@@ -25,6 +25,7 @@ _PACKET = re.compile(
     r'"message": "?\{ "category": (\d+), "header": "[^"]*", "body": "(?:0x)?([0-9A-Fa-f]*)"'
 )
 _ROUTE = re.compile(r"^(\S+) (ipv[46] unicast) ([0-9a-fA-F:.]+/\d+)")
+_NUMBERS = re.compile(r"\((\d+),(\d+)\)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +82,15 @@ def parse(line: str) -> Event | None:
         return None
     try:
         peer = json.loads(line)["neighbor"]
-        return StateChanged(peer["address"]["peer"], peer["state"], peer.get("reason", ""))
+        return StateChanged(peer["address"]["peer"], peer["state"], _in_words(peer.get("reason", "")))
     except (ValueError, KeyError, TypeError):
         return None  # the tail of a line whose beginning another agent read
+
+
+def _in_words(reason: str) -> str:
+    """ExaBGP's reason, and what its numbers mean: `notification received (2,2), bad peer AS`."""
+    numbers = _NUMBERS.search(reason)
+    return f"{reason}, {notification_words(*map(int, numbers.groups()))}" if numbers else reason
 
 
 def is_end_of_rib(body: bytes) -> bool:

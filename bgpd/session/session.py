@@ -51,6 +51,7 @@ from bgpd.wire.iana import (
     MessageType,
     OpenSubcode,
     RefreshSubtype,
+    notification_words,
 )
 from bgpd.wire.messages import KEEPALIVE, Message, Notification, Open, RouteRefresh, decode, encode
 from bgpd.wire.nlri import Family
@@ -374,7 +375,8 @@ class Session:
         version = (message.code, message.subcode) == (ErrorCode.OPEN_MESSAGE, OpenSubcode.UNSUPPORTED_VERSION)
         item = Input.NOTIF_MSG_VER_ERR if version else Input.NOTIF_MSG
         words = message.communication
-        reason = f"the peer ended it: NOTIFICATION {message.code}/{message.subcode}"
+        meaning = notification_words(message.code, message.subcode)
+        reason = f"the peer ended it: NOTIFICATION {message.code}/{message.subcode}, {meaning}"
         self._step(item, now, reason=f"{reason} ({words})" if words else reason, received=message)
 
     def _refresh(self, message: RouteRefresh) -> None:

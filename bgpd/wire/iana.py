@@ -216,6 +216,26 @@ class RouteRefreshSubcode(IntEnum):
     INVALID_MESSAGE_LENGTH = 1
 
 
+_SUBCODES: dict[int, type[IntEnum]] = {
+    ErrorCode.MESSAGE_HEADER: HeaderSubcode,
+    ErrorCode.OPEN_MESSAGE: OpenSubcode,
+    ErrorCode.UPDATE_MESSAGE: UpdateSubcode,
+    ErrorCode.FINITE_STATE_MACHINE: FsmSubcode,
+    ErrorCode.CEASE: CeaseSubcode,
+    ErrorCode.ROUTE_REFRESH_MESSAGE: RouteRefreshSubcode,
+}
+
+
+def notification_words(code: int, subcode: int) -> str:
+    """What a NOTIFICATION says, such as "bad peer AS"; of an unknown subcode its code, if that is known."""
+    known = {item.value: item.name for item in _SUBCODES.get(code, ErrorCode)}
+    name = known.get(subcode if code in _SUBCODES else code)
+    if name is None:
+        name = next((item.name for item in ErrorCode if item.value == code), "not known here")
+    words = name.lower().replace("_", " ")
+    return words.replace("bgp", "BGP").replace(" as", " AS")
+
+
 class WellKnownCommunity(IntEnum):
     """RFC 1997, RFC 7999, RFC 8326, RFC 9494."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
 
 import pytest
 
-from agent.exabgp.events import is_end_of_rib, prefixes_of
+from agent.exabgp.events import StateChanged, is_end_of_rib, parse, prefixes_of
 from bgpd.wire.attributes import encode_attributes
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
 from bgpd.wire.update import encode_end_of_rib, encode_updates, encode_withdrawals
@@ -38,3 +39,21 @@ def test_an_end_of_rib_has_none() -> None:
         body = encode_end_of_rib(family)[19:]
         assert is_end_of_rib(body)
         assert prefixes_of(body) == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("notification received (2,2)", ", bad peer AS"),
+        ("notification sent (2,3)", ", bad BGP identifier"),
+        ("notification received (6,1)", ", maximum prefixes reached"),
+        ("notification received (4,0)", ", hold timer expired"),
+        ("notification received (3,99)", ", update message"),
+        ("notification received (99,1)", ", not known here"),
+        ("closing connection", ""),
+    ],
+)
+def test_why_a_session_ended_is_told_in_words(reason: str, words: str) -> None:
+    peer = {"address": {"peer": "10.0.0.1"}, "state": "down", "reason": reason}
+    line = json.dumps({"exabgp": "5.0.0", "type": "state", "neighbor": peer}).replace("{", "{ ", 1)
+    assert parse(line) == StateChanged("10.0.0.1", "down", reason + words)

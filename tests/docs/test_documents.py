@@ -16,6 +16,7 @@ import agent.config
 import reflector.config
 from bgpd.plan import plan_node
 from bgpd.resources import ResourceSet, load_documents
+from bgpd.wire.iana import notification_words
 from ctl.main import application
 from tests.docs.commands import PAGES, PROGRAMS, ROWS, TOP, WRITTEN_BY_HAND, commands, row, spoken
 
@@ -27,6 +28,14 @@ def anchors(page: Path) -> set[str]:
 
 def examples(page: Path) -> list[str]:
     return re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_reasons_of_sessions_are_the_words_that_are_shown() -> None:
+    page = (TOP / "docs/operations/troubleshooting.md").read_text()
+    told = re.findall(r"^\| (\d)/(\d), \*(.+?)\*", page, re.MULTILINE)
+    assert len(told) >= 5
+    for code, subcode, words in told:
+        assert words == notification_words(int(code), int(subcode))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TOP)))

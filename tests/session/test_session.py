@@ -233,7 +233,7 @@ def test_rfc4271_6_4_a_notification_closes_and_is_never_answered(state: State) -
     assert closed.sent is None
     assert closed.received is not None
     assert closed.received.communication == "maintenance"
-    assert "maintenance" in closed.reason
+    assert closed.reason == "the peer ended it: NOTIFICATION 6/4, administrative reset (maintenance)"
     assert closed.established == (state is State.ESTABLISHED)
 
 
