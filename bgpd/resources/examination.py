@@ -98,9 +98,10 @@ def _unmatched(resources: ResourceSet, resource: Resource, field: str, text: str
         return
     selector = Selector.parse(text)
     if not any(selector.matches(labels) for labels in _labels(resources)):
-        yield _warning(
-            resource, field, f"no Node fits {text!r}", "label the nodes, or correct the selector", "Node"
-        )
+        remedy = "label the nodes, or correct the selector"
+        if not resources.nodes:
+            remedy = "none is declared yet; an agent declares its own when it starts"
+        yield _warning(resource, field, f"no Node fits {text!r}", remedy, "Node")
 
 
 def _secret(resource: Resource, field: str, password: Password | None) -> Iterator[Finding]:

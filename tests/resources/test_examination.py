@@ -138,3 +138,10 @@ def test_of_a_part_of_a_cluster_only_what_it_shows_by_itself_counts() -> None:
     assert (alone.severity, alone.place) == (Severity.WARNING, "BGPPeer tor: spec.filters[0]")
     (twice,) = examine_alone(cluster(THREE, bgp("n4", 1)))
     assert twice.severity is Severity.ERROR
+
+
+def test_before_any_node_is_declared_nobody_is_sent_to_label_nodes() -> None:
+    (empty,) = examine(cluster(POOL))
+    assert empty.remedy == "none is declared yet; an agent declares its own when it starts"
+    (unlabelled,) = examine(cluster(THREE, POOL.replace("all()", "has(rack)")))
+    assert unlabelled.remedy == "label the nodes, or correct the selector"
