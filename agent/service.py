@@ -2,9 +2,9 @@
 
 SIGTERM and SIGINT end the agent and leave its ExaBGP processes, sessions and kernel routes as they are: a
 restart or an upgrade touches no packet. SIGUSR2 makes the end a real one: routes withdrawn, sessions closed,
-kernel routes removed (`cairn agent --withdraw` asks for the same from the start). SIGHUP reads the
-configuration anew; a bad one is refused whole and the old one stays in force, as is one under which processes
-would no longer be found (another run directory). SIGRTMIN+22 makes the log detailed, SIGRTMIN+23 as before.
+kernel routes removed. SIGHUP reads the configuration anew; a bad one is refused whole and the old one stays
+in force, as is one under which processes would no longer be found (another run directory). SIGRTMIN+22 makes
+the log detailed, SIGRTMIN+23 as before.
 """
 
 from __future__ import annotations
