@@ -309,12 +309,9 @@ class Server:
         """Our start is over: OPEN says nothing of it any more, and nobody is looked for who did not come."""
         self._recalled = {}
         for entry in list(self.entries.values()):
-            absent = entry.recalled is not None and not entry.links
             entry.recalled = None
-            if absent:
-                self._remove(entry, CeaseSubcode.PEER_DECONFIGURED)
-            else:
-                entry.peer.configure(self._times(entry.spec), now, keep=True)
+            entry.peer.configure(self._times(entry.spec), now, keep=True)
+            self._follow(entry)  # by which it is no entry any more if nothing is known of it
 
     def _jitter(self) -> float:
         return 0.75 + self._random.random() / 4  # RFC 4271 10

@@ -210,6 +210,36 @@ async def test_clients_of_a_prefix_are_remembered_through_a_restart(
     assert Recall(tmp_path).read() == {}
 
 
+async def remembering(folder: Path, *numbers: int) -> Server:
+    """A server that starts again, and looks for these clients of before."""
+    addresses = [Client(number, 0).address for number in numbers]
+    Recall(folder).write({address: IPv4Address("127.0.0.1") for address in addresses})
+    server = Server(spec_of(), asyncio.get_running_loop(), EventRing(), lambda: 0.0, Recall(folder))
+    server.start()
+    await until(lambda: server.entries.keys() == set(addresses))
+    return server
+
+
+async def test_rfc4724_4_2_who_came_back_and_restarts_again_keeps_its_routes_when_the_start_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "SEEK_AFTER", 0.0)
+    restart = GracefulRestart(60, False, True, ((IPV4_UNICAST, True),))
+    server = await remembering(tmp_path, 1)
+    async with clients(server, 1, 2, graceful_restart=restart) as (a, b):
+        a.announce(P)
+        await until(lambda: b.has(P))
+        await a.close()
+        await until(lambda: not server.reflector.members[a.address].established)
+        server.reflector.deferred_until = 0.0
+        await until(lambda: b.end_of_rib == 1)
+        server.reflector.flush()
+        assert server.reflector.members[a.address].stale_until
+        assert server.reflector.ribs[IPV4_UNICAST].best
+        assert server.entries[a.address].recalled is None
+    server.stop("the test is over")
+
+
 async def test_who_was_remembered_and_is_no_longer_let_in_is_not_waited_for(tmp_path: Path) -> None:
     near, far = "127.0.0.2", "127.0.1.2"
     Recall(tmp_path).write({address: IPv4Address("127.0.0.1") for address in (near, far, "10.9.9.9")})
