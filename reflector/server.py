@@ -131,10 +131,10 @@ class Server:
             raise ValueError("listen is fixed while the reflector runs; restart it to change it")
         self._apply(spec)
 
-    def _times(self, spec: PeerSpec, *, recalled: bool = False) -> PeerTimes:
+    def _times(self, spec: PeerSpec, recalled: Recalled = None) -> PeerTimes:
         """The peer's times and session; after our own start, OPEN says that we restart (RFC 4724 4.1)."""
         chosen = times(spec)
-        if recalled:
+        if recalled is not None:
             chosen = replace(chosen, session=replace(chosen.session, passive=False))
         restart = chosen.session.capabilities.graceful_restart
         if restart is None or self.reflector.deferred_until is None:
@@ -177,7 +177,8 @@ class Server:
     def _change(self, entry: Entry, wanted: PeerSpec, now: float) -> None:
         old, entry.spec = entry.spec, wanted
         peer = entry.peer
-        peer.configure(self._times(wanted), now, keep=same_session(old.session, wanted.session))
+        same = same_session(old.session, wanted.session)
+        peer.configure(self._times(wanted, entry.recalled), now, keep=same)
         fresh = needs_connection(old) != needs_connection(wanted) or (wanted.password and not old.password)
         if wanted.password != old.password and not any(link.member for link in entry.links.values()):
             fresh = True  # what is being tried has the old key
@@ -266,7 +267,7 @@ class Server:
 
     def _enter(self, spec: PeerSpec, address: str, recalled: Recalled = None) -> Entry:
         now = self._loop.time()
-        times = self._times(spec, recalled=recalled is not None)
+        times = self._times(spec, recalled)
         decoder = self._decoders.of(loopback=ip_address(address.partition("%")[0]).is_loopback)
         peer = Peer(times, decoder=decoder, jitter=self._jitter)
         entry = Entry(spec, address, peer, since=self._clock(), parted=now, recalled=recalled)

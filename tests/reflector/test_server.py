@@ -240,6 +240,20 @@ async def test_rfc4724_4_2_who_came_back_and_restarts_again_keeps_its_routes_whe
     server.stop("the test is over")
 
 
+async def test_who_was_remembered_is_looked_for_whatever_else_is_declared_of_it_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "SEEK_AFTER", 0.0)
+    server = await remembering(tmp_path, 1)
+    entry = server.entries[Client(1, 0).address]
+    for change in ({"description": "racks 1 to 3"}, {"holdTime": 30}):
+        server.configure(spec_of(clients=[{"prefix": "127.0.0.0/8", **change}]))
+        assert not entry.peer.config.session.passive
+    server.reflector.deferred_until = 0.0
+    await until(lambda: not server.entries)
+    server.stop("the test is over")
+
+
 async def test_who_was_remembered_and_is_no_longer_let_in_is_not_waited_for(tmp_path: Path) -> None:
     near, far = "127.0.0.2", "127.0.1.2"
     Recall(tmp_path).write({address: IPv4Address("127.0.0.1") for address in (near, far, "10.9.9.9")})
