@@ -160,7 +160,8 @@ class Server:
         for entry in list(self.entries.values()):
             wanted = self._spec_for(entry.address)
             if wanted is None or wanted.member.kind is not entry.spec.member.kind:
-                self._remove(entry, CeaseSubcode.PEER_DECONFIGURED)
+                self._shut(entry, "no longer configured", CeaseSubcode.PEER_DECONFIGURED)
+                self.entries.pop(entry.address, None)
             elif wanted != entry.spec:
                 self._change(entry, wanted, now)
         for peer in spec.peers:
@@ -243,7 +244,7 @@ class Server:
             case PeerVerb.ENABLE:
                 peer.enable(now)
             case PeerVerb.DISABLE:
-                peer.disable(now, reason)
+                self._shut(entry, reason, CeaseSubcode.ADMINISTRATIVE_SHUTDOWN)
             case PeerVerb.RESET:
                 peer.reset(now, reason)
                 if peer.enabled and peer.state is State.IDLE:
@@ -276,13 +277,14 @@ class Server:
         self._follow(entry)
         return entry
 
-    def _remove(self, entry: Entry, subcode: CeaseSubcode) -> None:
-        entry.peer.disable(self._loop.time(), "no longer configured", subcode)
+    def _shut(self, entry: Entry, reason: str, subcode: CeaseSubcode) -> None:
+        """End a peer's sessions for good, and with them what is kept for its restart."""
+        entry.peer.disable(self._loop.time(), reason, subcode)
         self._follow(entry)
         member = self.reflector.members.get(entry.name)
         if member is not None:
             self.reflector.forget(member)
-        self.entries.pop(entry.address, None)
+            self._pace.ask()
 
     def _remember(self) -> None:
         """Keep the clients that nobody named, for our next start."""

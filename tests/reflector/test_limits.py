@@ -14,7 +14,7 @@ import pytest
 from bgpd.session.fsm import State
 from bgpd.telemetry.status import PeerVerb
 from bgpd.wire.attributes import encode_attributes
-from bgpd.wire.capabilities import AddPath
+from bgpd.wire.capabilities import AddPath, GracefulRestart
 from bgpd.wire.iana import CeaseSubcode, ErrorCode
 from bgpd.wire.messages import KEEPALIVE
 from bgpd.wire.nlri import IPV4_UNICAST, nlri_of
@@ -105,6 +105,18 @@ async def test_an_operator_disables_resets_and_refreshes_one_peer() -> None:
             assert again.notification.subcode == CeaseSubcode.ADMINISTRATIVE_RESET
         async with clients(server, 1) as (again,):
             assert again.established
+
+
+async def test_disabling_a_peer_ends_what_is_kept_for_its_restart() -> None:
+    restart = GracefulRestart(60, False, True, ((IPV4_UNICAST, True),))
+    async with serving() as server, clients(server, 1, 2, graceful_restart=restart) as (a, b):
+        a.announce(P)
+        await until(lambda: b.has(P))
+        await a.close()
+        await until(lambda: not server.reflector.members[a.address].established)
+        assert b.has(P)
+        server.operate(server.entries[a.address], PeerVerb.DISABLE, "it has broken its line card")
+        await until(b.has)
 
 
 async def test_a_limit_that_is_raised_lets_a_barred_peer_in() -> None:
