@@ -159,7 +159,8 @@ class Server:
         self.reflector.expected |= self._recalled.keys()
         for entry in list(self.entries.values()):
             wanted = self._spec_for(entry.address)
-            if wanted is None or wanted.member.kind is not entry.spec.member.kind:
+            # One whom an operator keeps out stays out; it has nothing that another kind could change.
+            if wanted is None or (wanted.member.kind is not entry.spec.member.kind and entry.peer.enabled):
                 self._shut(entry, "no longer configured", CeaseSubcode.PEER_DECONFIGURED)
                 self.entries.pop(entry.address, None)
             elif wanted != entry.spec:

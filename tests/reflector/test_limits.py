@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bgpd.rib.path import SourceKind
 from bgpd.session.fsm import State
 from bgpd.telemetry.status import PeerVerb
 from bgpd.wire.attributes import encode_attributes
@@ -105,6 +106,26 @@ async def test_an_operator_disables_resets_and_refreshes_one_peer() -> None:
             assert again.notification.subcode == CeaseSubcode.ADMINISTRATIVE_RESET
         async with clients(server, 1) as (again,):
             assert again.established
+
+
+@pytest.mark.parametrize("named", [False, True])
+async def test_a_disabled_peer_stays_so_when_it_is_declared_of_another_kind(named: bool) -> None:
+    def config(**more: Any) -> dict[str, Any]:
+        peer = {"peers": [{"address": "127.0.0.3", "passive": True, **more}], "clients": []}
+        return peer if named else {"clients": [{"prefix": "127.0.0.0/24", **more}]}
+
+    async with serving(**config()) as server, clients(server, 1) as (a,):
+        entry = server.entries[a.address]
+        server.operate(entry, PeerVerb.DISABLE, "")
+        await until(lambda: a.closed)
+        server.configure(spec_of(**config(client=False)))
+        refused = await Client(1, server.ports[0]).connect()
+        refused.begin()
+        await until(lambda: refused.closed or refused.established)
+        assert refused.closed
+        server.operate(entry, PeerVerb.ENABLE, "")
+        async with clients(server, 1):
+            assert server.reflector.members[a.address].source.kind is SourceKind.NON_CLIENT
 
 
 async def test_disabling_a_peer_ends_what_is_kept_for_its_restart() -> None:
