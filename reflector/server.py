@@ -189,7 +189,7 @@ class Server:
                 if link.member is None:
                     sockets.end_at_once(link.sock)
             peer.reset(now, subcode=CeaseSubcode.OTHER_CONFIGURATION_CHANGE)
-        if old.max_prefixes != wanted.max_prefixes and peer.enabled and peer.state is State.IDLE:
+        if old.prefix_limit != wanted.prefix_limit and peer.enabled and peer.state is State.IDLE:
             peer.enable(now)  # it may be waiting for ever because of the old limit
         self._follow(entry)
         member = self.reflector.members.get(entry.name)

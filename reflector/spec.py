@@ -68,6 +68,11 @@ class PeerSpec:
         return self.network.num_addresses == 1
 
     @property
+    def prefix_limit(self) -> tuple[int | None, int | None]:
+        """What keeps it out: more prefixes than this, and then for so many seconds."""
+        return self.max_prefixes, self.restart_after
+
+    @property
     def external(self) -> bool:
         """Whether the peer is of another AS."""
         return self.member.kind is SourceKind.EXTERNAL

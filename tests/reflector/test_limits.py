@@ -140,15 +140,18 @@ async def test_disabling_a_peer_ends_what_is_kept_for_its_restart() -> None:
         await until(b.has)
 
 
-async def test_a_limit_that_is_raised_lets_a_barred_peer_in() -> None:
-    def config(limit: int) -> dict[str, Any]:
-        return {"clients": [{"prefix": "127.0.0.0/24", "maxPrefixes": {"limit": limit}}]}
+@pytest.mark.parametrize("better", [{"limit": 5}, {"limit": 2, "restartAfter": 60}])
+async def test_a_limit_that_is_raised_or_lasts_no_longer_for_ever_lets_a_barred_peer_in(
+    better: dict[str, int],
+) -> None:
+    def config(**limit: int) -> dict[str, Any]:
+        return {"clients": [{"prefix": "127.0.0.0/24", "maxPrefixes": limit}]}
 
-    async with serving(**config(2)) as server, clients(server, 1, 2) as (a, b):
+    async with serving(**config(limit=2)) as server, clients(server, 1, 2) as (a, b):
         a.announce("10.1.1.0/24", "10.1.2.0/24", "10.1.3.0/24")
         await until(lambda: a.closed)
         before = sessions(server)
-        server.configure(spec_of(**config(5)))
+        server.configure(spec_of(**config(**better)))
         back = await Client(1, server.ports[0]).up()
         assert before.items() <= sessions(server).items()
         assert b.established
