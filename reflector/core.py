@@ -264,10 +264,11 @@ class Reflector:
     ) -> list[bytes]:
         """What a peer may say besides what it has said: so many paths of one prefix, and no more (RFC 7911).
 
-        What is not taken in is counted and its prefix noted; see `_less_full`. `coming` is yet to be learned.
+        What is stale counts when it is said again. What is not taken in is counted and its prefix noted; see
+        `_less_full`. `coming` is yet to be learned.
         """
         rib, limit = self.ribs[family], member.options.path_limit
-        known, kept = rib.received(member.source), []
+        known, kept = rib.confirmed(member.source), []
         for item in items:
             nlri = item[PATH_ID_OCTETS:]
             if item not in known:

@@ -15,7 +15,7 @@ An *item* is a raw NLRI, preceded by its 4-octet path identifier when the source
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -413,6 +413,13 @@ class LocRib:
         """What `source` announced, by item: its Adj-RIB-In."""
         adj = self._adj.get(source)
         return {} if adj is None else adj.paths
+
+    def confirmed(self, source: Source) -> Container[bytes]:
+        """The items of `source`, stale ones left out."""
+        adj = self._adj.get(source)
+        if adj is None:
+            return ()
+        return adj.paths if adj.confirmed is None else adj.confirmed
 
     def held(self, source: Source, nlri: bytes) -> int:
         """How many paths of a prefix a source has that sends path identifiers, stale ones left out."""

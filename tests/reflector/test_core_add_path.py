@@ -7,6 +7,7 @@ import pytest
 from bgpd.rib import decision
 from bgpd.rib.path import Cost, Path, SourceKind
 from bgpd.wire.attributes import encode_attributes
+from bgpd.wire.iana import RefreshSubtype
 from bgpd.wire.update import encode_updates
 from reflector.member import MemberOptions
 from tests.reflector.simulated import (
@@ -174,3 +175,33 @@ def test_paths_of_before_a_restart_do_not_count() -> None:
     a.end_of_rib()
     assert {path.path_id for path in core.ribs[V4].candidates(key(P))} == {3, 4}
     assert core.paths_refused == 1
+
+
+def test_no_refresh_and_no_restart_gets_a_peer_more_paths_than_it_may_have() -> None:
+    """Those of before that it announces again count like any other, also if others came first."""
+    core = reflector()
+    options = MemberOptions(CLIENT, path_limit=2)
+    a = SimulatedPeer(
+        core, 1, options=options, capabilities={"graceful_restart": graceful()}, sends_paths=True
+    )
+    a.ours["graceful_restart"] = graceful()
+    a.up()
+    a.end_of_rib()
+    said = [1, 2]
+    for path_id in said:
+        a.announce(P, path_id=path_id, med=path_id)
+    for number in range(6):
+        said = [10 * number + 10, 10 * number + 11, *said]
+        if number % 2:
+            a.down(retain=BOTH)
+            a.up()
+        else:
+            a.refresh(RefreshSubtype.BEGIN)
+        for path_id in said:
+            a.announce(P, path_id=path_id, med=path_id)
+        if number % 2:
+            a.end_of_rib()
+        else:
+            a.refresh(RefreshSubtype.END)
+        core.flush()
+        assert {path.path_id for path in core.ribs[V4].candidates(key(P))} == set(said[:2])
