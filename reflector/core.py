@@ -172,7 +172,7 @@ class Reflector:
             kept = (
                 family in retain and negotiated is not None and (restart is not None or family in long_lived)
             )
-            if family in member.stale_until or family in member.long_lived_until:
+            if member.returning(family):
                 self._sweep(member, family)  # what was not confirmed before the next end is gone
             if not kept or not rib.received(member.source):
                 rib.drop(member.source, add_path=family in member.adds_paths)
@@ -264,16 +264,17 @@ class Reflector:
     ) -> list[bytes]:
         """What a peer may say besides what it has said: so many paths of one prefix, and no more (RFC 7911).
 
-        What is stale counts when it is said again. What is not taken in is counted and its prefix noted; see
-        `_less_full`. `coming` is yet to be learned.
+        What is kept of before its restart counts when it is said again. What is not taken in is counted and
+        its prefix noted; see `_less_full`. `coming` is yet to be learned.
         """
         rib, limit = self.ribs[family], member.options.path_limit
-        known, kept = rib.confirmed(member.source), []
+        anew = member.returning(family)
+        known, kept = rib.confirmed(member.source) if anew else rib.received(member.source), []
         for item in items:
             nlri = item[PATH_ID_OCTETS:]
             if item not in known:
                 new = coming.setdefault((family, nlri), set())
-                if len(new) + rib.held(member.source, nlri) >= limit and item not in new:
+                if len(new) + rib.held(member.source, nlri, anew) >= limit and item not in new:
                     self.paths_refused += 1
                     member.overfull.setdefault(family, set()).add(nlri)
                     continue
@@ -293,7 +294,7 @@ class Reflector:
     def _end_of_rib(self, member: Member, family: Family) -> None:
         member.awaiting_eor.discard(family)
         member.heard_eor.add(family)
-        if family in member.stale_until or family in member.long_lived_until:
+        if member.returning(family):
             self._sweep(member, family)
 
     def _sweep(self, member: Member, family: Family) -> None:

@@ -132,6 +132,10 @@ class Member:
         restart = self.negotiated.graceful_restart if self.negotiated is not None else None
         return restart is not None and restart.restarting
 
+    def returning(self, family: Family) -> bool:
+        """Whether routes of before its restart are kept: those count against no limit until said again."""
+        return family in self.stale_until or family in self.long_lived_until
+
     @property
     def behind(self) -> bool:
         """Whether there is anything to send."""

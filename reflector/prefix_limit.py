@@ -20,9 +20,11 @@ def check_limit(
     limit = entry.spec.max_prefixes
     if limit is None:
         return
-    # What a peer had before its restart and has not announced again does not count against it.
+    # What a peer had before its restart and has not announced again does not count against it. What is stale
+    # in its refresh does: else it could begin one after the other.
     counts = {
-        family: len(rib.received(member.source)) - rib.stale_count(member.source)
+        family: len(rib.received(member.source))
+        - (rib.stale_count(member.source) if member.returning(family) else 0)
         for family, rib in ribs.items()
     }
     total = sum(counts.values())

@@ -421,13 +421,13 @@ class LocRib:
             return ()
         return adj.paths if adj.confirmed is None else adj.confirmed
 
-    def held(self, source: Source, nlri: bytes) -> int:
-        """How many paths of a prefix a source has that sends path identifiers, stale ones left out."""
+    def held(self, source: Source, nlri: bytes, fresh: bool) -> int:
+        """How many paths of a prefix a source has that sends identifiers; `fresh`: without stale ones."""
         choices = self._candidates.get(nlri) or self.candidates(nlri)
         adj = self._adj.get(source)
         if adj is None or not choices:
             return 0
-        confirmed = adj.confirmed
+        confirmed = adj.confirmed if fresh else None
         return sum(
             path.source is source
             and (confirmed is None or path.path_id.to_bytes(PATH_ID_OCTETS, "big") + nlri in confirmed)

@@ -16,8 +16,8 @@ from bgpd.session.fsm import State
 from bgpd.telemetry.status import PeerVerb
 from bgpd.wire.attributes import encode_attributes
 from bgpd.wire.capabilities import AddPath, GracefulRestart
-from bgpd.wire.iana import CeaseSubcode, ErrorCode
-from bgpd.wire.messages import KEEPALIVE
+from bgpd.wire.iana import CeaseSubcode, ErrorCode, RefreshSubtype
+from bgpd.wire.messages import KEEPALIVE, RouteRefresh, encode
 from bgpd.wire.nlri import IPV4_UNICAST, nlri_of
 from bgpd.wire.update import Update, encode_updates, encode_withdrawals
 from reflector import pace
@@ -51,6 +51,21 @@ async def test_rfc4486_4_too_many_prefixes_end_the_session_for_a_while() -> None
         await until(lambda: a.address not in server.entries)
         back = await Client(1, server.ports[0]).up()
         await back.close()
+
+
+async def test_no_refresh_gets_a_peer_past_the_limit() -> None:
+    """What its refresh has not confirmed yet counts, so that to begin one after the other is of no use."""
+    prefix = {"prefix": "127.0.0.0/24", "maxPrefixes": {"limit": 4}}
+    async with serving(clients=[prefix]) as server, clients(server, 1) as (a,):
+        for mark in (RefreshSubtype.BEGIN, RefreshSubtype.END):
+            a.write(encode(RouteRefresh(IPV4_UNICAST, mark)))
+            a.announce("10.1.1.0/24", "10.1.2.0/24", "10.1.3.0/24")
+        await until(lambda: len(server.reflector.ribs[IPV4_UNICAST].best) == 3)
+        a.write(encode(RouteRefresh(IPV4_UNICAST, RefreshSubtype.BEGIN)))
+        a.announce("10.2.1.0/24", "10.2.2.0/24", "10.2.3.0/24")
+        await until(lambda: a.closed)
+        assert a.notification is not None
+        assert a.notification.subcode == CeaseSubcode.MAXIMUM_PREFIXES_REACHED
 
 
 def ended(client: Client) -> bool:
