@@ -195,7 +195,7 @@ class Sessions:
         """What the shared process of a former agent runs with, where it is to have other peers and nothing
         else: it is taken over so, and then reconfigured.
         """
-        if directory.name != SHARED:
+        if self._swept or directory.name != SHARED:
             return ""
         left = Process(directory).configuration_left()
         same = Process.digest_of(left) == Process.digest_of(text)
