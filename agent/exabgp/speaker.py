@@ -308,6 +308,7 @@ class Speaker:
         self._witnessed.clear()
         if not self.process.running:
             self._opens.clear()
+            self._hold_times.clear()
             for peer in sorted(self._reported):
                 self._down(peer, EXABGP_ENDED)
 
