@@ -19,6 +19,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence, Set
 from contextlib import aclosing
+from functools import partial
 from importlib.metadata import version
 
 import structlog
@@ -278,10 +279,10 @@ class Agent:
         while True:
             self._tunnelling.clear()
             if not self.fib.dry_run and self.plan is not None:
-                vxlan = ensure(self.tunnels.wanted())
-                for made in (vxlan, ipip.ensure(*(self.tunnels.wanted_ipip() or (None, None)))):
+                ends = self.tunnels.wanted_ipip() or (None, None)
+                for make in (partial(ensure, self.tunnels.wanted()), partial(ipip.ensure, *ends)):
                     try:
-                        await made
+                        await make()
                     except (NetlinkError, OSError) as error:
                         log.error("a tunnel cannot be set up", reason=str(error))
             with contextlib.suppress(TimeoutError):
