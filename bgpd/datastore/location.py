@@ -22,6 +22,7 @@ from bgpd.datastore.store import Datastore
 
 _TLS_SCHEMES = frozenset({"etcds", "https"})
 _PLAIN_SCHEMES = frozenset({"etcd", "http"})
+_CREDENTIALS = "user and password come from ETCD_USERNAME and ETCD_PASSWORD, not from the location"
 _MEANT_FOR_ETCD = re.compile(r"(etcds?|https?):/?[^/].*|[^/]+:\d+(,.*)?")
 
 
@@ -37,6 +38,8 @@ def open_datastore(url: str | None, environ: Mapping[str, str], *, timing: Timin
             "or set CAIRN_DATASTORE or ETCD_ENDPOINTS"
         )
     if _MEANT_FOR_ETCD.fullmatch(location):
+        if "@" in location:
+            raise Misconfigured(_CREDENTIALS)
         raise Misconfigured(
             f"{location!r} looks like etcd without its scheme: say etcd://HOST:PORT, "
             f"or ./{location} if it is a directory"
@@ -104,9 +107,7 @@ def _endpoint(text: str, whole: str) -> Endpoint:
     except ValueError as error:
         raise Misconfigured(f"{whole!r} is no endpoint: {error}") from error
     if parts.username or parts.password:
-        raise Misconfigured(
-            "user and password come from ETCD_USERNAME and ETCD_PASSWORD, not from the location"
-        )
+        raise Misconfigured(_CREDENTIALS)
     if not host or parts.path.strip("/") or parts.query:
         raise Misconfigured(f"{whole!r} is no endpoint; say etcd://host:2379")
     return Endpoint(host, port or 2379)

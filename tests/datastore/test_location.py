@@ -46,6 +46,7 @@ def test_calicos_variables() -> None:
         ("etcd://u:p@a", {}, "ETCD_USERNAME"),
         ("etcd://a:x", {}, "no endpoint"),
         ("etcd://a/b", {}, "no endpoint"),
+        ("u:p@10.0.0.5:2379", {}, "ETCD_USERNAME"),
         ("10.0.0.5:2379", {}, "say etcd://HOST:PORT"),
         ("a:2379,b:2379", {}, "say etcd://HOST:PORT"),
         ("etcd:10.0.0.5", {}, "say etcd://HOST:PORT"),
