@@ -10,6 +10,7 @@ import random
 import socket
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -54,6 +55,11 @@ EXTERNAL_CHOICES: dict[str, list[Any]] = {
     "localAsn": [65000, 65007],
     "enforceFirstAs": [True, False],
 }
+
+
+def _decided(client: Client) -> bool:
+    """Whether it is let in, or not."""
+    return client.established or client.closed is not None
 
 
 class Life:
@@ -154,7 +160,7 @@ class Life:
             server.operate(entry, PeerVerb.RESET, "")  # nobody waits because it flaps
             await client.connect()
             client.begin()
-            await until(lambda client=client: client.established or client.closed)  # type: ignore[misc]
+            await until(partial(_decided, client))
             if client.established:
                 for prefix, attributes in client.said.items():
                     client.send(prefix, attributes)
