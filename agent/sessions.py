@@ -355,7 +355,9 @@ class Sessions:
         for name in list(self._running):
             self._end(name)
         await self._settle_ending()
-        await asyncio.gather(*map(end_leftover, self._leftovers(())))
+        for directory in self._leftovers(()):
+            self._spawn(end_leftover(directory), frozenset((directory.name,)))
+        await self._settle_ending()
 
     async def _settle_ending(self) -> None:
         if self._ending:

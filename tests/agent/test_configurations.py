@@ -65,3 +65,11 @@ async def test_what_is_taken_back_while_it_is_being_made_is_not_made(
         await asyncio.sleep(0)
     assert speaker.configuration == first
     await sessions.leave()
+
+
+async def test_a_leftover_that_cannot_be_put_away_does_not_keep_a_node_from_leaving(tmp_path: Path) -> None:
+    """What comes after it, the kernel's routes, is done all the same."""
+    (tmp_path / "peer-192.0.2.1" / "process.json").mkdir(parents=True)  # no file, and not to be unlinked
+    listener: Any = None
+    config = AgentConfig(node="n1", exabgp=ExaBGP(run_directory=tmp_path))
+    await Sessions(config, listener, Secrets(None, {})).stop()
