@@ -143,8 +143,8 @@ class Forwarding:
             moved = False
             for family, rib in self.learned.ribs.items():
                 rib.reconsider()
-                for nlri, (before, now) in rib.take_changes().moved.items():
-                    if before is not now:
+                for nlri, before in rib.take_changes().moved.items():
+                    if before is not rib.best.get(nlri):
                         gone[family].add(nlri)
                         moved = self.fib.resolver.learned_changed(AF[family], nlri) or moved
             if not moved:

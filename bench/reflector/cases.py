@@ -156,13 +156,14 @@ def full_table(
     timeout: float = 60.0,
     easier: str | None = None,
 ) -> Case:
-    """One client announces a full table, about one attribute set per 6 prefixes."""
+    """One client announces a full table, about one attribute set per 6 prefixes, and goes."""
     tag = f"{prefixes}-{receivers}"
     work = f"{prefixes:,} prefixes to {receivers}"
     figures = (
         Figure(f"table-{tag}", work, "s", bar=bar, hope=hope),
         Figure(f"table-memory-{tag}", "  peak memory", "MB", bar=2.0, hope=1.0, against="bird"),
         Figure(f"table-cpu-{tag}", "  CPU per delivered prefix", "µs", bar=0.5),
+        Figure(f"table-gone-{tag}", "  its sender goes, all withdrawn", "s"),
     )
 
     def script(trial: Trial) -> None:
@@ -173,6 +174,10 @@ def full_table(
         trial.record(figures[0].name, done.seconds)
         trial.record(figures[1].name, trial.memory())
         trial.record(figures[2].name, done["cpu"] / done["delivered"] * 1e6)
+        trial.step("idle 0.5", 0.5)
+        done = trial.step(f"close 0 1 {timeout}", timeout)
+        trial.verify()
+        trial.record(figures[3].name, done.seconds)
 
     options = (
         "--mode",

@@ -263,7 +263,11 @@ class ExportLog:
         tail = self._tail
         alive = max(0, self._entries - self.dead)
         table = self.octets * alive // max(1, self._entries)
-        stalled = [c for c in self._cursors if c.lag > self._slack and c.lag > table]
+        stalled = [  # not one with only the newest batch ahead: it would catch up with the same again
+            c
+            for c in self._cursors
+            if c.lag > self._slack and c.lag > table and c.batch.following is not tail
+        ]
         touched: set[bytes] = set()
         passed: set[Batch] = set()
         for cursor in stalled:

@@ -42,12 +42,12 @@ With their NLRI field as received, ready to be sent on, or empty when it must be
 class Changes:
     """What happened since the last time, in order: first `fresh`, then `moved`.
 
-    `moved` maps a prefix to its best path before (after `fresh`) and now. Both may be the same
-    object: then only other paths of the prefix changed, which matters to add-path alone.
+    `moved` maps a prefix to its best path before (after `fresh`); the one it has now is in the Loc-RIB. Both
+    may be the same object: then only other paths of the prefix changed, which matters to add-path alone.
     """
 
     fresh: list[Run] = field(default_factory=list)
-    moved: dict[bytes, tuple[Path | None, Path | None]] = field(default_factory=dict)
+    moved: dict[bytes, Path | None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.fresh or self.moved)
@@ -248,6 +248,22 @@ class LocRib:
             else:
                 self.best[nlri] = new
             return
+        if (
+            choices is not None
+            and old is not None
+            and new is None
+            and len(choices) == 2
+            and self._cost is None
+            and nlri not in self._undecided
+        ):
+            del choices[old]
+            (left,) = choices
+            if left.ineligible is None:
+                self.best[nlri] = left
+                del self._candidates[nlri]
+            else:
+                self.best.pop(nlri, None)
+            return
         self._undecided.add(nlri)
         self._exchange(nlri, choices, current, old, new)
 
@@ -291,9 +307,18 @@ class LocRib:
     def drop(self, source: Source, *, add_path: bool = False) -> None:
         """Take out everything `source` announced."""
         adj = self._adj.get(source)
-        if adj is not None:
-            self.withdraw(source, list(adj.paths), add_path=add_path)
-            del self._adj[source]
+        if adj is None:
+            return
+        paths, candidates = adj.paths, self._candidates
+        if add_path:
+            self.withdraw(source, list(paths), add_path=True)
+        elif candidates and not candidates.keys().isdisjoint(paths):
+            self.withdraw(source, [item for item in paths if item in candidates])
+        best, before = self.best, self._before
+        for item, path in paths.items():  # what is left are the only paths of their prefixes
+            before.setdefault(item, path)
+            del best[item]
+        del self._adj[source]
 
     def mark_stale(self, source: Source) -> None:
         """Everything `source` has announced so far is stale until it is announced again."""
@@ -367,8 +392,7 @@ class LocRib:
             self._decide()
         if not self._fresh and not self._before:
             return Changes()
-        known = self.best
-        changes = Changes(self._fresh, {nlri: (old, known.get(nlri)) for nlri, old in self._before.items()})
+        changes = Changes(self._fresh, self._before)
         self._fresh, self._before = [], {}
         self.version += 1
         return changes

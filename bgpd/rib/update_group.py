@@ -49,6 +49,7 @@ class UpdateGroup:
     ) -> None:
         self.loc_rib = loc_rib
         self.family = loc_rib.family
+        self._classic = self.family == IPV4_UNICAST
         self.export = export
         self.export_prefix = export_prefix
         self.max_length = max_length
@@ -117,6 +118,11 @@ class UpdateGroup:
     def _messages(self, advert: Advert, nlri: list[bytes]) -> list[bytes]:
         """What does not fit into a message is withdrawn instead (RFC 8654 4), whatever it is told with."""
         attributes, next_hop = advert
+        if not next_hop and self._classic:
+            length, field = len(attributes), b"".join(nlri)
+            size = _FIXED_OCTETS + length + len(field)
+            if size <= MESSAGE_OCTETS:
+                return [b"".join((_HEADS[size], _LENGTHS[length], attributes, field))]
         next_hop = next_hop or AttributeSet.of(attributes).next_hop
         try:
             return encode_updates(self.family, attributes, next_hop, nlri, self.max_length)
@@ -151,7 +157,7 @@ class UpdateGroup:
             for path, nlri, _raw in runs:
                 yield from self._announce(path, nlri)
             return
-        export, classic = self.export, self.family == IPV4_UNICAST
+        export, classic = self.export, self._classic
         parts: list[bytes] = []
         touched: list[list[bytes]] = []
         current = runs[0][0].source
@@ -176,7 +182,8 @@ class UpdateGroup:
         if touched:
             yield Segment(b"".join(parts), touched, current)
 
-    def _moved(self, moved: dict[bytes, tuple[Path | None, Path | None]]) -> Iterator[Segment]:
+    def _moved(self, moved: dict[bytes, Path | None]) -> Iterator[Segment]:
+        best = self.loc_rib.best
         announced: dict[tuple[Advert, Source], list[bytes]] = {}
         withdrawn: dict[Source, list[bytes]] = {}
         addressed: dict[Source, list[bytes]] = {}
@@ -185,7 +192,8 @@ class UpdateGroup:
         after: Path | None = None
         was: Advert | None = None
         now: Advert | None = None
-        for nlri, (old, new) in moved.items():
+        for nlri, old in moved.items():
+            new = best.get(nlri)
             if old is new:
                 continue
             if each or old is not before:
@@ -346,7 +354,7 @@ class AddPathGroup(UpdateGroup):
         for _path, nlri, _raw in runs:
             yield from self._told_anew(nlri)
 
-    def _moved(self, moved: dict[bytes, tuple[Path | None, Path | None]]) -> Iterator[Segment]:
+    def _moved(self, moved: dict[bytes, Path | None]) -> Iterator[Segment]:
         yield from self._told_anew(moved)
 
     def _told_anew(self, prefixes: Iterable[bytes]) -> Iterator[Segment]:

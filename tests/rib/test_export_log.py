@@ -131,6 +131,23 @@ def test_a_stalled_reader_costs_about_one_table() -> None:
     assert views[0] == views[1] == store.expected(source(3))
 
 
+def test_a_reader_with_only_the_newest_ahead_is_not_stalled() -> None:
+    """However much went in one turn: to encode the same once more for it would help nobody."""
+    store = Store(slack=100)
+    for n in range(100):
+        store.put(b"key%d" % n, b"value", source(1))
+    prompt, slow = store.log.join(source(2)), store.log.join(source(3))
+    view: dict[bytes, bytes] = {}
+    read_all(prompt, view)
+    gone = list(store.state)
+    store.state.clear()
+    store.log.append([Segment(b"".join(b"%b=;" % key for key in gone), (gone,))], 2 * len(gone))
+    assert prompt.floor == 0
+    assert slow.floor > 0
+    read_all(prompt, view)
+    assert view == {}
+
+
 def test_a_stalled_source_forgets_what_became_its_own() -> None:
     """While it stood still, keys it had been told moved to itself: catching up must take them back."""
     store, writer, stalled_source = Store(slack=100), source(1), source(3)
