@@ -4,15 +4,15 @@ An ineligible route is kept with its reason (RFC 4456, RFC 4271 9.1.2); see `bgp
 holds on every session. Here: what is looked at besides with a peer of another AS, and import filters.
 """
 
-from bgpd.plan.policy import Decision
-from bgpd.plan.route_policy import changed, decide, facts_of
+from bgpd.plan.policy import Decision, Judge
+from bgpd.plan.route_policy import changed, facts_of
 from bgpd.resources.bgp_configuration import DEFAULT_ROUTE_PRIORITY
 from bgpd.rib.loc_rib import PATH_ID_OCTETS, Received
 from bgpd.rib.reflection import leak, least_preferred, only_to_customer
 from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.errors import UnsendableError
 from bgpd.wire.iana import AttributeCode, SegmentType, WellKnownCommunity
-from bgpd.wire.nlri import Family
+from bgpd.wire.nlri import Family, numbers_of
 from reflector.member import Member
 
 _AS_SEQUENCE = bytes((SegmentType.AS_SEQUENCE,))
@@ -48,25 +48,29 @@ def filtered(
     """What the import filters of a session make of a route, prefix by prefix."""
     skip = PATH_ID_OCTETS if family in member.adds_paths else 0
     options = member.options
-    done: dict[Decision, tuple[AttributeSet, str | None]] = {}
-    sorted_out: dict[tuple[AttributeSet, str | None], list[bytes]] = {}
+    if not items:
+        return []
+    facts = facts_of(items[0][skip:], family, attributes, DEFAULT_ROUTE_PRIORITY)
+    judge = Judge(options.import_filters, facts, options.internal)
+    decided: dict[
+        int, tuple[Decision | None, list[bytes]]
+    ] = {}  # by identity: the judge has one for each rule
     for item in items:
-        accepted, why = attributes, reason
-        facts = facts_of(item[skip:], family, attributes, DEFAULT_ROUTE_PRIORITY)
-        decision = decide(options.import_filters, facts, options.internal)
-        if decision is not None and decision.accept:
-            if decision not in done:
-                done[decision] = _filled(attributes, decision)
-            accepted, too_long = done[decision]
-            why = why or too_long
-        elif decision is not None:
-            why = why or f"rejected on import: {decision.reason}"
-        sorted_out.setdefault((accepted, why), []).append(item)
-    return [(accepted, some, b"", why) for (accepted, why), some in sorted_out.items()]
+        decision = judge.decide(*numbers_of(item[skip:], family))
+        decided.setdefault(id(decision), (decision, []))[1].append(item)
+    received: list[Received] = []
+    for decision, some in decided.values():
+        accepted, why = _applied(attributes, decision)
+        received.append((accepted, some, b"", reason or why))
+    return received
 
 
-def _filled(attributes: AttributeSet, decision: Decision) -> tuple[AttributeSet, str | None]:
-    """What an accepting rule makes of the attributes; where that has no room, as they were, and why."""
+def _applied(attributes: AttributeSet, decision: Decision | None) -> tuple[AttributeSet, str | None]:
+    """What a decision makes of the attributes, and why it refuses; without room for it, as they were."""
+    if decision is None:
+        return attributes, None
+    if not decision.accept:
+        return attributes, f"rejected on import: {decision.reason}"
     try:
         return changed(attributes, decision), None
     except UnsendableError as error:

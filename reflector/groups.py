@@ -6,14 +6,15 @@ A group exists while somebody reads it.
 
 from collections.abc import Iterator, Mapping
 
-from bgpd.plan.route_policy import changed, decide, facts_of
+from bgpd.plan.policy import Decision, Judge
+from bgpd.plan.route_policy import changed, facts_of
 from bgpd.resources.bgp_configuration import DEFAULT_ROUTE_PRIORITY
 from bgpd.rib.loc_rib import Changes, LocRib
 from bgpd.rib.path import Path
 from bgpd.rib.reflection import Advert, Export, Speaker, Target, export_to, last_resort
 from bgpd.rib.update_group import AddPathGroup, ExportOfPrefix, PathIdentifiers, UpdateGroup
 from bgpd.wire.errors import UnsendableError
-from bgpd.wire.nlri import Family
+from bgpd.wire.nlri import Family, numbers_of
 from reflector.member import GroupKey, Member, Reading
 
 
@@ -112,18 +113,33 @@ class Groups:
         filters, family = key.filters, key.family
         export = export_to(key.target, self._speaker, family)
 
-        def export_prefix(nlri: bytes, path: Path) -> Advert | None:
-            facts = facts_of(nlri, family, path.attributes, DEFAULT_ROUTE_PRIORITY)
-            decision = decide(filters, facts, internal)
-            if decision is not None and not decision.accept:
-                return None
+        def advert_of(path: Path, decision: Decision | None) -> Advert | None:
             if decision is not None:
+                if not decision.accept:
+                    return None
                 try:
                     attributes = changed(path.attributes, decision)
                 except UnsendableError:
                     return None
                 path = Path(path.source, attributes, None, path.path_id, path.long_lived_stale)
-            return self._drained(export(path))
+            return export(path)
+
+        # Mostly many prefixes of one path follow each other, and few rules decide them.
+        judged: Path | None = None
+        judge: Judge | None = None
+        adverts: dict[int, Advert | None] = {}
+
+        def export_prefix(nlri: bytes, path: Path) -> Advert | None:
+            nonlocal judged, judge
+            if judge is None or path is not judged:
+                facts = facts_of(nlri, family, path.attributes, DEFAULT_ROUTE_PRIORITY)
+                judged, judge = path, Judge(filters, facts, internal)
+                adverts.clear()
+            decision = judge.decide(*numbers_of(nlri, family))
+            rule = id(decision)  # the judge has one for each
+            if rule not in adverts:
+                adverts[rule] = advert_of(path, decision)
+            return self._drained(adverts[rule])
 
         return export_prefix
 

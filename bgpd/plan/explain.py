@@ -15,8 +15,7 @@ from typing import NamedTuple
 from bgpd.plan.mesh import Peerings
 from bgpd.plan.model import NodePlan, Origination, Peering, PlanError
 from bgpd.plan.node_plan import plan_node
-from bgpd.plan.policy import Decision, RouteFacts
-from bgpd.plan.route_policy import decide
+from bgpd.plan.policy import Decision, RouteFacts, decide
 from bgpd.resources.resource_set import ResourceSet
 from bgpd.resources.scalars import IPNetwork
 

@@ -15,7 +15,7 @@ explicitly travels as MULTI_EXIT_DISC; Calico has nothing there.
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import translate
@@ -91,12 +91,14 @@ class PrefixMatch:
     high: int
 
     def holds(self, prefix: IPNetwork) -> bool:
-        inside = (
-            prefix.version == self.network.version
-            and self.low <= prefix.prefixlen <= self.high
-            and int(prefix.network_address) & int(self.network.netmask) == int(self.network.network_address)
-        )
-        return inside if self.operator in (Operator.IN, Operator.EQUAL) else not inside
+        return self.of_version(prefix.version)(prefix.prefixlen, int(prefix.network_address))
+
+    def of_version(self, version: int) -> Callable[[int, int], bool]:
+        """The comparison for prefixes of one IP version, given by their length and address."""
+        low, high = self.low, self.high if version == self.network.version else -1
+        mask, address = int(self.network.netmask), int(self.network.network_address)
+        wanted = self.operator in (Operator.IN, Operator.EQUAL)
+        return lambda length, bits: (low <= length <= high and bits & mask == address) is wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +120,12 @@ class Rule:
 
     def holds(self, route: RouteFacts, internal: bool) -> bool:
         """Say whether the rule decides this route on a session of this kind."""
+        return (self.prefix is None or self.prefix.holds(route.prefix)) and self.fits(route, internal)
+
+    def fits(self, route: RouteFacts, internal: bool) -> bool:
+        """Say whether everything but the prefix is as the rule wants it."""
         return (
-            (self.prefix is None or self.prefix.holds(route.prefix))
-            and (not self.remote_only or route.remote)
+            (not self.remote_only or route.remote)
             and (self.internal_peer is None or self.internal_peer == internal)
             and (self.interface is None or interface_matches(self.interface, route.interface))
             and (self.community is None or self.community.numbers in route.communities)
@@ -146,6 +151,35 @@ class CompiledFilter:
     rules: tuple[Rule, ...]
 
 
+def decide(filters: Iterable[CompiledFilter], route: RouteFacts, internal: bool) -> Decision | None:
+    """The decision of the first rule that holds; None when no filter decides."""
+    for compiled in filters:
+        for rule in compiled.rules:
+            if rule.holds(route, internal):
+                return rule.applied(route)
+    return None
+
+
+class Judge:
+    """``decide`` for many routes that differ in the prefix alone: all else is looked at once."""
+
+    def __init__(self, filters: Iterable[CompiledFilter], route: RouteFacts, internal: bool) -> None:
+        version = route.prefix.version
+        self._rules = [
+            (rule.prefix.of_version(version) if rule.prefix else None, rule.applied(route))
+            for compiled in filters
+            for rule in compiled.rules
+            if rule.fits(route, internal)
+        ]
+
+    def decide(self, length: int, address: int) -> Decision | None:
+        """The decision on the prefix of this length and address."""
+        for holds, decision in self._rules:
+            if holds is None or holds(length, address):
+                return decision
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class ImportPolicy:
     """What is taken from a peer: the filters, then everything."""
@@ -154,11 +188,9 @@ class ImportPolicy:
     internal: bool = True
 
     def decide(self, route: RouteFacts) -> Decision:
-        for compiled in self.filters:
-            for rule in compiled.rules:
-                if rule.holds(route, self.internal):
-                    return rule.applied(route)
-        return Decision(True, "no filter decides: everything is taken", route.priority)
+        return decide(self.filters, route, self.internal) or Decision(
+            True, "no filter decides: everything is taken", route.priority
+        )
 
 
 class Covered(NamedTuple):
@@ -263,12 +295,8 @@ class ExportPolicy:
     internal: bool = True
 
     def decide(self, route: RouteFacts, rules: ExportRules) -> Decision:
-        if rules.nothing is None:
-            for compiled in self.filters:
-                for rule in compiled.rules:
-                    if rule.holds(route, self.internal):
-                        return rule.applied(route)
-        return rules.decide(route)
+        decision = decide(self.filters, route, self.internal) if rules.nothing is None else None
+        return decision or rules.decide(route)
 
 
 def within(prefix: IPNetwork, network: IPNetwork) -> bool:

@@ -7,7 +7,7 @@ in both.
 
 from itertools import takewhile
 
-from bgpd.plan.policy import CompiledFilter, Decision, RouteFacts, local_pref_of, priority_of
+from bgpd.plan.policy import Decision, RouteFacts, local_pref_of, priority_of
 from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.iana import AttributeCode, SegmentType
 from bgpd.wire.nlri import Family, prefix_of
@@ -31,15 +31,6 @@ def facts_of(nlri: bytes, family: Family, attributes: AttributeSet, normal_prior
 
 def _in_order(segment: tuple[int, tuple[int, ...]]) -> bool:
     return segment[0] == SegmentType.AS_SEQUENCE
-
-
-def decide(filters: tuple[CompiledFilter, ...], facts: RouteFacts, internal: bool) -> Decision | None:
-    """The decision of the first rule that holds; None when no filter decides."""
-    for compiled in filters:
-        for rule in compiled.rules:
-            if rule.holds(facts, internal):
-                return rule.applied(facts)
-    return None
 
 
 def changed(attributes: AttributeSet, decision: Decision) -> AttributeSet:

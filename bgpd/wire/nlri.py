@@ -172,6 +172,11 @@ def prefix_of(nlri: bytes, family: Family) -> IPv4Network | IPv6Network:
     return IPv6Network((octets.ljust(16, b"\0"), length))
 
 
+def numbers_of(nlri: bytes, family: Family) -> tuple[int, int]:
+    """Length and address of a prefix (canonical bytes, no path identifier), at less cost than `prefix_of`."""
+    return nlri[0], int.from_bytes(nlri[1:], "big") << family.bits - 8 * (len(nlri) - 1)
+
+
 def is_martian(nlri: bytes, family: Family) -> bool:
     """Whether a prefix (canonical, no path identifier) lies within a block that never names a reachable
     destination.

@@ -1,6 +1,6 @@
 """BGPFilter rules and Calico's export order, evaluated."""
 
-from ipaddress import ip_network
+from ipaddress import IPv4Network, ip_network
 from typing import Any
 
 import pytest
@@ -8,20 +8,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bgpd.plan.policy import (
+    CompiledFilter,
     Coverage,
     Covered,
+    Judge,
+    Operator,
+    PrefixMatch,
     RouteFacts,
+    Rule,
     compiled_filter,
     interface_matches,
     local_pref_of,
     priority_of,
     within,
 )
+from bgpd.plan.policy import decide as first_to_hold
 from bgpd.plan.route_policy import facts_of
 from bgpd.resources import BGPFilter
 from bgpd.wire.attributes import AttributeSet, encode_attributes
 from bgpd.wire.iana import SegmentType
-from bgpd.wire.nlri import IPV4_UNICAST, nlri_of
+from bgpd.wire.nlri import IPV4_UNICAST, nlri_of, numbers_of
 from tests.plan.cluster import MESH_OFF, THREE, cluster, plans, session
 
 
@@ -260,3 +266,32 @@ def test_the_longest_covering_cidr_is_found(networks: list[object], prefix: obje
     found = coverage.find(prefix)  # type: ignore[arg-type]  # IPv4Network
     expected = max(covering, key=lambda item: item.prefixlen, default=None)
     assert (found.network if found else None) == expected
+
+
+matches = st.builds(
+    lambda network, operator, bounds: PrefixMatch(network, operator, *sorted(bounds)),
+    prefixes,
+    st.sampled_from(Operator),
+    st.tuples(st.integers(0, 32), st.integers(0, 32)),
+)
+rules = st.builds(
+    Rule,
+    st.text(max_size=2),
+    st.booleans(),
+    prefix=st.none() | matches,
+    internal_peer=st.none() | st.booleans(),
+    as_path=st.sampled_from([(), (65001,), (65002,)]),
+    set_priority=st.none() | st.just(7),
+)
+
+
+@given(st.lists(st.lists(rules, max_size=4).map(tuple)), st.lists(prefixes, min_size=1), st.booleans())
+def test_many_routes_are_judged_as_each_is_decided(
+    every: list[tuple[Rule, ...]], routes: list[IPv4Network], internal: bool
+) -> None:
+    filters = [CompiledFilter("f", some) for some in every]
+    each = [RouteFacts(prefix, 1024, remote=True, as_path=(65001, 65002)) for prefix in routes]
+    judge = Judge(filters, each[0], internal)
+    assert [judge.decide(*numbers_of(nlri_of(prefix), IPV4_UNICAST)) for prefix in routes] == [
+        first_to_hold(filters, route, internal) for route in each
+    ]

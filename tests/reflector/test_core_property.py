@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from bgpd.plan.policy import CompiledFilter, Operator, PrefixMatch, Rule
-from bgpd.plan.route_policy import changed, decide, facts_of
+from bgpd.plan.policy import CompiledFilter, Operator, PrefixMatch, Rule, decide
+from bgpd.plan.route_policy import changed, facts_of
 from bgpd.resources.bgp_configuration import DEFAULT_ROUTE_PRIORITY
 from bgpd.resources.scalars import Community
 from bgpd.rib import decision, export_log, update_group

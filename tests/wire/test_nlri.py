@@ -15,6 +15,7 @@ from bgpd.wire.nlri import (
     finder,
     is_martian,
     nlri_of,
+    numbers_of,
     prefix_of,
     split,
 )
@@ -37,6 +38,9 @@ def test_split_inverts_join(data: st.DataObject, family: Family, add_path: bool)
     items = [identifier + nlri_of(prefix) for prefix in found]
     assert split(b"".join(items), family, add_path) == items
     assert [prefix_of(item[len(identifier) :], family) for item in items] == found
+    assert [numbers_of(nlri_of(each), family) for each in found] == [
+        (each.prefixlen, int(each.network_address)) for each in found
+    ]
 
 
 @given(st.data(), FAMILIES)
