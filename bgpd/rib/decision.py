@@ -173,8 +173,8 @@ def ordered(paths: Iterable[Path], cost: Cost | None = None) -> Iterator[Path]:
     is the best among the first ones, and its successor in its AS takes its place. That is what `merge` does.
     """
     rest = eligible(paths, cost)
-    if len(rest) < 2:
-        yield from rest
+    if len({path.ranked() for path in rest}) == len(rest):
+        yield from sorted(rest, key=Path.ranked)
         return
 
     def last_steps(path: Path) -> tuple[Any, ...]:

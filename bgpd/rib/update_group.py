@@ -28,6 +28,11 @@ _FIXED_OCTETS = HEADER_LENGTH + 4
 _HEADS = [MARKER + size.to_bytes(2, "big") + b"\x02\0\0" for size in range(MESSAGE_OCTETS + 1)]
 _LENGTHS = [length.to_bytes(2, "big") for length in range(MESSAGE_OCTETS + 1)]
 
+
+def _total(by_source: dict[Source, list[bytes]]) -> int:
+    return sum(map(len, by_source.values()))
+
+
 ExportOfPrefix: TypeAlias = Callable[[bytes, Path], Advert | None]
 
 
@@ -87,10 +92,7 @@ class UpdateGroup:
             segments += self._fresh(changes.fresh)
         dead = 0
         if changes.moved:
-            moved = list(self._moved(changes.moved))
-            # A withdrawal outlives what it withdraws by nothing: both are dead. For a replacement, which
-            # leaves one dead, that is too many, and only brings compaction forward.
-            dead = 2 * sum(len(nlri) for segment in moved for nlri in segment.touched)
+            moved, dead = self._moved(changes.moved)
             segments += moved
         if segments:
             self.log.append(segments, dead)
@@ -182,7 +184,11 @@ class UpdateGroup:
         if touched:
             yield Segment(b"".join(parts), touched, current)
 
-    def _moved(self, moved: dict[bytes, Path | None]) -> Iterator[Segment]:
+    def _moved(self, moved: dict[bytes, Path | None]) -> tuple[list[Segment], int]:
+        """What is told of prefixes whose paths changed, and how many entries a joiner needs no more.
+
+        Those are a withdrawal and what it withdraws, what is replaced, and what only one peer is told.
+        """
         best = self.loc_rib.best
         announced: dict[tuple[Advert, Source], list[bytes]] = {}
         withdrawn: dict[Source, list[bytes]] = {}
@@ -192,6 +198,7 @@ class UpdateGroup:
         after: Path | None = None
         was: Advert | None = None
         now: Advert | None = None
+        replaced = 0
         for nlri, old in moved.items():
             new = best.get(nlri)
             if old is new:
@@ -206,15 +213,16 @@ class UpdateGroup:
                         addressed.setdefault(new.source, []).append(nlri)
                     elif was == now:
                         continue
+                    replaced += 1
                 announced.setdefault((now, new.source), []).append(nlri)
             elif was is not None and old is not None:
                 withdrawn.setdefault(old.source, []).append(nlri)
-        for source, prefixes in withdrawn.items():
-            yield self._withdrawal(prefixes, skip=source)
-        for (advert, source), prefixes in announced.items():
-            yield self._segment(advert, prefixes, source)
-        for source, prefixes in addressed.items():
-            yield self._withdrawal(prefixes, only=source)
+        segments = [self._withdrawal(prefixes, skip=source) for source, prefixes in withdrawn.items()]
+        segments += [
+            self._segment(advert, prefixes, source) for (advert, source), prefixes in announced.items()
+        ]
+        segments += [self._withdrawal(prefixes, only=source) for source, prefixes in addressed.items()]
+        return segments, 2 * _total(withdrawn) + replaced + _total(addressed)
 
     def _snapshot(self) -> Iterator[Segment]:
         for path, nlri in self.loc_rib.by_path().items():
@@ -329,7 +337,10 @@ class AddPathGroup(UpdateGroup):
         return {identifier + nlri for nlri, told in self._told.items() for identifier, _, _ in told}
 
     def _tell_all(self) -> None:
-        self._remember({nlri: wanted for nlri in self.loc_rib.best if (wanted := self._wanted(nlri))})
+        adverts: dict[Path, Advert | None] = {}
+        self._remember(
+            {nlri: wanted for nlri in self.loc_rib.best if (wanted := self._wanted(nlri, adverts))}
+        )
 
     def _remember(self, told: dict[bytes, tuple[tuple[bytes, Path, Advert], ...]]) -> None:
         before, self._told = self._told, told
@@ -340,10 +351,18 @@ class AddPathGroup(UpdateGroup):
             for _, path, _ in every:
                 self.identifiers.release(path)
 
-    def _wanted(self, nlri: bytes) -> tuple[tuple[bytes, Path, Advert], ...]:
+    def _wanted(
+        self, nlri: bytes, adverts: dict[Path, Advert | None]
+    ) -> tuple[tuple[bytes, Path, Advert], ...]:
+        """What is to be told of a prefix; `adverts` remembers what paths look like, from prefix to prefix."""
         wanted = []
         for path in self.loc_rib.ordered(nlri):
-            advert = self.advert(nlri, path)
+            if path in adverts:
+                advert = adverts[path]
+            else:
+                advert = self.advert(nlri, path)
+                if self.export_prefix is None:
+                    adverts[path] = advert
             if advert is not None:
                 wanted.append((self.identifiers.of(path), path, advert))
                 if len(wanted) == self.limit:
@@ -351,24 +370,25 @@ class AddPathGroup(UpdateGroup):
         return tuple(wanted)
 
     def _fresh(self, runs: list[Run]) -> Iterator[Segment]:
-        for _path, nlri, _raw in runs:
-            yield from self._told_anew(nlri)
+        yield from self._moved({nlri: None for _path, items, _raw in runs for nlri in items})[0]
 
-    def _moved(self, moved: dict[bytes, Path | None]) -> Iterator[Segment]:
-        yield from self._told_anew(moved)
-
-    def _told_anew(self, prefixes: Iterable[bytes]) -> Iterator[Segment]:
+    def _moved(self, moved: dict[bytes, Path | None]) -> tuple[list[Segment], int]:
         announced: dict[tuple[Advert, Source], list[bytes]] = {}
         withdrawn: dict[Source, list[bytes]] = {}
-        for nlri in prefixes:
+        adverts: dict[Path, Advert | None] = {}
+        replaced = 0
+        for nlri in moved:
             was = {identifier: (path, advert) for identifier, path, advert in self._told.get(nlri, ())}
-            wanted = self._wanted(nlri)
+            wanted = self._wanted(nlri, adverts)
             for identifier, path, advert in wanted:
                 old = was.pop(identifier, None)
                 if old is None:
                     self.identifiers.hold(path)
-                if old is None or old[1] != advert:
-                    announced.setdefault((advert, path.source), []).append(identifier + nlri)
+                elif old[1] == advert:
+                    continue
+                else:
+                    replaced += 1
+                announced.setdefault((advert, path.source), []).append(identifier + nlri)
             for identifier, (path, _) in was.items():
                 withdrawn.setdefault(path.source, []).append(identifier + nlri)
                 self.identifiers.release(path)
@@ -376,10 +396,9 @@ class AddPathGroup(UpdateGroup):
                 self._told[nlri] = wanted
             else:
                 self._told.pop(nlri, None)
-        for source, items in withdrawn.items():
-            yield self._withdrawal(items, skip=source)
-        for (advert, source), items in announced.items():
-            yield self._segment(advert, items, source)
+        segments = [self._withdrawal(items, skip=source) for source, items in withdrawn.items()]
+        segments += [self._segment(advert, items, source) for (advert, source), items in announced.items()]
+        return segments, 2 * _total(withdrawn) + replaced
 
     def _snapshot(self) -> Iterator[Segment]:
         if not self.log.based:
