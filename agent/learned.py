@@ -21,7 +21,7 @@ Left out: next hops (the resolver), the kernel, and which peers exist (the plan)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
@@ -61,6 +61,18 @@ class Bounds:
     keep_when_lost: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """How long the routes of a peer are kept that is ``up``, should it go, or away: see `PeerIn`."""
+
+    up: bool
+    stale_until: float | None
+    restart_time: int
+    long_lived: Mapping[Family, int]
+    long_lived_until: Mapping[Family, float]
+    held: bool
+
+
 @dataclass(slots=True, eq=False)
 class PeerIn:
     """The receiving side of one planned session, over all its connections."""
@@ -78,6 +90,8 @@ class PeerIn:
     stale_until: float | None = None  # when stale routes go; None while none are, or none may
     held: bool = False  # stale without a time limit: fail static
     ours: bool = False  # it was our ExaBGP that ended the last session, not the peer
+    recalled: bool = False  # not up in this life, but in a former one, whose routes the kernel has
+    restart_time: int = 0  # seconds, as the peer last promised
     long_lived: dict[Family, int] = field(default_factory=dict)  # seconds, after the restart time
     long_lived_until: dict[Family, float] = field(default_factory=dict)
     updates: int = 0
@@ -90,6 +104,11 @@ class PeerIn:
     @property
     def synced(self) -> bool:
         return not self.awaited
+
+    @property
+    def away(self) -> bool:
+        """Whether it is not up, and has time left to come back."""
+        return not self.up and (self.held or self.stale_until is not None or bool(self.long_lived_until))
 
 
 class Learned:
@@ -174,7 +193,9 @@ class Learned:
                 rib.mark_stale(peer.source)
         elif not peer.ours:
             self._release_unforwarded(peer, negotiated)
-        peer.held = peer.ours = False
+        peer.held = peer.ours = peer.recalled = False
+        restart = negotiated.graceful_restart
+        peer.restart_time = restart.restart_time if restart is not None else 0
         peer.stale_until = peer.sync_by
         peer.long_lived = {family: seconds for family, _, seconds in remote.capabilities.long_lived}
         peer.long_lived_until.clear()
@@ -239,8 +260,43 @@ class Learned:
         for peer in peers:
             if peer.held:
                 peer.held = False
-                restart = peer.negotiated.graceful_restart if peer.negotiated else None
-                peer.stale_until = now + max(self._sync_wait, restart.restart_time if restart else 0)
+                peer.stale_until = now + max(self._sync_wait, peer.restart_time)
+
+    # over a restart of our own
+
+    def retained(self) -> dict[str, Retained]:
+        """What the next agent has to know of each peer that it should wait for."""
+        found = {}
+        for address, peer in self.peers.items():
+            restart = peer.negotiated.graceful_restart if peer.negotiated is not None else None
+            kept = {family for family, _ in restart.families} if restart is not None else set()
+            if kept if peer.up else peer.away:
+                found[address] = Retained(
+                    peer.up,
+                    None if peer.up else peer.stale_until,
+                    peer.restart_time,
+                    {
+                        family: time
+                        for family, time in peer.long_lived.items()
+                        if family in kept or not peer.up
+                    },
+                    dict(peer.long_lived_until),
+                    peer.held,
+                )
+        return found
+
+    def recall(self, retained: Mapping[str, Retained], now: float) -> None:
+        """What a former agent knew: a peer that was up is away as of now, until it is seen."""
+        for address, known in retained.items():
+            if (peer := self.peers.get(address)) is not None:
+                peer.recalled, peer.held, peer.restart_time = True, known.held, known.restart_time
+                peer.stale_until = now + known.restart_time if known.up else known.stale_until
+                peer.long_lived, peer.long_lived_until = dict(known.long_lived), dict(known.long_lived_until)
+
+    @property
+    def recalling(self) -> bool:
+        """Whether peers of a former life may still come to tell again what the kernel has of them."""
+        return any(peer.recalled for peer in self.peers.values()) or not self.synced
 
     def _drop(self, peer: PeerIn) -> None:
         for rib in self.ribs.values():
@@ -420,13 +476,13 @@ class Learned:
             if peer.up and peer.awaited and now >= peer.sync_by:
                 peer.awaited.clear()
             if peer.stale_until is not None and now >= peer.stale_until and not peer.held:
-                peer.stale_until = peer.taken = None
+                since, peer.stale_until, peer.taken = peer.stale_until, None, None
                 for family, rib in self.ribs.items():
                     if peer.up:
                         rib.sweep_stale(peer.source)
                     elif (seconds := peer.long_lived.get(family, 0)) > 0:
                         rib.revise(peer.source, long_lived_stale, stale_only=True)
-                        peer.long_lived_until[family] = now + seconds
+                        peer.long_lived_until[family] = since + seconds
                     else:
                         rib.drop(peer.source)
             for family, until in list(peer.long_lived_until.items()):
@@ -434,6 +490,7 @@ class Learned:
                     del peer.long_lived_until[family]
                     peer.taken = None
                     self.ribs[family].drop(peer.source)
+            peer.recalled = peer.recalled and peer.away
 
     def next_timer(self) -> float | None:
         return min(self._times(), default=None)

@@ -7,7 +7,8 @@ input changes a declaration; what follows from it is the business of the part th
 Nothing that a former life left behind is removed before the picture is complete: the datastore has been
 read, and every session has told everything or been given `syncWait` seconds for it. Until then routes are
 only added and replaced. With no session at all it stays so: a node that cannot ask anyone keeps what it has;
-and with none within the AS, where peers of it are planned (see ``learned``: fail static).
+and with none within the AS, where peers of it are planned (see ``learned``: fail static). And a peer that is
+away has the time it promised, over our own restart too: until then what nobody else told by then stays.
 (A node that is planned without any peer waits as long before it believes that.)
 """
 
@@ -40,6 +41,7 @@ from agent.kernel.vxlan import ensure
 from agent.last_good import LastGood
 from agent.learned import Bounds, Learned
 from agent.registration import register
+from agent.retention import Retention
 from agent.sessions import Sessions
 from agent.tunnels import Tunnels, mac_of
 from agent.workloads import Workloads
@@ -98,6 +100,9 @@ class Agent:
         self.invalid: dict[str, str] = {}
         self._unread = UnreadSettings(config.node)
         self._last_good = LastGood(config.exabgp.run_directory / "last-good.json")
+        self._retention = Retention(config.exabgp.run_directory / "retained.json")
+        self._unnoted = False  # whether a session came or went since that was written
+        self._sparing = False  # in sync, but for what peers of a former life may come to tell again
         kernel = config.kernel
         self.fib = Fib(
             Place(kernel.table, kernel.metric, kernel.protocol),
@@ -198,6 +203,7 @@ class Agent:
             await move(directory, self.fib.place)  # `run` may have been ended before it had
             await self.fib.remove_all()
             forget(directory, self.fib.place)
+            self._retention.forget()
         if self._hold is not None:
             with contextlib.suppress(DatastoreError):
                 await self._hold.release()
@@ -339,6 +345,8 @@ class Agent:
         if self.config.learn_only:
             log.debug("learning only: nothing is announced")
         again = self.learned.configure(plan.peerings)
+        if before is None:
+            self.learned.recall(self._retention.recall(), self._now())
         known = {str(peering.peer_address) for peering in before.peerings} if before is not None else set()
         new = self.learned.peers.keys() - known
         self._expected |= {address: self._now() for address in new}
@@ -393,6 +401,7 @@ class Agent:
             log.error("an OPEN cannot be read", peer=peer, reason=str(error))
             self.sessions.reset(peer)
             return ()
+        self._unnoted = True
         self.since[peer] = time.time()
         self.reasons.pop(peer, None)
         log.info("session up", peer=peer, adopted=adopted)
@@ -409,6 +418,7 @@ class Agent:
 
     def session_down(self, peer: str, reason: str) -> None:
         self.learned.session_down(peer, reason, self._now())
+        self._unnoted = True
         self.since[peer] = time.time()
         self.flaps[peer] = self.flaps.get(peer, 0) + 1
         self.reasons[peer] = reason
@@ -438,12 +448,19 @@ class Agent:
         self._event("exabgp.refused", text, Severity.ERROR)
 
     def progressed(self) -> None:
+        if self._unnoted:
+            self._note()
         if self._dirty:
             self._routes_changed()
             if not self.fib.pending:
                 self.to_kernel.cancel()  # no kernel route came of it
         if self.to_wire.since is not None and self.sessions.told:
             self.to_wire.stop(self._now())
+
+    def _note(self) -> None:
+        self._unnoted = False
+        if self.plan is not None:
+            self._retention.note(self.learned.retained())
 
     def _parted(self) -> None:
         if self.plan is not None and self.mode != "stopping":
@@ -494,6 +511,9 @@ class Agent:
 
     def _consider_sync(self) -> None:
         """May what nobody wants be removed?"""
+        if self._sparing and not self.learned.recalling:
+            self._sparing = False
+            self.fib.sweep()
         if self.in_sync or self.plan is None:
             return
         planned = self.learned.peers.values()
@@ -501,7 +521,8 @@ class Agent:
         everyone = bool(planned) and all(peer.up for peer in planned)
         if self.learned.synced and (everyone or (grown and not self.learned.unheard)):
             self.in_sync = True
-            self.fib.allow_sweep(True)
+            self._sparing = self.learned.recalling
+            self.fib.sweep(sparing=self._sparing)
             log.info("in sync", routes=sum(len(rib.best) for rib in self.learned.ribs.values()))
             self._event("agent.in-sync", "every session has told everything")
 
@@ -522,7 +543,9 @@ class Agent:
             return  # nobody is declared dead on old news
         self._looked_at = (self.resources.nodes, self.resources.live_nodes)
         self._seen_alive |= self.resources.live_nodes
-        self.learned.dead(addresses_of_the_dead(self.resources, self._seen_alive))
+        dead = addresses_of_the_dead(self.resources, self._seen_alive)
+        self.learned.dead(dead)
+        self.fib.forsake(dead)
         self._dirty = True
         if self.plan is not None:
             self._routes_changed()
@@ -539,6 +562,7 @@ class Agent:
             for address in self.learned.with_room(self._now()):
                 self._refresh(address)
             self._routes_changed()
+            self._note()
             self._look_for_the_absent()
             self._journal.look(self.plan, self._now())
 

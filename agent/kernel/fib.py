@@ -20,7 +20,7 @@ import errno
 import functools
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 
 import structlog
 
@@ -71,6 +71,8 @@ class Fib:
         self._socket = RouteSocket()
         self._monitor: Monitor | None = None
         self._elsewhere: dict[tuple[int, bytes], int] = {}  # wanted, but not at the ordinary metric
+        self._spared: set[tuple[int, bytes]] = set()  # unwanted, and to stay all the same
+        self._forsaken: Set[bytes] = frozenset()
         # The node's routes, not the agent's, by family, NLRI, table and metric: there may be several of one.
         self._own: dict[tuple[int, bytes, int, int], dict[KernelRoute, RouteEntry]] = {}
         self._meanwhile: list[tuple[bool, int, RouteEntry]] | None = None  # seen during a full look
@@ -90,6 +92,8 @@ class Fib:
         former = self._elsewhere.pop((family, nlri), ordinary)
         if former != wanted:
             delta.want((nlri, former), None)
+        if route is not None:
+            self._spared.discard((family, nlri))
         if wanted != ordinary and route is not None:
             self._elsewhere[family, nlri] = wanted
         delta.want((nlri, wanted), route)
@@ -100,10 +104,27 @@ class Fib:
         index = self.links.indexes.get(interface)
         return workload(index) if index is not None and index in self.links.up else None
 
-    def allow_sweep(self, allowed: bool) -> None:
-        """Whether routes nobody wants may go: only with a complete picture of what is wanted."""
-        for delta in self.deltas.values():
-            delta.sweeping = allowed
+    def sweep(self, *, sparing: bool = False) -> None:
+        """Routes nobody wants may go: only with a complete picture of what is wanted.
+
+        ``sparing`` what is left of a former life, prefix by prefix until it is wanted again or `forsake`n, or
+        this is called without.
+        """
+        self._spared.clear()
+        for family, delta in self.deltas.items():
+            delta.sweeping = True
+            if sparing:
+                left = {nlri for nlri, _ in delta.actual} - {nlri for nlri, _ in delta.desired}
+                self._spared |= {(family, nlri) for nlri in left}
+        self.forsake(self._forsaken)
+
+    def forsake(self, gateways: Set[bytes]) -> None:
+        """What leads nowhere but to these is not spared, from now on."""
+        self._forsaken = gateways
+        for family, delta in self.deltas.items() if self._spared and gateways else ():
+            for (nlri, _), route in delta.actual.items():
+                if route.hops and all(hop.gateway in gateways for hop in route.hops):
+                    self._spared.discard((family, nlri))
         self._wake.set()
 
     def wanted(self) -> Iterator[tuple[int, bytes, KernelRoute]]:
@@ -267,7 +288,7 @@ class Fib:
     def _pending(self) -> Iterator[tuple[int, Change]]:
         for family, delta in self.deltas.items():
             for change in delta.pending():
-                if isinstance(change, Put) or not self._has_yet_to_move(family, change.key[0]):
+                if isinstance(change, Put) or not self._stays(family, change.key[0]):
                     yield family, change
 
     def _due(self) -> Iterator[tuple[int, Change]]:
@@ -276,8 +297,10 @@ class Fib:
             return self._pending()
         return (each for each in self._pending() if each not in self._refused)
 
-    def _has_yet_to_move(self, family: int, nlri: bytes) -> bool:
-        """Whether a prefix is wanted at a metric where it does not stand."""
+    def _stays(self, family: int, nlri: bytes) -> bool:
+        """Whether a prefix is spared, or wanted at a metric where it does not stand yet."""
+        if (family, nlri) in self._spared:
+            return True
         spot = (nlri, self._elsewhere.get((family, nlri), self.place.metric))
         return spot in self.deltas[family].desired and spot not in self.deltas[family].actual
 
@@ -375,5 +398,5 @@ class Fib:
         for delta in self.deltas.values():
             for spot in list(delta.desired):
                 delta.want(spot, None)
-            delta.sweeping = True
+        self.sweep()
         await self._apply()

@@ -397,3 +397,36 @@ async def test_an_agent_started_while_only_a_router_talks_keeps_what_the_lost_pe
     b.start()
     await eventually(lambda: a.said("in sync") == 2)
     await eventually(lambda: a.routes().keys() == {"192.0.2.0/24"})
+
+
+@pytest.mark.parametrize("agent_first", [False, True])
+async def test_an_agent_that_restarts_gives_a_peer_that_is_away_the_time_it_promised_rfc4724_4_2(
+    cluster: Cluster, agent_first: bool
+) -> None:
+    """Not `syncWait` only, whether this agent saw the peer go or a former one had heard its promise; and what
+    others withdraw meanwhile goes.
+    """
+    a, b, bird = cluster.a, cluster.b, cluster.bird
+    a.config["syncWait"] = 2
+    text = BIRD.replace("graceful restart on;", "graceful restart on; graceful restart time 600;")
+    (bird.directory / "bird.conf").write_text(text)
+    cluster.block("b", "10.77.1.0/26")
+    cluster.peer_with_bird()
+    bird.start()
+    a.start()
+    b.start()
+    await eventually(lambda: a.routes().keys() == {"10.77.1.0/26", "192.0.2.0/24"} and a.said("in sync") == 1)
+    if agent_first:
+        a.stop(signal.SIGKILL)
+        bird.stop(signal.SIGKILL)
+    else:
+        bird.stop(signal.SIGKILL)
+        await eventually(lambda: a.said("session down") == 1)
+        a.stop(signal.SIGKILL)
+    a.start()
+    await eventually(lambda: a.said("in sync") == 2)
+    cluster.remove("b-b-10-77-1-0-26")
+    await eventually(lambda: a.routes().keys() == {"192.0.2.0/24"})
+    (bird.directory / "bird.conf").write_text(text.replace("route 192.0.2.0/24 blackhole;", ""))
+    bird.start()
+    await eventually(lambda: not a.routes())

@@ -100,7 +100,7 @@ async def running(place: Place = PLACE, *, dry_run: bool = False) -> AsyncIterat
 async def test_every_kind_of_route_is_written_replaced_and_removed(ground: str) -> None:
     async with running() as owner:
         fib = owner.fib
-        fib.allow_sweep(True)
+        fib.sweep()
         e0, e1 = fib.links.indexes["e0"], fib.links.indexes["e1"]
         fib.want(V4, nlri("10.77.0.0/26"), owner.via("10.0.0.2"))
         fib.want(V4, nlri("10.77.1.0/26"), unicast(*owner.via("10.0.0.2").hops, *owner.via("10.0.1.2").hops))
@@ -177,7 +177,7 @@ async def test_foreign_routes_are_never_overwritten_nor_removed(ground: str) -> 
     sh(f"ip -n {ground} route add 10.77.0.0/24 via 10.0.0.9 metric 1024 proto static")
     sh(f"ip -n {ground} route add 10.77.1.0/24 via 10.0.0.9 proto bird")
     async with running() as owner:
-        owner.fib.allow_sweep(True)
+        owner.fib.sweep()
         owner.fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.0.0.2"))
         owner.fib.want(V4, nlri("10.77.1.0/24"), owner.via("10.0.0.2"))
         await owner.settled()
@@ -210,13 +210,54 @@ async def test_a_foreign_route_beside_ours_is_not_replaced_for_it(ground: str, h
         await eventually(lambda: routes(ground).get("10.77.0.0/24", {}).get("gateway") == "10.0.1.2")
 
 
+async def test_what_is_spared_stays_until_it_is_wanted_again_or_nothing_is_spared_any_more(
+    ground: str,
+) -> None:
+    for prefix, metric in (("10.77.0.0/24", 1024), ("10.77.1.0/24", 1024), ("10.77.2.0/24", 512)):
+        sh(f"ip -n {ground} route add {prefix} via 10.0.0.9 metric {metric} proto 179")
+    async with running() as owner:
+        fib = owner.fib
+        fib.want(V4, nlri("10.77.3.0/24"), owner.via("10.0.1.2"))
+        fib.sweep(sparing=True)
+        await owner.settled()
+        assert routes(ground).keys() >= {f"10.77.{n}.0/24" for n in range(4)}
+        fib.want(V4, nlri("10.77.3.0/24"), None)
+        fib.want(V4, nlri("10.77.1.0/24"), owner.via("10.0.1.2"))
+        fib.want(V4, nlri("10.77.2.0/24"), owner.via("10.0.1.2"))
+        await owner.settled()
+        listed = sh(f"ip -n {ground} route show proto 179").splitlines()
+        assert sorted(line.split()[0] + line.split("metric")[1] for line in listed) == [
+            "10.77.0.0/24 1024 ", "10.77.1.0/24 1024 ", "10.77.2.0/24 1024 ",
+        ]  # fmt: skip
+        fib.want(V4, nlri("10.77.1.0/24"), None)
+        await owner.settled()
+        assert "10.77.1.0/24" not in routes(ground)
+        assert routes(ground)["10.77.0.0/24"]["gateway"] == "10.0.0.9"
+        fib.sweep()
+        await owner.settled()
+        assert "10.77.0.0/24" not in routes(ground)
+
+
+async def test_what_leads_to_the_dead_alone_is_not_spared(ground: str) -> None:
+    for n in range(3):
+        sh(f"ip -n {ground} route add 10.77.{n}.0/24 via 10.0.0.{7 + n} metric 1024 proto 179")
+    both = "nexthop via 10.0.0.7 nexthop via 10.0.0.9"
+    sh(f"ip -n {ground} route add 10.77.3.0/24 metric 1024 proto 179 {both}")
+    async with running() as owner:
+        owner.fib.forsake({bytes((10, 0, 0, 7))})
+        owner.fib.sweep(sparing=True)
+        await eventually(lambda: routes(ground).keys() == {f"10.77.{n}.0/24" for n in (1, 2, 3)})
+        owner.fib.forsake({bytes((10, 0, 0, 7)), bytes((10, 0, 0, 8))})
+        await eventually(lambda: routes(ground).keys() == {f"10.77.{n}.0/24" for n in (2, 3)})
+
+
 async def test_a_route_moves_to_another_metric_without_a_gap(ground: str) -> None:
     sh(f"ip -n {ground} route add 10.77.1.0/24 via 10.0.0.9 metric 512 proto static")
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as monitor:
         monitor.bind((0, 0x40))  # RTNLGRP_IPV4_ROUTE
         async with running() as owner:
             fib = owner.fib
-            fib.allow_sweep(True)
+            fib.sweep()
             for metric, gateway in (
                 (None, "10.0.0.2"),
                 (512, "10.0.0.2"),
@@ -252,7 +293,7 @@ async def test_a_former_life_is_swept_only_when_allowed(ground: str) -> None:
         await owner.settled()
         assert len(routes(ground)) == 4
         assert routes(ground)["10.77.1.0/24"]["gateway"] == "10.0.0.2"
-        owner.fib.allow_sweep(True)
+        owner.fib.sweep()
         await eventually(lambda: set(routes(ground)) == {"10.77.0.0/24", "10.77.1.0/24"})
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 from functools import partial
 from ipaddress import IPv4Address, ip_network
+from pathlib import Path
 
 import pytest
 
+from agent.retention import Retention
+from bgpd.plan.model import Peering
 from bgpd.wire.iana import RefreshSubtype, WellKnownCommunity
 from bgpd.wire.nlri import IPV4_UNICAST, nlri_of
 from tests.agent.telling import ASN, A, B, C, Cluster, P, Q, R, fail_static, peering, synced, unheard
@@ -250,7 +253,7 @@ def test_long_lived_stale_routes_are_the_last_choice_and_go_in_the_end_rfc9494_4
     assert cluster.routes == {A, B}
     a = nlri_of(ip_network(A))
     assert cluster.learned.next_hops(IPV4_UNICAST, a) == (IPv4Address("10.0.0.99").packed,)
-    assert cluster.learned.next_timer() == 121 + 3600
+    assert cluster.learned.next_timer() == 120 + 3600
     cluster.pass_time(3600)
     assert cluster.routes == {A}
 
@@ -270,6 +273,100 @@ def test_long_lived_stale_routes_are_ordinary_again_when_repeated_rfc9494_4_2() 
     assert not path.long_lived_stale
     cluster.pass_time(10_000)
     assert cluster.routes == {A}
+
+
+def restarted(before: Cluster, *peerings: Peering, directory: Path, seconds: float = 0) -> Cluster:
+    """The next agent, so many seconds after the last word of the former."""
+    Retention(directory / "retained.json").note(before.learned.retained())
+    cluster = Cluster(*peerings)
+    cluster.now = before.now + seconds
+    cluster.learned.recall(Retention(directory / "retained.json").recall(), cluster.now)
+    return cluster
+
+
+def recalling_for(cluster: Cluster, most: int = 100_000) -> int:
+    """After how many seconds nobody of a former life is waited for any more, up to ``most``."""
+    begun = cluster.now
+    while cluster.learned.recalling and cluster.now < begun + most:
+        cluster.pass_time(1)
+    return round(cluster.now - begun)
+
+
+def test_what_is_left_of_a_peers_time_is_left_to_it_by_the_next_agent(tmp_path: Path) -> None:
+    peers = peering(P), peering(Q)
+    cluster = Cluster(*peers)
+    cluster.up(P, long_lived=3600)
+    cluster.up(Q, restart=None)
+    unseen = restarted(cluster, *peers, directory=tmp_path, seconds=50)
+    unseen.up(Q)
+    unseen.end(Q)
+    assert recalling_for(unseen) == 120 + 3600
+    cluster.down(P)
+    cluster.pass_time(100)
+    for twice in (False, True):
+        again = restarted(cluster, *peers, directory=tmp_path, seconds=5)
+        again = restarted(again, *peers, directory=tmp_path) if twice else again
+        again.up(Q)
+        again.end(Q)
+        assert recalling_for(again) == 3620 - 5
+    cluster.pass_time(100)
+    again = restarted(cluster, *peers, directory=tmp_path)
+    again.up(Q)
+    again.end(Q)
+    again.up(P)
+    assert again.learned.recalling
+    again.end(P)
+    assert not again.learned.recalling
+
+
+def test_without_a_promise_the_next_agent_waits_for_nobody(tmp_path: Path) -> None:
+    peers = peering(P), peering(Q), peering(R)
+    cluster = Cluster(*peers)
+    cluster.up(P, restart=None)
+    cluster.up(Q)
+    cluster.up(R)
+    cluster.down(R, "notification received (6,2)")
+    cluster.learned.tick(cluster.now)
+    again = restarted(cluster, peering(P), peering(R), directory=tmp_path)
+    assert not again.learned.recalling
+
+
+def test_all_reflectors_lost_over_a_restart_one_that_returns_gives_the_others_time(tmp_path: Path) -> None:
+    peers = peering(P), peering(Q)
+    cluster = Cluster(*peers)
+    cluster.up(P)
+    cluster.up(Q)
+    cluster.down(P)
+    cluster.down(Q)
+    cluster.pass_time(5000)
+    again = restarted(cluster, *peers, directory=tmp_path, seconds=5000)
+    again.pass_time(1)
+    again.up(Q)
+    again.end(Q)
+    assert recalling_for(again) == 120
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"boot": "another", "peers": {}}', '{"peers": {"P": 1}}'])
+def test_a_note_that_cannot_be_read_or_is_of_another_boot_counts_for_nothing(
+    tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "retained.json").write_text(text)
+    assert Retention(tmp_path / "retained.json").recall() == {}
+
+
+def test_a_note_that_cannot_be_written_leaves_the_former_one(tmp_path: Path) -> None:
+    cluster = Cluster(peering(P))
+    cluster.up(P)
+    retention = Retention(tmp_path / "retained.json")
+    retention.note(cluster.learned.retained())
+    before = retention.recall()
+    (tmp_path / "retained.json.new").mkdir()  # no draft can be made
+    cluster.down(P)
+    retention.note(cluster.learned.retained())
+    assert retention.recall() == before
+    (tmp_path / "retained.json.new").rmdir()
+    retention.note(cluster.learned.retained())
+    assert retention.recall() == cluster.learned.retained()
 
 
 def test_a_node_known_dead_loses_its_stale_routes_at_once_and_only_those() -> None:
