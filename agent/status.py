@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
@@ -27,6 +28,7 @@ from bgpd.telemetry.status import (
     SampleKind,
     ServiceStatus,
     StoreHealth,
+    why_down,
 )
 from bgpd.wire.nlri import Family, nlri_of, prefix_of
 
@@ -76,9 +78,7 @@ class AgentStatus:
     def _peer(self, address: str, peer: PeerIn) -> PeerStatus:
         agent, peering = self._agent, peer.peering
         speaker = agent.sessions.speaker_of(address)
-        reason = agent.sessions.problems.get(peering.name) or agent.reasons.get(address, "")
-        if not reason and speaker is not None:
-            reason = speaker.trouble(address)  # it never came up
+        reason, at = self._why_down(address, peering.name, speaker)
         return PeerStatus(
             name=peering.name,
             address=address,
@@ -93,11 +93,24 @@ class AgentStatus:
             description=peering.reason,
             flaps=agent.flaps.get(address, 0),
             last_reason=reason,
+            last_reason_at=at,
             hold_time=peer.negotiated.hold_time if peer.up and peer.negotiated else 0,
             restarting=not peer.up and peer.stale_until is not None,
             families=tuple(self._family(address, peer, family, speaker) for family in peering.families),
             messages_received={"update": peer.updates},
         )
+
+    def _why_down(self, address: str, name: str, speaker: Speaker | None) -> tuple[str, float | None]:
+        """Why a session is not up, and when that was last so; what can't be tried is so at any time."""
+        agent = self._agent
+        if problem := agent.sessions.problems.get(name):
+            return problem, None
+        lost, lost_at = agent.reasons.get(address, ""), agent.since.get(address)
+        trouble = speaker.trouble(address) if speaker is not None else None
+        if trouble is None:
+            return lost, lost_at if lost else None
+        latest, ago = trouble
+        return why_down(lost, latest), time.time() - ago
 
     def _family(self, address: str, peer: PeerIn, family: Family, speaker: Speaker | None) -> FamilyStatus:
         received = self._agent.learned.ribs[family].received(peer.source)

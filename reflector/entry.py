@@ -9,6 +9,7 @@ from bgpd.session.config import SessionConfig
 from bgpd.session.fsm import State
 from bgpd.session.peer import Peer
 from bgpd.session.session import Session
+from bgpd.telemetry.status import why_down
 from reflector.link import Link
 from reflector.spec import PeerSpec
 
@@ -44,10 +45,7 @@ class Entry:
     @property
     def why_down(self) -> str:
         """Why it went down, and what has come of it since."""
-        latest = self.peer.counters.last_error
-        if not self.went_down or latest == self.went_down:
-            return latest
-        return f"{self.went_down}; since then: {latest}" if latest else self.went_down
+        return why_down(self.went_down, self.peer.counters.last_error)
 
 
 def same_session(old: SessionConfig, new: SessionConfig) -> bool:

@@ -134,7 +134,7 @@ class Service:
     async def _serve(
         self, server: Server, notifier: SystemdNotifier, tasks: set[asyncio.Task[object]]
     ) -> None:
-        following = self._following
+        following, loop = self._following, asyncio.get_running_loop()
         source = ReflectorStatus(
             server,
             self._config.name or self._config.node or "reflector",
@@ -143,6 +143,7 @@ class Service:
             store=following.health if following is not None else lambda: None,
             plan=following.plan if following is not None else dict,
             problems=lambda: following.problems if following is not None else (),
+            moment=lambda at: time.time() + at - loop.time(),
         )
         surroundings = self._load_surroundings(source)
         if surroundings is not None:

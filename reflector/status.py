@@ -44,7 +44,9 @@ class ReflectorStatus:
         store: Callable[[], StoreHealth | None],
         plan: Callable[[], Mapping[str, object]],
         problems: Callable[[], Sequence[str]],
+        moment: Callable[[float], float],
     ) -> None:
+        """`moment` gives the wall time of a time on the server's clock."""
         self._server = server
         self._name = name
         self._version = version
@@ -52,6 +54,7 @@ class ReflectorStatus:
         self._store = store
         self._plan = plan
         self._problems = problems
+        self._moment = moment
 
     @property
     def events(self) -> EventRing:
@@ -88,6 +91,7 @@ class ReflectorStatus:
         up = session is not None and member is not None
         source = member.source if member is not None else None
         counters = peer.counters
+        failed = counters.last_error_at
         return PeerStatus(
             name=spec.name if spec.single else entry.address,
             address=entry.address,
@@ -101,6 +105,7 @@ class ReflectorStatus:
             description=spec.description,
             flaps=counters.closed,
             last_reason="" if up else entry.why_down,
+            last_reason_at=self._moment(failed) if failed is not None and not up else None,
             hold_time=member.negotiated.hold_time if member is not None and member.negotiated else 0,
             lag=member.lag if member is not None else 0,
             restarting=member is not None and not member.established,

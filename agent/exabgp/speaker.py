@@ -45,6 +45,7 @@ from agent.exabgp.events import (
     prefixes_of,
 )
 from agent.exabgp.process import ExaBGPError, Process
+from agent.exabgp.troubles import Troubles
 from bgpd.render.exabgp import mark_of
 
 PATIENCE = 60.0  # seconds of silence with a command unanswered, at most
@@ -120,7 +121,7 @@ class Speaker:
         self._learning = False
         self._states: dict[str, bool] = {}
         self._reported: dict[str, Sequence[str]] = {}  # peers the listener believes up, and their families
-        self._troubles: dict[str, str] = {}  # why a peer was last seen not to come up
+        self._troubles = Troubles()
         self._witnessed: set[str] = set()  # peers that came up while we were still learning
         self._opens: dict[tuple[str, bool], str] = {}  # (peer, sent) → the line
         self._begun: dict[str, tuple[str, str]] = {}  # the OPENs, sent and received, of the sessions reported
@@ -146,9 +147,11 @@ class Speaker:
     def established(self) -> frozenset[str]:
         return frozenset(self._reported)
 
-    def trouble(self, peer: str) -> str:
-        """Why a peer was last seen not to come up; empty while it is up."""
-        return self._troubles.get(peer, "")
+    def trouble(self, peer: str) -> tuple[str, float] | None:
+        """Why a peer was last seen not to come up, and how many seconds ago; None while it is up."""
+        now = asyncio.get_running_loop().time()
+        known = self._troubles.of(peer, now) if self.attached else None
+        return (known[0], now - known[1]) if known else None
 
     # life
 
@@ -264,6 +267,7 @@ class Speaker:
         self.attached = True
         self.begun.set()
         self._heard = asyncio.get_running_loop().time()
+        self._troubles.listening(self.peers, self._heard, pausing=self._started_at < self._heard - _PENDING)
         for line in kept:
             self._keep(line)
         for line in self._opens.values():
@@ -360,15 +364,18 @@ class Speaker:
             self.listener.message_received(packet.peer, packet.type, packet.body)
 
     def _state(self, change: StateChanged) -> None:
-        if change.state == "connected" or change.peer not in self.peers:
+        if change.peer not in self.peers:
+            return
+        if change.state == "connected":
+            self._troubles.connected(change.peer)
             return
         up = change.state == "up"
         self._states[change.peer] = up
         if not up:
             self._forget_opens(change.peer)
-            if change.peer not in self._reported and self._troubles.get(change.peer) != change.reason:
+            was_up = change.peer in self._reported
+            if self._troubles.down(change.peer, change.reason, self._heard, was_up=was_up) and not was_up:
                 log.warning("a session does not come up", peer=change.peer, reason=change.reason)
-            self._troubles[change.peer] = change.reason
             self._down(change.peer, EXABGP_ENDED if self.process.stopping else change.reason)
         else:
             if change.peer in self._reported:
@@ -391,7 +398,7 @@ class Speaker:
             self.outbox.request(f"neighbor {peer} teardown {_ADMINISTRATIVE_RESET}")
             return
         self._heed_hold_time(peer)
-        self._troubles.pop(peer, None)
+        self._troubles.up(peer)
         families = self.listener.session_up(peer, sent.body, received.body, adopted)
         self._reported[peer] = families
         self._begun[peer] = opens
@@ -513,6 +520,7 @@ class Speaker:
         if configuration == self.configuration:
             return
         wanted = frozenset(peers)
+        self._troubles.listening(wanted - self.peers, asyncio.get_running_loop().time(), pausing=True)
         self.configuration, self.peers = configuration, wanted
         for address in set(self.outbox.peers) - wanted:
             self._down(address, "no longer configured")

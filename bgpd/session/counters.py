@@ -69,4 +69,6 @@ class PeerCounters:
     established_since: float | None = None
     last_closed: float | None = None
     last_error: str = ""
-    """Why the last connection ended, in words."""
+    """Why the last connection ended, or could not be had, in words."""
+    last_error_at: float | None = None
+    """When."""

@@ -319,7 +319,7 @@ class Peer:
             return
         self._attempt = None
         self.counters.failures += 1
-        self.counters.last_error = reason
+        self.counters.last_error, self.counters.last_error_at = reason, now
         self._feed(Input.TCP_CONNECTION_FAILS, now)
         self._feed(Input.AUTOMATIC_START_PASSIVE, now)
 
@@ -458,7 +458,7 @@ class Peer:
         self._late.discard(session)
         counters = self.counters
         if closed.established or self._up is None:  # a stranger's end says nothing of a peer that is up
-            counters.last_error = closed.reason
+            counters.last_error, counters.last_error_at = closed.reason, now
         lost_collision = _lost_collision(closed)
         if lost_collision:
             counters.collisions += 1

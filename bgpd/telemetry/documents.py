@@ -87,6 +87,7 @@ def store_document(store: StoreHealth) -> Document:
 def peer_document(peer: PeerStatus) -> Document:
     document = asdict(peer)
     document["since"] = rfc3339(peer.since)
+    document["last_reason_at"] = None if peer.last_reason_at is None else rfc3339(peer.last_reason_at)
     document["established"] = peer.established
     document["families"] = [asdict(family) for family in peer.families]
     return document

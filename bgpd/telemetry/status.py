@@ -44,9 +44,9 @@ class PeerStatus:
 
     `name` is unique within the service and stable over reconnects; it labels the metrics. `state` is one of
     RFC 4271's six. `since`: last change into or out of ESTABLISHED. `flaps`: times ESTABLISHED was lost.
-    `last_reason`: why it last went down, or is not up. `lag`: bytes the peer has yet to be sent.
-    `restarting`: a graceful restart with this peer is in progress. `expected` False marks peers that come
-    and go as they like (dynamic clients): readiness does not wait for them.
+    `last_reason`: why it is not up (see `why_down`); `last_reason_at`: when that was last so. `lag`: bytes
+    the peer has yet to be sent. `restarting`: a graceful restart with this peer is in progress. `expected`
+    False marks peers that come and go as they like (dynamic clients): readiness does not wait for them.
     """
 
     name: str
@@ -62,6 +62,7 @@ class PeerStatus:
     description: str = ""
     flaps: int = 0
     last_reason: str = ""
+    last_reason_at: float | None = None
     hold_time: int = 0
     lag: int = 0
     restarting: bool = False
@@ -73,6 +74,13 @@ class PeerStatus:
     @property
     def established(self) -> bool:
         return self.state == ESTABLISHED
+
+
+def why_down(lost: str, latest: str) -> str:
+    """Why a session is not up: why the former one was `lost`, and what has come of it since."""
+    if not lost or not latest or latest == lost:
+        return latest or lost
+    return f"{lost}; since then: {latest}"
 
 
 class Direction(StrEnum):

@@ -78,5 +78,13 @@ def row(service: str, peer: Mapping[str, Any], now: datetime) -> tuple[str, ...]
         str(peer["flaps"]),
         str(peer["hold_time"]),
         peer["bgp_identifier"],
-        peer["last_reason"],
+        reason(peer, now),
     )
+
+
+def reason(peer: Mapping[str, Any], now: datetime) -> str:
+    """Why a session is not up, and how long ago that was last so."""
+    at = peer.get("last_reason_at")
+    if not peer["last_reason"] or at is None:
+        return str(peer["last_reason"])
+    return f"{peer['last_reason']} ({ago((now - datetime.fromisoformat(at)).total_seconds())} ago)"

@@ -24,6 +24,7 @@ from rich.text import Text
 from ctl import options
 from ctl.afar import following, pattern
 from ctl.cluster import Service, moment
+from ctl.commands.peers import reason
 from ctl.output import Format, Screen, ago, as_json, as_yaml
 from ctl.services import LOCAL, answered, ask_all
 from ctl.state import run
@@ -244,7 +245,8 @@ def _shown(*rates: float | None) -> str:
 
 
 def _peer(look: Look, peer: Mapping[str, Any]) -> list[str | Text]:
-    since = (datetime.now(UTC) - moment(peer["since"])).total_seconds()
+    now = datetime.now(UTC)
+    since = (now - moment(peer["since"])).total_seconds()
     families = peer.get("families")
     counts = [
         "" if families is None else str(sum(family[name] for family in families))
@@ -258,5 +260,5 @@ def _peer(look: Look, peer: Mapping[str, Any]) -> list[str | Text]:
         *counts,
         str(peer.get("flaps", "")),
         str(peer.get("lag", "")),
-        str(peer["last_reason"]),
+        reason(peer, now),
     ]

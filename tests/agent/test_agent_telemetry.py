@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.agent.cluster import Cluster
+from agent.exabgp.troubles import UNREACHED
+from tests.agent.cluster import BIRD, Cluster
 from tests.agent.ground import eventually, needs_bird, needs_root, sh
 
 pytestmark = [needs_root, pytest.mark.scenario, *needs_bird]
@@ -59,3 +61,34 @@ async def test_convergence_rejections_and_node_status(cluster: Cluster) -> None:
         assert 0 < found[f"cairn_{name}_seconds_sum[]"] < 60 * found[f"cairn_{name}_seconds_count[]"]
     assert "Established" in json.dumps(node_status(cluster))
     assert "<title>Cairn</title>" in fetch(a.inside, "/")
+
+
+async def test_why_a_lost_session_does_not_come_up_again_is_told(cluster: Cluster) -> None:
+    """Not only why the former one was lost."""
+    a, bird = cluster.a, cluster.bird
+    a.config["http"] = {"port": PORT}
+    cluster.peer_with_bird()
+
+    def reason() -> str:
+        [peer] = json.loads(fetch(a.inside, "/api/v1/peers"))["peers"]
+        assert (peer["last_reason_at"] is None) == (not peer["last_reason"])
+        return str(peer["last_reason"])
+
+    def begin(before: str, after: str) -> None:
+        bird.stop(signal.SIGKILL)
+        (bird.directory / "bird.conf").write_text(BIRD.replace(before, after))
+        bird.start()
+
+    begin("passive on;", 'passive on; password "another";')
+    a.start()
+    await eventually(lambda: a.said("exabgp started") == 1)
+    await eventually(lambda: reason() == UNREACHED)
+    begin("", "")
+    await eventually(lambda: a.said("session up") == 1 and reason() == "")
+    bird.ask("disable agent")
+    await eventually(lambda: a.said("session down") == 1)
+    lost = "notification received (6,2)"
+    await eventually(lambda: reason().startswith(lost))
+    begin("as 65100;", "as 65111;")
+    await eventually(lambda: reason().endswith("; since then: notification sent (2,2), bad peer AS"))
+    assert reason().startswith(lost)

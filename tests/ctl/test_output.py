@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctl.commands.peers import reason
 from ctl.output import Column, Format, Listing, ago, aligned, as_json, as_yaml, rfc3339, show
 
 
@@ -71,3 +72,11 @@ def test_columns_line_up_and_nothing_is_cut(rows: list[list[str]]) -> None:
 
 def test_the_clock_is_asked_in_utc() -> None:
     assert rfc3339(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00.000Z"
+
+
+def test_why_a_session_is_not_up_is_shown_with_how_long_ago_that_was_so() -> None:
+    now = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)
+    peer = {"last_reason": "hold timer expired", "last_reason_at": "2026-01-01T12:00:00Z"}
+    assert reason(peer, now) == "hold timer expired (30s ago)"
+    assert reason({**peer, "last_reason_at": None}, now) == "hold timer expired"
+    assert reason({"last_reason": ""}, now) == ""

@@ -21,6 +21,7 @@ from reflector import server as server_module
 from reflector.journal import LINES, SessionJournal
 from reflector.recall import Recall
 from reflector.server import Server
+from reflector.status import ReflectorStatus
 from tests.reflector.clients import Client, clients, serving, sessions, spec_of, until
 
 P, Q = "10.1.0.0/24", "10.2.0.0/24"
@@ -310,8 +311,16 @@ async def test_why_a_session_ended_is_not_hidden_by_what_came_after() -> None:
         await until(lambda: entry.went_down != "")
         ended = entry.went_down
         assert entry.why_down == ended
+        assert entry.peer.counters.last_error_at is not None
         entry.peer.counters.last_error = "connect: ECONNREFUSED"
-        assert entry.why_down == f"{ended}; since then: connect: ECONNREFUSED"
+        entry.peer.counters.last_error_at = 5.0
+        status = ReflectorStatus(
+            server, "rr", "1", started_at=0.0, store=lambda: None, plan=dict, problems=tuple,
+            moment=lambda at: at + 1000,
+        )  # fmt: skip
+        [found] = status.peers()
+        assert found.last_reason == f"{ended}; since then: connect: ECONNREFUSED"
+        assert found.last_reason_at == 1005.0
 
 
 async def test_rfc4271_6_3_next_hops_of_this_machine_are_for_its_own_peers_only() -> None:

@@ -35,7 +35,7 @@ class Cluster:
         ]
         server: Any = SimpleNamespace(reflector=core, live=lambda: live, events=EventRing())
         self.status = ReflectorStatus(
-            server, "rr", "1", started_at=0.0, store=lambda: None, plan=dict, problems=tuple
+            server, "rr", "1", started_at=0.0, store=lambda: None, plan=dict, problems=tuple, moment=float
         )
 
     def ask(self, **query: Any) -> tuple[int, list[str]]:

@@ -138,7 +138,7 @@ function peerRows(peer) {
   if (state.open !== peer.name) return [row];
   const more = make("tr", "", "more"), cell = make("td");
   cell.colSpan = 11;
-  const facts = [peer.description, peer.last_reason && `last reason: ${peer.last_reason}`, peer.bgp_identifier && `BGP Identifier ${peer.bgp_identifier}`,
+  const facts = [peer.description, peer.last_reason && `last reason: ${peer.last_reason}${peer.last_reason_at ? ` (${ago(peer.last_reason_at)} ago)` : ""}`, peer.bgp_identifier && `BGP Identifier ${peer.bgp_identifier}`,
     peer.hold_time && `hold time ${peer.hold_time} s`, peer.node && `node ${peer.node}`];
   cell.append(make("p", facts.filter(Boolean).join(" · ")));
   for (const family of peer.families)
