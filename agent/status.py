@@ -98,6 +98,7 @@ class AgentStatus:
             restarting=not peer.up and peer.stale_until is not None,
             families=tuple(self._family(address, peer, family, speaker) for family in peering.families),
             messages_received={"update": peer.updates},
+            messages_sent={"update": speaker.outbox.peer(address).updates} if speaker is not None else {},
         )
 
     def _why_down(self, address: str, name: str, speaker: Speaker | None) -> tuple[str, float | None]:

@@ -97,11 +97,13 @@ class AdjRibOut:
         "address",
         "families",
         "up",
+        "updates",
     )
 
     def __init__(self, address: str) -> None:
         self.address = address
         self.up = False
+        self.updates = 0  # seen to be sent, in all its sessions
         self.families: tuple[str, ...] = ()
         self._carried: frozenset[bool] = frozenset()
         self._want: dict[str, str] = {}
@@ -284,6 +286,7 @@ class AdjRibOut:
 
     def end_of_rib_sent(self) -> bool:
         """ExaBGP put an End-of-RIB on the wire. True if that ends a barrier."""
+        self.updates += 1
         if self._barrier is not _Barrier.AWAITED:
             return False
         self._barrier = _Barrier.NONE
@@ -297,7 +300,8 @@ class AdjRibOut:
         return True
 
     def sent(self, prefixes: Iterable[str]) -> None:
-        """ExaBGP put an UPDATE with these on the wire."""
+        """ExaBGP put an UPDATE on the wire, with these, as far as it was read."""
+        self.updates += 1
         if self._exact:
             for prefix in self._in_flight.intersection(prefixes):
                 self._in_flight.discard(prefix)

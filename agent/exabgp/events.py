@@ -3,7 +3,7 @@
 The configuration asks for ``neighbor-changes`` and raw ``packets`` in both directions, so that UPDATEs and
 OPENs are decoded by our own wire codec, octet for octet as the peer sent them. A packet line is picked
 apart by one regular expression; only the rare state lines go through a JSON parser. Of the UPDATEs ExaBGP
-*sends*, End-of-RIBs and short ones matter to the agent (see ``adj_rib_out``); the rest are skipped unread.
+*sends*, End-of-RIBs and short ones matter to the agent (see ``adj_rib_out``); the rest are counted unread.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class StateChanged:
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """A BGP message without its 19-octet header. ``sent``: ours to the peer."""
+    """A BGP message without its 19-octet header. ``sent``: ours; a long UPDATE has no body then."""
 
     peer: str
     sent: bool
@@ -76,7 +76,7 @@ def parse(line: str) -> Event | None:
         peer, direction, category, body = packet.groups()
         sent = direction == "send"
         if sent and int(category) == UPDATE and len(body) > _LONGEST_TRACED:
-            return None
+            body = ""
         return Packet(peer, sent, int(category), bytes.fromhex(body))
     if '"type": "state"' not in line:
         return None

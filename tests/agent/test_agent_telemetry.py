@@ -92,3 +92,20 @@ async def test_why_a_lost_session_does_not_come_up_again_is_told(cluster: Cluste
     begin("as 65100;", "as 65111;")
     await eventually(lambda: reason().endswith("; since then: notification sent (2,2), bad peer AS"))
     assert reason().startswith(lost)
+
+
+async def test_the_updates_sent_are_counted_the_long_ones_too(cluster: Cluster) -> None:
+    a, bird = cluster.a, cluster.bird
+    prefixes = [f"192.0.2.{host}/32" for host in range(100)]
+    a.config |= {"http": {"port": PORT}, "staticRoutes": prefixes}
+    cluster.peer_with_bird()
+    bird.start()
+
+    def sent() -> float:
+        found: float = metrics(a.inside)["cairn_bgp_peer_messages_sent_total['Global_10_0_0_3', 'update']"]
+        return found
+
+    a.start()
+    await eventually(lambda: bird.routes("agent").keys() == set(prefixes))
+    await eventually(lambda: sent() >= 2)  # all in one, and End-of-RIB
+    assert sent() < 10

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from agent.exabgp.events import StateChanged, is_end_of_rib, parse, prefixes_of
+from agent.exabgp.events import UPDATE, Packet, StateChanged, is_end_of_rib, parse, prefixes_of
 from bgpd.wire.attributes import encode_attributes
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
 from bgpd.wire.update import encode_end_of_rib, encode_updates, encode_withdrawals
@@ -57,3 +57,14 @@ def test_why_a_session_ended_is_told_in_words(reason: str, words: str) -> None:
     peer = {"address": {"peer": "10.0.0.1"}, "state": "down", "reason": reason}
     line = json.dumps({"exabgp": "5.0.0", "type": "state", "neighbor": peer}).replace("{", "{ ", 1)
     assert parse(line) == StateChanged("10.0.0.1", "down", reason + words)
+
+
+@pytest.mark.parametrize(("octets", "read"), [(23, 23), (150, 150), (151, 0), (4000, 0)])
+def test_of_long_updates_that_are_sent_only_their_number_counts(octets: int, read: int) -> None:
+    neighbor = '"neighbor": { "address": { "local": "10.0.0.1", "peer": "10.0.0.2" }'
+    for direction, kept in (("send", read), ("receive", octets)):
+        message = f'"message": {{ "category": 2, "header": "FF", "body": "{"00" * octets}" }}'
+        line = f'{{ "exabgp": "5.0.0", {neighbor}, "direction": "{direction}", {message} }} }}'
+        assert parse(line) == Packet("10.0.0.2", direction == "send", UPDATE, bytes(kept))
+    assert prefixes_of(b"") == []
+    assert not is_end_of_rib(b"")

@@ -36,7 +36,7 @@ def test_the_latest_failure_is_told_with_its_time_and_why_the_session_was_lost_b
     address = str(peering.peer_address)
     speaker = SimpleNamespace(
         trouble=lambda address: (trouble, 10.0) if trouble else None,
-        outbox=SimpleNamespace(advertised=lambda *_: 0),
+        outbox=SimpleNamespace(peer=lambda _: SimpleNamespace(updates=0)),
     )
     peer = SimpleNamespace(peering=peering, up=False, stale_until=None, updates=0)
     agent = SimpleNamespace(
