@@ -33,7 +33,7 @@ class Entry:
     parted: float = 0.0  # when its last connection ended, on the loop's clock
     recalled: Recalled = None  # our address that this client knew before our restart, until all is told
     unreached: bool = False  # the last attempt to connect to it came to nothing
-    warned: bool = False
+    warned: tuple[int, int] | None = None  # of which limit, and what share of it, it was said to be near
     overfull: bool = False  # said that it sends more paths of a prefix than are taken in
     went_down: str = ""  # why the last session that was up ended
 

@@ -17,8 +17,9 @@ def check_limit(
     entry: Entry, member: Member, ribs: Mapping[Family, LocRib], journal: SessionJournal, now: float
 ) -> None:
     """Act on what a member has announced so far."""
-    limit = entry.spec.max_prefixes
+    limit, warn_at = entry.spec.max_prefixes, entry.spec.warn_at
     if limit is None:
+        entry.warned = None
         return
     # What a peer had before its restart and has not announced again does not count against it. What is stale
     # in its refresh does: else it could begin one after the other.
@@ -32,6 +33,6 @@ def check_limit(
         family = max(counts, key=lambda f: counts[f])
         log.warning("too many prefixes", peer=entry.address, received=total, limit=limit)
         entry.peer.exceed_prefix_limit(family, limit, now, entry.spec.restart_after)
-    elif total * 100 >= limit * entry.spec.warn_at and not entry.warned:
-        entry.warned = True
+    elif total * 100 >= limit * warn_at and entry.warned != (limit, warn_at):
+        entry.warned = limit, warn_at
         journal.near_limit(entry.address, total, limit)

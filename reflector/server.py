@@ -475,7 +475,7 @@ class Server:
         self.established.add(link)
         self._pace.stir(len(self.established))
         entry.since = self._clock()
-        entry.warned = entry.overfull = False
+        entry.warned, entry.overfull = None, False
         self._pace.ask()
         self._journal.up(entry.address, event.asn, entry.spec.kind)
 

@@ -53,6 +53,34 @@ async def test_rfc4486_4_too_many_prefixes_end_the_session_for_a_while() -> None
         await back.close()
 
 
+async def test_a_limit_that_changed_is_warned_of_anew_and_the_same_one_once() -> None:
+    def clients_with(**limit: int) -> list[dict[str, object]]:
+        return [{"prefix": "127.0.0.0/24", "maxPrefixes": limit}]
+
+    async with serving(clients=clients_with(limit=4)) as server, clients(server, 1) as (a,):
+
+        def warnings() -> list[str]:
+            return [e.message for e in server.events.after(0) if e.kind == "prefixes.near_limit"]
+
+        def become(**limit: int) -> None:
+            server.configure(spec_of(clients=clients_with(**limit)))
+
+        a.announce(*(f"10.1.{n}.0/24" for n in range(3)))
+        await until(lambda: len(warnings()) == 1)
+        become(limit=8)
+        assert len(warnings()) == 1
+        a.announce(*(f"10.1.{n}.0/24" for n in range(3, 6)))
+        await until(lambda: len(warnings()) == 2)
+        assert "6 prefixes of the 8" in warnings()[1]
+        become(limit=8, warnAt=90)
+        assert len(warnings()) == 2
+        become(limit=8, warnAt=50)
+        assert len(warnings()) == 3
+        a.announce("10.1.6.0/24")
+        await until(lambda: len(server.reflector.ribs[IPV4_UNICAST].best) == 7)
+        assert len(warnings()) == 3
+
+
 async def test_no_refresh_gets_a_peer_past_the_limit() -> None:
     """What its refresh has not confirmed yet counts, so that to begin one after the other is of no use."""
     prefix = {"prefix": "127.0.0.0/24", "maxPrefixes": {"limit": 4}}
