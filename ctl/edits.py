@@ -5,6 +5,7 @@ replaced whole; its identity (`uid`, `creationTimestamp`) stays, and a resource 
 written.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -101,7 +102,10 @@ def differing(before: object, after: object, path: str = "") -> list[str]:
 
 
 def _shown(value: object) -> str:
-    return "unset" if value is None else str(value)
+    """A value on one line, as it may be written in a resource."""
+    if value is None:
+        return "unset"
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
 
 
 def _with_identity(resource: Resource, identity: Mapping[str, str]) -> Resource:

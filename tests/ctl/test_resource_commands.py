@@ -72,6 +72,19 @@ def test_apply_creates_then_keeps_then_changes(store: Path, tmp_path: Path) -> N
     assert cairn("get", "bgpp", "tor", "-o", "json", "--datastore", store).json["spec"]["asNumber"] == 65002
 
 
+def test_values_are_told_as_one_would_write_them_in_a_resource(store: Path) -> None:
+    peer = PEER % 65001
+    assert cairn("apply", "-f", "-", "--datastore", store, stdin=peer).code == 0
+    password = "password: {secretKeyRef: {name: s, key: k}}"
+    other = peer.replace("asNumber", f"keepOriginalNextHop: true, maxRestartTime: 5m0s, {password}, asNumber")
+    edit = cairn("diff", "-f", "-", "--datastore", store, "-o", "json", stdin=other)
+    assert sorted(edit.json["resources"][0]["fields"]) == [
+        "spec.keepOriginalNextHop: unset → true",
+        "spec.maxRestartTime: unset → 5m0s",
+        'spec.password: unset → {"secretKeyRef": {"name": "s", "key": "k"}}',
+    ]
+
+
 def test_identity_is_given_once_and_kept(store: Path) -> None:
     cairn("apply", "-f", "-", "--datastore", store, stdin=PEER % 65001)
     created = cairn("get", "bgppeer", "tor", "-o", "json", "--datastore", store).json["metadata"]
