@@ -25,7 +25,7 @@ from agent.node_status import NodeStatusWriter
 from agent.status import AgentStatus
 from bgpd.datastore import Misconfigured, open_datastore
 from bgpd.telemetry.aside import aside
-from bgpd.telemetry.config import ConfigError
+from bgpd.telemetry.config import ConfigError, naming
 from bgpd.telemetry.logging import level_by_signal, set_level
 from bgpd.telemetry.reporter import Reporter
 from bgpd.telemetry.surroundings import Surroundings
@@ -90,7 +90,8 @@ class Service:
         proven: AgentConfig | None = None
         while True:
             try:
-                await self._one_agent()
+                with naming(self._path):
+                    await self._one_agent()
             except (ConfigError, Misconfigured) as error:
                 if proven is None:
                     raise

@@ -27,7 +27,7 @@ import structlog
 from pydantic.alias_generators import to_camel
 
 from bgpd.telemetry.aside import aside
-from bgpd.telemetry.config import ConfigError
+from bgpd.telemetry.config import ConfigError, naming
 from bgpd.telemetry.logging import level_by_signal, set_level
 from bgpd.telemetry.status import EventRing, Severity
 from bgpd.telemetry.systemd import SystemdNotifier
@@ -240,12 +240,9 @@ class Service:
 
 async def run(path: Path) -> None:
     """Run a reflector by its configuration file; raises ConfigError or SocketError when it cannot start."""
-    try:
+    with naming(path):
         service = Service(path, load(path))
         await service.run()
-    except ConfigError as error:
-        text = str(error)
-        raise ConfigError(text if text.startswith(str(path)) else f"{path}: {text}") from error
     if service.anew:
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the same once more

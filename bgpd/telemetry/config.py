@@ -4,8 +4,9 @@ Names are camelCase in a file, as in the resources. A word nobody knows is an er
 effect; an error names the file, the place in it, and what would be right.
 """
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -22,6 +23,18 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 class ConfigError(Exception):
     """A configuration that can't be used: the place, what is wrong, and what would be right."""
+
+
+@contextlib.contextmanager
+def naming(path: Path | None) -> Iterator[None]:
+    """What cannot be used of the configuration within is said of this file, if it is one's."""
+    try:
+        yield
+    except ConfigError as error:
+        text = str(error)
+        if path is None or text.startswith(str(path)):
+            raise
+        raise ConfigError(f"{path}: {text}") from error
 
 
 class Model(BaseModel):

@@ -71,7 +71,7 @@ class HttpOptions:
 
 
 class HttpOptionsError(ValueError):
-    """Options with which the server would be open to strangers, or cannot start."""
+    """An option with which the server would be open to strangers, or cannot start; its name comes first."""
 
 
 class StatusServer:
@@ -87,9 +87,11 @@ class StatusServer:
     ) -> None:
         if not options.is_local and (not options.token or not options.certificate):
             raise HttpOptionsError(
-                f"the status server may listen on {options.address} only with a token and a TLS certificate; "
-                "set both, or listen on 127.0.0.1"
+                f"address: the status server may listen on {options.address} only with a token and a TLS "
+                "certificate; set both, or listen on 127.0.0.1"
             )
+        if options.key is not None and options.certificate is None:
+            raise HttpOptionsError("key: alone it is of no use; set the certificate it was made for as well")
         self._source = source
         self._options = options
         self._metrics = metrics or Metrics(source, clock=clock)
@@ -145,16 +147,25 @@ class StatusServer:
             self._runner = None
 
     def _tls(self) -> ssl.SSLContext | None:
-        if self._options.certificate is None:
+        certificate, key = self._options.certificate, self._options.key
+        if certificate is None:
             return None
+        for what, path in (("certificate", certificate), ("key", key or certificate)):
+            try:
+                path.read_bytes()
+            except OSError as error:
+                raise HttpOptionsError(f"{what}: {path}: {error.strerror}; give a readable file") from error
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
-            context.load_cert_chain(self._options.certificate, self._options.key)
-        except (OSError, ssl.SSLError) as error:
-            raise HttpOptionsError(
-                f"the certificate {self._options.certificate} cannot be used: {error}"
-            ) from error
+            context.load_cert_chain(certificate, key, password=lambda: "")  # nobody is there to be asked
+        except ssl.SSLError as error:
+            if error.reason == "KEY_VALUES_MISMATCH":
+                what = f"key: {key or certificate} is another than the certificate {certificate} was made for"
+                raise HttpOptionsError(f"{what}; give that one") from error
+            what = f"certificate: {certificate} and the key {key or 'in the same file'} cannot be used"
+            remedy = "both have to be PEM, the key without a passphrase"
+            raise HttpOptionsError(f"{what}; {remedy}") from error
         return context
 
     def _announce(self, _: Event) -> None:

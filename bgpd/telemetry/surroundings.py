@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from bgpd.telemetry.config import ConfigError, Http, Mqtt
+from bgpd.telemetry.config import ConfigError, Http, Mqtt, SecretSource
 from bgpd.telemetry.http import HttpOptions, HttpOptionsError, StatusServer
 from bgpd.telemetry.mqtt import MqttOptions, MqttPublisher
 from bgpd.telemetry.status import StatusSource
@@ -17,14 +17,14 @@ class Surroundings:
         self._http: StatusServer | None = None
         self._mqtt: MqttPublisher | None = None
         if http is not None:
-            token = None if http.token is None else http.token.read(environ)
+            token = _secret("http.token", http.token, environ)
             options = HttpOptions(str(http.address), http.port, token, http.certificate, http.key)
             try:
                 self._http = StatusServer(source, options)
             except HttpOptionsError as error:
-                raise ConfigError(f"http: {error}") from error
+                raise ConfigError(f"http.{error}") from error
         if mqtt is not None:
-            password = None if mqtt.password is None else mqtt.password.read(environ)
+            password = _secret("mqtt.password", mqtt.password, environ)
             broker = MqttOptions(
                 mqtt.host,
                 mqtt.port,
@@ -44,8 +44,10 @@ class Surroundings:
             return ""
         try:
             await self._http.start()
-        except (OSError, HttpOptionsError) as error:
-            raise ConfigError(f"http: {error}") from error
+        except HttpOptionsError as error:
+            raise ConfigError(f"http.{error}") from error
+        except OSError as error:
+            raise ConfigError(f"http: {error}; choose an address and a port that are free here") from error
         return self._http.url
 
     async def stop(self) -> None:
@@ -54,3 +56,10 @@ class Surroundings:
             await self._mqtt.stop()
         if self._http is not None:
             await self._http.stop()
+
+
+def _secret(place: str, source: SecretSource | None, environ: Mapping[str, str]) -> str | None:
+    try:
+        return None if source is None else source.read(environ)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}; have it there, or say where it is") from error

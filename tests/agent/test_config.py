@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,23 @@ def test_brokers_are_hosts_or_addresses(tmp_path: Path, host: str) -> None:
     mqtt = load(written(tmp_path, f"node: n1\nmqtt: {{host: '{host}'}}")).mqtt
     assert mqtt is not None
     assert mqtt.host == host
+
+
+@pytest.mark.parametrize(
+    ("http", "words"),
+    [
+        ("{port: 9178, token: /nowhere/token}", "http.token: file /nowhere/token: No such file or directory"),
+        ("{port: 9178, address: 0.0.0.0}", "http.address: the status server may listen on 0.0.0.0 only with"),
+    ],
+)
+def test_what_turns_out_unusable_only_at_the_start_names_the_file_too(
+    tmp_path: Path, http: str, words: str
+) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_text(
+        f"node: a\ndatastore: {tmp_path}\nexabgp: {{runDirectory: {tmp_path}/run}}\nhttp: {http}\n"
+    )
+    command = [sys.executable, "-m", "agent", "--config", str(path)]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert ended.returncode == 4
+    assert ended.stderr.splitlines()[-1].startswith(f"agent: {path}: {words}")

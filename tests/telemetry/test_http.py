@@ -5,15 +5,18 @@ import json
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from bgpd.telemetry.config import ConfigError, Http
 from bgpd.telemetry.http import HttpOptions, HttpOptionsError, StatusServer
 from bgpd.telemetry.logging import level, set_level
 from bgpd.telemetry.status import PeerVerb
+from bgpd.telemetry.surroundings import Surroundings
 from tests.telemetry.source import Source, peer
 
 
@@ -244,6 +247,48 @@ async def test_tls(source: Source, certificate: tuple[Path, Path], tmp_path: Pat
     with pytest.raises(HttpOptionsError, match=r"absent\.pem"):
         await broken.start()
     await broken.stop()
+
+
+async def test_options_that_cannot_be_used_are_named_with_the_remedy(
+    source: Source, certificate: tuple[Path, Path], tmp_path: Path
+) -> None:
+    good, key = certificate
+    absent, nonsense, another, locked = (
+        tmp_path / name for name in ("absent.pem", "nonsense.pem", "another.pem", "locked.pem")
+    )
+    nonsense.write_text("nonsense")
+    run = partial(subprocess.run, check=True, capture_output=True)
+    run(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", another])
+    run(["openssl", "pkey", "-in", key, "-aes128", "-passout", "pass:secret", "-out", locked])
+    for options, words in (
+        ({"token": {"file": absent}}, f"http.token: file {absent}: No such file or directory; "),
+        ({"token": {"env": "NOWHERE"}}, "http.token: environment variable NOWHERE is empty or missing; "),
+        ({"address": "0.0.0.0"}, "http.address: the status server may listen on 0.0.0.0 only with"),
+        ({"certificate": absent, "key": key}, f"http.certificate: {absent}: No such file or directory; "),
+        ({"certificate": good, "key": absent}, f"http.key: {absent}: No such file or directory; "),
+        (
+            {"certificate": good, "key": another},
+            f"http.key: {another} is another than the certificate {good}",
+        ),
+        (
+            {"certificate": good, "key": locked},
+            f"http.certificate: {good} and the key {locked} cannot be used; ",
+        ),
+        ({"certificate": nonsense, "key": key}, f"http.certificate: {nonsense} and the key {key} cannot be"),
+        ({"certificate": good}, f"http.certificate: {good} and the key in the same file cannot be used; "),
+        ({"key": key}, "http.key: alone it is of no use; "),
+    ):
+        with pytest.raises(ConfigError) as found:
+            await start_and_stop(source, Http.model_validate({"port": 0, **options}))
+        assert str(found.value).startswith(words)
+
+
+async def start_and_stop(source: Source, http: Http) -> None:
+    surroundings = Surroundings(source, http, None, {})
+    try:
+        await surroundings.start()
+    finally:
+        await surroundings.stop()
 
 
 async def test_the_log_level_is_changed_by_whoever_may_drain(client: aiohttp.ClientSession) -> None:
