@@ -45,7 +45,8 @@ class Entry:
     @property
     def why_down(self) -> str:
         """Why it went down, and what has come of it since."""
-        return why_down(self.went_down, self.peer.counters.last_error)
+        known = why_down(self.went_down, self.peer.counters.last_error)
+        return known if known or self.peer.enabled else "disabled by the operator"
 
 
 def same_session(old: SessionConfig, new: SessionConfig) -> bool:

@@ -98,6 +98,7 @@ class Server:
             unexpected_clients=any(not peer.single for peer in spec.peers),
         )
         self.entries: dict[str, Entry] = {}
+        self._kept_out: set[str] = set()  # by the operator, whatever is declared meanwhile
         self.established: set[Link] = set()
         self.strangers = 0
         self.stopping = False
@@ -195,8 +196,7 @@ class Server:
         member = self.reflector.members.get(entry.name)
         if member is not None and old.member != wanted.member:
             again = self.reflector.change(member, wanted.member)
-            session = peer.session
-            if again and session is not None:
+            if again and (session := peer.session) is not None:
                 asked = [session.send_route_refresh(family) for family in FAMILIES]
                 if not any(asked):
                     peer.reset(now, subcode=CeaseSubcode.OTHER_CONFIGURATION_CHANGE)
@@ -243,8 +243,10 @@ class Server:
         peer, now = entry.peer, self._loop.time()
         match verb:
             case PeerVerb.ENABLE:
+                self._kept_out.discard(entry.address)
                 peer.enable(now)
             case PeerVerb.DISABLE:
+                self._kept_out.add(entry.address)
                 self._shut(entry, reason, CeaseSubcode.ADMINISTRATIVE_SHUTDOWN)
             case PeerVerb.RESET:
                 peer.reset(now, reason)
@@ -274,7 +276,8 @@ class Server:
         peer = Peer(times, decoder=decoder, jitter=self._jitter)
         entry = Entry(spec, address, peer, since=self._clock(), parted=now, recalled=recalled)
         self.entries[address] = entry
-        peer.enable(now)
+        if address not in self._kept_out:
+            peer.enable(now)
         self._follow(entry)
         return entry
 
@@ -435,9 +438,10 @@ class Server:
         """Act on one event; whether it needs nothing to be written."""
         session, event = item
         link = entry.links.get(session)
+        if link is None:
+            return isinstance(event, UpdatesReceived)
         if isinstance(event, UpdatesReceived):
-            member = link.member if link is not None else None
-            if member is not None:
+            if (member := link.member) is not None:
                 if self._updated_at is None:
                     self._updated_at = self._loop.time()
                 self.reflector.update(member, event.updates)
@@ -449,17 +453,15 @@ class Server:
                 self._pace.ask()
             return True
         if isinstance(event, Opened):
-            if link is not None:
-                self._unidentified.pop(link, None)
+            self._unidentified.pop(link, None)
         elif isinstance(event, Established):
-            if link is not None:
-                self._up(entry, link, event)
-        elif isinstance(event, RefreshRequested):
-            if link is not None and link.member is not None:
-                self.reflector.refresh(link.member, event.family, event.subtype, self._loop.time())
-                self._pace.ask()
+            self._up(entry, link, event)
+        elif isinstance(event, RefreshRequested) and link.member is not None:
+            self.reflector.refresh(link.member, event.family, event.subtype, self._loop.time())
+            self._pace.ask()
         elif isinstance(event, Closed):
-            self._down(entry, session, event)
+            del entry.links[session]
+            self._down(entry, link, event)
         return False
 
     def _up(self, entry: Entry, link: Link, event: Established) -> None:
@@ -479,10 +481,7 @@ class Server:
         self._pace.ask()
         self._journal.up(entry.address, event.asn, entry.spec.kind)
 
-    def _down(self, entry: Entry, session: Session, event: Closed) -> None:
-        link = entry.links.pop(session, None)
-        if link is None:
-            return
+    def _down(self, entry: Entry, link: Link, event: Closed) -> None:
         self.established.discard(link)
         self._unidentified.pop(link, None)
         entry.parted = self._loop.time()

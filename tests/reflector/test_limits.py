@@ -171,6 +171,30 @@ async def test_a_disabled_peer_stays_so_when_it_is_declared_of_another_kind(name
             assert server.reflector.members[a.address].source.kind is SourceKind.NON_CLIENT
 
 
+@pytest.mark.parametrize("named", [False, True])
+async def test_a_disabled_peer_stays_so_when_it_is_undeclared_for_a_moment(named: bool) -> None:
+    """As for the second in which the secret of its password cannot be read."""
+
+    def config(address: str) -> dict[str, Any]:
+        peer = {"peers": [{"address": address, "passive": True}], "clients": []}
+        return peer if named else {"clients": [{"prefix": f"{address}/32"}]}
+
+    async with serving(**config("127.0.0.3")) as server, clients(server, 1) as (a,):
+        server.operate(server.entries[a.address], PeerVerb.DISABLE, "")
+        await until(lambda: a.closed)
+        server.configure(spec_of(**config("127.0.0.4")))
+        assert a.address not in server.entries
+        server.configure(spec_of(**config("127.0.0.3")))
+        refused = await Client(1, server.ports[0]).connect()
+        refused.begin()
+        await until(lambda: refused.closed or refused.established)
+        assert refused.closed
+        assert server.entries[a.address].why_down == "disabled by the operator"
+        server.operate(server.entries[a.address], PeerVerb.ENABLE, "")
+        async with clients(server, 1) as (back,):
+            assert back.established
+
+
 async def test_disabling_a_peer_ends_what_is_kept_for_its_restart() -> None:
     restart = GracefulRestart(60, False, True, ((IPV4_UNICAST, True),))
     async with serving() as server, clients(server, 1, 2, graceful_restart=restart) as (a, b):
