@@ -101,7 +101,6 @@ class Agent:
         self._unread = UnreadSettings(config.node)
         self._last_good = LastGood(config.exabgp.run_directory / "last-good.json")
         self._retention = Retention(config.exabgp.run_directory / "retained.json")
-        self._unnoted = False  # whether a session came or went since that was written
         self._sparing = False  # in sync, but for what peers of a former life may come to tell again
         kernel = config.kernel
         self.fib = Fib(
@@ -401,7 +400,6 @@ class Agent:
             log.error("an OPEN cannot be read", peer=peer, reason=str(error))
             self.sessions.reset(peer)
             return ()
-        self._unnoted = True
         self.since[peer] = time.time()
         self.reasons.pop(peer, None)
         log.info("session up", peer=peer, adopted=adopted)
@@ -418,7 +416,6 @@ class Agent:
 
     def session_down(self, peer: str, reason: str) -> None:
         self.learned.session_down(peer, reason, self._now())
-        self._unnoted = True
         self.since[peer] = time.time()
         self.flaps[peer] = self.flaps.get(peer, 0) + 1
         self.reasons[peer] = reason
@@ -448,19 +445,12 @@ class Agent:
         self._event("exabgp.refused", text, Severity.ERROR)
 
     def progressed(self) -> None:
-        if self._unnoted:
-            self._note()
         if self._dirty:
             self._routes_changed()
             if not self.fib.pending:
                 self.to_kernel.cancel()  # no kernel route came of it
         if self.to_wire.since is not None and self.sessions.told:
             self.to_wire.stop(self._now())
-
-    def _note(self) -> None:
-        self._unnoted = False
-        if self.plan is not None:
-            self._retention.note(self.learned.retained())
 
     def _parted(self) -> None:
         if self.plan is not None and self.mode != "stopping":
@@ -562,7 +552,8 @@ class Agent:
             for address in self.learned.with_room(self._now()):
                 self._refresh(address)
             self._routes_changed()
-            self._note()
+            if self.plan is not None:
+                self._retention.note(self.learned.retained())
             self._look_for_the_absent()
             self._journal.look(self.plan, self._now())
 

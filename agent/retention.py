@@ -6,7 +6,7 @@ say who told them. So the run directory's ``retained.json`` has what was promise
 and the next agent leaves what it finds in the kernel until then (see ``node``).
 
 Times are the event loop's, which on Linux all processes of one boot have in common; after another boot there
-are no routes, and the file counts for nothing.
+are no routes, and the file counts for nothing. It is at most a second behind.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Retention:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._noted: str | None = None  # what the file says, as far as known
+        self._noted: Mapping[str, Retained] | None = None  # what the file says, as far as known
         self._said = False
 
     def recall(self) -> dict[str, Retained]:
@@ -45,12 +45,12 @@ class Retention:
             return {}
 
     def note(self, retained: Mapping[str, Retained]) -> None:
+        if retained == self._noted:
+            return
         try:
             peers = {address: _document(each) for address, each in retained.items()}
-            text = json.dumps({"boot": _BOOT.read_text().strip(), "peers": peers})
-            if text != self._noted:
-                write_whole(self._path, text)
-            self._noted, self._said = text, False
+            write_whole(self._path, json.dumps({"boot": _BOOT.read_text().strip(), "peers": peers}))
+            self._noted, self._said = retained, False
         except OSError as error:
             if not self._said:
                 reason = str(error)

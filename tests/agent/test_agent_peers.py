@@ -416,6 +416,8 @@ async def test_an_agent_that_restarts_gives_a_peer_that_is_away_the_time_it_prom
     a.start()
     b.start()
     await eventually(lambda: a.routes().keys() == {"10.77.1.0/26", "192.0.2.0/24"} and a.said("in sync") == 1)
+    noted = a.run / "retained.json"
+    await eventually(lambda: noted.exists() and "10.0.0.3" in noted.read_text())
     if agent_first:
         a.stop(signal.SIGKILL)
         bird.stop(signal.SIGKILL)
