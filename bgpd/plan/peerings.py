@@ -1,9 +1,9 @@
 """Which sessions a node has, by Calico's rules, each with its reason.
 
 - Explicit peerings first: global BGPPeers, then those of the node, then the other ends of BGPPeers that name
-  this node as the peer (not with ``reversePeering: Manual``). Of several for the same address and port the
-  first counts, so global beats node-specific and explicit beats implicit; among equals the resource's name
-  decides.
+  this node as the peer (not with ``reversePeering: Manual``), of global ones first. Of several for the same
+  address and port the first counts, so global beats node-specific and explicit beats implicit; among equals
+  the resource's name decides.
 - Then elected reflectors, where they are declared: every node has a session with each of them, on the terms
   of the mesh, and there is no mesh.
 - Then the mesh: every pair of nodes without a reflector's cluster ID; a reflector has no mesh peerings. A
@@ -177,7 +177,8 @@ class _Writer:
         for use in forward:
             if not use.peer.is_global:
                 yield self._of_use(use, PeeringKind.NODE)
-        for use in self._facts.reverse(self._me.name):
+        # In the order of the other end's precedence, or the two would keep to different ones.
+        for use in sorted(self._facts.reverse(self._me.name), key=lambda use: not use.peer.is_global):
             yield self._of_use(use, PeeringKind.REVERSE)
 
     def elected(self) -> _Group | None:

@@ -136,6 +136,19 @@ def test_explicit_beats_the_implicit_other_end() -> None:
     assert session(found["n2"], "10.0.0.1").keepalive_time == 9
 
 
+def test_of_two_implicit_other_ends_the_one_counts_that_counts_there() -> None:
+    found = plans(
+        cluster(
+            MESH_OFF,
+            THREE,
+            peer("a-node", "{node: n1, peerIP: 10.0.0.2, password: {secretKeyRef: {name: a, key: k}}}"),
+            peer("b-global", "{peerIP: 10.0.0.2, password: {secretKeyRef: {name: b, key: k}}}"),
+        )
+    )
+    assert session(found["n1"], "10.0.0.2").password == SecretRef("b", "k")
+    assert session(found["n2"], "10.0.0.1").password == SecretRef("b", "k")
+
+
 def test_an_explicit_peering_takes_the_place_of_the_meshs() -> None:
     found = plans(
         cluster(THREE, peer("a", "{node: n1, peerIP: 10.0.0.2, asNumber: 64512, maxRestartTime: 9s}"))
