@@ -238,13 +238,12 @@ def _resource(data: Any, lines: dict[Place, int], source: str) -> Resource:
         raise ResourceError(top, "not a resource", "a document has apiVersion, kind, metadata and spec")
     kind = data.get("kind")
     model = MODELS.get(kind) if isinstance(kind, str) else None
-    if model is None and kind in ELSEWHERE:
-        where = f"{source}:{lines.get(('kind',), lines.get((), 1))}"
-        raise ResourceError(where, left_elsewhere(str(kind)), "apply it with calicoctl or kubectl")
     if model is None:
         where = f"{source}:{lines.get(('kind',), lines.get((), 1))}"
         if not kind:
             raise ResourceError(where, "kind is required", f"known here: {', '.join(sorted(MODELS))}")
+        if str(kind) in ELSEWHERE:
+            raise ResourceError(where, left_elsewhere(str(kind)), "apply it with calicoctl or kubectl")
         raise ResourceError(where, f"unknown kind {kind!r}", _nearest(str(kind), MODELS))
     version = data.get("apiVersion")
     if version != model.API_VERSION:

@@ -79,6 +79,11 @@ def test_an_unknown_kind_is_refused_with_line_and_nearest_name() -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["[Node]", "{Node: 1}", "5", "true"])
+def test_a_kind_that_is_no_text_is_an_unknown_one(kind: str) -> None:
+    assert refused(PEER.replace("BGPPeer", kind)).startswith("f.yaml:2: unknown kind ")
+
+
 def test_a_document_without_a_kind_is_told_them_all() -> None:
     assert refused("spec: {}\n").startswith("f.yaml:1: kind is required; known here: BGPConfiguration, ")
 
