@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from bgpd.resources.base import Model, NamedMetadata, Password, Resource
+from bgpd.resources.bgp_filter import Priority
 from bgpd.resources.scalars import (
     Address,
     Asn,
@@ -70,8 +71,8 @@ class BGPConfigurationSpec(Model):
     node_mesh_password: Password | None = None
     node_mesh_max_restart_time: RestartTime | None = None
     ignored_interfaces: list[str] | None = None
-    ipv4_normal_route_priority: int | None = Field(None, alias="ipv4NormalRoutePriority", ge=1, le=2147483646)
-    ipv6_normal_route_priority: int | None = Field(None, alias="ipv6NormalRoutePriority", ge=1, le=2147483646)
+    ipv4_normal_route_priority: Priority | None = Field(None, alias="ipv4NormalRoutePriority")
+    ipv6_normal_route_priority: Priority | None = Field(None, alias="ipv6NormalRoutePriority")
     local_workload_peering_ipv4: Address | None = Field(None, alias="localWorkloadPeeringIPV4")
     local_workload_peering_ipv6: Address | None = Field(None, alias="localWorkloadPeeringIPV6")
     program_cluster_routes: str | None = None

@@ -7,24 +7,26 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from bgpd.resources.base import Model, NamedMetadata, Resource
-from bgpd.resources.scalars import Asn, CidrV4, CidrV6, CommunityValue, IPNetwork
+from bgpd.resources.scalars import NUMBER, Asn, CidrV4, CidrV6, CommunityValue, IPNetwork
 
 MAX_PRIORITY = 2147483646
-Priority = Annotated[int, Field(ge=1, le=MAX_PRIORITY)]
+Priority = Annotated[int, Field(ge=1, le=MAX_PRIORITY), NUMBER]
+LengthV4 = Annotated[int, Field(ge=0, le=32), NUMBER]
+LengthV6 = Annotated[int, Field(ge=0, le=128), NUMBER]
 
 
 class PrefixLengthV4(Model):
     """A range of prefix lengths; an absent bound is the CIDR's own length or 32."""
 
-    min: int | None = Field(None, ge=0, le=32)
-    max: int | None = Field(None, ge=0, le=32)
+    min: LengthV4 | None = None
+    max: LengthV4 | None = None
 
 
 class PrefixLengthV6(Model):
     """A range of prefix lengths; an absent bound is the CIDR's own length or 128."""
 
-    min: int | None = Field(None, ge=0, le=128)
-    max: int | None = Field(None, ge=0, le=128)
+    min: LengthV6 | None = None
+    max: LengthV6 | None = None
 
 
 class CommunityMatch(Model):

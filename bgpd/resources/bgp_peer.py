@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from bgpd.resources.base import Model, NamedMetadata, Password, Resource
-from bgpd.resources.scalars import Address, Asn, Duration, Name, Peer, RestartTime, SelectorText
+from bgpd.resources.scalars import Address, Asn, Duration, Name, Octet, Peer, RestartTime, SelectorText
 
 MAX_HOLD_TIME = 65535
 
@@ -31,8 +31,8 @@ class BGPPeerSpec(Model):
     source_address: Literal["UseNodeIP", "None"] | None = None
     max_restart_time: RestartTime | None = None
     keepalive_time: Duration | None = None
-    num_allowed_local_as_numbers: int | None = Field(None, alias="numAllowedLocalASNumbers", ge=0, le=255)
-    ttl_security: int | None = Field(None, alias="ttlSecurity", ge=0, le=255)
+    num_allowed_local_as_numbers: Octet | None = Field(None, alias="numAllowedLocalASNumbers")
+    ttl_security: Octet | None = Field(None, alias="ttlSecurity")
     reachable_by: Address | None = None
     filters: list[Name] | None = None
     reverse_peering: Literal["Auto", "Manual"] | None = None

@@ -9,13 +9,13 @@ announces none; ``configured`` in place of ``true`` is its own agent's word, whi
 """
 
 from ipaddress import IPv4Address
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from bgpd.resources.base import CAIRN_API_VERSION, Model, NamedMetadata, Resource
 from bgpd.resources.keys import Key
-from bgpd.resources.scalars import ClusterId, Moment, SelectorText
+from bgpd.resources.scalars import NUMBER, ClusterId, Moment, SelectorText
 
 LEARN_ONLY = "learn-only"
 CONFIGURED = "configured"
@@ -35,7 +35,7 @@ class ReflectorElection(Model):
     values.
     """
 
-    count: int = Field(ge=1, le=32)
+    count: Annotated[int, Field(ge=1, le=32), NUMBER]
     node_selector: SelectorText = "all()"
     spread_label: str = "topology.kubernetes.io/zone"
     cluster_id: ClusterId = Field(DEFAULT_CLUSTER_ID, alias="clusterID")
@@ -45,7 +45,7 @@ class CairnConfigurationSpec(Model):
     """Cluster-wide settings of our own."""
 
     reflectors: ReflectorElection | None = None
-    max_prefixes: int | None = Field(None, ge=1)
+    max_prefixes: Annotated[int, Field(ge=1), NUMBER] | None = None
     """How many prefixes a node takes from one peer before it refuses more."""
     when_reflectors_lost: Literal["Keep", "Expire"] | None = None
     """What becomes of routes when all reflectors are gone: kept while their origin is alive, or expired."""

@@ -45,19 +45,26 @@ def _text(value: object, what: str) -> str:
     return value
 
 
+def read_number(value: object) -> object:
+    """Refuse a truth value where a number belongs; all else is left as it is. Raises ``ValueError``."""
+    if isinstance(value, bool):
+        raise ValueError(f"a number is expected here, not {str(value).lower()}")
+    return value
+
+
 def read_asn(value: object) -> int:
     """Read an AS number written plainly or in asdot form. Raises ``ValueError``."""
     number: int | None = None
     if isinstance(value, int) and not isinstance(value, bool):
         number = value
     elif isinstance(value, str):
-        if value.isascii() and value.isdigit():
+        if value.isascii() and value.isdigit() and len(value) <= 100:
             number = int(value)
         elif found := _ASDOT.fullmatch(value):
             high, low = int(found[1]), int(found[2])
             number = (high << 16) + low if max(high, low) < 1 << 16 else None
     if number is None or not 1 <= number <= MAX_ASN:
-        raise ValueError(f'an AS number is 1 to {MAX_ASN}, or asdot text such as "1.10", not {value!r}')
+        raise ValueError(f'an AS number is 1 to {MAX_ASN}, or asdot text such as "1.10", not {value!r:.60}')
     return number
 
 
@@ -335,4 +342,6 @@ Peer = Annotated[
 Name = Annotated[str, AfterValidator(read_name)]
 SelectorText = Annotated[str, AfterValidator(_read_selector)]
 Moment = Annotated[str, AfterValidator(read_moment)]
-Port = Annotated[int, Field(ge=1, le=65535)]
+NUMBER = BeforeValidator(read_number)  # behind the bounds, or the JSON Schema does not know them
+Port = Annotated[int, Field(ge=1, le=65535), NUMBER]
+Octet = Annotated[int, Field(ge=0, le=255), NUMBER]

@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bgpd.resources import (
+    MODELS,
     BGPConfiguration,
     BGPPeer,
     Key,
@@ -200,10 +201,21 @@ def test_a_filter_rules_rules_are_kept(rule: str, words: str) -> None:
         ("Node", "n", "{ipv4VXLANTunnelAddr: 'fd00::1'}", "IPv4 address belongs"),
         ("Node", "n", "{ipv6VXLANTunnelAddr: 10.0.0.1}", "IPv6 address belongs"),
         ("Node", "'a/b'", "{}", "name"),
+        (
+            "BGPConfiguration",
+            "default",
+            "{listenPort: true}",
+            "listenPort: a number is expected here",
+        ),
+        ("BGPPeer", "p", "{peerIP: 10.0.0.1, ttlSecurity: true}", "a number is expected here, not true"),
+        ("BGPFilter", "f", "{exportV4: [{action: Accept, priority: true}]}", "a number is expected here"),
+        ("CairnConfiguration", "default", "{maxPrefixes: true}", "a number is expected here, not true"),
+        ("Node", "n", f"{{bgp: {{asNumber: '{'9' * 5000}'}}}}", "an AS number is 1 to 4294967295"),
     ],
 )
 def test_each_kinds_ranges_and_exclusions_are_kept(kind: str, name: str, spec: str, words: str) -> None:
-    text = f"apiVersion: projectcalico.org/v3\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+    version = MODELS[kind].API_VERSION if kind in MODELS else "projectcalico.org/v3"
+    text = f"apiVersion: {version}\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n"
     assert words in refused(text)
 
 
