@@ -1,6 +1,7 @@
 """A top-of-rack router in OpenBGPD's language.
 
-OpenBGPD knows GTSM only for directly connected peers, and graceful restart as a helper always.
+OpenBGPD knows GTSM only for peers of another AS, so a session of its own AS that has it stays down; graceful
+restart it knows as a helper always.
 """
 
 from collections.abc import Iterator
@@ -49,18 +50,22 @@ def _session(router: Router, session: TorSession) -> Iterator[str]:
         yield f"\tport {session.port}"
     yield f"\tlocal-address {session.local}"
     yield f"\tholdtime {session.hold_time}"
+    hops = session.multihop if session.ttl_security is None else session.ttl_security
+    if hops is not None and hops > 1:
+        yield f"\tmultihop {hops}"
     if session.ttl_security is not None:
         yield "\tttl-security yes"
-    elif session.multihop is not None:
-        yield f"\tmultihop {session.multihop}"
     if session.internal and router.router_id is not None:
         yield f"\troute-reflector {router.router_id}"
     if session.password is not None:
         yield f"\ttcp md5sig password {quoted(session.password, f'the password of {session.node}')}"
     if session.max_prefixes is not None:
         yield f"\tmax-prefix {session.max_prefixes}"
-    if session.shut is not None:
-        yield f"\tdown # {session.shut}"
+    shut = session.shut
+    if session.internal and session.ttl_security is not None:
+        shut = "OpenBGPD has no GTSM within an AS: leave out ttlSecurity"
+    if shut is not None:
+        yield f"\tdown # {shut}"
     yield f"\tannounce IPv{session.address.version} unicast"
     yield f"\tannounce IPv{10 - session.address.version} none"
     if session.internal:

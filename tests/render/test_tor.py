@@ -122,6 +122,20 @@ def test_without_its_password_a_session_is_down(vendor: Vendor, tmp_path: Path) 
         assert refusal(vendor, text, tmp_path) == ""
 
 
+def test_openbgpd_has_gtsm_over_hops_and_not_within_its_as(tmp_path: Path) -> None:
+    inside = "kind: BGPPeer\nmetadata: {name: in}\nspec: {peerIP: '10.0.0.254:179', asNumber: 65001, %s}"
+    nodes = bgp("n1", 1), bgp("n2", 2, ", asNumber: 65001")
+    for hops, wanted in ((1, False), (2, True)):
+        found = facing(cluster(POOLS, *nodes, inside % f"ttlSecurity: {hops}"), {})
+        text = router_text(found, Vendor.OPENBGPD)
+        one, two = text.split("neighbor ")[1:]
+        assert ("multihop 2" in one) is wanted
+        assert "ttl-security yes" in one
+        assert "down" not in one
+        assert "down # OpenBGPD has no GTSM within an AS: leave out ttlSecurity" in two
+        assert refusal(Vendor.OPENBGPD, text, tmp_path) == ""
+
+
 names = st.text(st.sampled_from("abc019._-"), min_size=1, max_size=30).map(lambda text: f"n{text}n")
 passwords = st.text(min_size=1, max_size=85)
 

@@ -1,7 +1,7 @@
 """What `render tor` says, run: each make of router beside nodes that declare everything a session can have.
 
 One node has a session of either family with a password (RFC 2385) and GTSM (RFC 5082); another, in another AS
-and behind another link, knows the router by an address two hops away; three are in the router's own AS, so
+and behind another router, knows the router by an address two hops away; three are in the router's own AS, so
 that it is their route reflector and tells them all paths to what two of them announce (RFC 7911). The router
 takes what lies in a pool and refuses the rest. (FRR as router is also every declared cluster's.)
 """
@@ -54,7 +54,7 @@ spec: {nodeSelector: has(inside), peerIP: 10.1.0.254, asNumber: 64600}
 ---
 kind: BGPPeer
 metadata: {name: far}
-spec: {node: far, peerIP: 10.255.0.254, asNumber: 64600, reachableBy: 10.2.0.254}
+spec: {node: far, peerIP: 10.255.0.254, asNumber: 64600, reachableBy: 10.2.0.254, ttlSecurity: 2}
 ---
 kind: BlockAffinity
 spec: {node: far, cidr: 10.244.2.0/26}
@@ -128,11 +128,15 @@ def test_a_router_configured_by_us_passes_on_the_nodes_routes_and_no_others(vend
     addresses = [ip_address(text) for text in ("10.1.0.254", "10.255.0.254", "fd10:1::254")]
     facing = router(list(found.values()), addresses, PASSWORDS)
     with World("routers") as world:
-        tor, nodes = world.host("tor", router=True), {}
-        for number, segment in enumerate(("rack", "beyond"), start=1):
+        tor, between, nodes = world.host("tor", router=True), world.host("between", router=True), {}
+        for segment in ("rack", "middle", "beyond"):
             world.segment(segment)
-            world.attach(segment, tor, f"eth{number}", f"10.{number}.0.254/24", f"fd10:{number}::254/64")
-        tor.ip("address add 10.255.0.254/32 dev lo")
+        world.attach("rack", tor, "eth1", "10.1.0.254/24", "fd10:1::254/64")
+        world.attach("middle", tor, "eth2", "10.3.0.254/24")
+        world.attach("middle", between, "eth1", "10.3.0.1/24")
+        world.attach("beyond", between, "eth2", "10.2.0.254/24")
+        tor.ip("address add 10.255.0.254/32 dev lo", "route add 10.2.0.0/24 via 10.3.0.1")
+        between.ip("route add 10.255.0.254/32 via 10.3.0.254")
         for name, plan in found.items():
             assert plan.ipv4 is not None
             host = world.host(name, router=True)
