@@ -21,7 +21,7 @@ blocks that came or went.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
@@ -199,7 +199,10 @@ def _routes(
     own: list[_Candidate] = []
     rejected = list(blocks.refused)
     for block in blocks.own:
-        if not is_host(block.prefix) or _has_interface(_claim(resources, name, block.prefix)):
+        owner = _claim(resources, name, block.prefix).owner if is_host(block.prefix) else None
+        if owner is not None and owner.spec.interface_name:  # it is the workload's route, under another name
+            own.append(replace(block, interface=owner.spec.interface_name, med=age_med(owner)))
+        elif not is_host(block.prefix):
             own.append(block)
         else:
             reason = f"{block.reason}: announced once a workload has it"
@@ -339,10 +342,6 @@ def _claim(resources: ResourceSet, node: str, prefix: IPNetwork) -> _Claim:
 
 def _title(endpoint: WorkloadEndpoint) -> str:
     return f"{endpoint.metadata.namespace or 'default'}/{endpoint.name}"
-
-
-def _has_interface(claim: _Claim) -> bool:
-    return claim.owner is not None and bool(claim.owner.spec.interface_name)
 
 
 def _outcome(claim: _Claim, node: str, terms: _Terms) -> _Outcome:

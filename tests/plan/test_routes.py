@@ -147,6 +147,19 @@ def test_a_single_address_block_is_announced_with_its_workload() -> None:
     assert plan.blackholes == ()
 
 
+def test_a_single_address_blocks_route_is_its_workloads() -> None:
+    """With its interface, which filters look at, and its age: another node may have the address by now."""
+    claims = endpoint("n1", "p", "[10.1.3.3]", "2026-01-01T00:00:00Z")
+    old = plan_node(cluster(THREE, POOLS, block("n1", "10.1.3.3/32"), claims), "n1")
+    newer = endpoint("n2", "p", "[10.1.3.3]", "2026-01-01T00:00:01Z")
+    new = plan_node(cluster(THREE, POOLS, newer), "n2")
+    (before,), (after,) = old.originated, new.originated
+    assert (before.kind, before.interface) == (OriginKind.BLOCK, "cali1")
+    assert before.med is not None
+    assert after.med is not None
+    assert after.med < before.med
+
+
 def test_service_cidrs_are_announced_by_every_node_not_excluded() -> None:
     services = """\
         kind: BGPConfiguration
