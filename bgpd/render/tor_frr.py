@@ -7,6 +7,7 @@ from bgpd.render.tor import MULTIPATH, Router, TorSession, name
 from bgpd.resources.bgp_configuration import DEFAULT_LISTEN_PORT
 
 _PODS = "CAIRN-PODS"
+_MOST_HOPS = 254
 _IN, _OUT = "CAIRN-IN", "CAIRN-OUT"
 
 
@@ -113,7 +114,7 @@ def _session(session: TorSession, dialect: _Dialect) -> Iterator[str]:
         yield f"{'port' if dialect is _FRR else 'transport remote-port'} {session.port}"
     yield f"timers {session.keepalive_time} {session.hold_time}"
     if session.ttl_security is not None:
-        yield f"{dialect.gtsm} {session.ttl_security}"
+        yield f"{dialect.gtsm} {min(session.ttl_security, _MOST_HOPS)}"
     elif session.multihop is not None:
         yield f"ebgp-multihop {session.multihop}"
     if session.multihop is not None:

@@ -11,7 +11,7 @@ from bgpd.render.tor import Router, TorSession, name
 from bgpd.resources.bgp_configuration import DEFAULT_LISTEN_PORT
 
 _GROUP = "cairn-nodes"
-_MAX_DESCRIPTION = 31  # what its parser takes
+_MAX_DESCRIPTION, _MAX_PASSWORD = 31, 79  # what its parser takes
 
 
 def openbgpd(router: Router) -> str:
@@ -58,7 +58,8 @@ def _session(router: Router, session: TorSession) -> Iterator[str]:
     if session.internal and router.router_id is not None:
         yield f"\troute-reflector {router.router_id}"
     if session.password is not None:
-        yield f"\ttcp md5sig password {quoted(session.password, f'the password of {session.node}')}"
+        password = quoted(session.password, f"the password of {session.node}", _MAX_PASSWORD)
+        yield f"\ttcp md5sig password {password}"
     if session.max_prefixes is not None:
         yield f"\tmax-prefix {session.max_prefixes}"
     shut = session.shut

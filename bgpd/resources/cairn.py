@@ -45,7 +45,7 @@ class CairnConfigurationSpec(Model):
     """Cluster-wide settings of our own."""
 
     reflectors: ReflectorElection | None = None
-    max_prefixes: Annotated[int, Field(ge=1), NUMBER] | None = None
+    max_prefixes: Annotated[int, Field(ge=1, le=2**32 - 1), NUMBER] | None = None
     """How many prefixes a node takes from one peer before it refuses more."""
     when_reflectors_lost: Literal["Keep", "Expire"] | None = None
     """What becomes of routes when all reflectors are gone: kept while their origin is alive, or expired."""

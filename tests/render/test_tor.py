@@ -14,7 +14,7 @@ from bgpd.plan import SecretRef
 from bgpd.render import RenderError
 from bgpd.render.routers import router_text
 from bgpd.render.tor import Router, Vendor, router, routers_in
-from bgpd.resources import ResourceSet, load_documents
+from bgpd.resources import ResourceError, ResourceSet, load_documents
 from tests.plan.cluster import bgp, cluster, node, plans
 from tests.render.parsers import check_bird, needs
 
@@ -140,6 +140,25 @@ names = st.text(st.sampled_from("abc019._-"), min_size=1, max_size=30).map(lambd
 passwords = st.text(min_size=1, max_size=85)
 
 
+@pytest.mark.parametrize("vendor", PARSED)
+def test_the_longest_password_a_router_takes_and_no_longer_one(vendor: Vendor, tmp_path: Path) -> None:
+    longest = 79 if vendor is Vendor.OPENBGPD else 80
+    text = router_text(facing(rack(), {SecretRef("a", "b"): "x" * longest}), vendor)
+    assert refusal(vendor, text, tmp_path) == ""
+    with pytest.raises(RenderError, match=f"is longer than {longest} octets"):
+        router_text(facing(rack(), {SecretRef("a", "b"): "x" * (longest + 1)}), vendor)
+
+
+@pytest.mark.parametrize("vendor", PARSED)
+def test_the_highest_limit_of_prefixes_is_one_every_router_takes(vendor: Vendor, tmp_path: Path) -> None:
+    limit = load_documents(LIMIT.replace("500", "4294967295"), "limit.yaml")
+    text = router_text(facing(ResourceSet.of([*rack(), *limit]), SECRETS), vendor)
+    assert "4294967295" in text
+    assert refusal(vendor, text, tmp_path) == ""
+    with pytest.raises(ResourceError, match="less than or equal to 4294967295"):
+        load_documents(LIMIT.replace("500", "4294967296"), "limit.yaml")
+
+
 @given(passwords)
 def test_a_password_stays_inside_its_word_or_is_refused(password: str) -> None:
     for vendor in Vendor:
@@ -167,7 +186,7 @@ def test_whatever_the_terms_are_the_real_parser_takes_them(
 ) -> None:
     terms = {
         "keepaliveTime": data.draw(st.sampled_from([None, "1s", "20s", "1000s"])),
-        "ttlSecurity": data.draw(st.sampled_from([None, 1, 3, 254])),
+        "ttlSecurity": data.draw(st.sampled_from([None, 1, 3, 254, 255])),
         "maxRestartTime": data.draw(st.sampled_from([None, "0s", "300s"])),
         "localASNumber": data.draw(st.sampled_from([None, 65001, 4200000000])),
     }
