@@ -6,8 +6,8 @@ selector is evaluated once per distinct text, and which BGPPeers a node takes pa
 is planned.
 """
 
-from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from typing import NamedTuple
 
@@ -178,12 +178,9 @@ def _described(resources: ResourceSet, last: _Known | None, past: State | None, 
             else _Known(last.nodes, last.by_address, last.unreflecting, election)
         )
     nodes = _patched(former, changed, declared)
-    return _Known(
-        nodes,
-        _by_address(last.by_address if last is not None else {}, former, changed),
-        tuple([facts for facts in nodes.values() if facts.cluster_id is None]),
-        election,
-    )
+    by_address = _by_address(last.by_address if last is not None else {}, former, changed)
+    unreflecting = [facts for facts in nodes.values() if facts.cluster_id is None]
+    return _Known(nodes, by_address, tuple(distinct(unreflecting, by_address)), election)
 
 
 def _roles(election: Election | None) -> set[str]:
@@ -245,6 +242,25 @@ def _by_address(
 
 def _name(facts: NodeFacts) -> str:
     return facts.name
+
+
+def distinct(
+    nodes: Iterable[NodeFacts], by_address: Mapping[IPAddress, tuple[NodeFacts, ...]]
+) -> Iterable[NodeFacts]:
+    """Give nodes without the addresses that one before them has: there is one session with an address.
+
+    A node that was given another name is two of one address, until its former resource is deleted.
+    """
+    if all(len(at) == 1 for at in by_address.values()):
+        return nodes
+    seen: set[IPAddress | None] = set()
+    found: list[NodeFacts] = []
+    for facts in nodes:
+        ipv4, ipv6 = (None if address in seen else address for address in (facts.ipv4, facts.ipv6))
+        seen.update((ipv4, ipv6))
+        same = (ipv4, ipv6) == (facts.ipv4, facts.ipv6)
+        found.append(facts if same else replace(facts, ipv4=ipv4, ipv6=ipv6))
+    return found
 
 
 # Whom the selectors find

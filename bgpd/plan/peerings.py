@@ -25,7 +25,7 @@ from operator import is_
 from types import MappingProxyType
 from typing import NamedTuple
 
-from bgpd.plan.facts import ClusterFacts, NodeFacts, PeerUse, cluster_facts, cluster_spec, fits
+from bgpd.plan.facts import ClusterFacts, NodeFacts, PeerUse, cluster_facts, cluster_spec, distinct, fits
 from bgpd.plan.mesh import EXPORT_ALL, FAMILIES, IMPORT_ALL, Mesh, Peerings, by_name, peering_name
 from bgpd.plan.model import DEFAULT_HOLD_TIME, MULTIHOP_TTL, NextHopMode, Peering, PeeringKind, SecretRef
 from bgpd.plan.policy import CompiledFilter, ExportPolicy, ImportPolicy, compiled_filter
@@ -199,7 +199,7 @@ class _Writer:
             max_prefixes=self._max_prefixes,
             remarks=self.mesh_remarks,
         )
-        return self._group(terms, others)
+        return self._group(terms, distinct(others, self._facts.by_address))
 
     def mesh(self, taken: frozenset[IPAddress]) -> Mesh:
         mesh = Mesh(

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bgpd.plan import NextHopMode, PeeringKind, PlanError, SecretRef, plan_node
-from bgpd.resources import BGPConfiguration, BGPPeer, Node, ResourceSet
+from bgpd.plan.diff import diff_cluster
+from bgpd.resources import BGPConfiguration, BGPPeer, Node, ResourceSet, load_documents
 from tests.plan.cluster import MESH_OFF, THREE, bgp, cluster, node, plans, session, sessions
 
 
@@ -29,6 +30,28 @@ def test_the_mesh_is_dual_stack_where_both_ends_are() -> None:
     found = plans(cluster(node("a", both % (1, 1)), node("b", both % (2, 2)), bgp("c", 3)))
     assert sessions(found["a"]) == {"10.0.0.2", "10.0.0.3", "fd00::2"}
     assert [str(family) for family in session(found["a"], "fd00::2").families] == ["ipv6-unicast"]
+
+
+def test_a_node_of_two_names_has_one_session_with_each() -> None:
+    """As after a reinstallation, until the former Node is deleted; its listenPort may have been another."""
+    election = load_documents(
+        "apiVersion: cairn.dev/v1\nkind: CairnConfiguration\nmetadata: {name: default}\n"
+        "spec: {reflectors: {count: 2, nodeSelector: has(rr)}}",
+        "election.yaml",
+    )
+    port = "kind: BGPConfiguration\nmetadata: {name: node.old}\nspec: {listenPort: 1790}"
+    own = "{bgp: {ipv4Address: 10.0.0.4/24, ipv6Address: 'fd00::4/64'}}"
+    nodes = bgp("n1", 1, labels="{rr: ''}"), bgp("n2", 2, labels="{rr: ''}"), bgp("new", 3), bgp("old", 3)
+    mesh = cluster(*nodes, node("a", own), node("b", own), port)
+    for resources in (mesh, ResourceSet.of([*mesh, *election])):
+        plan = plan_node(resources, "n1")
+        assert [str(item.peer_address) for item in plan.peerings] == ["10.0.0.2", "10.0.0.3", "10.0.0.4"]
+        assert len({item.name for item in plan.peerings}) == 3
+        assert {(item.peer_node, item.peer_port) for item in plan.peerings} >= {("new", 179), ("a", 179)}
+        left = ResourceSet.of(item for item in resources if item.name not in ("old", "b"))
+        assert [
+            (item.node, item.sessions) for item in diff_cluster(resources, left) if item.node == "n1"
+        ] == []
 
 
 def test_a_reflector_is_in_no_mesh() -> None:
