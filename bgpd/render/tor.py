@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address
+from itertools import pairwise
 
 from bgpd.plan.model import NodePlan, Peering, PoolPlan, SecretRef
 from bgpd.plan.policy import within
@@ -110,7 +111,8 @@ def router(
 ) -> Router:
     """Turn the nodes' sessions with a router (of one or, for two families, two addresses) round.
 
-    Raises ``RenderError`` when nobody peers with it, or nodes know it under several AS numbers or ports.
+    Raises ``RenderError`` when nobody peers with it, nodes know it under several AS numbers or ports, or one
+    at several of the addresses: then they are several routers', or cannot all be peered with.
     """
     place = f"the router at {' and '.join(map(str, addresses))}"
     facing = [
@@ -139,11 +141,18 @@ def router(
     sessions = [
         found for plan, peering in facing if (found := _session(plan, peering, passwords)) is not None
     ]
+    sessions.sort(key=lambda item: (item.address.version, item.address))
+    for one, other in pairwise(sessions):
+        if one.address == other.address:
+            ends = " and ".join(f"{item.local} (node {item.node})" for item in (one, other))
+            raise RenderError(
+                place, f"{one.address} peers with {ends}; a router has one session with an address"
+            )
     return Router(
         asn=first.peer_asn,
         addresses=tuple(addresses),
         port=first.peer_port,
-        sessions=tuple(sorted(sessions, key=lambda item: (item.address.version, item.address))),
+        sessions=tuple(sessions),
         accepted=tuple(sorted(accepted, key=lambda item: (item.version, item))),
     )
 

@@ -203,6 +203,17 @@ def test_whatever_the_terms_are_the_real_parser_takes_them(
     assert refusal(vendor, text, tmp_path) == "", text
 
 
+def test_a_node_that_peers_with_two_of_the_addresses_is_named() -> None:
+    peer = "kind: BGPPeer\nmetadata: {name: %s}\nspec: {peerIP: %s, asNumber: 65001}"
+    resources = cluster(POOLS, bgp("n1", 1), peer % ("a", "10.0.0.254"), peer % ("b", "10.0.0.253"))
+    found = list(plans(resources).values())
+    both = [ip_address("10.0.0.253"), ip_address("10.0.0.254")]
+    ends = r"10\.0\.0\.1 peers with 10\.0\.0\.253 \(node n1\) and 10\.0\.0\.254 \(node n1\)"
+    with pytest.raises(RenderError, match=ends):
+        router(found, both, {})
+    assert [len(router(found, [address], {}).sessions) for address in both] == [1, 1]
+
+
 def test_who_is_outside_and_a_router_nobody_knows() -> None:
     found = list(plans(rack()).values())
     assert routers_in(found) == {address: {65001} for address in ADDRESSES}
