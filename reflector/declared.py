@@ -78,7 +78,8 @@ def _peer(plan: NodePlan, peering: Peering, config: ReflectorConfig, password: s
         open_hold_time=limits.open_timeout,
         passive=peering.passive,
     )
-    imports, exports = peering.import_policy.filters, peering.export_policy.filters
+    imports = peering.import_policy.filters + peering.import_policy.beside
+    exports = peering.export_policy.filters + peering.export_policy.beside
     own = peering.next_hop_mode is NextHopMode.SELF
     member = MemberOptions(
         kind=kind,

@@ -16,7 +16,7 @@ from bgpd.rib.update_group import AddPathGroup, ExportOfPrefix, PathIdentifiers,
 from bgpd.wire.attributes import rewrite
 from bgpd.wire.errors import UnsendableError
 from bgpd.wire.iana import AttributeCode
-from bgpd.wire.nlri import Family, numbers_of
+from bgpd.wire.nlri import IPV4_UNICAST, Family, numbers_of
 from reflector.member import GroupKey, Member, Reading
 
 
@@ -51,7 +51,8 @@ class Groups:
             extended_next_hop=family in negotiated.extended_next_hop,
             role=None if options.internal else options.role,
         )
-        filters = options.export_filters
+        version = 4 if family == IPV4_UNICAST else 6
+        filters = tuple(item for item in options.export_filters if item.version in (None, version))
         key = GroupKey(family, target, adds_paths, 65535 if negotiated.extended_message else 4096, filters)
         group = self._by_key.get(key)
         if group is None:

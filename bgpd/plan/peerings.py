@@ -312,7 +312,7 @@ def _explicit(terms: _Terms, peer: BGPPeer, other: NodeFacts | None, to: Place, 
     else:
         peer_asn = spec.as_number or terms.cluster_asn
     internal = local_asn == peer_asn
-    filters = terms.filters[address.version]
+    filters, beside = terms.filters[address.version], terms.filters[10 - address.version]
     keepalive = None if spec.keepalive_time is None else max(1, round(spec.keepalive_time))
     mode = NextHopMode(spec.next_hop_mode or NextHopMode.AUTO)
     if spec.keep_original_next_hop and not internal:
@@ -327,8 +327,8 @@ def _explicit(terms: _Terms, peer: BGPPeer, other: NodeFacts | None, to: Place, 
         local_asn=local_asn,
         peer_asn=peer_asn,
         families=FAMILIES[address.version],
-        import_policy=ImportPolicy(filters.imports, internal),
-        export_policy=ExportPolicy(filters.exports, internal),
+        import_policy=ImportPolicy(filters.imports, internal, beside.imports),
+        export_policy=ExportPolicy(filters.exports, internal, beside.exports),
         reason=terms.why,
         rr_client=_is_client(me, internal, other),
         passive=other is not None and _waits(me, own, other, address),

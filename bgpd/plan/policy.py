@@ -145,18 +145,20 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class CompiledFilter:
-    """The rules of one BGPFilter for one direction and family."""
+    """The rules of one BGPFilter for one direction and IP ``version`` (``None``: both)."""
 
     name: str
     rules: tuple[Rule, ...]
+    version: int | None = None
 
 
 def decide(filters: Iterable[CompiledFilter], route: RouteFacts, internal: bool) -> Decision | None:
-    """The decision of the first rule that holds; None when no filter decides."""
+    """Give the decision of the first rule that holds; ``None`` when no filter decides."""
     for compiled in filters:
-        for rule in compiled.rules:
-            if rule.holds(route, internal):
-                return rule.applied(route)
+        if compiled.version in (None, route.prefix.version):
+            for rule in compiled.rules:
+                if rule.holds(route, internal):
+                    return rule.applied(route)
     return None
 
 
@@ -168,6 +170,7 @@ class Judge:
         self._rules = [
             (rule.prefix.of_version(version) if rule.prefix else None, rule.applied(route))
             for compiled in filters
+            if compiled.version in (None, version)
             for rule in compiled.rules
             if rule.fits(route, internal)
         ]
@@ -182,15 +185,17 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class ImportPolicy:
-    """What is taken from a peer: the filters, then everything."""
+    """What is taken from a peer: the filters, then everything. ``beside`` is what the same BGPFilters say of
+    the other IP version, for a reflector, whose sessions carry both.
+    """
 
     filters: tuple[CompiledFilter, ...] = ()
     internal: bool = True
+    beside: tuple[CompiledFilter, ...] = ()
 
     def decide(self, route: RouteFacts) -> Decision:
-        return decide(self.filters, route, self.internal) or Decision(
-            True, "no filter decides: everything is taken", route.priority
-        )
+        taken = Decision(True, "no filter decides: everything is taken", route.priority)
+        return decide(self.filters, route, self.internal) or taken
 
 
 class Covered(NamedTuple):
@@ -289,14 +294,17 @@ class ExportRules:
 
 @dataclass(frozen=True, slots=True)
 class ExportPolicy:
-    """What is announced to a peer: its filters, then the node's rules, which are the same for all peers."""
+    """What is announced to a peer: its filters, then the node's rules, which are the same for all peers.
+    ``beside`` as in ``ImportPolicy``.
+    """
 
     filters: tuple[CompiledFilter, ...] = ()
     internal: bool = True
+    beside: tuple[CompiledFilter, ...] = ()
 
     def decide(self, route: RouteFacts, rules: ExportRules) -> Decision:
-        decision = decide(self.filters, route, self.internal) if rules.nothing is None else None
-        return decision or rules.decide(route)
+        found = decide(self.filters, route, self.internal) if rules.nothing is None else None
+        return found or rules.decide(route)
 
 
 def within(prefix: IPNetwork, network: IPNetwork) -> bool:
@@ -329,6 +337,7 @@ def compiled_filter(declared: BGPFilter, direction: str, version: int) -> Compil
             _rule(rule, f"BGPFilter {name} {direction}V{version}[{index}]")
             for index, rule in enumerate(rules)
         ),
+        version,
     )
 
 
