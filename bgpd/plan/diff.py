@@ -14,7 +14,7 @@ from bgpd.plan.facts import NodeFacts
 from bgpd.plan.mesh import Peerings
 from bgpd.plan.model import NodePlan, Origination, Peering, PlanError
 from bgpd.plan.node_plan import plan_node
-from bgpd.plan.policy import CompiledFilter, ExportRules
+from bgpd.plan.policy import CompiledFilter, ExportPolicy, ExportRules, ImportPolicy
 from bgpd.resources.resource_set import ResourceSet
 from bgpd.resources.scalars import IPAddress, IPNetwork
 
@@ -276,11 +276,16 @@ def _filters(old: NodePlan, new: NodePlan) -> Iterator[FilterChange]:
         if former is None or former is peering:
             continue
         for direction, first, second in (
-            ("import", former.import_policy.filters, peering.import_policy.filters),
-            ("export", former.export_policy.filters, peering.export_policy.filters),
+            ("import", _rules(old, former.import_policy), _rules(new, peering.import_policy)),
+            ("export", _rules(old, former.export_policy), _rules(new, peering.export_policy)),
         ):
             if first != second:
                 yield FilterChange(peering.name, direction, f"{_names(first)} -> {_names(second)}")
+
+
+def _rules(plan: NodePlan, policy: ImportPolicy | ExportPolicy) -> tuple[CompiledFilter, ...]:
+    """Give the filters of a session's routes, of which only a reflector's are of both IP versions."""
+    return policy.filters + policy.beside if plan.cluster_id is not None else policy.filters
 
 
 def _names(filters: tuple[CompiledFilter, ...]) -> str:

@@ -55,6 +55,18 @@ def test_what_both_ends_agreed_on_bounces_the_session_and_a_filter_does_not() ->
     assert not changed.drops_sessions
 
 
+def test_a_filters_other_ip_version_is_a_reflectors_matter_alone() -> None:
+    rules = "kind: BGPFilter\nmetadata: {name: f}\nspec: {importV6: [{action: %s}]}"
+    nodes = THREE, bgp("rr", 9, ", routeReflectorClusterID: 244.0.0.1")
+    everybody = peer("t", "{peerIP: 192.0.2.1, asNumber: 65001, filters: [f]}")
+    before, after = (cluster(*nodes, everybody, rules % action) for action in ("Accept", "Reject"))
+    (changed,) = diff_cluster(before, after)
+    assert changed.node == "rr"
+    assert [(item.direction, item.what) for item in changed.filters] == [
+        ("import", "f (1 rules) -> f (1 rules)")
+    ]
+
+
 def test_a_next_hop_mode_is_adjusted_without_a_bounce() -> None:
     before = cluster(MESH_OFF, THREE, peer("t", "{node: n1, peerIP: 192.0.2.1, asNumber: 65001}"))
     after = edited(before, peer("t", "{node: n1, peerIP: 192.0.2.1, asNumber: 65001, nextHopMode: Self}"))
