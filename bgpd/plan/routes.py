@@ -12,7 +12,8 @@ then
   key); the others' nodes do not announce it. A node that does not see the rivals' endpoints cannot know, so
   every host route carries its endpoint's age as MULTI_EXIT_DISC, newer being lower: whoever hears both
   prefers the newer.
-- Service CIDRs are announced by every node that is not excluded from load balancers.
+- Service CIDRs are announced by every node not excluded from load balancers. As in Calico the label has
+  to say "true": kubeadm gives every control plane an empty one, also where it is the only node.
 - What these rules hold back, addresses inside the node's blocks among it, is announced on the sessions whose
   BGPFilters accept it: a filter's word comes first.
 
@@ -444,7 +445,7 @@ def _services(resources: ResourceSet, node: Node) -> tuple[list[_Candidate], lis
     declared = list(_service_blocks(spec.service_cluster_ips, "serviceClusterIPs"))
     declared += _service_blocks(spec.service_external_ips, "serviceExternalIPs")
     balancers = list(_service_blocks(spec.service_load_balancer_ips, "serviceLoadBalancerIPs"))
-    if EXCLUDED_FROM_LOAD_BALANCERS in node.labels:
+    if node.labels.get(EXCLUDED_FROM_LOAD_BALANCERS) == "true":
         reason = f"label {EXCLUDED_FROM_LOAD_BALANCERS} of Node {node.name}"
         return [], [Rejection(item.prefix, OriginKind.SERVICE, reason) for item in (*declared, *balancers)]
     if spec.service_load_balancer_aggregation == "Disabled":

@@ -169,10 +169,12 @@ def test_service_cidrs_are_announced_by_every_node_not_excluded() -> None:
           serviceExternalIPs: [{cidr: 192.0.2.0/24}]
           serviceLoadBalancerIPs: [{cidr: 198.51.100.0/24}]
         """
-    excluded = bgp("n4", 4, "", "{node.kubernetes.io/exclude-from-external-load-balancers: ''}")
-    found = plans(cluster(THREE, excluded, services))
+    excluded = bgp("n4", 4, "", "{node.kubernetes.io/exclude-from-external-load-balancers: 'true'}")
+    control_plane = bgp("n5", 5, "", "{node.kubernetes.io/exclude-from-external-load-balancers: ''}")
+    found = plans(cluster(THREE, excluded, control_plane, services))
     assert announced(found["n1"]) == {"10.96.0.0/12", "192.0.2.0/24", "198.51.100.0/24"}
     assert announced(found["n4"]) == set()
+    assert announced(found["n5"]) == announced(found["n1"])
     single = services.replace("spec:", "spec:\n          serviceLoadBalancerAggregation: Disabled")
     assert announced(plan_node(cluster(THREE, single), "n1")) == {"10.96.0.0/12", "192.0.2.0/24"}
 
