@@ -70,13 +70,16 @@ class DirectoryStore:
 
     async def watch(self, interests: Interests = EVERYTHING) -> AsyncGenerator[Snapshot | Changes, None]:
         seen: Content | None = None
+        told = ""
         while not self._closed:
             started = time.monotonic()
             try:
                 content = await self._run(self._tree.look)
             except DatastoreError as error:
-                _log.debug("directory not readable: %s", error)
+                if told != (told := str(error)):
+                    _log.warning("directory not current: %s", told)
             else:
+                told = ""
                 if seen is None:
                     seen = content
                     yield _snapshot(content, interests)
@@ -137,9 +140,9 @@ class DirectoryStore:
             return content
 
     def _report(self, reason: str) -> None:
-        current = not reason
-        if current != self._health.current:
-            self._health = Health(current, time.time(), str(self._path), reason)
+        health, current = self._health, not reason
+        since = health.since if current == health.current else time.time()
+        self._health = Health(current, since, str(self._path), reason)
 
 
 class DirectoryHold:

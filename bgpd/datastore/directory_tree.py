@@ -1,12 +1,12 @@
 """A directory of resource files: scanned, and changed in transactions. Blocking; called from a worker thread.
 
 Reading. Every `.yaml`, `.yml` and `.json` file at any depth counts, hidden names (`.git`, editors' swap
-files) do not. A file that cannot be read keeps its last good content and is reported. When two files give
-the same resource, the first by path wins and the other is reported. Whatever looks like the middle of
-somebody's work (a file vanished, became empty, unreadable, or lost a resource) is believed only when it
-looks the same a scan later: `git checkout` unlinks and creates, `>` truncates and writes. What another
-process of ours committed is believed at once, because commits are atomic and counted in
-`.cairn/generation`.
+files) do not. A file that cannot be read (a pipe, a link that leads nowhere, one far too large) keeps its
+last good content and is reported. When two files give the same resource, the first by path wins and the other
+is reported. Whatever looks like the middle of somebody's work (a file vanished, became empty, unreadable, or
+lost a resource) is believed only when it looks the same a scan later: `git checkout` unlinks and creates, `>`
+truncates and writes. What another process of ours committed is believed at once, because commits are atomic
+and counted in `.cairn/generation`.
 
 Changes are found by looking (stat), not by inotify: a look costs about 3 us per file, works the same on
 network and overlay file systems and through any mount, needs no library, and cannot lose an event to a full
@@ -16,9 +16,11 @@ Writing. One lock file orders all writers and keeps scans out of half-done commi
 all or nothing, see `directory_journal`.
 """
 
+import errno
 import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -33,6 +35,8 @@ from bgpd.resources import Key, NodeLease, Resource, ResourceError, load_documen
 
 _PRIVATE = ".cairn"
 _RECENT_NS = 50_000_000  # a file's times are only as fine as the kernel's tick
+_MOST_OCTETS = 64 << 20  # of a file; reading one takes a hundredfold of its size in memory
+_PATIENCE, _TRY_AGAIN = 10.0, 0.01  # seconds for somebody else's lock, and between two tries
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +139,9 @@ class DirectoryTree:
                 yield
                 return
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            _lock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, path)
             if shared and self._journal.found:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                _lock(descriptor, fcntl.LOCK_EX, path)
                 self._finish_journal()
             yield
         finally:
@@ -203,7 +207,7 @@ class DirectoryTree:
 
     def _look_at(self, path: Path, place: str, *, trust: bool) -> bool:
         """Read one file if it seems to have changed; whether its meaning did."""
-        state = path.stat()
+        state, fault = _state_of(path, place)
         signature = (state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino)
         file = self._files.get(place)
         if file is not None and file.signature == signature:
@@ -211,20 +215,23 @@ class DirectoryTree:
             return False
         settled = time.time_ns() - state.st_ctime_ns > _RECENT_NS
         remembered = signature if settled else None
-        fault: str | None = None
         entries: tuple[Entry, ...] = ()
         text = ""
         try:
-            text = path.read_text(encoding="utf-8")
-            if file is not None and file.fault is None and text == file.text:
+            text = "" if fault else path.read_text(encoding="utf-8")
+            if not fault and file is not None and file.fault is None and text == file.text:
                 file.signature, file.doubted = remembered, None
                 return False
             resources = load_documents(text, place)
             entries = tuple(Entry(found.key, found, revision_of(found)) for found in resources)
         except FileNotFoundError:
             raise
-        except (ResourceError, UnicodeDecodeError, OSError) as error:
+        except ResourceError as error:
             fault = str(error)
+        except UnicodeDecodeError:
+            fault = f"{place}: not UTF-8 text"
+        except OSError as error:
+            fault = f"{place}: cannot be read: {error.strerror}"
         if file is None:
             file = self._files[place] = _File(None, "", ())
             lost = False
@@ -246,7 +253,7 @@ class DirectoryTree:
         found: dict[Key, Entry] = {}
         with suppress(FileNotFoundError):
             for path in sorted((self._private / "leases").iterdir()):
-                with suppress(OSError, ValueError, KeyError):
+                with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
                     data = json.loads(path.read_text(encoding="utf-8"))
                     if path.name.startswith(".") or time.time() > path.stat().st_mtime + data["ttl"]:
                         continue
@@ -336,6 +343,34 @@ def _free(place: str, taken: set[str], root: Path) -> str:
         number += 1
         candidate = f"{stem}-{number}.{suffix}"
     return candidate
+
+
+def _lock(descriptor: int, how: int, path: Path) -> None:
+    """Take the lock as soon as it can be had; who holds it for long is stopped, or none of ours."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                what = f"another process has held this lock for {_PATIENCE:g} s"
+                raise OSError(errno.ETIMEDOUT, what, str(path)) from None
+        time.sleep(_TRY_AGAIN)
+
+
+def _state_of(path: Path, place: str) -> tuple[os.stat_result, str | None]:
+    """A file's state, and why it is not even to be opened; who opens a pipe waits for its other end."""
+    try:
+        state = path.stat()
+    except OSError as error:
+        if not path.is_symlink():
+            raise
+        return path.lstat(), f"{place}: a link that leads nowhere: {error.strerror}"
+    if not stat.S_ISREG(state.st_mode):
+        return state, f"{place}: no regular file"
+    if state.st_size > _MOST_OCTETS:
+        return state, f"{place}: larger than {_MOST_OCTETS >> 20} MiB; several files may share what it has"
+    return state, None
 
 
 def _why(error: OSError) -> str:

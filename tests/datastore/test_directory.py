@@ -2,7 +2,9 @@
 
 import asyncio
 import errno
+import fcntl
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from bgpd.datastore import Conflict, DatastoreError, Unavailable
+from bgpd.datastore import Conflict, DatastoreError, Unavailable, directory_tree
 from bgpd.datastore.directory import DirectoryStore
 from bgpd.datastore.directory_tree import DirectoryTree
 from bgpd.datastore.files import path_for
@@ -72,6 +74,61 @@ async def test_broken_file_keeps_the_last_good_content(store: DirectoryStore, tm
     snapshot = await broken_at_first.list()
     assert snapshot.entries == ()
     assert "Nod" in (snapshot.invalid[0].reason or "")
+
+
+async def test_what_is_no_file_to_be_read_is_reported_and_holds_nothing_up(
+    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "linked").write_text(text("linked"))
+    (tmp_path / "linked.yaml").symlink_to("linked")
+    async with following(store) as follower:
+        os.mkfifo(tmp_path / "pipe.yaml")
+        (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+        (tmp_path / "through.yaml").symlink_to("linked/x")
+        (tmp_path / "text.yaml").write_text(text("text"), encoding="utf-16")
+        monkeypatch.setattr(directory_tree, "_MOST_OCTETS", 1000)
+        (tmp_path / "dump.json").write_text(" " * 1001)
+        (tmp_path / "linked").unlink()
+        await until(lambda: len(follower.invalid) == 6)
+        assert sorted(invalid.reason or "" for invalid in follower.invalid) == [
+            "dump.json: larger than 0 MiB; several files may share what it has",
+            "linked.yaml: a link that leads nowhere: No such file or directory",
+            "loop.yaml: a link that leads nowhere: Too many levels of symbolic links",
+            "pipe.yaml: no regular file",
+            "text.yaml: not UTF-8 text",
+            "through.yaml: a link that leads nowhere: No such file or directory",
+        ]
+        (tmp_path / "a.yaml").write_text(text("a"))
+        await follower.until("a", "linked")
+        assert store.health().current
+        (tmp_path / "linked.yaml").unlink()
+        await follower.until("a")
+
+
+async def test_a_lock_that_somebody_keeps_is_said_and_waited_for(
+    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await store.create(node("a"))
+    async with following(store) as follower:
+        monkeypatch.setattr(directory_tree, "_PATIENCE", 0.05)
+        with (tmp_path / ".cairn" / "lock").open() as lock, caplog.at_level(logging.WARNING):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            await until(lambda: not store.health().current)
+            assert "another process has held this lock" in store.health().reason
+            with pytest.raises(DatastoreError, match="another process"):
+                await store.create(node("b"))
+            await until(lambda: "another process has held this lock" in caplog.text)
+        await store.create(node("b"))
+        await follower.until("a", "b")
+        assert store.health().current
+
+
+@pytest.mark.parametrize("lease", ["[]", "null", '{"ttl": "x"}', "[" * 100_000])
+async def test_a_lease_that_is_none_counts_as_none(store: DirectoryStore, tmp_path: Path, lease: str) -> None:
+    (tmp_path / ".cairn" / "leases").mkdir(parents=True)
+    (tmp_path / ".cairn" / "leases" / "n.yaml").write_text(lease)
+    await store.create(node("a"))
+    assert [entry.key.kind for entry in (await store.list()).entries] == ["Node"]
 
 
 async def test_duplicates_are_reported_and_the_first_wins(store: DirectoryStore, tmp_path: Path) -> None:
@@ -161,6 +218,7 @@ async def test_missing_directory(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="absent"):
         await store.list()
     assert not store.health().current
+    assert "there is no such directory" in store.health().reason
     await store.create(node("a"))
     assert store.health().current
     assert len((await store.list()).entries) == 1
