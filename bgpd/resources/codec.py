@@ -64,7 +64,7 @@ def decode(key: Key, value: bytes) -> Resource:
         raise ResourceError(str(key), f"no kind is named {key.kind!r}")
     try:
         data = json.loads(value) if value.strip() else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ResourceError(
             _path(key), f"the stored value is not JSON: {error}", "write it again, or delete it"
         ) from None

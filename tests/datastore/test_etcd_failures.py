@@ -306,7 +306,10 @@ async def test_values_that_are_no_resources(etcd: Etcd) -> None:
         await asyncio.to_thread(etcd.delete, f"{NODES}bad")
         await until(lambda: len(follower.invalid) == 4)
         assert [invalid.reason for invalid in follower.invalid[2:]] == [None, None]
-        await follower.until("a")
+        await asyncio.to_thread(etcd.put, f"{NODES}deep", "[" * 100_000)
+        await until(lambda: len(follower.invalid) == 5)
+        await asyncio.to_thread(etcd.put, f"{NODES}b", value("b"))
+        await follower.until("a", "b")
 
 
 async def test_lost_answer_to_a_write_is_no_conflict(etcd: Etcd) -> None:
