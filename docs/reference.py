@@ -277,6 +277,10 @@ HTTP = """\
 Described for programs in [openapi.json](openapi.json), which every service also serves at
 `/api/v1/openapi.json`. The web page is at `/`. Alice-LG finds a birdwatcher at `/status`, `/protocols` and
 `/routes/...`. On other than loopback addresses a token (`Authorization: Bearer ...`) and TLS are required.
+
+A service has at most 500 connections (fewer where it may open fewer than 2,000 files), half of them live
+feeds. When there are more, the oldest that is not being answered goes; a feed goes when its reader has taken
+nothing for a minute.
 """
 MQTT_TEXT = """\
 The payloads are JSON, described in [mqtt.schema.json](mqtt.schema.json). Within version 1 fields are only

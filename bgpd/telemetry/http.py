@@ -19,9 +19,9 @@ status page tells an attacker the network's plan. Without a token only local nam
 """
 
 import asyncio
-import contextlib
 import hmac
 import json
+import logging
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -29,13 +29,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from aiohttp import web
 
 from bgpd.telemetry import page
 from bgpd.telemetry.answers import MAX_LIMIT, QUESTIONS, Answers, QuestionError, number, one_of
 from bgpd.telemetry.birdwatcher import Birdwatcher
+from bgpd.telemetry.connections import HANDSHAKE, Connections, is_our_error
 from bgpd.telemetry.documents import (
     SCHEMA_VERSION,
     Document,
@@ -49,6 +50,7 @@ from bgpd.telemetry.readiness import readiness
 from bgpd.telemetry.status import Event, PeerVerb, StatusSource
 
 _HEARTBEAT = 15.0
+_PATIENCE = 60.0  # seconds for a reader of the feed to take something
 _OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 _PLAIN = tuple(what for what in QUESTIONS if what != "events")  # those that are JSON alone
 
@@ -99,7 +101,10 @@ class StatusServer:
         self._answers = Answers(source, clock)
         self._arrived = asyncio.Event()
         self._unsubscribe: Callable[[], None] = lambda: None
+        self._feeds = 0
         self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
+        self._connections: Connections
         self._port = 0
 
     @property
@@ -127,21 +132,28 @@ class StatusServer:
                 *Birdwatcher(self._source, self._clock).routes(),
             ]
         )
+        logging.getLogger("aiohttp.server").addFilter(is_our_error)
+        tls = self._tls()
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(
-            self._runner,
+        assert self._runner.server is not None, "it has just been set up"
+        self._connections = Connections(self._runner.server)
+        self._listener = await asyncio.get_running_loop().create_server(
+            self._connections.accept,
             self._options.address,
             self._options.port,
-            ssl_context=self._tls(),
+            ssl=tls,
+            ssl_handshake_timeout=HANDSHAKE if tls else None,
             reuse_address=True,
+            backlog=32,  # that many are accepted at once, before any of them counts
         )
-        await site.start()
-        self._port = int(self._runner.addresses[0][1])
+        self._port = int(self._listener.sockets[0].getsockname()[1])
         self._unsubscribe = self._source.events.subscribe(self._announce)
 
     async def stop(self) -> None:
         self._unsubscribe()
+        if self._listener is not None:
+            self._listener.close()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -178,15 +190,16 @@ class StatusServer:
             token = self._options.token
             if token is not None and request.path not in page.FILES:
                 given = request.headers.get("Authorization", "")
-                if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+                if not hmac.compare_digest(_octets(given), _octets(f"Bearer {token}")):
                     return _failure(401, "send the token: Authorization: Bearer ...")
-            elif token is None and not _is_local(urlsplit(f"//{request.host}").hostname or ""):
+            elif token is None and not _is_local(_split(f"//{request.host}").hostname or ""):
                 return _failure(403, f"{request.host} is no local name")
             origin = request.headers.get("Origin")
-            if origin is not None and urlsplit(origin).netloc != request.host:
+            if origin is not None and _split(origin).netloc != request.host:
                 return _failure(403, "requests from other sites' pages are refused")
         try:
-            return await handler(request)
+            with self._connections.answering(request):
+                return await handler(request)
         except QuestionError as error:
             return _failure(400, str(error))
         except web.HTTPException as error:
@@ -219,7 +232,8 @@ class StatusServer:
         return _json(description(self._source.service().version, MAX_LIMIT))
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        if "text/event-stream" not in request.headers.get("Accept", ""):
+        live = request.method == "GET" and "text/event-stream" in request.headers.get("Accept", "")
+        if not live:
             return _json(self._answers.answer("events", request.query))
         last = self._source.events.last_id
         resume = request.headers.get("Last-Event-ID") or request.query.get("after") or str(last)
@@ -227,12 +241,22 @@ class StatusServer:
 
     async def _feed(self, request: web.Request, last: int) -> web.StreamResponse:
         """Send events as they come. A slow reader skips what the ring has forgotten; ids show the gap."""
+        if self._feeds >= self._connections.most // 2:
+            return _failure(503, f"{self._feeds} readers have a feed already; ask for a list of events")
         response = web.StreamResponse(
             headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
         )
-        await response.prepare(request)
-        with contextlib.suppress(ConnectionResetError):  # who closes the page is gone, and that is all
+        self._feeds += 1
+        try:
+            await response.prepare(request)
             await self._follow(response, last)
+        except ConnectionResetError:
+            pass  # who closes the page is gone, and that is all
+        except TimeoutError:
+            if request.transport is not None:  # what it has not taken so far it would not take now
+                request.transport.abort()
+        finally:
+            self._feeds -= 1
         return response
 
     async def _follow(self, response: web.StreamResponse, last: int) -> None:
@@ -241,7 +265,7 @@ class StatusServer:
             arrived = self._arrived
             for event in ring.after(last, 100):
                 text = json.dumps(event_document(event))
-                await response.write(f"id: {event.id}\ndata: {text}\n\n".encode())
+                await _send(response, f"id: {event.id}\ndata: {text}\n\n".encode())
                 last = event.id
             if last < ring.last_id:
                 continue
@@ -249,7 +273,7 @@ class StatusServer:
                 async with asyncio.timeout(_HEARTBEAT):
                     await arrived.wait()
             except TimeoutError:
-                await response.write(b": still here\n\n")
+                await _send(response, b": still here\n\n")
 
     async def _drain(self, _: web.Request) -> web.Response:
         await self._source.drain()
@@ -279,12 +303,31 @@ class StatusServer:
         return _json(status_document(self._source, self._clock()))
 
 
+async def _send(response: web.StreamResponse, octets: bytes) -> None:
+    """Raises ConnectionResetError where nobody reads any more, and TimeoutError where nobody does so far."""
+    async with asyncio.timeout(_PATIENCE):
+        await response.write(octets)
+
+
 def _json(document: Document, status: int = 200) -> web.Response:
     return web.json_response(document, status=status, headers={"Cache-Control": "no-store"})
 
 
 def _failure(status: int, reason: str) -> web.Response:
     return _json({"version": SCHEMA_VERSION, "error": reason}, status)
+
+
+def _octets(header: str) -> bytes:
+    """As aiohttp found them on the wire, whatever they are."""
+    return header.encode("utf-8", "surrogateescape")
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of a URL; those of none where it is none."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def _is_local(host: str) -> bool:

@@ -105,6 +105,7 @@ def description(software: str, most: int) -> Json:
         "events", "The last events; as text/event-stream a live feed.", _model("Events", "Events."), events
     )
     feed["get"]["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    feed["get"]["responses"]["503"] = _model("Failure", "There are as many readers of live feeds as may be.")
     return {
         "openapi": "3.1.0",
         "info": {
