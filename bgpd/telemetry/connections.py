@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from bgpd.telemetry.certificate import Certificate
+
 HANDSHAKE = 10.0  # seconds for that of TLS; until it is over a connection is not counted
 _MOST = 500
 
@@ -24,13 +26,16 @@ _MOST = 500
 class Connections:
     """Gives a listening socket `server`'s protocols, for at most `most` connections (or a burst more)."""
 
-    def __init__(self, server: web.Server) -> None:
+    def __init__(self, server: web.Server, certificate: Certificate | None = None) -> None:
         self.most = min(_MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._server = server
+        self._certificate = certificate
         self._answering: set[web.RequestHandler] = set()
 
     def accept(self) -> Protocol:
-        """Make room, and give the protocol of one more."""
+        """Make room, and give the protocol of one more; what it is shown is the certificate of today."""
+        if self._certificate is not None:
+            self._certificate.renew()
         present = self._server.connections
         surplus = len(present) - self.most + 1
         if surplus > 0:

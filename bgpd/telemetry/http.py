@@ -22,7 +22,6 @@ import asyncio
 import hmac
 import json
 import logging
-import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -36,6 +35,7 @@ from aiohttp import web
 from bgpd.telemetry import page
 from bgpd.telemetry.answers import MAX_LIMIT, QUESTIONS, Answers, QuestionError, number, one_of
 from bgpd.telemetry.birdwatcher import Birdwatcher
+from bgpd.telemetry.certificate import Certificate, CertificateError
 from bgpd.telemetry.connections import HANDSHAKE, Connections, is_our_error
 from bgpd.telemetry.documents import (
     SCHEMA_VERSION,
@@ -133,17 +133,17 @@ class StatusServer:
             ]
         )
         logging.getLogger("aiohttp.server").addFilter(is_our_error)
-        tls = self._tls()
+        certificate = self._certified()
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         assert self._runner.server is not None, "it has just been set up"
-        self._connections = Connections(self._runner.server)
+        self._connections = Connections(self._runner.server, certificate)
         self._listener = await asyncio.get_running_loop().create_server(
             self._connections.accept,
             self._options.address,
             self._options.port,
-            ssl=tls,
-            ssl_handshake_timeout=HANDSHAKE if tls else None,
+            ssl=certificate.context if certificate else None,
+            ssl_handshake_timeout=HANDSHAKE if certificate else None,
             reuse_address=True,
             backlog=32,  # that many are accepted at once, before any of them counts
         )
@@ -158,27 +158,13 @@ class StatusServer:
             await self._runner.cleanup()
             self._runner = None
 
-    def _tls(self) -> ssl.SSLContext | None:
-        certificate, key = self._options.certificate, self._options.key
-        if certificate is None:
+    def _certified(self) -> Certificate | None:
+        if self._options.certificate is None:
             return None
-        for what, path in (("certificate", certificate), ("key", key or certificate)):
-            try:
-                path.read_bytes()
-            except OSError as error:
-                raise HttpOptionsError(f"{what}: {path}: {error.strerror}; give a readable file") from error
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
-            context.load_cert_chain(certificate, key, password=lambda: "")  # nobody is there to be asked
-        except ssl.SSLError as error:
-            if error.reason == "KEY_VALUES_MISMATCH":
-                what = f"key: {key or certificate} is another than the certificate {certificate} was made for"
-                raise HttpOptionsError(f"{what}; give that one") from error
-            what = f"certificate: {certificate} and the key {key or 'in the same file'} cannot be used"
-            remedy = "both have to be PEM, the key without a passphrase"
-            raise HttpOptionsError(f"{what}; {remedy}") from error
-        return context
+            return Certificate(self._options.certificate, self._options.key)
+        except CertificateError as error:
+            raise HttpOptionsError(str(error)) from error
 
     def _announce(self, _: Event) -> None:
         self._arrived.set()

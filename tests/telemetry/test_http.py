@@ -213,19 +213,23 @@ def test_opened_up_only_with_token_and_tls(source: Source) -> None:
             StatusServer(source, options)
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+def issue(folder: Path, name: str = "cairn") -> tuple[Path, Path]:
+    certificate, key = folder / "cert.pem", folder / "key.pem"
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
-            *("-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=cairn"),
+            *("-keyout", key, "-out", certificate, "-days", "2", "-subj", f"/CN={name}"),
             *("-addext", "subjectAltName=IP:127.0.0.1"),
         ],
         check=True,
         capture_output=True,
     )
     return certificate, key
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    return issue(tmp_path)
 
 
 async def test_tls(source: Source, certificate: tuple[Path, Path], tmp_path: Path) -> None:
@@ -289,6 +293,42 @@ async def start_and_stop(source: Source, http: Http) -> None:
         await surroundings.start()
     finally:
         await surroundings.stop()
+
+
+async def test_a_renewed_certificate_is_shown_and_an_unusable_one_is_not(
+    source: Source, certificate: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = StatusServer(source, HttpOptions(token="s3cret", certificate=certificate[0], key=certificate[1]))
+    await server.start()
+    headers = {"Authorization": "Bearer s3cret"}
+    former = certificate[0].read_bytes()
+
+    async def accepted(trusted: Path) -> bool:
+        context = ssl.create_default_context(cafile=trusted)
+        try:
+            async with (
+                aiohttp.ClientSession(server.url, headers=headers) as client,
+                client.get("/api/v1/status", ssl=context) as answer,
+            ):
+                return answer.status == 200
+        except aiohttp.ClientConnectorCertificateError:
+            return False
+
+    try:
+        assert await accepted(certificate[0])
+        (tmp_path / "former.pem").write_bytes(former)
+        (tmp_path / "new").mkdir()
+        new, key = issue(tmp_path / "new", "renewed")
+        certificate[0].write_bytes(new.read_bytes())  # and not yet the key
+        assert await accepted(tmp_path / "former.pem")
+        assert "is not renewed, the former one stays" in caplog.text
+        certificate[1].unlink()
+        assert await accepted(tmp_path / "former.pem")
+        certificate[1].write_bytes(key.read_bytes())
+        assert await accepted(new)
+        assert not await accepted(tmp_path / "former.pem")
+    finally:
+        await server.stop()
 
 
 async def test_the_log_level_is_changed_by_whoever_may_drain(client: aiohttp.ClientSession) -> None:
