@@ -24,6 +24,7 @@ from pathlib import Path
 
 import aiomqtt
 
+from bgpd.datastore.backoff import Backoff
 from bgpd.telemetry.documents import SCHEMA_VERSION, Document, event_document, rfc3339, status_document
 from bgpd.telemetry.peer_summaries import PeerSummaries, level_of
 from bgpd.telemetry.status import Event, StatusSource
@@ -113,23 +114,24 @@ class MqttPublisher:
         self._wake.set()
 
     async def _run(self) -> None:
-        wait = self._options.retry_first
+        backoff = Backoff(self._options.retry_first, self._options.retry_limit)
+        told = ""
         while not self._stopping:
             began = time.monotonic()
             try:
                 await self._session()
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the broker's side and no service's
-                if self.connected or wait == self._options.retry_first:
-                    why = str(error) or type(error).__name__
+                why = str(error) or type(error).__name__
+                if self.connected or why != told:
+                    told = why
                     _log.warning(
                         "mqtt broker %s:%d not usable: %s", self._options.host, self._options.port, why
                     )
             self.client = None
             if time.monotonic() - began > self._options.retry_limit:
-                wait = self._options.retry_first
+                backoff.reset()
             if not self._stopping:
-                await asyncio.sleep(wait)
-            wait = min(wait * 2, self._options.retry_limit)
+                await asyncio.sleep(backoff.next())
 
     async def _session(self) -> None:
         """One connection's life; raises when it ends, returns when we are to stop."""

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -219,16 +220,41 @@ async def test_frozen_broker_neither_blocks_nor_grows(broker: Broker, source: So
             await until(lambda: publisher.queued == publisher.dropped == 0)
 
 
-async def test_refusing_broker_then_the_right_password(tmp_path: Path, source: Source) -> None:
+async def test_a_cluster_that_lost_its_broker_does_not_come_back_in_step(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: dict[MqttPublisher, list[float]] = {}
+
+    async def refused(publisher: MqttPublisher) -> None:
+        tried.setdefault(publisher, []).append(asyncio.get_running_loop().time())
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(MqttPublisher, "_session", refused)
+    options = MqttOptions("127.0.0.1", 1, retry_first=0.2, retry_limit=0.2)
+    publishers = [MqttPublisher(source, options) for _ in range(20)]
+    for publisher in publishers:
+        publisher.start()
+    await until(lambda: len(tried) == 20 and all(len(times) >= 4 for times in tried.values()))
+    for publisher in publishers:
+        await publisher.stop()
+    waits = [after - before for times in tried.values() for before, after in pairwise(times)]
+    assert min(waits) < 0.15
+
+
+async def test_refusing_broker_then_the_right_password(
+    tmp_path: Path, source: Source, caplog: pytest.LogCaptureFixture
+) -> None:
     passwords = tmp_path / "passwords"
     subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, "cairn", "s3cret"], check=True)  # noqa: ASYNC221
     broker = Broker(tmp_path, "allow_anonymous false", f"password_file {passwords}")
-    broker.start()
     try:
         wrong = MqttOptions("127.0.0.1", broker.port, user="cairn", password="wrong", **FAST)
         async with publishing(source, wrong) as publisher:
             source.ring.add(1.0, "x", "x")
-            await asyncio.sleep(0.5)
+            await until(lambda: "Connection refused" in caplog.text)
+            broker.start()
+            await until(lambda: "Not authorized" in caplog.text)
+            assert caplog.text.count("not usable") == 2
             assert (publisher.connected, publisher.queued) == (False, 1)
         right = MqttOptions("127.0.0.1", broker.port, user="cairn", password="s3cret", **FAST)
         async with publishing(source, right) as publisher:
