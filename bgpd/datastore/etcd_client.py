@@ -303,14 +303,22 @@ def _explain(
         )
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Unavailable(f"{place}: no answer within {options.timing.request:g} s")
+    if "database space exceeded" in lower:
+        remedy = "compact and defragment it, or raise its quota, then `etcdctl alarm disarm`"
+        return Unavailable(f"{place}: its space is used up, it takes no writes; {remedy}")
     if code in _TRANSIENT:
-        hint = "" if options.tls else "; if it wants TLS, say etcds:// or https://"
+        hung_up = "failed to connect" in lower and ("closed" in lower or "reset by peer" in lower)
+        hint = "; if it wants TLS, say etcds:// or https://" if hung_up and options.tls is None else ""
         refused = "connection refused" in lower
         return Unavailable(f"{place}: {'nothing listens there' if refused else details + hint}")
     return DatastoreError(f"{place}: {details or code.name}")
 
 
 def _tls_remedy(tls: Tls, details: str) -> str:
+    if "security handshaker" in details:  # gRPC does not even try with them
+        return (
+            "ETCD_CA_CERT_FILE, ETCD_CERT_FILE or ETCD_KEY_FILE is no PEM file, or the key is another one's"
+        )
     if "certificate_verify_failed" in details or "unable to get local issuer" in details:
         return f"its certificate is not signed by {tls.ca or 'a known authority'}; check ETCD_CA_CERT_FILE"
     if "peer name" in details or "hostname" in details:

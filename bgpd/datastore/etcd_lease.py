@@ -63,9 +63,11 @@ class EtcdHold:
 
     async def _keep(self) -> None:
         backoff = Backoff(0.1, max(0.2, self._ttl / 3))
+        told = ""
         while True:
             try:
                 if self._lease and await self._client.keep_alive(self._lease) > 0:
+                    told = ""
                     backoff.reset()
                     await asyncio.sleep(self._ttl / 3)
                     continue
@@ -75,5 +77,6 @@ class EtcdHold:
                 await self._take()
                 backoff.reset()
             except DatastoreError as error:
-                _log.warning("liveness of %s cannot be refreshed: %s", self._key.decode(), error)
+                if told != (told := str(error)):
+                    _log.warning("liveness of %s cannot be refreshed: %s", self._key.decode(), told)
                 await asyncio.sleep(backoff.next())

@@ -6,6 +6,8 @@ from bgpd.datastore.etcd_client import EtcdClient
 from bgpd.datastore.etcd_ranges import Layout, Range, Spread
 from bgpd.datastore.etcd_stubs import rpc
 
+_FIRST, _OCTETS = 50, 2 << 20  # keys of a first page; what a further one is to hold
+
 
 class KeyValue(NamedTuple):
     """A key and its ModRevision. `value`: empty if only keys were asked for, None for a deleted key."""
@@ -26,15 +28,20 @@ class Listing(NamedTuple):
 async def read_range(
     client: EtcdClient, range: Range, *, revision: int = 0, keys_only: bool = False
 ) -> tuple[list[KeyValue], int]:
-    """The keys of `range` at `revision` (0: now), and that revision. Raises as `EtcdClient.request` does."""
+    """The keys of `range` at `revision` (0: now), and that revision. Raises as `EtcdClient.request` does.
+
+    Pages are as large as the values seen so far suggest: each has to arrive within one request's patience,
+    also large values over a slow link.
+    """
     items: list[KeyValue] = []
     start = range.start
+    limit = min(_FIRST, client.options.page)
     while True:
         request = rpc.RangeRequest(
             key=start,
             range_end=range.end,
             revision=revision,
-            limit=client.options.page,
+            limit=limit,
             keys_only=keys_only,
         )
         answer = (await client.request(request)).message
@@ -43,6 +50,8 @@ async def read_range(
         if not answer.more or not answer.kvs:
             return items, revision
         start = answer.kvs[-1].key + b"\0"
+        fitting = _OCTETS * len(answer.kvs) // answer.ByteSize() + 1
+        limit = min(client.options.page, 4 * limit, fitting)
 
 
 async def list_layout(client: EtcdClient, layout: Layout, *, keys_only: bool = False) -> Listing:

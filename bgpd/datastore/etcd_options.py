@@ -46,7 +46,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class EtcdOptions:
-    """`tls` None means plaintext. `page`: keys per Range request while listing."""
+    """`tls` None means plaintext. `page`: keys per Range request while listing, at most."""
 
     endpoints: tuple[Endpoint, ...]
     tls: Tls | None = None

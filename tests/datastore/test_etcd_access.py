@@ -153,6 +153,21 @@ async def test_too_much_for_one_request_is_said(tmp_path: Path) -> None:
     etcd.kill()
 
 
+async def test_an_etcd_whose_space_is_used_up_is_named(tmp_path: Path) -> None:
+    etcd = Etcd(tmp_path / "data", "--quota-backend-bytes", str(1 << 20))
+    etcd.start()
+    store = EtcdStore(etcd.options())
+    try:
+        while etcd.control("put", "x", 100_000 * "x", check=False).returncode == 0:
+            pass
+        with pytest.raises(Unavailable, match=r"its space is used up.*`etcdctl alarm disarm`$"):
+            await store.create(node("a"))
+        assert (await store.list()).entries == ()
+    finally:
+        await store.close()
+        etcd.kill()
+
+
 def test_grpc_says_nothing_by_itself(tmp_path: Path) -> None:
     """What it does say by itself about an authority that is none, on standard error."""
     authority = tmp_path / "ca.pem"
@@ -228,6 +243,7 @@ async def test_certificates(tmp_path: Path, authority: Authority) -> None:
             (Tls(stranger.ca, certificate, key), "not signed by .*theirs/ca.pem; check ETCD_CA_CERT_FILE"),
             (Tls(authority.ca, *strange), "does not accept our client certificate"),
             (Tls(authority.ca), "does not accept our client certificate"),
+            (Tls(authority.ca, certificate, strange[1]), "or the key is another one's"),
         ):
             store = EtcdStore(replace(etcd.options(), tls=tls))
             with pytest.raises(Denied, match=message):

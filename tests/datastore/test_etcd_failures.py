@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from bgpd.datastore import Conflict, Datastore, Denied, Interests, Unavailable, etcd_watch
+from bgpd.datastore import Conflict, Datastore, Denied, Interests, Unavailable, etcd_listing, etcd_watch
 from bgpd.datastore.etcd_options import Endpoint, EtcdOptions, Tls
 from bgpd.datastore.etcd_store import EtcdStore
 from bgpd.datastore.etcd_watch import EtcdWatch
+from bgpd.resources import Metadata
 from tests.datastore.etcd_server import FAST, IMPATIENT, Etcd, Relay, needs_etcd
 from tests.datastore.follower import following, node, until
 from tests.ports import free_port
@@ -205,6 +206,40 @@ async def test_comparison_repairs_what_the_watch_lost(etcd: Etcd) -> None:
             await follower.until("a", "c", "d")
             await until(lambda: store.health().repairs >= 1)
             await follower.until_equal(store)
+
+
+async def test_large_values_over_a_slow_link_are_listed_in_small_pages(
+    etcd: Etcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = node("x").model_copy(update={"metadata": Metadata(name="x", annotations={"x": 100_000 * "x"})})
+    async with opened(etcd.options()) as store:
+        for number in range(80):
+            name = f"n{number:02}"
+            metadata = large.metadata.model_copy(update={"name": name})
+            await store.create(large.model_copy(update={"metadata": metadata}))
+        monkeypatch.setattr(etcd_listing, "_FIRST", 5)
+        answers: list[int] = []
+        request = store._client.request
+
+        async def counted(message: Any) -> Any:
+            answer = await request(message)
+            answers.append(answer.message.ByteSize())
+            return answer
+
+        monkeypatch.setattr(store._client, "request", counted)
+        assert len((await store.list(Interests(frozenset({"Node"})))).entries) == 80
+    assert max(answers) < 3_000_000 < sum(answers)
+
+
+async def test_an_outage_is_told_once_by_whoever_is_alive(
+    etcd: Etcd, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(etcd.options()) as store:
+        await store.hold("n1", ttl=1.0)
+        etcd.kill()
+        await asyncio.sleep(3.0)
+        told = [record.message for record in caplog.records if "cannot be refreshed" in record.message]
+        assert 1 <= len(told) == len(set(told))
 
 
 async def test_lost_lease_is_taken_again(etcd: Etcd) -> None:
