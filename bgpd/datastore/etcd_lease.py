@@ -63,11 +63,11 @@ class EtcdHold:
 
     async def _keep(self) -> None:
         backoff = Backoff(0.1, max(0.2, self._ttl / 3))
-        told = ""
+        told: set[str] = set()
         while True:
             try:
                 if self._lease and await self._client.keep_alive(self._lease) > 0:
-                    told = ""
+                    told.clear()
                     backoff.reset()
                     await asyncio.sleep(self._ttl / 3)
                     continue
@@ -77,6 +77,7 @@ class EtcdHold:
                 await self._take()
                 backoff.reset()
             except DatastoreError as error:
-                if told != (told := str(error)):
-                    _log.warning("liveness of %s cannot be refreshed: %s", self._key.decode(), told)
+                if str(error) not in told:
+                    told.add(str(error))
+                    _log.warning("liveness of %s cannot be refreshed: %s", self._key.decode(), error)
                 await asyncio.sleep(backoff.next())

@@ -94,6 +94,7 @@ class EtcdWatch:
         self._cluster = 0
         self._watched: list[_Watched] = []
         self._namespaces: frozenset[bytes] = frozenset()
+        self._told: set[str] = set()
 
     async def updates(self) -> AsyncGenerator[Batch, None]:
         """One Batch with `first` set, then batches for ever, never empty. Ends when the client closes."""
@@ -127,9 +128,12 @@ class EtcdWatch:
         self._lost("the datastore was closed")
 
     def _lost(self, reason: str) -> None:
-        if self.report.current or self.report.reason != reason:
-            _log.warning("etcd watch interrupted: %s", reason)
+        if self.report.current:
             self.report.since = time.time()
+            self._told.clear()
+        if reason not in self._told:  # endpoints take turns, and so do their reasons
+            self._told.add(reason)
+            _log.warning("etcd watch interrupted: %s", reason)
         self.report.current = False
         self.report.reason = reason
 
