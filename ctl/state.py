@@ -95,10 +95,10 @@ async def commit(store: Datastore, writes: Sequence[Write]) -> None:
 async def snapshot(store: Datastore, kinds: Iterable[str] | None = None) -> Snapshot:
     """What the datastore holds now; values that cannot be read are reported on standard error."""
     found = await store.list(Interests(frozenset(kinds)) if kinds is not None else EVERYTHING)
-    for value in found.invalid:
-        for line in (value.reason or "").split("\n"):
-            reason = line.removeprefix(f"{value.place}: ")
-            sys.stderr.write(visible(f"cairn: ignored, not readable: {value.place}: {reason}") + "\n")
+    for place, reasons in dict.fromkeys((value.place, value.reason or "") for value in found.invalid):
+        for line in reasons.split("\n"):
+            reason = line.removeprefix(f"{place}: ")
+            sys.stderr.write(visible(f"cairn: ignored, not readable: {place}: {reason}") + "\n")
     return found
 
 

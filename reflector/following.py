@@ -112,7 +112,9 @@ class Following:
                         {c.key: c.entry.resource if c.entry else None for c in news.changes}
                     )
                 for invalid in news.invalid:
-                    log.error("a resource cannot be read; its last good version counts", reason=str(invalid))
+                    if invalid.reason is not None:
+                        what = "a resource cannot be read; its last good version counts"
+                        log.error(what, place=invalid.place, reason=invalid.reason)
                 self._unread.heard(news, resources)
                 self._resources = resources
                 await self._fetch_passwords()

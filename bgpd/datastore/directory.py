@@ -190,23 +190,36 @@ class DirectoryHold:
 
 def _snapshot(content: Content, interests: Interests) -> Snapshot:
     entries = tuple(entry for key, entry in content.entries.items() if interests.wants(key))
-    invalid = tuple(Invalid(place, None, reason) for place, reason in sorted(content.invalid.items()))
-    return Snapshot(entries, content.version, invalid)
+    invalid = [each for place in sorted(content.invalid) for each in _invalid(content, place)]
+    return Snapshot(entries, content.version, tuple(invalid))
 
 
 def _difference(old: Content, new: Content, interests: Interests) -> Changes:
-    """Deletes and puts in the order of keys; faults that are new or gone in the order of places."""
+    """Deletes and puts in the order of keys; faults that are new or gone in the order of places.
+
+    What can be read again and is as it was is no change, and so is not named as one that was missing.
+    """
     changes = [
         Change(key, new.entries.get(key))
         for key in sorted({*old.entries, *new.entries})
         if interests.wants(key) and _revision(old, key) != _revision(new, key)
     ]
-    invalid = [
-        Invalid(place, None, new.invalid.get(place))
-        for place in sorted({*old.invalid, *new.invalid})
-        if old.invalid.get(place) != new.invalid.get(place)
-    ]
+    unchanged = new.entries.keys() - {change.key for change in changes}
+    invalid: list[Invalid] = []
+    for place in sorted({*old.invalid, *new.invalid}):
+        was, now = (_invalid(content, place) for content in (old, new))
+        if was != now:
+            ended = {each.key if each.key not in unchanged else None for each in was}
+            ended -= {each.key for each in now} | ({None} if now else set())
+            invalid += [Invalid(place, key, None) for key in sorted(ended, key=str)] + now
     return Changes(tuple(changes), new.version, tuple(invalid))
+
+
+def _invalid(content: Content, place: str) -> list[Invalid]:
+    """What is to be said of a place: once, or once for each of those that are missing because of it."""
+    reason = content.invalid.get(place)
+    keys = content.unread.get(place) or (None,)
+    return [] if reason is None else [Invalid(place, key, reason) for key in keys]
 
 
 def _revision(content: Content, key: Key) -> int | None:

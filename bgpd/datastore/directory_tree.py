@@ -29,7 +29,7 @@ from pathlib import Path
 
 from bgpd.datastore.directory_journal import Change, Journal
 from bgpd.datastore.errors import Absent, Conflict, DatastoreError, Unavailable
-from bgpd.datastore.files import SUFFIXES, edited, path_for, revision_of
+from bgpd.datastore.files import SUFFIXES, edited, path_for, revision_of, unread_in
 from bgpd.datastore.store import Delete, Entry, Update, Write
 from bgpd.resources import Key, NodeLease, Resource, ResourceError, load_documents
 
@@ -41,11 +41,15 @@ _PATIENCE, _TRY_AGAIN = 10.0, 0.01  # seconds for somebody else's lock, and betw
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What the directory says. `version` grows with every difference seen; `invalid` is place -> reason."""
+    """What the directory says. `version` grows with every difference seen; `invalid` is place -> reason.
+
+    `unread` is place -> what is missing because of that, as far as it can be told.
+    """
 
     version: int
     entries: Mapping[Key, Entry]
     invalid: Mapping[str, str]
+    unread: Mapping[str, tuple[Key, ...]]
 
 
 @dataclass(slots=True)
@@ -56,6 +60,7 @@ class _File:
     text: str
     entries: tuple[Entry, ...]
     fault: str | None = None
+    unread: tuple[Key, ...] = ()
     doubted: tuple[int, ...] | None = None  # signature of a suspicious state, seen once
 
 
@@ -68,7 +73,7 @@ class DirectoryTree:
         self._journal = Journal(root, self._private)
         self._files: dict[str, _File] = {}
         self._generation = ""
-        self._content = Content(0, {}, {})
+        self._content = Content(0, {}, {}, {})
         self._owners: dict[Key, str] = {}
 
     def look(self) -> Content:
@@ -243,11 +248,12 @@ class DirectoryTree:
         file.signature, file.doubted = remembered, None
         if fault is None:
             changed = file.entries != entries or file.fault is not None
-            file.text, file.entries, file.fault = text, entries, None
+            file.text, file.entries, file.fault, file.unread = text, entries, None, ()
             return changed
-        changed = file.fault != fault
-        file.fault = fault
-        return changed
+        before = file.fault, file.unread
+        known = file.unread or [entry.key for entry in file.entries]
+        file.fault, file.unread = fault, unread_in(text, known)
+        return before != (file.fault, file.unread)
 
     def _leases(self) -> dict[Key, Entry]:
         found: dict[Key, Entry] = {}
@@ -279,7 +285,8 @@ class DirectoryTree:
                 entries[entry.key] = entry
                 owners[entry.key] = place
         self._owners = owners
-        self._content = Content(self._content.version + 1, dict(sorted(entries.items())), invalid)
+        unread = {place: file.unread for place, file in self._files.items() if file.unread}
+        self._content = Content(self._content.version + 1, dict(sorted(entries.items())), invalid, unread)
 
     def _edits(self, writes: Sequence[Write]) -> dict[str, dict[Key, Resource | None]]:
         """Check every condition, then say which file gets which edits."""

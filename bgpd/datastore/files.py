@@ -6,15 +6,18 @@ stay as their author left them. Pure; reading and writing files is `directory_tr
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from pathlib import PurePath
 from urllib.parse import quote
 
+from bgpd.datastore.unread import SETTINGS
 from bgpd.resources import Key, Resource, dump_documents, encode, load_documents, to_document
 
 SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _LONGEST = 200  # octets; what makes it a name of its own, and a suffix, come behind it
+_KIND = re.compile(r"""(?:^|[\s{,])["']?kind["']?\s*:\s*["']?(\w+)""")
+_NAME = re.compile(r"""[\s{,]["']?name["']?\s*:\s*["']?([\w.-]+)""")
 _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 
 
@@ -68,6 +71,18 @@ def edited(text: str, edits: Mapping[Key, Resource | None], place: str) -> str:
     if not any(_in_document(document, place) for document in documents):
         return ""
     return "---\n".join(documents)
+
+
+def unread_in(text: str, before: Iterable[Key]) -> tuple[Key, ...]:
+    """What is missing with a text that cannot be read: the settings in it, or else the one resource there is.
+
+    As far as its words tell, and if they tell nothing, what was in it `before`.
+    """
+    documents = _SEPARATOR.split(text)
+    found = [(_KIND.search(document), _NAME.search(document)) for document in documents]
+    keys = tuple(Key(kind[1], name[1]) for kind, name in found if kind and name) or tuple(before)
+    settings = tuple(key for key in keys if key.kind in SETTINGS)
+    return settings or (keys if len(keys) == 1 else ())
 
 
 def _in_document(text: str, place: str) -> list[Resource]:

@@ -53,8 +53,8 @@ class Change:
 class Invalid:
     """A value that cannot be read. The last good value of `key`, if there was one, stays in force.
 
-    `place` is the etcd key or file (with line); `key` is None when not even that could be told. `reason`
-    is for people and None when the place became readable again or went away.
+    `place` is the etcd key or file (with line); `key` is None when not even that could be told, and a file
+    may have several. `reason` is for people and None when the place became readable again or went away.
     """
 
     place: str

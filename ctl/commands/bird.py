@@ -154,7 +154,9 @@ class _Latest:
                         }
                     )
                 for invalid in news.invalid:
-                    log.error("a resource cannot be read; its last good version counts", reason=str(invalid))
+                    if invalid.reason is not None:
+                        what = "a resource cannot be read; its last good version counts"
+                        log.error(what, place=invalid.place, reason=invalid.reason)
                 self.resources = resources
                 self.news.set()
 

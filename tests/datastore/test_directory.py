@@ -105,6 +105,44 @@ async def test_what_is_no_file_to_be_read_is_reported_and_holds_nothing_up(
         await follower.until("a")
 
 
+async def test_what_cannot_be_read_is_named_as_far_as_can_be_told(
+    store: DirectoryStore, tmp_path: Path
+) -> None:
+    settings = "kind: {}\nmetadata:\n  name: 'default'\nspec: {{asNumber: 65000}}\n"
+    two = settings.format("BGPConfiguration") + "---\n" + text("x") + "---\n" + text("y") + "}"
+    (tmp_path / "settings.yaml").write_text(two)
+    (tmp_path / "nodes.yaml").write_text(text("x") + "---\n" + text("y") + "}")
+    (tmp_path / "one.json").write_text('{"kind":"Node","metadata":{"name":"one"},')
+    path = tmp_path / "n.yaml"
+    path.write_text(text("n"))
+    async with following(store) as follower:
+        configuration, one, n = Key("BGPConfiguration", "default"), Key("Node", "one"), Key("Node", "n")
+        told = [(invalid.place, invalid.key) for invalid in follower.invalid]
+        assert told == [("nodes.yaml", None), ("one.json", one), ("settings.yaml", configuration)]
+
+        async def next_told() -> list[tuple[Key | None, bool]]:
+            await until(lambda: follower.invalid)
+            told = [(invalid.key, invalid.reason is None) for invalid in follower.invalid]
+            follower.invalid.clear()
+            return told
+
+        follower.invalid.clear()
+        path.write_bytes(b"\xff")
+        assert await next_told() == [(n, False)]
+        path.write_text(text("n"))  # as it was: no change says that it is there, so nothing says it is not
+        assert await next_told() == [(None, True)]
+        path.write_text(text("n") + "}")
+        assert await next_told() == [(n, False)]
+        path.write_text(text("n", "10.0.0.9/24"))
+        assert await next_told() == [(n, True)]
+        (tmp_path / "one.json").unlink()
+        assert await next_told() == [(one, True)]
+        (tmp_path / "settings.yaml").write_bytes(b"\xff")
+        assert await next_told() == [(configuration, False)]
+        (tmp_path / "settings.yaml").write_text(text("z") + "}")
+        assert await next_told() == [(configuration, True), (Key("Node", "z"), False)]
+
+
 async def test_a_lock_that_somebody_keeps_is_said_and_waited_for(
     store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
