@@ -25,7 +25,8 @@ _SECRET_NAME = re.compile(
     r"passw|secret|token|authorization|credential|private_?key|cookie|^auth$", re.IGNORECASE
 )
 _SECRET_TEXT = re.compile(
-    r"(?P<name>(?:passw(?:or)?d|secret|token|authorization)[\"']?\s*[:=]\s*(?:bearer\s+)?)(?P<value>[^\s,;]+)",
+    r"(?P<name>(?:passw(?:or)?d|secret|token|authorization)[\"']?\s*[:=]\s*(?:bearer\s+)?|md5-password\s+)"
+    r"(?P<value>\"[^\"]*\"|'[^']*'|[^\s,;]+)",
     re.IGNORECASE,
 )
 _URL_PASSWORD = re.compile(r"(?P<start>://[^\s/:@]+:)[^\s/@]+(?=@)")
@@ -47,15 +48,14 @@ def configure_logging(level: str = "info", *, json: bool | None = None, stream: 
         structlog.processors.MaybeTimeStamper(fmt="iso", utc=True),  # a line may tell of a moment ago
         structlog.processors.StackInfoRenderer(),
     ]
-    final: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
-    if as_json:
-        final += [
-            structlog.processors.format_exc_info,
-            redact,
-            structlog.processors.JSONRenderer(default=str),
-        ]
-    else:
-        final += [redact, structlog.dev.ConsoleRenderer()]
+    # Tracebacks become text before secrets are taken out, and a terminal's has no local variables either.
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    final: list[structlog.typing.Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+        redact,
+        structlog.processors.JSONRenderer() if as_json else console,
+    ]
     handler = logging.StreamHandler(target)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -112,11 +112,11 @@ def redact(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:  
 def _clean(name: str, value: Any) -> Any:
     if _SECRET_NAME.search(name) and value not in (None, "", False):
         return REDACTED
-    if isinstance(value, str):
-        text = _SECRET_TEXT.sub(lambda found: f"{found['name']}{REDACTED}", value)
-        return _URL_PASSWORD.sub(lambda found: f"{found['start']}{REDACTED}", text)
     if isinstance(value, Mapping):
         return {str(key): _clean(str(key), item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_clean("", item) for item in value]
+    if not (value is None or isinstance(value, bool | int | float)):
+        text = _SECRET_TEXT.sub(lambda found: f"{found['name']}{REDACTED}", str(value))
+        return _URL_PASSWORD.sub(lambda found: f"{found['start']}{REDACTED}", text)
     return value

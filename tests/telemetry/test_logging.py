@@ -60,6 +60,24 @@ def test_console_on_a_terminal() -> None:
     assert "hunter2" not in stream.getvalue()
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_no_traceback_and_no_value_shows_a_secret(terminal: bool) -> None:
+    stream = io.StringIO()
+    configure_logging("info", json=not terminal, stream=stream)
+    log = structlog.get_logger("agent")
+    held = "hun" + "ter2"  # what a traceback with local variables would show
+    try:
+        raise ValueError(f"password: {held}")
+    except ValueError as error:
+        log.exception("a part of the service has failed")
+        logging.getLogger("aiohttp.server").exception("error handling request")
+        log.warning("refused", why=error, seen={f"token={held}"}, octets=f"secret={held}".encode())
+    log.warning('line 3: md5-password "%s";', held)
+    log.warning("options", options=f"Options(password='{held} and {held}')")
+    assert "Traceback" in stream.getvalue()
+    assert held not in stream.getvalue()
+
+
 def test_level_changes_at_run_time() -> None:
     stream = io.StringIO()
     configure_logging("warning", stream=stream)
