@@ -23,7 +23,7 @@ from typing import Any
 import structlog
 
 from bgpd.datastore import Changes, Conflict, Datastore, DatastoreError, Entry, Interests, Snapshot
-from bgpd.resources import Key, ServiceAnswer, ServiceQuestion, ServiceReport
+from bgpd.resources import Key, ResourceError, ServiceAnswer, ServiceQuestion, ServiceReport
 from bgpd.telemetry.answers import Answers, QuestionError
 from bgpd.telemetry.distribution import Distribution
 from bgpd.telemetry.documents import event_document, peer_document, rfc3339, status_document
@@ -137,7 +137,11 @@ class Reporter:
 
     async def _write(self, report: ServiceReport) -> None:
         if self._revision is None:
-            known = await self._store.get(report.key)
+            try:
+                known = await self._store.get(report.key)
+            except ResourceError:  # of another release, or nobody's; it is ours to replace
+                await self._store.delete(report.key)
+                known = None
             self._revision = known.revision if known is not None else None
         if self._revision is None:
             written = await self._store.create(report)

@@ -7,14 +7,14 @@ import shutil
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bgpd.datastore import Datastore, open_datastore
-from bgpd.resources import Key, Node, ServiceQuestion, ServiceReport
+from bgpd.resources import Key, Node, ResourceError, ServiceQuestion, ServiceReport, etcd_key
 from bgpd.telemetry import reporter as reporting
 from bgpd.telemetry.reporter import Reporter
 from bgpd.telemetry.status import RoutePage, RouteQuery
@@ -63,6 +63,20 @@ async def reporting_for(store: Datastore, source: Source, node: str) -> AsyncIte
     finally:
         task.cancel()
         await asyncio.wait({task})
+
+
+async def test_a_report_that_cannot_be_read_is_written_anew(
+    etcd: Etcd, store: Datastore, source: Source
+) -> None:
+    key = etcd_key(Key("ServiceReport", "agent.n1"))
+    await asyncio.to_thread(etcd.put, key, '{"spec": {"service": 5}}')  # of another release, say
+    async with reporting_for(store, source, "n1"):
+        async with asyncio.timeout(30):
+            while True:
+                with suppress(ResourceError):
+                    await report_of(store, "n1", lambda report: report.spec.node == "n1")
+                    break
+                await asyncio.sleep(0.05)
 
 
 async def report_of(store: Datastore, node: str, wanted: Callable[[ServiceReport], bool]) -> ServiceReport:
