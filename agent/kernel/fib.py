@@ -10,6 +10,11 @@ appeared a moment ago is not overwritten; replacement is used only where our own
 removal names our protocol number, so that the kernel itself refuses to remove another's. A prefix that is
 wanted at another metric than before stands at both for a moment, and never at neither.
 
+IPv6 makes one multipath route of ours and of what somebody appends at its place, shows it under one
+protocol number, and would replace or remove it whole. So what was added to what we wrote is taken for
+another's, who has the place by now; and hops that we take out are named one by one: each of them has kept the
+protocol number it came with.
+
 With ``dry_run`` nothing is written and `wanted` tells what would be; links and routes are read all the same.
 """
 
@@ -21,6 +26,7 @@ import functools
 import os
 import socket
 from collections.abc import Callable, Iterator, Set
+from dataclasses import replace
 
 import structlog
 
@@ -29,7 +35,7 @@ from agent.kernel.delta import Delta, Drop, Put
 from agent.kernel.message import ANY, Place, RouteEntry
 from agent.kernel.netlink import BATCH, KernelError, Links, Monitor, RouteSocket, read_links
 from agent.kernel.resolve import Learned, Resolver
-from agent.kernel.route import KernelRoute, RouteType, workload
+from agent.kernel.route import KernelRoute, RouteType, unicast, workload
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, prefix_of
 
 FAMILIES: tuple[int, ...] = (socket.AF_INET, socket.AF_INET6)
@@ -223,18 +229,32 @@ class Fib:
             ours: dict[Spot, KernelRoute] = {}
             foreign: set[Spot] = set()
             for entry in await asyncio.to_thread(self._socket.dump, family):
+                spot = entry.nlri, entry.metric
                 if self._ours(entry):
                     if self._in_our_table(entry):
-                        ours[entry.nlri, entry.metric] = entry.route
+                        ours[spot], added = self._parted(entry)
+                        if added is not None:
+                            self._keep(replace(entry, route=added))
+                            foreign.add(spot)
                 elif self._interesting(entry):
                     self._keep(entry)
                     if self._in_our_table(entry):
-                        foreign.add((entry.nlri, entry.metric))
+                        foreign.add(spot)
             if not self.dry_run:
                 drift = self.deltas[family].observe(ours, foreign)
                 if self.ready.is_set() and drift:
                     self.drift += drift
                     log.warning("routes were changed by others", routes=drift)
+
+    def _parted(self, entry: RouteEntry) -> tuple[KernelRoute, KernelRoute | None]:
+        """What of a route under our protocol number is ours, and what somebody has added (IPv6)."""
+        known = self.deltas[entry.family].actual.get((entry.nlri, entry.metric))
+        if entry.family == socket.AF_INET6 and known is not None and known != entry.route:
+            ours = set(known.hops).intersection(entry.route.hops)
+            added = set(entry.route.hops) - ours
+            if ours and added:
+                return unicast(*ours), unicast(*added)
+        return entry.route, None
 
     def _keep(self, entry: RouteEntry) -> None:
         key = (entry.family, entry.nlri, entry.table, entry.metric)
@@ -260,7 +280,10 @@ class Fib:
         delta, spot = self.deltas[entry.family], (entry.nlri, entry.metric)
         if self._ours(entry):
             if self._in_our_table(entry) and not self.dry_run:
-                if delta.observed(spot, entry.route if new else None):
+                if new and self._parted(entry)[1] is not None:
+                    delta.occupied(spot, True)
+                    self._look = True
+                elif delta.observed(spot, entry.route if new else None):
                     self.drift += 1
                     what = "altered" if new else "removed"
                     log.warning("a route of ours was changed by others", what=what, nlri=entry.nlri.hex())
@@ -350,7 +373,8 @@ class Fib:
         for place, (family, change) in enumerate(chunk):
             code = errors.get(place, 0)
             key = (family, change.key)
-            if not code or (code == errno.ESRCH and isinstance(change, Drop)):
+            if not code or code == errno.ESRCH:  # what was to be removed is not there, or another's
+                self._look = self._look or (code != 0 and isinstance(change, Put))
                 self.deltas[family].done(change)
                 self.failures.pop(key, None)
                 self.writes += 1
@@ -372,9 +396,13 @@ class Fib:
 
     def _packer(self, family: int, change: Change) -> Callable[[int, int], bytes]:
         if isinstance(change, Drop):
-            kind, flags, route = message.RTM_DELROUTE, 0, ANY
+            named = family == socket.AF_INET6 and change.value.type is RouteType.UNICAST
+            kind, flags, route = message.RTM_DELROUTE, 0, change.value if named else ANY
         elif change.replaces is None:
             kind, flags, route = message.RTM_NEWROUTE, message.NLM_F_CREATE | message.NLM_F_EXCL, change.value
+        elif family == socket.AF_INET6 and set() < set(change.value.hops) < set(change.replaces.hops):
+            surplus = unicast(*set(change.replaces.hops).difference(change.value.hops))
+            kind, flags, route = message.RTM_DELROUTE, 0, surplus
         else:
             kind, flags, route = (
                 message.RTM_NEWROUTE,

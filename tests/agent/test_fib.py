@@ -251,6 +251,50 @@ async def test_what_leads_to_the_dead_alone_is_not_spared(ground: str) -> None:
         await eventually(lambda: routes(ground).keys() == {f"10.77.{n}.0/24" for n in (2, 3)})
 
 
+@pytest.mark.parametrize(
+    "added", ["via 2001:db8:1::9", "nexthop via 2001:db8:1::8 nexthop via 2001:db8:1::9"]
+)
+async def test_what_is_appended_to_an_ipv6_route_of_ours_stays(ground: str, added: str) -> None:
+    """The kernel makes one route of both, under our protocol number, and would replace or remove it whole."""
+    prefix, added = "2001:db8:77::/64", added.replace("{}", "2001:db8:1")
+    foreign = {f"2001:db8:1::{n}" for n in (8, 9) if f"::{n}" in added}
+
+    def gateways() -> set[str]:
+        there = json.loads(sh(f"ip -n {ground} -6 -j route show {prefix}"))
+        return {hop["gateway"] for route in there for hop in route.get("nexthops", [route])}
+
+    async def append() -> None:
+        sh(f"ip -n {ground} -6 route append {prefix} proto static metric 1024 {added}")
+        await eventually(lambda: bool(owner.fib.resolver.resolve(bytes.fromhex("20010db80077" + "00" * 10))))
+        await owner.settled()
+
+    sh(f"ip -n {ground} -6 route add {prefix} proto 179 metric 1024 via 2001:db8::2")
+    sh(f"ip -n {ground} -6 route append {prefix} proto static metric 1024 {added}")
+    async with running() as owner:  # a former life's
+        fib = owner.fib
+        fib.sweep()
+        fib.want(V6, nlri(prefix), owner.via("2001:db8::2"))
+        await owner.settled()
+        assert gateways() == {"2001:db8::2", *foreign}
+        fib.want(V6, nlri(prefix), owner.via("2001:db8::3"))
+        await eventually(lambda: bool(fib.deltas[V6].blocked))
+        assert gateways() == foreign
+        sh(f"ip -n {ground} -6 route del {prefix} proto static")
+        await eventually(lambda: gateways() == {"2001:db8::3"})
+        await append()
+        assert gateways() == {"2001:db8::3", *foreign}
+        fib.want(V6, nlri(prefix), None)
+        await eventually(lambda: gateways() == foreign)
+        sh(f"ip -n {ground} -6 route del {prefix} proto static")
+        fib.want(V6, nlri(prefix), owner.via("2001:db8::2"))
+        await eventually(lambda: gateways() == {"2001:db8::2"})
+        await append()
+        assert fib.drift == 0
+    await fib.remove_all()
+    fib.close()
+    assert gateways() == foreign
+
+
 async def test_a_route_moves_to_another_metric_without_a_gap(ground: str) -> None:
     sh(f"ip -n {ground} route add 10.77.1.0/24 via 10.0.0.9 metric 512 proto static")
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as monitor:
