@@ -334,10 +334,10 @@ class Fib:
         changes = list(self._due())
         refused: list[tuple[int, Change]] = []
         for start in range(0, len(changes), BATCH):
+            if self._monitor is not None:
+                self._monitor.read()  # who has come meanwhile shall not be overwritten
             chunk = changes[start : start + BATCH]
-            if start:
-                chunk = [(family, change) for family, change in chunk if self.deltas[family].still(change)]
-            refused += self._write(chunk)
+            refused += self._write([each for each in chunk if self.deltas[each[0]].still(each[1])])
             await asyncio.sleep(0)
         if refused and not self._refused:
             self._retry_at = now + _RETRY
@@ -362,7 +362,7 @@ class Fib:
     def _write(self, chunk: list[tuple[int, Change]]) -> list[tuple[int, Change]]:
         """One batch; what of it was refused and is worth trying again."""
         errors: dict[int, int] = {}
-        if not self.dry_run:
+        if chunk and not self.dry_run:
             try:
                 errors = self._socket.write([self._packer(family, change) for family, change in chunk])
             except (KernelError, OSError) as error:

@@ -136,9 +136,10 @@ class Monitor:
         self._socket.setblocking(False)
         self._route, self._links, self._lost = route, links, lost
         self._ignored = ignore.to_bytes(4, sys.byteorder)
-        asyncio.get_running_loop().add_reader(self._socket, self._read)
+        asyncio.get_running_loop().add_reader(self._socket, self.read)
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Take in what there is to read; the loop calls it, too, when there is something."""
         for _ in range(4 * BATCH):  # more than is written between two looks: a large table overruns nothing
             try:
                 data = self._socket.recv(_RECEIVE)

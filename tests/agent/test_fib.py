@@ -194,6 +194,27 @@ async def test_foreign_routes_are_never_overwritten_nor_removed(ground: str) -> 
         await eventually(lambda: "10.77.0.0/24" in routes(ground))
 
 
+@pytest.mark.parametrize(
+    ("prefix", "ours", "changed", "foreign"),
+    [
+        ("10.77.0.0/24", "10.0.0.2", "10.0.0.3", "10.0.1.9"),
+        ("2001:db8:77::/64", "2001:db8::2", "2001:db8::3", "2001:db8:1::9"),
+    ],
+)
+async def test_a_foreign_route_that_came_a_moment_ago_is_not_overwritten(
+    ground: str, prefix: str, ours: str, changed: str, foreign: str
+) -> None:
+    """The loop was busy: what is to be written and what the kernel has told are there at once."""
+    family, version = (V6, "-6") if ":" in prefix else (V4, "-4")
+    async with running() as owner:
+        owner.fib.want(family, nlri(prefix), owner.via(ours))
+        await owner.settled()
+        sh(f"ip -n {ground} {version} route replace {prefix} via {foreign} metric 1024 proto static")
+        owner.fib.want(family, nlri(prefix), owner.via(changed))
+        await eventually(lambda: bool(owner.fib.deltas[family].blocked))
+        assert routes(ground, prefix, version)[prefix]["protocol"] == "static"
+
+
 @pytest.mark.parametrize("how", ["prepend", "append"])
 async def test_a_foreign_route_beside_ours_is_not_replaced_for_it(ground: str, how: str) -> None:
     """Put before or behind ours at the very same place: the kernel would replace whichever is the first."""
