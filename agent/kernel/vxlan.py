@@ -3,7 +3,8 @@
 One device per IP version of the underlay, without learning and without flooding: for every far node there is
 a neighbour entry (address inside → MAC) and a forwarding entry (MAC → the node's address outside). `ensure`
 brings all of that about from whatever is there, and removes entries nobody wants; it may be called at any
-time and changes nothing that is right.
+time and changes nothing that is right. That includes an MTU that somebody has made smaller, but none that
+leaves no room for the outer headers, whether the node's link got its address later or another MTU.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ VNI = 4096
 PORT = 4789
 _OVERHEAD = {4: 50, 6: 70}  # octets of the outer headers
 _PERMANENT, _NTF_SELF = 0x80, 0x02
-_IFF_UP = 1
+_ORDINARY_MTU = 1500
+_IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
 _GLOBAL = 0  # scope
 
 
@@ -77,14 +79,30 @@ async def _bring_about(route: Any, name: str, device: Wanted | None) -> None:
         present = await _device(route, name)
     if present is None:
         return
-    if not present["flags"] & _IFF_UP:
-        await route.link("set", index=present["index"], state="up")
+    up, room = present["flags"] & _IFF_UP, await _room(route, device)
+    settings = {"mtu": room} if not up or present.get("mtu") > room else {}
+    if not up or settings:
+        await route.link("set", index=present["index"], state="up", **settings)
     try:
         if device.version == 4:
             await furnish(route, present["index"], device.local, device.inside)
             loosen(name)
     finally:
         await _entries(route, present["index"], device)
+
+
+async def _create(route: Any, name: str, wanted: Wanted) -> None:
+    local = {"vxlan_local" if wanted.version == 4 else "vxlan_local6": wanted.local}
+    try:
+        await route.link(
+            "add", ifname=name, kind="vxlan", vxlan_id=VNI, vxlan_port=PORT, vxlan_learning=False,
+            address=wanted.mac, **local
+        )  # fmt: skip
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:
+            raise
+        what = f"{name} cannot be made: another VXLAN device has VNI {VNI} and port {PORT}; remove it"
+        raise OSError(error.code, what) from error
 
 
 async def _device(route: Any, name: str) -> Any | None:
@@ -111,25 +129,17 @@ def _fits(link: Any, wanted: Wanted) -> bool:
     return (link.get("address"), data.get("vxlan_id"), local) == right
 
 
-async def _create(route: Any, name: str, wanted: Wanted) -> None:
-    parent = await _parent(route, wanted)
-    local = {"vxlan_local" if wanted.version == 4 else "vxlan_local6": wanted.local}
-    await route.link(
-        "add", ifname=name, kind="vxlan", vxlan_id=VNI, vxlan_port=PORT, vxlan_learning=False, **local
-    )  # fmt: skip
-    [index] = await route.link_lookup(ifname=name)
-    settings = {"address": wanted.mac, "state": "up"}
-    if parent is not None:
-        settings["mtu"] = parent.get("mtu") - _OVERHEAD[wanted.version]
-    await route.link("set", index=index, **settings)
-
-
-async def _parent(route: Any, wanted: Wanted) -> Any | None:
-    """The link that has the node's address, for the MTU."""
+async def _room(route: Any, wanted: Wanted) -> int:
+    """The MTU that leaves room for the outer headers on the link that has the node's address. As long as none
+    has it, or only the loopback, the links that carry the packets are taken for ordinary ones.
+    """
+    mtu = _ORDINARY_MTU
     async for address in await route.get_addr():
         if wanted.local in (address.get("local"), address.get("address")) and address["scope"] == _GLOBAL:
-            return await _link(route, address["index"])
-    return None
+            link = await _link(route, address["index"])
+            if link is not None and not link["flags"] & _IFF_LOOPBACK:
+                mtu = int(link.get("mtu"))
+    return mtu - _OVERHEAD[wanted.version]
 
 
 async def _entries(route: Any, index: int, wanted: Wanted) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -22,7 +23,7 @@ def ensure(inside: str, *far: Far, address: str = OWN) -> str:
     code = (
         "import asyncio\nfrom agent.kernel.vxlan import Far, Wanted, ensure\n"
         "from pyroute2.netlink.exceptions import NetlinkError\n"
-        f"try: asyncio.run(ensure([{wanted!r}]))\nexcept NetlinkError as error: print(error)"
+        f"try: asyncio.run(ensure([{wanted!r}]))\nexcept (NetlinkError, OSError) as error: print(error)"
     )
     words = ["ip", "netns", "exec", inside, sys.executable, "-c", code]
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout
@@ -88,3 +89,35 @@ def test_the_device_has_an_address_and_no_strict_reverse_path_filter(
             assert [line.split()[3:6] for line in shown.splitlines()] == [[f"{address}/32", "scope", scope]]
         setting = sh(f"ip netns exec {inside} cat /proc/sys/net/ipv4/conf/vxlan.cairn/rp_filter")
         assert int(setting) == then
+
+
+def test_the_mtu_leaves_room_for_the_outer_headers_whatever_becomes_of_the_nodes_link() -> None:
+    def mtu() -> int:
+        [link] = json.loads(sh(f"ip -n {inside} -j link show dev vxlan.cairn"))
+        return int(link["mtu"])
+
+    with namespace("vxlan") as inside:
+        sh(f"ip -n {inside} link add e0 mtu 9000 type veth peer name p0 && ip -n {inside} link set e0 up")
+        ensure(inside)
+        assert mtu() == 1450  # at boot: the address is not there yet
+        sh(f"ip -n {inside} link del vxlan.cairn && ip -n {inside} addr add {OWN}/32 dev lo")
+        ensure(inside)
+        assert mtu() == 1450
+        sh(f"ip -n {inside} link del vxlan.cairn && ip -n {inside} addr add {OWN}/24 dev e0")
+        ensure(inside)
+        assert mtu() == 8950
+        sh(f"ip -n {inside} link set e0 mtu 1400")
+        ensure(inside)
+        assert mtu() == 1350
+        sh(f"ip -n {inside} link set vxlan.cairn mtu 1300")  # the operator's own
+        ensure(inside)
+        assert mtu() == 1300
+
+
+def test_another_device_of_the_same_vni_is_told_of_and_stays() -> None:
+    with namespace("vxlan") as inside:
+        sh(f"ip -n {inside} link add vxlan.calico type vxlan id 4096 dstport 4789 local {OWN}")
+        assert "another VXLAN device has VNI 4096 and port 4789" in ensure(inside, A)
+        assert "vxlan.calico" in sh(f"ip -n {inside} link")
+        sh(f"ip -n {inside} link del vxlan.calico")
+        assert ensure(inside, A) == ""
