@@ -120,6 +120,7 @@ class Agent:
             Distribution("received_to_kernel_seconds", "From an UPDATE received to the kernel's routes.")
         )
         self.fib.applied = self._written
+        self.fib.went = self._link_went
         self.learned = Learned(
             Bounds(bytes(4), None, config.max_routes, config.accept_default), self._cost, config.sync_wait
         )
@@ -483,9 +484,17 @@ class Agent:
             self.to_kernel.cancel()
 
     def _links_changed(self) -> None:
-        self.tunnels.links_changed(self.fib.links.indexes, self.fib.links.up)
+        if self.tunnels.links_changed(self.fib.links.indexes, self.fib.links.up):
+            self._tunnelling.set()
         self.workloads.links_changed(self.fib.links.indexes)
         self.forwarding.resolved_anew()
+
+    def _link_went(self, index: int, removed: bool) -> None:
+        """What was made of an interface is gone with it, and a tunnel's neighbours as soon as it is down."""
+        if self.tunnels.has(index):
+            self._tunnelling.set()
+        if removed:
+            self.workloads.removed(index)
 
     def _routes_changed(self) -> None:
         self._dirty = False

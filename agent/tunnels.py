@@ -50,7 +50,8 @@ class Tunnels:
         self._plan: NodePlan | None = None
         self._pools: dict[int, list[PoolPlan]] = {4: [], 6: []}
         self._ends: dict[bytes, IPv4Address | IPv6Address] = {}
-        self._devices: dict[int, int] = {}
+        self._present: set[int] = set()
+        self._devices: dict[int, int] = {}  # those that carry packets
         self._ipip: int | None = None
         self._nodes: frozenset[bytes] = frozenset()  # who has an IPIP end
 
@@ -101,8 +102,10 @@ class Tunnels:
             None,
         )
 
-    def links_changed(self, indexes: dict[str, int], up: Iterable[int]) -> None:
-        usable = set(up)
+    def links_changed(self, indexes: dict[str, int], up: Iterable[int]) -> bool:
+        """True if a device that there was is not there any more."""
+        before, usable = self._present, set(up)
+        self._present = {indexes[name] for name in (*DEVICES.values(), ipip.DEVICE) if name in indexes}
         self._devices = {
             version: indexes[name]
             for version, name in DEVICES.items()
@@ -110,6 +113,11 @@ class Tunnels:
         }
         index = indexes.get(ipip.DEVICE)
         self._ipip = index if index in usable else None
+        return not before <= self._present
+
+    def has(self, index: int) -> bool:
+        """Whether that is one of the devices, up or down."""
+        return index in self._present
 
     def wanted(self) -> list[Wanted]:
         """The devices this node shall have, with everybody who is behind them."""

@@ -81,6 +81,11 @@ class Workloads:
         self._indexes = dict(indexes)
         self._wake.set()
 
+    def removed(self, index: int) -> None:
+        """An interface is gone. Another may have its name and index by now."""
+        self._prepared = {key: known for key, known in self._prepared.items() if known != index}
+        self._wake.set()
+
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:

@@ -72,6 +72,7 @@ class Fib:
         self.failures: dict[tuple[int, Spot], str] = {}
         self.ready = asyncio.Event()
         self.applied: Callable[[bool], None] = lambda _: None  # a round of writing is over; whether all went
+        self.went: Callable[[int, bool], None] = lambda *_: None  # see `Monitor`
         self._changed = changed
         self._compare_every = compare_every
         self._socket = RouteSocket()
@@ -152,7 +153,9 @@ class Fib:
     async def run(self) -> None:
         """Until cancelled; the routes stay (see `remove_all`)."""
         loop = asyncio.get_running_loop()
-        self._monitor = Monitor(self._socket.port, self._route_event, self._link_event, self.look_again)
+        self._monitor = Monitor(
+            self._socket.port, self._route_event, self.look_again, self.went, self.look_again
+        )
         next_look = loop.time() + self._compare_every
         try:
             while True:
@@ -195,9 +198,6 @@ class Fib:
     def look_again(self) -> None:
         self._look = True
         self._wake.set()
-
-    def _link_event(self) -> None:
-        self.look_again()
 
     def _interesting(self, entry: RouteEntry) -> bool:
         return entry.table in (_MAIN, self.place.table, _LOCAL if self.dry_run else _MAIN)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import struct
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,9 @@ _RECEIVE_BUFFER = 16 << 20
 _RECEIVE = 1 << 18
 _GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400  # link; IPv4 address, route; IPv6 address, route
 _DUMP_TRIES = 5
+_RTM_NEWLINK, _RTM_DELLINK = 16, 17
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
+_IFINFO = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, which of them changed
 
 
 class KernelError(Exception):
@@ -129,12 +132,15 @@ class Monitor:
         ignore: int,
         route: Callable[[bool, int, RouteEntry], None],
         links: Callable[[], None],
+        went: Callable[[int, bool], None],
         lost: Callable[[], None],
     ) -> None:
-        """``ignore``: the port whose own writes are not news. ``route`` gets (new?, flags, entry)."""
+        """``ignore``: the port whose own writes are not news. ``route`` gets (new?, flags, entry), ``went``
+        (index, removed?) of an interface that is down or gone, though it may be back when anybody looks.
+        """
         self._socket = _open(_GROUPS)
         self._socket.setblocking(False)
-        self._route, self._links, self._lost = route, links, lost
+        self._route, self._links, self._went, self._lost = route, links, went, lost
         self._ignored = ignore.to_bytes(4, sys.byteorder)
         asyncio.get_running_loop().add_reader(self._socket, self.read)
 
@@ -158,6 +164,12 @@ class Monitor:
                         self._route(kind == message.RTM_NEWROUTE, flags, entry)
                 elif 16 <= kind <= 23:  # RTM_NEWLINK … RTM_GETADDR
                     self._links()
+                    if kind in (_RTM_NEWLINK, _RTM_DELLINK):
+                        family, _, index, interface_flags, _ = _IFINFO.unpack_from(body)
+                        if family == socket.AF_UNSPEC and not (
+                            kind == _RTM_NEWLINK and interface_flags & _IFF_UP
+                        ):
+                            self._went(index, kind == _RTM_DELLINK)
 
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._socket)

@@ -374,6 +374,7 @@ async def test_across_subnets_a_pool_may_ask_for_vxlan(cluster: Cluster) -> None
     cluster.declare("pool", "IPPool", "p", {"cidr": "10.77.0.0/16", "vxlanMode": "CrossSubnet"})
     cluster.block("a", "10.77.0.0/26")
     sh(f"ip -n {a.inside} addr add 10.77.0.5/32 dev w0")
+    b.config["kernel"] = {"compareEvery": 3600}
     a.start()
     b.start()
     await eventually(lambda: b.routes().get("10.77.0.0/26", {}).get("dev") == "vxlan.cairn")
@@ -383,6 +384,15 @@ async def test_across_subnets_a_pool_may_ask_for_vxlan(cluster: Cluster) -> None
     sh(f"ip netns exec {b.inside} ping -c 3 -i 0.2 -W 2 10.77.0.5")
     received = json.loads(sh(f"ip -n {a.inside} -j -s link show vxlan.cairn"))[0]["stats64"]["rx"]["packets"]
     assert received >= 3
+    for harm in (
+        "down",
+        "down && ip -n {0} link set vxlan.cairn up",
+        "down && ip -n {0} link del vxlan.cairn",
+    ):
+        sh(f"ip -n {b.inside} link set vxlan.cairn {harm.format(b.inside)}")
+        await eventually(lambda: "10.0.0.1" in sh(f"ip -n {b.inside} neigh show dev vxlan.cairn || true"))
+        await eventually(lambda: b.routes().get("10.77.0.0/26", {}).get("dev") == "vxlan.cairn")
+        sh(f"ip netns exec {b.inside} ping -c 3 -i 0.2 -W 2 10.77.0.5")
     [own] = (path for path in cluster.store.rglob("*.yaml") if _is_node(path, "a"))
     file, spec = str(own.relative_to(cluster.store).with_suffix("")), {"bgp": {"ipv4Address": "10.0.0.1/24"}}
     cluster.declare(file, "Node", "a", spec)  # as an operator's manifest has it: without its tunnel's end
@@ -391,6 +401,27 @@ async def test_across_subnets_a_pool_may_ask_for_vxlan(cluster: Cluster) -> None
     cluster.declare("pool", "IPPool", "p", {"cidr": "10.77.0.0/16", "vxlanMode": "Never"})
     await eventually(lambda: b.routes().get("10.77.0.0/26", {}).get("gateway") == "10.0.9.3")
     await eventually(lambda: "vxlan" not in sh(f"ip -n {b.inside} link"))
+
+
+async def test_an_interface_replaced_under_its_name_and_index_is_set_up_as_the_one_before(
+    cluster: Cluster,
+) -> None:
+    a = cluster.a
+    cluster.workload("a", "x", "10.77.0.5")
+    cluster.block("a", "10.77.0.0/26")
+    setting = f"ip netns exec {a.inside} cat /proc/sys/net/ipv4/conf/cali0/proxy_arp"
+    a.start()
+    await eventually(lambda: sh(setting) == "1\n")
+    await eventually(lambda: "10.77.0.5" in a.routes())
+    [link] = json.loads(sh(f"ip -n {a.inside} -j link show dev cali0"))
+    again = f"cali0 index {link['ifindex']} type veth peer name w0"
+    assert a.process is not None
+    a.process.send_signal(signal.SIGSTOP)  # it looks when all is over
+    sh(f"ip -n {a.inside} link del cali0 && ip -n {a.inside} link add {again}")
+    sh(f"ip -n {a.inside} link set w0 up && ip -n {a.inside} link set cali0 up")
+    a.process.send_signal(signal.SIGCONT)
+    await eventually(lambda: sh(setting) == "1\n")
+    await eventually(lambda: "10.77.0.5" in a.routes())
 
 
 async def test_vxlan_for_ipv6_between_nodes_with_a_route_to_each_other(cluster: Cluster) -> None:

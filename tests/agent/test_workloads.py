@@ -75,6 +75,11 @@ async def test_a_replaced_interface_is_set_up_again_and_an_altered_one_is_left(t
     workloads.links_changed({"cali0": 5})
     workloads.prepare()
     assert values(tmp_path, "cali0")[4] == ["1", "1", "0"]
+    tree(tmp_path, "cali0")
+    workloads.removed(5)  # and there is another by now, of the same name and index
+    workloads.links_changed({"cali0": 5})
+    workloads.prepare()
+    assert values(tmp_path, "cali0")[4] == ["1", "1", "0"]
 
 
 async def test_what_cannot_be_set_is_said_and_stops_nothing(
