@@ -80,7 +80,9 @@ async def _bring_about(route: Any, name: str, device: Wanted | None) -> None:
     if present is None:
         return
     up, room = present["flags"] & _IFF_UP, await _room(route, device)
-    settings = {"mtu": room} if not up or present.get("mtu") > room else {}
+    settings: dict[str, Any] = {"mtu": room} if not up or present.get("mtu") > room else {}
+    if present.get("address") != device.mac:
+        settings["address"] = device.mac
     if not up or settings:
         await route.link("set", index=present["index"], state="up", **settings)
     try:
@@ -125,8 +127,7 @@ def _fits(link: Any, wanted: Wanted) -> bool:
     if data is None or info.get("kind") != "vxlan":
         return False
     local = data.get("vxlan_local") or data.get("vxlan_local6")
-    right = (wanted.mac, VNI, wanted.local)
-    return (link.get("address"), data.get("vxlan_id"), local) == right
+    return (data.get("vxlan_id"), local) == (VNI, wanted.local)
 
 
 async def _room(route: Any, wanted: Wanted) -> int:

@@ -121,3 +121,14 @@ def test_another_device_of_the_same_vni_is_told_of_and_stays() -> None:
         assert "vxlan.calico" in sh(f"ip -n {inside} link")
         sh(f"ip -n {inside} link del vxlan.calico")
         assert ensure(inside, A) == ""
+
+
+def test_another_mac_address_costs_no_device() -> None:
+    with namespace("vxlan") as inside:
+        sh(f"ip -n {inside} addr add {OWN}/32 dev lo")
+        ensure(inside, A)
+        [before] = json.loads(sh(f"ip -n {inside} -j link show dev vxlan.cairn"))
+        sh(f"ip -n {inside} link set vxlan.cairn address 66:00:00:00:00:99")
+        ensure(inside, A)
+        [after] = json.loads(sh(f"ip -n {inside} -j link show dev vxlan.cairn"))
+        assert (after["ifindex"], after["address"]) == (before["ifindex"], "66:00:00:00:00:01")
