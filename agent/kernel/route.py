@@ -56,8 +56,11 @@ BLACKHOLE = KernelRoute(RouteType.BLACKHOLE)
 
 
 def unicast(*hops: Hop) -> KernelRoute:
-    """A forwarding route over one hop or, evenly, over several."""
-    return KernelRoute(RouteType.UNICAST, tuple(sorted(set(hops))))
+    """A forwarding route over one hop or, evenly, over several. A gateway that only one of two says to be on
+    the link is one: IPv6 takes none twice, and IPv4 would send it twice as much.
+    """
+    distinct = {(hop.gateway, hop.interface): hop for hop in sorted(hops)}
+    return KernelRoute(RouteType.UNICAST, tuple(distinct.values()))
 
 
 def workload(interface: int) -> KernelRoute:

@@ -421,6 +421,23 @@ async def test_a_peer_may_announce_its_own_address(ground: str, own: str) -> Non
         assert fib.drift == 0
 
 
+@pytest.mark.parametrize(("subnet", "length"), [("2001:db8:1:", 128), ("10.0.1.", 32)])
+async def test_a_gateway_that_one_of_two_routes_calls_onlink_is_one_gateway(
+    ground: str, subnet: str, length: int
+) -> None:
+    family, version = (V6, "-6") if ":" in subnet else (V4, "-4")
+    far, prefix = ("2001:db8:b::{}", "2001:db8:77::/64") if family == V6 else ("203.0.113.{}", "10.77.0.0/24")
+    router = f"{subnet}{':' if family == V6 else ''}9"
+    sh(f"ip -n {ground} {version} route add {far.format(1)}/{length} via {router} dev e1")
+    sh(f"ip -n {ground} {version} route add {far.format(2)}/{length} via {router} dev e1 onlink")
+    async with running() as owner:
+        hops = [hop for n in (1, 2) for hop in owner.via(far.format(n)).hops]
+        assert len(hops) == 2
+        owner.fib.want(family, nlri(prefix), unicast(*hops))
+        await eventually(lambda: routes(ground, prefix, version).get(prefix, {}).get("gateway") == router)
+        assert not owner.fib.deltas[family].blocked
+
+
 async def test_a_refused_route_delays_no_other(ground: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.kernel.fib._RETRY", 3600.0)
     async with running() as owner:
