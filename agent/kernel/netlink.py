@@ -11,6 +11,7 @@ skipped. A lost notification (ENOBUFS) is reported as such; the answer to it is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 import struct
@@ -110,6 +111,7 @@ class RouteSocket:
                 received = self._socket.recv(_RECEIVE)
             except OSError as error:
                 if error.errno == errno.ENOBUFS:
+                    self._drain()
                     raise KernelError("answers of the kernel were lost") from None
                 raise
             for kind, _, sequence, _, body in message.messages(received):
@@ -119,6 +121,12 @@ class RouteSocket:
                         errors[sequence - first] = code
                     if sequence == last:
                         return errors
+
+    def _drain(self) -> None:
+        """Until nothing is left the kernel drops every further answer, and does not say so again."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._socket.recv(_RECEIVE, socket.MSG_DONTWAIT)
 
     def close(self) -> None:
         self._socket.close()

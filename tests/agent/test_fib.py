@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import select
 import socket
+import struct
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -22,7 +24,7 @@ from agent.kernel import message
 from agent.kernel.fib import Fib
 from agent.kernel.message import Place, RouteEntry
 from agent.kernel.moving import forget, move
-from agent.kernel.netlink import RouteSocket
+from agent.kernel.netlink import KernelError, RouteSocket
 from agent.kernel.route import BLACKHOLE, Hop, KernelRoute, unicast, workload
 from tests.agent.ground import eventually, namespace, needs_root, sh
 
@@ -496,6 +498,28 @@ async def test_a_refused_route_is_reported_and_the_rest_of_its_batch_stands(grou
         sh(f"ip -n {ground} addr add 192.0.2.9/24 dev e0")
         await eventually(lambda: "10.78.0.0/24" in routes(ground))
         assert not owner.fib.failures
+
+
+async def test_lost_answers_are_said_and_the_next_batch_is_answered(
+    ground: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than a receive buffer holds that may not be large: every second batch was never answered."""
+    monkeypatch.setattr("agent.kernel.netlink._RECEIVE_BUFFER", 4096)
+    kernel = RouteSocket()
+    kernel._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 10, 0))
+
+    def refused(extra: int, sequence: int) -> bytes:
+        return message.pack(
+            message.RTM_DELROUTE, extra, sequence, V4, nlri("10.99.0.0/24"), PLACE, message.ANY
+        )
+
+    try:
+        for _ in range(3):
+            with pytest.raises(KernelError, match="lost"):
+                kernel.write([refused] * 500)
+        assert kernel.write([refused] * 2) == {0: errno.ESRCH, 1: errno.ESRCH}
+    finally:
+        kernel.close()
 
 
 async def test_another_table_and_metric(ground: str) -> None:
