@@ -32,8 +32,9 @@ import structlog
 
 from agent.kernel import message
 from agent.kernel.delta import Delta, Drop, Put
+from agent.kernel.link import Links
 from agent.kernel.message import ANY, Place, RouteEntry
-from agent.kernel.netlink import BATCH, KernelError, Links, Monitor, RouteSocket, read_links
+from agent.kernel.netlink import BATCH, KernelError, Monitor, RouteSocket
 from agent.kernel.resolve import Learned, Resolver
 from agent.kernel.route import KernelRoute, RouteType, unicast, workload
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, prefix_of
@@ -223,7 +224,7 @@ class Fib:
         self._resolve = True
 
     async def _look_at_all(self) -> None:
-        self.links = await read_links()
+        self.links = await asyncio.to_thread(self._socket.links)
         self._own = {}
         for family in FAMILIES:
             ours: dict[Spot, KernelRoute] = {}

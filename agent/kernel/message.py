@@ -4,7 +4,7 @@ On the hot path, writing and dumping routes by the ten thousand, pyroute2's gene
 slower than the kernel. Here the part of a message that depends on next hops is packed once per distinct
 `KernelRoute` and shared by all its prefixes. pyroute2's encoder is the oracle in the tests.
 
-Left out: everything but routes; pyroute2 does the rest (`links`).
+Left out: everything but routes; `link` reads interfaces, and pyroute2 does the rest.
 """
 
 from __future__ import annotations

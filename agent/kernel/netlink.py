@@ -1,4 +1,4 @@
-"""The sockets under `fib`: route dumps and batches on one, notifications on another.
+"""The sockets under `fib`: dumps and batches of routes on one, notifications on another.
 
 A batch of some five hundred messages is one ``send``; the kernel works through it before the call returns.
 Only the last message asks for an acknowledgement, but every refused one is answered by itself, with the
@@ -14,14 +14,20 @@ import asyncio
 import contextlib
 import errno
 import socket
-import struct
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-from pyroute2 import AsyncIPRoute
+from typing import TypeVar
 
 from agent.kernel import message
+from agent.kernel.link import (
+    DELLINK,
+    NEWLINK,
+    Links,
+    pack_address_dump,
+    pack_link_dump,
+    unpack_address,
+    unpack_link,
+)
 from agent.kernel.message import RouteEntry
 
 BATCH = 500
@@ -32,9 +38,7 @@ _RECEIVE_BUFFER = 16 << 20
 _RECEIVE = 1 << 18
 _GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400  # link; IPv4 address, route; IPv6 address, route
 _DUMP_TRIES = 5
-_RTM_NEWLINK, _RTM_DELLINK = 16, 17
-_IFF_UP, _IFF_RUNNING = 0x1, 0x40
-_IFINFO = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, which of them changed
+T = TypeVar("T")
 
 
 class KernelError(Exception):
@@ -56,7 +60,7 @@ def _open(groups: int = 0) -> socket.socket:
 
 
 class RouteSocket:
-    """Dumps and writes routes. Blocking, but only for as long as the kernel works on the request."""
+    """Reads links, dumps and writes routes. Blocking, but only for as long as the kernel works on it."""
 
     def __init__(self) -> None:
         self._socket = _open()
@@ -66,15 +70,26 @@ class RouteSocket:
     def dump(self, family: int, table: int = 0, protocol: int = 0) -> list[RouteEntry]:
         """All routes of a family, of one table and protocol where given (0 = any)."""
         for _ in range(_DUMP_TRIES):
-            entries = self._dump_once(family, table, protocol)
-            if entries is not None:
+            self._sequence += 1
+            request = message.pack_dump(self._sequence, family, table, protocol)
+            entries, intact = self._dump(request, message.unpack)
+            if intact:
                 return entries
         raise KernelError("the routes change faster than they can be dumped")
 
-    def _dump_once(self, family: int, table: int, protocol: int) -> list[RouteEntry] | None:
+    def links(self) -> Links:
+        """Interfaces and addresses as they are now; what changes meanwhile is notified anyway."""
         self._sequence += 1
-        self._socket.send(message.pack_dump(self._sequence, family, table, protocol))
-        entries: list[RouteEntry] = []
+        found, _ = self._dump(pack_link_dump(self._sequence), unpack_link)
+        self._sequence += 1
+        addresses, _ = self._dump(pack_address_dump(self._sequence), unpack_address)
+        up = frozenset(link.index for link in found if link.usable)
+        return Links({link.name: link.index for link in found}, up, frozenset(addresses))
+
+    def _dump(self, request: bytes, unpack: Callable[[bytes], T | None]) -> tuple[list[T], bool]:
+        """What the kernel answers, and whether nothing changed meanwhile."""
+        self._socket.send(request)
+        found: list[T] = []
         intact = True
         while True:
             for kind, flags, sequence, _, body in message.messages(self._socket.recv(_RECEIVE)):
@@ -82,15 +97,15 @@ class RouteSocket:
                     continue
                 intact = intact and not flags & message.NLM_F_DUMP_INTR
                 if kind == message.NLMSG_DONE:
-                    return entries if intact else None
+                    return found, intact
                 if kind == message.NLMSG_ERROR:
                     code = message.error_code(body)
                     if code == errno.ENOENT:  # a table that has no route yet
-                        return []
-                    raise KernelError(f"dump of routes: {errno.errorcode.get(code, code)}")
-                entry = message.unpack(body)
+                        return [], True
+                    raise KernelError(f"dump: {errno.errorcode.get(code, code)}")
+                entry = unpack(body)
                 if entry is not None:
-                    entries.append(entry)
+                    found.append(entry)
 
     def write(self, pack: Sequence[Callable[[int, int], bytes]]) -> dict[int, int]:
         """Send up to `BATCH` messages, each packed by its function of (extra flags, sequence number).
@@ -172,43 +187,10 @@ class Monitor:
                         self._route(kind == message.RTM_NEWROUTE, flags, entry)
                 elif 16 <= kind <= 23:  # RTM_NEWLINK … RTM_GETADDR
                     self._links()
-                    if kind in (_RTM_NEWLINK, _RTM_DELLINK):
-                        family, _, index, interface_flags, _ = _IFINFO.unpack_from(body)
-                        if family == socket.AF_UNSPEC and not (
-                            kind == _RTM_NEWLINK and interface_flags & _IFF_UP
-                        ):
-                            self._went(index, kind == _RTM_DELLINK)
+                    link = unpack_link(body) if kind in (NEWLINK, DELLINK) else None
+                    if link is not None and not (link.up and kind == NEWLINK):
+                        self._went(link.index, kind == DELLINK)
 
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Links:
-    """The node's interfaces: name → index, which can carry packets, and the node's own addresses (packed)."""
-
-    indexes: dict[str, int]
-    up: frozenset[int]
-    addresses: frozenset[bytes]
-
-
-async def read_links() -> Links:
-    """Interfaces and addresses as they are now."""
-    indexes: dict[str, int] = {}
-    up: set[int] = set()
-    addresses: set[bytes] = set()
-    async with AsyncIPRoute() as route:
-        async for link in await route.get_links():
-            index = int(link["index"])
-            indexes[str(link.get("ifname"))] = index
-            if link["flags"] & _IFF_UP and (
-                link["flags"] & _IFF_RUNNING or link.get("operstate") == "UNKNOWN"
-            ):
-                up.add(index)
-        async for address in await route.get_addr():
-            text = address.get("local") or address.get("address")
-            if text:
-                family = socket.AF_INET6 if ":" in text else socket.AF_INET
-                addresses.add(socket.inet_pton(family, text))
-    return Links(indexes, frozenset(up), frozenset(addresses))
