@@ -175,7 +175,7 @@ def unpack(body: bytes) -> RouteEntry | None:
     """
     if len(body) < _RTMSG.size:
         return None
-    family, length, source_length, tos, table, protocol, _, kind, flags = _RTMSG.unpack_from(body)
+    family, length, source_length, tos, table, protocol, scope, kind, flags = _RTMSG.unpack_from(body)
     if (
         flags & _CLONED
         or source_length
@@ -203,6 +203,8 @@ def unpack(body: bytes) -> RouteEntry | None:
     if kind == RouteType.BLACKHOLE:
         hops = ()  # IPv6 shows the loopback interface here
     elif not hops and (interface or gateway):
-        hops = (Hop(gateway, interface, bool(flags & _RTNH_F_ONLINK)),)
+        # IPv4 takes no gateway on a link that is said to be farther than one, unless told that it is there.
+        farther = family == socket.AF_INET and not gateway and scope < _SCOPE_LINK
+        hops = (Hop(gateway, interface, farther or bool(flags & _RTNH_F_ONLINK)),)
     nlri = bytes((length,)) + destination[: length + 7 >> 3]
     return RouteEntry(family, nlri, table, metric, protocol, KernelRoute(RouteType(kind), hops))

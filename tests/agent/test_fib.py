@@ -440,6 +440,15 @@ async def test_a_gateway_that_one_of_two_routes_calls_onlink_is_one_gateway(
         assert not owner.fib.deltas[family].blocked
 
 
+async def test_a_link_that_another_program_calls_farther_than_a_link_leads_to_gateways(ground: str) -> None:
+    """netlink's scope 0, which many programs leave as it is: the kernel takes no gateway there by itself."""
+    sh(f"ip -n {ground} route add 10.9.0.0/24 dev e0 scope global")
+    async with running() as owner:
+        owner.fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.9.0.5"))
+        await eventually(lambda: "10.77.0.0/24" in routes(ground) or bool(owner.fib.failures))
+        assert not owner.fib.failures
+
+
 async def test_a_refused_route_delays_no_other(ground: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.kernel.fib._RETRY", 3600.0)
     async with running() as owner:
