@@ -43,7 +43,10 @@ async def bring_about(route: Any, local: str | None, inside: str | None) -> None
         return
     if present is None:
         await route.link("add", ifname=DEVICE, kind="ipip", ipip_local=local, ipip_ttl=64, ipip_pmtudisc=1)
-    [index] = await route.link_lookup(ifname=DEVICE)
+    found = await route.link_lookup(ifname=DEVICE)
+    if not found:
+        return  # somebody has removed it, which is heard, and it is made again
+    [index] = found
     if present is None or not present["flags"] & _IFF_UP:  # made, or left half made by a former agent
         mtu = await _mtu(route, local, links)
         await route.link("set", index=index, state="up", **({"mtu": mtu} if mtu else {}))

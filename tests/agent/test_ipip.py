@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
 from agent.kernel.ipip import DEVICE, bring_about
@@ -104,6 +105,16 @@ async def test_another_near_end_means_another_device_and_nobodys_wish_none() -> 
     kernel = Kernel(ETH0)
     await bring_about(kernel, None, None)
     assert kernel.asked == []
+
+
+async def test_a_device_that_somebody_removes_meanwhile_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def gone(ifname: str) -> list[int]:
+        return []
+
+    kernel = Kernel(ETH0)
+    monkeypatch.setattr(kernel, "link_lookup", gone)
+    await bring_about(kernel, OWN, INSIDE)
+    assert kernel.asked == [("add", ADD)]
 
 
 def test_the_message_on_the_wire() -> None:
