@@ -12,7 +12,6 @@ import socket
 import struct
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-TCP_MD5SIG = 14
 TCP_MD5SIG_EXT = 32
 TCP_MD5SIG_FLAG_PREFIX = 1
 TCP_MD5SIG_MAXKEYLEN = 80
@@ -20,7 +19,6 @@ IP_MINTTL = 21
 IPV6_MINHOPCOUNT = 73
 BACKLOG = 65535  # as much as net.core.somaxconn allows
 SEND_BUFFER_OCTETS = 1 << 20
-RECEIVE_BUFFER_OCTETS = 1 << 20
 DESCRIPTORS = 65536  # as many as are used at most
 FOR_LISTENING = 36  # of them, the uppermost
 

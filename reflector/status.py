@@ -191,12 +191,6 @@ class ReflectorStatus:
             found.update((item[PATH_ID_OCTETS:] for item in items) if family in member.adds_paths else items)
         return found
 
-    def _told_to(self, peer: str, nlris: list[bytes], family: Family) -> list[bytes]:
-        """Those of `nlris` that one peer is told of."""
-        told = self._server.reflector.told
-        readers = [link.member for entry, link in self._server.live() if _called(entry, peer)]
-        return [nlri for nlri in nlris if any(member and told(member, family, nlri) for member in readers)]
-
     def _advertised(
         self, nlri: bytes, family: Family, _rib: LocRib, query: RouteQuery
     ) -> Iterator[RouteStatus]:

@@ -137,10 +137,6 @@ class Origination:
     def large_communities(self) -> tuple[Community, ...]:
         return tuple(community for community in self.communities if community.is_large)
 
-    @property
-    def standard_communities(self) -> tuple[Community, ...]:
-        return tuple(community for community in self.communities if not community.is_large)
-
 
 class Rejection(NamedTuple):
     """A route of this node that is not announced, and why."""

@@ -36,7 +36,6 @@ _TABLES = {
 }
 _FAMILIES = ("ipv4-unicast", "ipv6-unicast")
 _NOT_PASSED_ON = frozenset({"65535:65281", "65535:65282", "65535:65283"})
-_ORIGINS = {"igp": "IGP", "egp": "EGP", "incomplete": "Incomplete"}
 _KNOWN_KINDS = {0x02: "rt", 0x03: "ro"}
 
 _Keep = Callable[[RouteStatus], bool]

@@ -123,13 +123,7 @@ def graph_document(service: str, node: str, peers: Sequence[PeerStatus]) -> Docu
                 "total": len(members),
                 "states": dict(Counter(peer.state for peer in members)),
                 "peers": [
-                    {
-                        "name": peer.name,
-                        "address": peer.address,
-                        "state": peer.state,
-                        "reason": peer.last_reason,
-                    }
-                    for peer in sorted(members, key=lambda peer: peer.established)[:_DRAWN]
+                    _drawn(peer) for peer in sorted(members, key=lambda peer: peer.established)[:_DRAWN]
                 ],
             }
             for name, members in groups.items()

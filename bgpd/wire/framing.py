@@ -16,7 +16,6 @@ from .iana import ErrorCode, HeaderSubcode, MessageType
 from .messages import HEADER_LENGTH, MARKER
 
 STANDARD_MAX_LENGTH: Final = 4096
-EXTENDED_MAX_LENGTH: Final = 65535
 
 # type -> (shortest, longest or 0 for "as negotiated")
 _LENGTHS: Final[dict[int, tuple[int, int]]] = {
