@@ -17,7 +17,7 @@ An *item* is a raw NLRI, preceded by its 4-octet path identifier when the source
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from bgpd.rib.decision import Reason, beats, best, equals, explain, ordered
 from bgpd.rib.path import Cost, Path, Source
@@ -314,11 +314,18 @@ class LocRib:
             self.withdraw(source, list(paths), add_path=True)
         elif candidates and not candidates.keys().isdisjoint(paths):
             self.withdraw(source, [item for item in paths if item in candidates])
-        best, before = self.best, self._before
-        for item, path in paths.items():  # what is left are the only paths of their prefixes
-            before.setdefault(item, path)
-            del best[item]
         del self._adj[source]
+        # What is left are the only paths of their prefixes, and mostly all there is to tell.
+        if len(paths) == len(self.best):
+            self.best.clear()
+        else:
+            for item in paths:
+                del self.best[item]
+        if self._before:
+            for item, path in paths.items():
+                self._before.setdefault(item, path)
+        else:
+            self._before = cast("dict[bytes, Path | None]", paths)  # nobody else has it any more
 
     def mark_stale(self, source: Source) -> None:
         """Everything `source` has announced so far is stale until it is announced again."""
