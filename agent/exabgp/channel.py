@@ -78,6 +78,8 @@ class Channel:
     async def _greet(self, connection: socket.socket) -> list[str]:
         await self._readable(connection)
         greeting, descriptors, _, _ = socket.recv_fds(connection, len(handover.GREETING), 2)
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)  # as all others are: no ExaBGP has another's pipes
         if greeting != handover.GREETING or len(descriptors) != 2:
             for descriptor in descriptors:
                 os.close(descriptor)

@@ -85,6 +85,31 @@ async def test_what_is_remembered_comes_before_what_is_said(exabgp: FakeExaBGP) 
     second.channel.close()
 
 
+async def test_the_pipes_go_to_no_program_that_the_agent_starts(exabgp: FakeExaBGP) -> None:
+    """An ExaBGP that had another's would keep that from seeing that nobody reads or writes any more."""
+    channel = Channel(lambda _: None, lambda: None)
+    await channel.attach(exabgp.socket)
+    channel.begin()
+    assert held_by_a_child().isdisjoint(held(os.getpid(), channel._events, channel._commands))
+    channel.close()
+
+
+def held(process: int, *descriptors: int) -> set[Path]:
+    """What descriptors of a process are of: all, or these."""
+    directory = Path(f"/proc/{process}/fd")
+    chosen = [directory / str(each) for each in descriptors] or directory.iterdir()
+    return {link.readlink() for link in chosen}
+
+
+def held_by_a_child() -> set[Path]:
+    child = os.posix_spawn("/bin/sleep", ["sleep", "60"], {})
+    try:
+        return held(child)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
 async def test_all_is_remembered_however_much_at_once(exabgp: FakeExaBGP) -> None:
     """The sessions of a large mesh come up together, and handover.py may have no processor just then."""
     first, lines = Reader(), [open_line(peer) for peer in range(1000)]
