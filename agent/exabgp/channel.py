@@ -29,6 +29,7 @@ from agent.exabgp.process import ExaBGPError
 
 _READ = 1 << 20
 _LOOK_EVERY = 0.2  # seconds between two looks of the thread
+_GREETING = 3.0  # seconds for one connection to be answered; then the next is tried
 
 
 class Channel:
@@ -62,7 +63,8 @@ class Channel:
             try:
                 directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
                 await self._loop.sock_connect(connection, f"/proc/self/fd/{directory}/{path.name}")
-                return await asyncio.wait_for(self._greet(connection), max(0.1, deadline - self._loop.time()))
+                left = max(0.1, deadline - self._loop.time())
+                return await asyncio.wait_for(self._greet(connection), min(_GREETING, left))
             except (OSError, TimeoutError) as error:
                 connection.close()
                 if self._loop.time() > deadline:

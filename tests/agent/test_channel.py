@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -83,6 +84,25 @@ async def test_what_is_remembered_comes_before_what_is_said(exabgp: FakeExaBGP) 
     second.channel.begin()
     await eventually(lambda: second.lines == ["up"])
     second.channel.close()
+
+
+async def test_a_connection_that_stays_silent_is_not_waited_for_to_the_end(tmp_path: Path) -> None:
+    with short_directory() as directory, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(directory / "socket"))
+        listener.listen()
+        channel = Channel(lambda _: None, lambda: None)
+        attaching = asyncio.ensure_future(channel.attach(directory / "socket", 60.0))
+        loop = asyncio.get_running_loop()
+        listener.setblocking(False)
+        silent, _ = await loop.sock_accept(listener)
+        served, _ = await asyncio.wait_for(loop.sock_accept(listener), 30)
+        with (tmp_path / "events").open("w+b") as events, (tmp_path / "commands").open("w+b") as commands:
+            socket.send_fds(served, [handover.GREETING], [events.fileno(), commands.fileno()])
+        served.sendall(b"\n\0")
+        assert await attaching == []
+        channel.close()
+        silent.close()
+        served.close()
 
 
 async def test_the_pipes_go_to_no_program_that_the_agent_starts(exabgp: FakeExaBGP) -> None:
