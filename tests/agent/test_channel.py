@@ -118,7 +118,11 @@ def held(process: int, *descriptors: int) -> set[Path]:
     """What descriptors of a process are of: all, or these."""
     directory = Path(f"/proc/{process}/fd")
     chosen = [directory / str(each) for each in descriptors] or directory.iterdir()
-    return {link.readlink() for link in chosen}
+    found = set()
+    for link in chosen:
+        with contextlib.suppress(FileNotFoundError):  # of a program that is still being started
+            found.add(link.readlink())
+    return found
 
 
 def held_by_a_child() -> set[Path]:
