@@ -7,13 +7,15 @@ A group exists while somebody reads it.
 from collections.abc import Iterator, Mapping
 
 from bgpd.plan.policy import Decision, Judge
-from bgpd.plan.route_policy import changed, facts_of
+from bgpd.plan.route_policy import changed, facts_of, med_abroad
 from bgpd.resources.bgp_configuration import DEFAULT_ROUTE_PRIORITY
 from bgpd.rib.loc_rib import Changes, LocRib
 from bgpd.rib.path import Path
 from bgpd.rib.reflection import Advert, Export, Speaker, Target, export_to, last_resort
 from bgpd.rib.update_group import AddPathGroup, ExportOfPrefix, PathIdentifiers, UpdateGroup
+from bgpd.wire.attributes import rewrite
 from bgpd.wire.errors import UnsendableError
+from bgpd.wire.iana import AttributeCode
 from bgpd.wire.nlri import IPV4_UNICAST, Family, numbers_of
 from reflector.member import GroupKey, Member, Reading
 
@@ -115,15 +117,18 @@ class Groups:
         export = export_to(key.target, self._speaker, family)
 
         def advert_of(path: Path, decision: Decision | None) -> Advert | None:
-            if decision is not None:
-                if not decision.accept:
-                    return None
-                try:
-                    attributes = changed(path.attributes, decision)
-                except UnsendableError:
-                    return None
-                path = Path(path.source, attributes, None, path.path_id, path.long_lived_stale)
-            return export(path)
+            if decision is None:
+                return export(path)
+            if not decision.accept:
+                return None
+            try:
+                attributes = changed(path.attributes, decision)
+                advert = export(Path(path.source, attributes, None, path.path_id, path.long_lived_stale))
+                if advert is not None and not internal:
+                    advert = _told_abroad(advert, med_abroad(path.attributes, decision))
+            except UnsendableError:
+                return None
+            return advert
 
         # Mostly many prefixes of one path follow each other, and few rules decide them.
         judged: Path | None = None
@@ -153,3 +158,11 @@ class Groups:
             return last_resort(attributes), next_hop
         except UnsendableError:
             return None
+
+
+def _told_abroad(advert: Advert, med: int | None) -> Advert:
+    """A path for another AS with this MULTI_EXIT_DISC; None leaves it as it is."""
+    raw, next_hop = advert
+    if med is not None:
+        raw = rewrite(raw, {AttributeCode.MULTI_EXIT_DISC: med.to_bytes(4, "big")})
+    return raw, next_hop

@@ -56,6 +56,15 @@ def changed(attributes: AttributeSet, decision: Decision) -> AttributeSet:
     return AttributeSet.of(attributes.rewritten(changes), next_hop)
 
 
+def med_abroad(attributes: AttributeSet, decision: Decision) -> int | None:
+    """The MULTI_EXIT_DISC another AS is told of a route that a rule accepted: the priority it set, or else
+    what came with the route, if it is our own AS's, whatever the rule puts in front of its path.
+    """
+    if decision.priority_set:
+        return decision.priority
+    return None if attributes.as_path else attributes.med
+
+
 def _prepended(attributes: AttributeSet, numbers: tuple[int, ...]) -> bytes:
     segments = list(attributes.as_path)
     if segments and segments[0][0] == SegmentType.AS_SEQUENCE:

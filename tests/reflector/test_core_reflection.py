@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bgpd.plan.policy import CompiledFilter, Operator, PrefixMatch, Rule
+from bgpd.plan.policy import CompiledFilter, Operator, PrefixMatch, Rule, local_pref_of
 from bgpd.rib.path import SourceKind
 from bgpd.wire.iana import SegmentType, WellKnownCommunity
 from reflector.member import MemberOptions
@@ -266,6 +266,24 @@ def test_an_export_filter_that_changes_moves_the_difference_only(adding: bool, l
     settle(b, c)
     assert b.prefixes == c.prefixes == {P, Q, R, P6}
     assert b.messages.count("eor") == 2
+
+
+def test_what_an_export_filter_says_of_the_priority_is_told_within_the_as_and_out_of_it() -> None:
+    core = reflector()
+    a = SimulatedPeer(core, 1).up()
+    raising = (CompiledFilter("some", (Rule("a rule", True, set_priority=77, prepend=(65200,)),)),)
+    prepending = (CompiledFilter("some", (Rule("a rule", True, prepend=(65200,)),)),)
+    b = SimulatedPeer(core, 2, options=MemberOptions(CLIENT, export_filters=raising)).up()
+    x = SimulatedPeer(core, 3, asn=65100, options=MemberOptions(EXTERNAL, export_filters=raising)).up()
+    y = SimulatedPeer(core, 4, asn=65100, options=MemberOptions(EXTERNAL, export_filters=prepending)).up()
+    a.announce(P, med=5, local_pref=200)
+    a.announce(Q, med=6, as_path=path_of(65300))
+    settle(b, x, y)
+    assert (b.told(P).local_pref, b.told(P).med) == (local_pref_of(77), 5)
+    assert {told.local_pref for told in (x.told(P), x.told(Q), y.told(P), y.told(Q))} == {None}
+    assert (x.told(P).med, x.told(Q).med) == (77, 77)
+    assert (y.told(P).med, y.told(Q).med) == (5, None)
+    assert y.told(P).as_path == path_of(ASN, 65200)
 
 
 def test_groups_without_readers_are_forgotten() -> None:
