@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from pyroute2 import netns
 
 from tests.agent.bench import Bench
 from tests.agent.cluster import Cluster
@@ -53,3 +54,19 @@ def bench() -> Iterator[Bench]:
         finally:
             made.bird.stop(signal.SIGKILL)
             kill_exabgp(made.run)
+
+
+@pytest.fixture
+def ground() -> Iterator[str]:
+    """A namespace with two links to nowhere, in which this thread is for the test's time."""
+    with namespace("fib") as name:
+        for n in (0, 1):
+            sh(f"ip -n {name} link add e{n} type veth peer name p{n}")
+            sh(f"ip -n {name} link set e{n} up && ip -n {name} link set p{n} up")
+            sh(f"ip -n {name} addr add 10.0.{n}.1/24 dev e{n}")
+            sh(f"ip -n {name} -6 addr add 2001:db8:{n}::1/64 dev e{n} nodad")
+        netns.pushns(name)
+        try:
+            yield name
+        finally:
+            netns.popns()

@@ -25,8 +25,8 @@ from bgpd.resources.scalars import Community
 from bgpd.rib import decision, export_log, update_group
 from bgpd.rib.path import Path, SourceKind
 from bgpd.rib.reflection import Advert, Export, export_to, last_resort
-from bgpd.wire.attributes import AttributeSet
-from bgpd.wire.iana import RefreshSubtype, Role, WellKnownCommunity
+from bgpd.wire.attributes import AttributeSet, rewrite
+from bgpd.wire.iana import AttributeCode, RefreshSubtype, Role, WellKnownCommunity
 from bgpd.wire.nlri import Family
 from reflector.member import MemberOptions, Reading
 from tests.reflector.simulated import (
@@ -84,6 +84,7 @@ FILTERS: list[tuple[CompiledFilter, ...]] = [
     matching("10.1.0.0/16", False),
     matching("::/0", False) + matching("10.2.0.0/15", False),
     matching("0.0.0.0/0", True, add_communities=(Community((65000, 7)),), set_priority=900),
+    matching("10.0.0.0/8", True, prepend=(65200, 65201)),
 ]
 Meaning = tuple[object, ...]
 Item = tuple[int, str]  # path identifier (0: none) and prefix
@@ -135,20 +136,27 @@ class ReflectorMachine(RuleBasedStateMachine):
 
     def advert(self, export: Export, reading: Reading, prefix: str, path: Path) -> Advert | None:
         """What a path looks like to a peer: through the filters it was last given, and through a drain."""
-        told, filters = path, reading.key.filters
+        told, filters, abroad = path, reading.key.filters, reading.key.target.kind is EXTERNAL
+        med: int | None = None
         if filters:
             facts = facts_of(key(prefix), family_of(prefix), path.attributes, DEFAULT_ROUTE_PRIORITY)
-            verdict = decide(filters, facts, reading.key.target.kind is not EXTERNAL)
+            verdict = decide(filters, facts, not abroad)
             if verdict is not None and not verdict.accept:
                 return None
             if verdict is not None:
                 attributes = changed(path.attributes, verdict)
                 told = Path(path.source, attributes, None, path.path_id, path.long_lived_stale)
+                if abroad and verdict.priority_set:
+                    med = verdict.priority
+                elif abroad and not path.attributes.as_path:
+                    med = path.attributes.med
         advert = export(told)
-        if advert is None or not self.drained:
-            return advert
+        if advert is None:
+            return None
         block, next_hop = advert
-        return last_resort(block), next_hop
+        if med is not None:
+            block = rewrite(block, {AttributeCode.MULTI_EXIT_DISC: med.to_bytes(4, "big")})
+        return last_resort(block) if self.drained else block, next_hop
 
     def expected(self, number: int) -> dict[str, list[Meaning]]:
         """What a peer may have now, worst case several paths per prefix."""
