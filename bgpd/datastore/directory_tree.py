@@ -72,6 +72,7 @@ class DirectoryTree:
         self._private = root / _PRIVATE
         self._journal = Journal(root, self._private)
         self._files: dict[str, _File] = {}
+        self._identity: tuple[int, int] | None = None  # device and inode of the directory last read
         self._generation = ""
         self._content = Content(0, {}, {}, {})
         self._owners: dict[Key, str] = {}
@@ -163,11 +164,13 @@ class DirectoryTree:
 
     def _scan(self, *, trust: bool = False) -> None:
         generation = self._read_generation()
-        trust = trust or generation != self._generation or self._content.version == 0
+        paths = self._paths()
+        self._be_the_same(paths)
+        trust = trust or (generation not in ("", self._generation)) or self._content.version == 0
         self._generation = generation
         changed = False
         present: set[str] = set()
-        for path in self._paths():
+        for path in paths:
             place = str(path.relative_to(self._root))
             try:
                 changed |= self._look_at(path, place, trust=trust)
@@ -185,6 +188,16 @@ class DirectoryTree:
         known = {key: entry for key, entry in self._content.entries.items() if self._owners.get(key) == ""}
         if changed or leases != known or self._content.version == 0:
             self._assemble(leases)
+
+    def _be_the_same(self, paths: Sequence[Path]) -> None:
+        """Another directory in its place that is empty is a mount that is gone, and deletes nothing."""
+        state = self._root.stat()
+        identity = state.st_dev, state.st_ino
+        if self._identity not in (None, identity) and self._files and not paths:
+            what = "another directory than before, and an empty one: is something not mounted?"
+            keep = "What was declared is kept; a restart begins with what is there"
+            raise Unavailable(f"{self._root}: {what} {keep}")
+        self._identity = identity
 
     def _paths(self) -> list[Path]:
         found: list[Path] = []

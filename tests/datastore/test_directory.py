@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -435,6 +436,32 @@ def test_a_commit_cut_short_before_its_journal_is_cleared_away(
     tree.commit([Create(node("b"))])
     assert left_beside(tmp_path) == []
     assert [key.name for key in tree.look().entries] == ["b"]
+
+
+async def test_an_empty_directory_in_its_place_deletes_nothing(tmp_path: Path) -> None:
+    """What is left where something was mounted; emptied by hand, a directory is empty."""
+    root = tmp_path / "state"
+    store = DirectoryStore(root, poll=0.02)
+    try:
+        await store.create(node("a"))
+        hold = await store.hold("a")
+        async with following(store) as follower:
+            await follower.until("a")
+            root.rename(tmp_path / "aside")
+            root.mkdir()
+            await hold.acquire()  # writes into the empty one
+            await until(lambda: not store.health().current)
+            assert "is something not mounted?" in (store.health().reason or "")
+            assert Key("Node", "a") in follower.view
+            shutil.rmtree(root)
+            (tmp_path / "aside").rename(root)
+            await until(lambda: store.health().current)
+            assert Key("Node", "a") in follower.view
+            for path in root.glob("**/*.yaml"):
+                path.unlink()
+            await until(lambda: Key("Node", "a") not in follower.view)
+    finally:
+        await store.close()
 
 
 async def test_who_cannot_look_keeps_what_was_seen(
