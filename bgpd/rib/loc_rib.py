@@ -25,6 +25,7 @@ from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.nlri import Family
 
 PATH_ID_OCTETS = 4
+FEW = 8  # paths of a prefix that a tuple holds; a peer with add-path may have ten thousand
 JOINED_OCTETS = 2048  # runs of one path in a row become one, up to about what a message carries
 
 Received: TypeAlias = tuple[AttributeSet, list[bytes], bytes, str | None]
@@ -35,6 +36,13 @@ Run: TypeAlias = tuple[Path, list[bytes], bytes]
 """Prefixes that had no path before and have exactly this one now.
 
 With their NLRI field as received, ready to be sent on, or empty when it must be built.
+"""
+
+
+Choices: TypeAlias = tuple[Path, ...] | dict[Path, None]
+"""The paths of a prefix, in the order of their coming. Of the dictionaries only the keys count.
+
+A tuple may serve many prefixes; a dictionary belongs to one.
 """
 
 
@@ -87,6 +95,21 @@ def _same(old: Path, new: Path) -> bool:
     return old.attributes is new.attributes and old.ineligible == new.ineligible and not old.long_lived_stale
 
 
+def _with(choices: Choices, path: Path) -> Choices:
+    if isinstance(choices, dict):
+        choices[path] = None
+        return choices
+    more = (*choices, path)
+    return more if len(more) <= FEW else dict.fromkeys(more)
+
+
+def _without(choices: Choices, path: Path) -> Choices:
+    if isinstance(choices, dict):
+        del choices[path]
+        return choices
+    return tuple([each for each in choices if each is not path])
+
+
 def _loses(path: Path, best: Path) -> bool:
     """Whether a path is out before MED is looked at, so that it has no influence on the choice at all."""
     return (path.rank or path.ranked()) > (best.rank or best.ranked())
@@ -108,8 +131,7 @@ class LocRib:
         self._losers_of = -1
         self.tells_all = False
         self._cost = cost
-        # By prefix; of the inner dictionaries only the keys count, in the order of their coming.
-        self._candidates: dict[bytes, dict[Path, None]] = {}
+        self._candidates: dict[bytes, Choices] = {}  # by prefix, where `best` does not say it all
         self._adj: dict[Source, AdjRibIn] = {}
         self._fresh: list[Run] = []
         self._before: dict[bytes, Path | None] = {}
@@ -167,23 +189,26 @@ class LocRib:
             if adj.confirmed is not None:
                 adj.confirmed.update(items)
             rank = (path.rank or path.ranked()) if quiet else 0
+            pair: Choices = ()  # a best path and this one: what prefixes in a row have in common
+            ahead: Path | None = None
             for item in items:
-                old = paths.get(item)
-                if old is None:
-                    paths[item] = path
+                known = len(paths)
+                old = paths.setdefault(item, path)
+                if len(paths) > known:
                     if item in undecided:
-                        candidates[item][path] = None
+                        candidates[item] = _with(candidates[item], path)
                         continue
                     current = best.get(item)
                     if current is not None and (
-                        rank > (least := current.rank or current.ranked())
+                        current is ahead
+                        or rank > (least := current.rank or current.ranked())
                         or (rank == least and beats(path, current) is False)
                     ):
-                        choices = candidates.get(item)
-                        if choices is None:
-                            candidates[item] = {current: None, path: None}
-                        else:
-                            choices[path] = None
+                        if current is not ahead:
+                            ahead, pair = current, (current, path)
+                        choices = candidates.setdefault(item, pair)
+                        if choices is not pair:
+                            candidates[item] = _with(choices, path)
                     else:
                         replace(item, None, path)
                 elif not _same(old, path):
@@ -256,13 +281,15 @@ class LocRib:
             and self._cost is None
             and nlri not in self._undecided
         ):
-            del choices[old]
-            (left,) = choices
+            for left in choices:
+                if left is not old:
+                    break
             if left.ineligible is None:
                 self.best[nlri] = left
                 del self._candidates[nlri]
             else:
                 self.best.pop(nlri, None)
+                self._candidates[nlri] = (left,)
             return
         self._undecided.add(nlri)
         self._exchange(nlri, choices, current, old, new)
@@ -270,20 +297,22 @@ class LocRib:
     def _exchange(
         self,
         nlri: bytes,
-        choices: dict[Path, None] | None,
+        choices: Choices | None,
         current: Path | None,
         old: Path | None,
         new: Path | None,
     ) -> None:
         """Keep the list of candidates, or do away with it when only the best path is left."""
         if choices is None:
-            choices = self._candidates[nlri] = {} if current is None else {current: None}
+            choices = () if current is None else (current,)
         if old is not None:
-            del choices[old]
+            choices = _without(choices, old)
         if new is not None:
-            choices[new] = None
+            choices = _with(choices, new)
         elif len(choices) == 1 and current in choices and nlri not in self._undecided:
-            del self._candidates[nlri]
+            self._candidates.pop(nlri, None)
+            return
+        self._candidates[nlri] = choices
 
     def withdraw(self, source: Source, items: Iterable[bytes], *, add_path: bool = False) -> None:
         """Take out what `source` announced; items it never announced are ignored."""
@@ -389,7 +418,7 @@ class LocRib:
             if prefix not in self._candidates:
                 if current is None:
                     continue
-                self._candidates[prefix] = {current: None}
+                self._candidates[prefix] = (current,)
             self._before.setdefault(prefix, current)
             self._undecided.add(prefix)
 
