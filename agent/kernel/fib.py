@@ -43,6 +43,8 @@ FAMILIES: tuple[int, ...] = (socket.AF_INET, socket.AF_INET6)
 _MAIN, _LOCAL = 254, 255
 _SETTLE = 0.02  # seconds a burst of link or route events may last before it is answered
 _RETRY = 1.0  # seconds before refused routes are tried again
+_RETRY_EACH = 0.001  # and so long for each of them, about a hundred times what a try takes
+_NAMED = 5  # of many refused routes
 _NLM_F_REPLACE, _NLM_F_APPEND = 0x100, 0x800
 
 log = structlog.get_logger("agent.kernel")
@@ -341,7 +343,7 @@ class Fib:
             refused += self._write([each for each in chunk if self.deltas[each[0]].still(each[1])])
             await asyncio.sleep(0)
         if refused and not self._refused:
-            self._retry_at = now + _RETRY
+            self._retry_at = now + max(_RETRY, len(refused) * _RETRY_EACH)
         self._refused.update(refused)
         if self.failures:
             due = {(family, change.key) for family, change in self._pending()}
@@ -356,8 +358,7 @@ class Fib:
         """Name each route that cannot be had because somebody else's stands there, once."""
         blocked = {(family, nlri) for family, delta in self.deltas.items() for nlri, _ in delta.blocked}
         for family, nlri in blocked - self._told_blocked:
-            prefix = str(prefix_of(nlri, IPV4_UNICAST if family == socket.AF_INET else IPV6_UNICAST))
-            log.warning("a route of someone else is in the way and stays", prefix=prefix)
+            log.warning("a route of someone else is in the way and stays", prefix=_prefix(family, nlri))
         self._told_blocked = blocked
 
     def _write(self, chunk: list[tuple[int, Change]]) -> list[tuple[int, Change]]:
@@ -370,7 +371,8 @@ class Fib:
                 log.error("routes cannot be written", error=str(error))
                 self._look = True
                 return chunk
-        refused = []
+        refused: list[tuple[int, Change]] = []
+        new: dict[str, list[tuple[int, Change]]] = {}  # by reason
         for place, (family, change) in enumerate(chunk):
             code = errors.get(place, 0)
             key = (family, change.key)
@@ -385,14 +387,18 @@ class Fib:
             else:
                 reason = os.strerror(code)
                 if self.failures.get(key) != reason:
-                    log.error(
-                        "route refused by the kernel",
-                        nlri=change.key[0].hex(),
-                        reason=reason,
-                        change=str(change),
-                    )
+                    new.setdefault(reason, []).append((family, change))
                 self.failures[key] = reason
                 refused.append((family, change))
+        for reason, those in new.items():
+            named = [_prefix(family, change.key[0]) for family, change in those[:_NAMED]]
+            log.error(
+                "routes refused by the kernel",
+                reason=reason,
+                count=len(those),
+                prefixes=named,
+                route=str(those[0][1].value),
+            )
         return refused
 
     def _packer(self, family: int, change: Change) -> Callable[[int, int], bytes]:
@@ -429,3 +435,7 @@ class Fib:
                 delta.want(spot, None)
         self.sweep()
         await self._apply()
+
+
+def _prefix(family: int, nlri: bytes) -> str:
+    return str(prefix_of(nlri, IPV4_UNICAST if family == socket.AF_INET else IPV6_UNICAST))

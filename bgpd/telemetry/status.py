@@ -155,6 +155,9 @@ class Event:
     data: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
 
 
+LONGEST_MESSAGE = 4096  # characters: what a reason tells is at its beginning, and brokers take so much
+
+
 class EventRing:
     """The last `capacity` events, numbered from 1 without gaps."""
 
@@ -174,6 +177,8 @@ class EventRing:
         **data: str | int | float | bool | None,
     ) -> Event:
         self._last += 1
+        if len(message) > LONGEST_MESSAGE:
+            message = f"{message[: LONGEST_MESSAGE - 1]}…"
         event = Event(self._last, at, kind, message, severity, peer, data)
         self._ring.append(event)
         for subscriber in tuple(self._subscribers):

@@ -441,7 +441,7 @@ async def test_vxlan_for_ipv6_between_nodes_with_a_route_to_each_other(cluster: 
     sh(f"ip netns exec {b.inside} ping -c 3 -i 0.2 -W 5 fd77::5")
     received = json.loads(sh(f"ip -n {a.inside} -j -s link show vxlan6.cairn"))[0]["stats64"]["rx"]["packets"]
     assert received >= 3
-    assert not [line for line in b.lines() if line["event"] == "route refused by the kernel"]
+    assert not [line for line in b.lines() if line["event"] == "routes refused by the kernel"]
 
 
 @pytest.mark.parametrize(("rp_filter", "inside"), [(2, None), (1, "10.77.{}.63")])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import socket
 import struct
 import threading
 import time
+from collections.abc import Callable, Sequence
 
 import pytest
+import structlog
 
 from agent.kernel import message
 from agent.kernel.message import RouteEntry
@@ -224,6 +227,33 @@ async def test_a_refused_route_is_reported_and_the_rest_of_its_batch_stands(grou
         sh(f"ip -n {ground} addr add 192.0.2.9/24 dev e0")
         await eventually(lambda: "10.78.0.0/24" in routes(ground))
         assert not owner.fib.failures
+
+
+async def test_many_refused_routes_are_one_line_and_are_not_tried_all_the_time(
+    ground: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.kernel.fib._RETRY", 0.01)
+    monkeypatch.setattr("agent.kernel.fib._RETRY_EACH", 3600.0)
+    written: list[int] = []
+    write = RouteSocket.write
+
+    def counting(self: RouteSocket, pack: Sequence[Callable[[int, int], bytes]]) -> dict[int, int]:
+        written.append(len(pack))
+        return write(self, pack)
+
+    monkeypatch.setattr(RouteSocket, "write", counting)
+    with structlog.testing.capture_logs() as lines:
+        async with running() as owner:
+            nowhere = unicast(Hop(bytes((192, 0, 2, 1)), owner.fib.links.indexes["e0"]))
+            for n in range(50):
+                owner.fib.want(V4, nlri(f"10.78.{n}.0/24"), nowhere)
+            await eventually(lambda: len(owner.fib.failures) == 50)
+            await asyncio.sleep(0.3)
+    assert sum(written) == 50
+    [line] = [line for line in lines if line["event"] == "routes refused by the kernel"]
+    assert line["count"] == 50
+    assert line["prefixes"] == [f"10.78.{n}.0/24" for n in range(5)]
+    assert "192.0.2.1" in line["route"]
 
 
 async def test_lost_answers_are_said_and_the_next_batch_is_answered(

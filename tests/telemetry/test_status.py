@@ -3,7 +3,7 @@
 import pytest
 
 from bgpd.telemetry.readiness import readiness
-from bgpd.telemetry.status import Event, EventRing, PeerStatus
+from bgpd.telemetry.status import LONGEST_MESSAGE, Event, EventRing, PeerStatus
 from tests.telemetry.source import peer
 
 
@@ -16,6 +16,13 @@ def test_ring_keeps_the_last_and_numbers_all() -> None:
     assert [event.id for event in ring.after(3, limit=1)] == [4]
     assert ring.after(5) == ring.after(99) == []
     assert ring.last_id == 5
+
+
+def test_a_message_has_an_end() -> None:
+    ring = EventRing()
+    assert ring.add(0, "plan.failed", "x" * LONGEST_MESSAGE).message == "x" * LONGEST_MESSAGE
+    message = ring.add(0, "plan.failed", "why: " + "x" * LONGEST_MESSAGE).message
+    assert (len(message), message[:6], message[-1]) == (LONGEST_MESSAGE, "why: x", "…")
 
 
 def test_ring_tells_subscribers_until_they_leave() -> None:
