@@ -15,7 +15,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from bgpd.datastore import Changes, Datastore, Interests, Secrets, Snapshot
+from bgpd.datastore import Changes, Datastore, Interests, Secrets, Snapshot, UnreadSettings
 from bgpd.plan import PlanError, plan_node
 from bgpd.render import BirdOptions, RenderError, bird_files
 from bgpd.resources import ResourceSet
@@ -111,12 +111,18 @@ class _Steps:
         self._version = version
         self._options = bird
         self._following = following
+        self._planned = False
         self._problem = ""
         self._down: list[str] = []
 
-    async def take(self, resources: ResourceSet, secrets: Secrets) -> bool:
-        """Bring the daemons to the plan of these resources; whether they are in step."""
+    async def take(self, resources: ResourceSet, secrets: Secrets, unread: str) -> bool:
+        """Bring the daemons to the plan of these resources; whether they are in step.
+
+        `unread`: why settings cannot be read, which keeps the first plan waiting.
+        """
         try:
+            if unread and not self._planned:
+                raise PlanError("settings", unread)
             plan = plan_node(resources, self.node)
             passwords, down = await read_passwords(plan.peerings, secrets)
             for reason in down:
@@ -129,7 +135,7 @@ class _Steps:
                 self._problem = str(error)
                 log.error("no configuration can be made, the former one stays", reason=self._problem)
             return False
-        self._problem = ""
+        self._planned, self._problem = True, ""
         return await self._following.step(texts)
 
 
@@ -138,10 +144,11 @@ class _Latest:
 
     def __init__(self) -> None:
         self.resources: ResourceSet | None = None
+        self.unread = ""
         self.news = asyncio.Event()
 
     async def watch(self, store: Datastore, node: str) -> None:
-        resources = ResourceSet.of()
+        resources, unread = ResourceSet.of(), UnreadSettings(node)
         async with contextlib.aclosing(store.watch(Interests(kinds=KINDS, node=node))) as stream:
             async for news in stream:
                 if isinstance(news, Snapshot):
@@ -157,7 +164,8 @@ class _Latest:
                     if invalid.reason is not None:
                         what = "a resource cannot be read; its last good version counts"
                         log.error(what, place=invalid.place, reason=invalid.reason)
-                self.resources = resources
+                unread.heard(news, resources)
+                self.resources, self.unread = resources, unread.reason
                 self.news.set()
 
 
@@ -165,7 +173,9 @@ async def _follow(location: str | None, directory: Path, steps: _Steps, once: bo
     async with state.opened(location) as store:
         secrets = Secrets(directory, os.environ, store)
         if once:
-            return await steps.take(state.resource_set(await state.snapshot(store, KINDS)), secrets)
+            found, unread = await state.snapshot(store, KINDS), UnreadSettings(steps.node)
+            unread.heard(found, resources := state.resource_set(found))
+            return await steps.take(resources, secrets, unread.reason)
         latest, stop = _Latest(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -182,7 +192,7 @@ async def _follow(location: str | None, directory: Path, steps: _Steps, once: bo
                     task.result()  # what ended the watch is raised here
                 latest.news.clear()
                 if latest.resources is not None and not stop.is_set():
-                    in_step = await steps.take(latest.resources, secrets)
+                    in_step = await steps.take(latest.resources, secrets, latest.unread)
         finally:
             for task in tasks:
                 task.cancel()

@@ -223,6 +223,33 @@ def test_the_command_follows_the_store_and_reports_what_cannot_be(bird: Bird, tm
     assert "correct" not in output
 
 
+def test_settings_that_cannot_be_read_are_waited_for(bird: Bird, tmp_path: Path) -> None:
+    """Taken for absent they would make another AS number and a full mesh of what BIRD has."""
+    store, before = tmp_path / "store", bird.config.read_text()
+    store.mkdir()
+    (store / "node.yaml").write_text(NODE)
+    port = 20000 + os.getpid() % 20000
+    settings = SETTINGS % port
+    (store / "settings.yaml").write_text(settings.replace("false", "[]"))
+    words = ("--node", "node-1", "--config", bird.config, "--socket", bird.control, "--bird", bird.program)
+    once = cairn("bird", "run", *map(str, words), "--datastore", str(store), "--once")
+    assert once.code == 1
+    assert "nothing is done before it is repaired" in once.out + once.err
+    process = following(*words, "--datastore", store, "--interval", "0.2")
+    try:
+        time.sleep(1.5)
+        assert bird.config.read_text() == before
+        (store / "settings.yaml").write_text(settings)
+        until(lambda: "configuration of node node-1" in bird.config.read_text())
+        (store / "settings.yaml").write_text("spec: {listenPort: no}\n" + settings[:40])
+        (store / "peer.yaml").write_text(PEER % (2, ""))
+        until(lambda: "protocol bgp Global_127_0_0_2" in bird.config.read_text())
+        assert f" port {port} " in bird.config.read_text()  # as it was
+    finally:
+        output = ended(process)
+    assert "nothing is done before it is repaired" in output
+
+
 def following(*words: str | Path) -> subprocess.Popen[str]:
     """`cairn bird run`, which the test has to end."""
     return subprocess.Popen(
