@@ -23,6 +23,7 @@ from bgpd.datastore import (
     Snapshot,
     TooLarge,
     Unavailable,
+    UnreadSettings,
     Write,
     open_datastore,
 )
@@ -122,6 +123,20 @@ def declared(location: str | None, kinds: Iterable[str] | None = None) -> Resour
     async def read() -> ResourceSet:
         async with opened(location) as store:
             return resource_set(await snapshot(store, kinds))
+
+    return run(read())
+
+
+def to_be_planned(location: str | None, node: str | None = None) -> ResourceSet:
+    """Everything declared, for a plan. Failure if settings of the cluster, or of `node`, cannot be read."""
+
+    async def read() -> ResourceSet:
+        async with opened(location) as store:
+            found, unread = await snapshot(store), UnreadSettings(node)
+            unread.heard(found, resources := resource_set(found))
+            if unread.reason:
+                raise Failure(ExitCode.INVALID, unread.reason)
+            return resources
 
     return run(read())
 

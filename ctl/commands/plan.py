@@ -21,7 +21,7 @@ def command(
     datastore: options.Datastore = None,
 ) -> None:
     """Show what a node would do by the declared state, and why: peerings, routes, what is held back."""
-    plan = planned(state.declared(datastore), node)
+    plan = planned(state.to_be_planned(datastore, node), node)
     match output:
         case Format.JSON:
             print(as_json(document(plan)))

@@ -79,7 +79,7 @@ def bird(
     datastore: options.Datastore = None,
 ) -> None:
     """A complete, commented bird.conf."""
-    plan = planned(state.declared(datastore), node)
+    plan = planned(state.to_be_planned(datastore, node), node)
     passwords = _passwords(plan.peerings, secrets, datastore)
     bird_options = BirdOptions(
         reflector=role is BirdRole.REFLECTOR, transit=transit, accept_default=accept_default
@@ -101,7 +101,7 @@ def exabgp(
     datastore: options.Datastore = None,
 ) -> None:
     """The ExaBGP configurations that the agent of a node runs: each as it is, below a line with its path."""
-    plan: NodePlan = planned(state.declared(datastore), node)
+    plan: NodePlan = planned(state.to_be_planned(datastore, node), node)
     found = configurations(plan, _passwords(plan.peerings, secrets, datastore), run_directory)
     if process is not None and process not in found:
         known = ", ".join(sorted(found)) or "none"
@@ -132,7 +132,7 @@ def tor(
     datastore: options.Datastore = None,
 ) -> None:
     """The other side of a rack's sessions: what its top-of-rack router has to be told."""
-    resources = state.declared(datastore)
+    resources = state.to_be_planned(datastore)
     selector = _rack(rack)
     names = [name for name, node in resources.nodes.items() if selector.matches(node.labels)]
     if not names:

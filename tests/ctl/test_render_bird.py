@@ -48,6 +48,19 @@ def test_what_cannot_be_rendered_is_one_error(store: Path) -> None:
     assert "node-3 cannot be planned: has neither spec.bgp.ipv4Address nor ipv6Address" in homeless.err
 
 
+@pytest.mark.parametrize(("settings", "tells"), [("default", True), ("node.node-1", True), ("node.x", False)])
+def test_settings_that_cannot_be_read_make_no_configuration(store: Path, settings: str, tells: bool) -> None:
+    """Without them it would be one of another AS, with a full mesh."""
+    (store / "settings.yaml").write_text(
+        "apiVersion: projectcalico.org/v3\nkind: BGPConfiguration\n"
+        f"metadata: {{name: {settings}}}\nspec: {{asNumber: none}}\n"
+    )
+    for words in (("render", "bird", "--node", "node-1"), ("plan", "node-1")):
+        done = cairn(*words, "--datastore", store)
+        assert "settings.yaml" in done.err
+        assert (done.code, done.out != "") == ((4, False) if tells else (0, True))
+
+
 def test_a_password_that_bird_cannot_say_is_refused_and_one_that_is_missing_told(
     store: Path, tmp_path: Path
 ) -> None:
