@@ -1,7 +1,7 @@
 """etcd3 0.12.0's gRPC stubs, made to work on a protobuf of today.
 
 The package ships message classes generated years ago; protobuf 4 and later refuse to build them. The
-serialized descriptors inside those files are still good, so they are read out (as syntax, nothing is
+serialized descriptors inside those files are still good, so they are read out (as text, nothing is
 executed), put into the descriptor pool, and the message modules rebuilt from them the way today's
 generated code does it. Registered under their own names before `etcd3` is first imported, they serve the
 package's own code and ours alike.
@@ -14,6 +14,7 @@ and copies of the files.
 import ast
 import importlib
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -28,11 +29,10 @@ _MODULES = ("kv_pb2", "auth_pb2", "rpc_pb2")  # each needs the ones before it
 
 def serialized_descriptor(path: Path) -> bytes:
     """The `serialized_pb` literal of one generated file. Raises ImportError when there is none."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.keyword) and node.arg == "serialized_pb":
-            literal = node.value.args[0] if isinstance(node.value, ast.Call) else node.value
-            value = ast.literal_eval(literal)
-            return value.encode("latin1") if isinstance(value, str) else bytes(value)
+    found = re.search(r"serialized_pb=(?:_b\()?(b?(['\"]).*\2)", path.read_text(encoding="utf-8"))
+    if found is not None:
+        value = ast.literal_eval(found[1])
+        return value.encode("latin1") if isinstance(value, str) else bytes(value)
     raise ImportError(f"{path} holds no serialized descriptor; is this etcd3 0.12.0?")
 
 
