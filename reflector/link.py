@@ -13,7 +13,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-from bgpd.rib.export_log import Buffer
+from bgpd.rib.export_log import Buffer, Cursor
 from bgpd.session.session import Session
 from reflector.core import Reflector
 from reflector.member import Member
@@ -100,23 +100,27 @@ class Link:
         """Send what a flush has brought: nearly always one batch, the same bytes for every peer."""
         if self._blocked or self.closed:
             return
-        member, news = self.member, None
+        member = self.member
         if member is None or self._pending:
             self.write()
             return
         deferring = self._reflector.deferred_until is not None
+        ahead: Cursor | None = None
         for reading in member.readings.values():
             if reading.busy or not (deferring or reading.eor_at is None):
                 self.write()
                 return
             if reading.cursor.behind:
-                if news is not None:
-                    self._pending = [news]
-                news = None if self._pending else reading.cursor.take_news()
-                if news is None:
+                if ahead is not None:
                     self.write()
                     return
+                ahead = reading.cursor
+        if ahead is None:
+            return
+        # Taken only now: what is taken has to be sent.
+        news = ahead.take_news()
         if news is None:
+            self.write()
             return
         try:
             sent = self.sock.send(news)

@@ -15,7 +15,7 @@ from bgpd.wire.attributes import encode_attributes
 from bgpd.wire.capabilities import Capabilities, GracefulRestart
 from bgpd.wire.iana import CeaseSubcode
 from bgpd.wire.messages import Open, negotiate
-from bgpd.wire.nlri import IPV4_UNICAST, nlri_of
+from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, nlri_of
 from bgpd.wire.update import encode_end_of_rib, encode_updates
 from reflector import server as server_module
 from reflector.journal import LINES, SessionJournal
@@ -39,6 +39,16 @@ async def test_clients_hear_of_each_other_and_of_those_who_leave() -> None:
         await until(lambda: b.has() and c.has(Q))
         await b.close()
         await until(c.has)
+
+
+async def test_news_of_one_family_are_told_while_the_other_has_more_to_come() -> None:
+    """As between two refreshes that follow each other too soon."""
+    both = frozenset({IPV4_UNICAST, IPV6_UNICAST})
+    async with serving() as server, clients(server, 1, 2, families=both) as (a, b):
+        await until(lambda: b.end_of_rib == len(both))
+        server.reflector.members[b.address].readings[IPV6_UNICAST].refresh_due = True
+        a.announce(P)
+        await until(lambda: b.has(P))
 
 
 async def test_two_sides_that_connect_to_each_other_end_with_one_session() -> None:
