@@ -5,7 +5,7 @@ same values can come from a datastore instead (`datastore` and `node`): then the
 plan gives this node. Names are camelCase in the file, as in the resources.
 """
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -92,7 +92,7 @@ class ClientPrefix(PeerOptions):
 
 
 class PeerConfig(PeerOptions):
-    """One peer by its address."""
+    """One peer by its address; a link-local one with its link (`fe80::1%eth0`)."""
 
     address: IPAddress
     port: Port = 179
@@ -161,9 +161,3 @@ class ReflectorConfig(Model):
 def load(path: Path) -> ReflectorConfig:
     """Read a configuration file; raises ConfigError with the place and the remedy."""
     return shared.read(path, ReflectorConfig, "asn: 65000")
-
-
-def matches(network: IPNetwork, address: str) -> bool:
-    """Whether a peer's address, as text, lies in a prefix of clients."""
-    ip = ip_address(address.partition("%")[0])
-    return ip.version == network.version and ip in network

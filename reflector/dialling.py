@@ -31,6 +31,7 @@ class Dialling:
         spec = entry.spec
         sock: socket.socket | None = None
         try:
+            remote = sockets.endpoint(entry.address, spec.port)
             sock = sockets.unconnected(entry.address, spec.local_address or entry.recalled)
             sockets.set_ttl(
                 sock, security_hops=spec.ttl_security, multihop=spec.multihop, external=spec.external
@@ -44,7 +45,7 @@ class Dialling:
             entry.peer.connect_failed(attempt, error.strerror or str(error), self._loop.time())
             return
         entry.attempts[attempt] = sock
-        code = sock.connect_ex((entry.address, spec.port))
+        code = sock.connect_ex(remote)
         if code not in (0, errno.EINPROGRESS):
             self._connected(entry, attempt, code)
             return

@@ -93,6 +93,7 @@ class Listening:
                 return
             try:
                 sock, remote = listener.accept()
+                address = sockets.remote_address(remote)
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -105,4 +106,4 @@ class Listening:
                     log.error("no memory left for a new connection", reason=error.strerror)
                     self._pause(listener, EXHAUSTED)
                 return
-            self._take(sock, remote[0])
+            self._take(sock, address)

@@ -266,8 +266,9 @@ class Server:
     # Peers
 
     def _spec_for(self, address: str) -> PeerSpec | None:
-        ip = ip_address(address.partition("%")[0])
-        return next((s for s in self._specs if s.network.version == ip.version and ip in s.network), None)
+        host, _, link = address.partition("%")
+        ip = ip_address(host)
+        return next((spec for spec in self._specs if spec.takes(ip, link)), None)
 
     def _enter(self, spec: PeerSpec, address: str, recalled: Recalled = None) -> Entry:
         now = self._loop.time()
@@ -342,7 +343,7 @@ class Server:
         return True
 
     def _take(self, sock: socket.socket, address: str) -> None:
-        entry = self.entries.get(address)
+        entry = self.entries.get(address) or self.entries.get(address.partition("%")[0])
         spec = entry.spec if entry is not None else self._spec_for(address)
         if spec is None:
             self.strangers += 1
@@ -353,7 +354,7 @@ class Server:
         sock.setblocking(False)
         sockets.set_ttl(sock, security_hops=spec.ttl_security, multihop=spec.multihop, external=spec.external)
         answer = entry.peer.accepted(self._loop.time())
-        self.entries[address] = entry  # an entry without a connection had no right to stay; now it has one
+        self.entries[entry.address] = entry  # one without a connection had no right to stay
         if isinstance(answer, Notification):
             self._refuse(sock, answer)
         else:

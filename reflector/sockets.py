@@ -36,6 +36,20 @@ def sockaddr(address: IPv4Address | IPv6Address, port: int = 0) -> bytes:
     return struct.pack("=HHI16sI", socket.AF_INET6, socket.htons(port), 0, address.packed, 0)
 
 
+def endpoint(address: str, port: int, near: str = "") -> tuple[str, int] | tuple[str, int, int, int]:
+    """What `bind` and `connect` take. A link-local address says on which link (fe80::1%eth0), or is on that
+    of `near`; raises OSError where there is no such link.
+    """
+    host, _, zone = address.partition("%")
+    zone = zone or near.partition("%")[2]
+    return (host, port, 0, socket.if_nametoindex(zone)) if zone else (host, port)
+
+
+def remote_address(remote: tuple[str, int] | tuple[str, int, int, int]) -> str:
+    """The address `accept` gives, with the link of a link-local one."""
+    return f"{remote[0]}%{socket.if_indextoname(remote[3])}" if len(remote) == 4 and remote[3] else remote[0]
+
+
 def listening(address: IPv4Address | IPv6Address, port: int) -> socket.socket:
     """A non-blocking listening socket; raises SocketError."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
@@ -50,12 +64,16 @@ def listening(address: IPv4Address | IPv6Address, port: int) -> socket.socket:
         else:
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
         _make_roomy(sock)  # accepted connections inherit it
-        sock.bind((str(address), port))
+        sock.bind(endpoint(str(address), port))
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise SocketError(error.errno, f"cannot listen on {address} port {port}: {error.strerror}") from error
+        raise SocketError(error.errno, f"cannot listen on {address} port {port}: {_words(error)}") from error
     return sock
+
+
+def _words(error: OSError) -> str:
+    return error.strerror or str(error)  # of a link that is not there, only the latter says anything
 
 
 def _uppermost(sock: socket.socket) -> socket.socket:
@@ -82,10 +100,10 @@ def unconnected(address: str, local: IPv4Address | IPv6Address | None) -> socket
     _make_roomy(sock)
     if local is not None:
         try:
-            sock.bind((str(local), 0))
+            sock.bind(endpoint(str(local), 0, near=address))
         except OSError as error:
             sock.close()
-            raise SocketError(error.errno, f"cannot connect from {local}: {error.strerror}") from error
+            raise SocketError(error.errno, f"cannot connect from {local}: {_words(error)}") from error
     return sock
 
 

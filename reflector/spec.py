@@ -67,6 +67,12 @@ class PeerSpec:
         """Whether this is one peer and not a prefix of them."""
         return self.network.num_addresses == 1
 
+    def takes(self, address: IPv4Address | IPv6Address, link: str) -> bool:
+        """Whether a peer of this address is meant; `link` is where it is, if it is link-local."""
+        if address.version != self.network.version or address not in self.network:
+            return False
+        return str(self.network.network_address).partition("%")[2] in ("", link)
+
     @property
     def prefix_limit(self) -> tuple[int | None, int | None]:
         """What keeps it out: more prefixes than this, and then for so many seconds."""

@@ -1,6 +1,6 @@
 """What is refused before anything is touched: configurations that would not do what they say."""
 
-from ipaddress import ip_network
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytest
 from bgpd.rib.path import SourceKind
 from bgpd.telemetry.config import ConfigError, SecretSource
 from bgpd.wire.iana import Role
-from reflector.config import ReflectorConfig, load, matches
+from reflector.config import ReflectorConfig, load
 from reflector.spec import from_config, read_password
 from tests.reflector.clients import spec_of
 
@@ -101,8 +101,10 @@ def test_a_bad_file_names_the_place(tmp_path: Path, text: str, place: str) -> No
 
 
 def test_a_prefix_of_clients_and_an_address_with_a_zone() -> None:
-    assert matches(ip_network("fe80::/10"), "fe80::1%eth0")
-    assert not matches(ip_network("10.0.0.0/8"), "fe80::1")
+    (local,) = spec_of(clients=[{"prefix": "fe80::/10"}]).peers
+    assert local.takes(ip_address("fe80::1"), "eth0")
+    (other,) = spec_of(clients=[PREFIX]).peers
+    assert not other.takes(ip_address("fe80::1"), "eth0")
 
 
 def test_a_route_server_need_not_put_its_as_in_front() -> None:
