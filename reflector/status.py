@@ -1,6 +1,7 @@
 """What the reflector tells of itself (`StatusSource`), read from its parts when asked."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from itertools import islice
 
@@ -139,6 +140,8 @@ class ReflectorStatus:
 
         `total` counts prefixes. What everybody is told, of many prefixes, ends at `ROWS` routes.
         """
+        if query.peer is not None:
+            query = replace(query, peer=self._address_of(query.peer))
         total, window = 0, range(query.offset, query.offset + query.limit)
         chosen: list[RouteStatus] = []
         for family, rib in self._server.reflector.ribs.items():
@@ -150,7 +153,7 @@ class ReflectorStatus:
                 look = self._advertised
                 if query.peer is not None:
                     readers = [
-                        link.member for entry, link in self._server.live() if _called(entry, query.peer)
+                        link.member for entry, link in self._server.live() if entry.address == query.peer
                     ]
                     told = self._server.reflector.told
                     nlris = [
@@ -163,6 +166,10 @@ class ReflectorStatus:
                 chosen += islice(look(nlri, family, rib, query), ROWS - len(chosen))
             total += len(nlris)
         return RoutePage(total, tuple(chosen))
+
+    def _address_of(self, peer: str) -> str:
+        """What the RIB knows a peer by, which may be meant by its name."""
+        return next((entry.address for entry in self._server.entries.values() if _called(entry, peer)), peer)
 
     def _prefixes(self, query: RouteQuery, family: Family, rib: LocRib) -> list[bytes]:
         """What matches, in order, as raw NLRI: nothing is turned into text to be compared."""
@@ -181,11 +188,11 @@ class ReflectorStatus:
         return within(rib.prefixes() if said is None else said, wanted)
 
     def _said_by(self, peer: str, family: Family, rib: LocRib) -> set[bytes]:
-        """The prefixes of one peer, by its name or address."""
+        """The prefixes of the peer at this address."""
         found: set[bytes] = set()
         for member in self._server.reflector.members.values():
             source = member.source
-            if peer not in (source.name, source.address):
+            if peer != source.address:
                 continue
             items = rib.received(source)
             found.update((item[PATH_ID_OCTETS:] for item in items) if family in member.adds_paths else items)
@@ -197,7 +204,7 @@ class ReflectorStatus:
         for entry, link in self._server.live():
             member = link.member
             name = entry.spec.name if entry.spec.single else entry.address
-            if member is None or not (query.peer is None or _called(entry, query.peer)):
+            if member is None or query.peer not in (None, entry.address):
                 continue
             path = self._server.reflector.told(member, family, nlri)
             if path is not None:
@@ -209,7 +216,7 @@ class ReflectorStatus:
     ) -> Iterator[RouteStatus]:
         text = str(prefix_of(nlri, family))
         for place, (path, reason) in enumerate(rib.explain(nlri)):
-            if query.peer in (None, path.source.name, path.source.address):
+            if query.peer in (None, path.source.address):
                 best = place == 0 and path.ineligible is None
                 yield route_status(text, family, path, best=best, reason=reason.value)
 

@@ -94,7 +94,7 @@ def description(software: str, most: int) -> Json:
         _query("prefix", {"type": "string"}, "A prefix, or an address and the longest prefix that holds it."),
         _query("longer", {"enum": ["true", "false"]}, "Also what is more specific."),
         _query("family", {"enum": ["ipv4-unicast", "ipv6-unicast"]}, "Of one family."),
-        _query("peer", {"type": "string"}, "Of one peer, by its name."),
+        _query("peer", {"type": "string"}, "Of one peer, by its name or address."),
     ]
     events = [
         _query("after", _OFFSET, "Events with a greater id."),

@@ -26,14 +26,12 @@ class Cluster:
         self.c.announce("10.9.0.0/16", path_id=2, as_path=path_of(65001))
         core.flush()
         peers = (self.a, self.b, self.c)
-        live = [
-            (
-                SimpleNamespace(address=peer.name, spec=SimpleNamespace(name=peer.name, single=True)),
-                SimpleNamespace(member=peer.member),
-            )
-            for peer in peers
-        ]
-        server: Any = SimpleNamespace(reflector=core, live=lambda: live, events=EventRing())
+        entries = {
+            peer.name: SimpleNamespace(address=peer.name, spec=SimpleNamespace(name=f"Node_{n}", single=True))
+            for n, peer in enumerate(peers, 1)
+        }
+        live = [(entries[peer.name], SimpleNamespace(member=peer.member)) for peer in peers]
+        server: Any = SimpleNamespace(reflector=core, live=lambda: live, entries=entries, events=EventRing())
         self.status = ReflectorStatus(
             server, "rr", "1", started_at=0.0, store=lambda: None, plan=dict, problems=tuple, moment=float
         )
@@ -88,6 +86,14 @@ def test_what_one_peer_is_told() -> None:
     assert (total, set(found)) == (3, {"10.0.0.0/8", "10.1.3.128/25", "10.9.0.0/16"})
     assert cluster.ask(**told, offset=1, limit=1) == (3, found[1:2])
     assert cluster.ask(**told, prefix="10.1.3.0/24") == (0, [])  # its own is the best
+
+
+@pytest.mark.parametrize("direction", Direction)
+def test_a_peer_is_found_by_its_name_as_by_its_address(direction: Direction) -> None:
+    """`cairn peers` shows the name first."""
+    cluster = Cluster()
+    by_name, by_address = (cluster.ask(direction=direction, peer=peer) for peer in ("Node_2", "192.0.2.2"))
+    assert by_name == by_address != (0, [])
 
 
 def test_the_best_comes_first_and_everyone_has_a_reason() -> None:
