@@ -12,6 +12,7 @@ from bgpd.resources import Key
 from ctl import options, state
 from ctl.edits import Edit, changes_of, deletion, writes_of
 from ctl.exits import ExitCode, Failure, usage
+from ctl.findings import brought_in, refuse, warn
 from ctl.kinds import kind_named
 from ctl.output import Format
 from ctl.summary import agreed, tell
@@ -37,7 +38,7 @@ def command(
     """Delete resources by kind and name, or those in the files, all in one transaction.
 
     First shows what that does to the sessions and routes of every node. On a terminal it asks before sessions
-    drop.
+    drop. What a resource that stays refers to, such as a BGPFilter in use, is not deleted.
     """
     state.run(_delete(datastore, kind, names or [], filename, namespace, skip_missing, dry_run, yes, output))
 
@@ -75,7 +76,15 @@ async def _delete(
             keys = [key for key in keys if key in present]
         edits: list[Edit] = [deletion(present[key]) for key in keys]
         before = state.resource_set(found)
-        effect = diff_cluster(before, before.with_changes(changes_of(edits)))
+        after = before.with_changes(changes_of(edits))
+        missed = [
+            finding._replace(what=f"after that {finding.what}")
+            for finding in brought_in(before, after)
+            if finding.lacks
+        ]
+        warn(missed)
+        refuse(missed)
+        effect = diff_cluster(before, after)
         tell(edits, effect, form)
         if dry_run or not edits:
             return

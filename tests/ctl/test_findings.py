@@ -29,6 +29,20 @@ def test_a_change_that_refers_to_nothing_is_refused_and_not_written(store: Path,
     assert cairn("get", "bgpp", "-o", "json", "--datastore", store).json["items"] == []
 
 
+def test_a_filter_in_use_is_not_deleted(store: Path, tmp_path: Path) -> None:
+    """The session would be without it: everything let out, everything taken."""
+    none = "apiVersion: projectcalico.org/v3\nkind: BGPFilter\nmetadata: {name: none}\nspec: {}\n---\n"
+    both = write(tmp_path / "both.yaml", none + FILTERED)
+    assert cairn("apply", "-f", both, "--datastore", store).code == 0
+    for dry in ([], ["--dry-run"]):
+        done = cairn("delete", "bgpfilter", "none", *dry, "--datastore", store)
+        assert done.code == 4, done
+        assert "after that there is no BGPFilter none" in done.err
+        assert "BGPPeer tor: spec.filters[0]" in done.err
+    assert cairn("get", "bgpfilter", "none", "--datastore", store).code == 0
+    assert cairn("delete", "-f", both, "--datastore", store).code == 0
+
+
 def test_what_was_wrong_before_does_not_stop_a_change(store: Path, tmp_path: Path) -> None:
     (store / "peer.yaml").write_text(FILTERED)
     done = cairn("apply", "-f", write(tmp_path / "c.yaml", CLUSTER), "--datastore", store)
