@@ -7,6 +7,13 @@ import typer
 
 from ctl.output import Format
 
+
+def _file(text: str) -> Path:
+    if not text:  # to Path it is the directory one is in
+        raise typer.BadParameter("it is empty; give a file, a directory, or - for standard input")
+    return Path(text)
+
+
 Datastore = Annotated[
     str | None,
     typer.Option(
@@ -20,7 +27,11 @@ Output = Annotated[Format, typer.Option("--output", "-o", help="How to show it."
 Files = Annotated[
     list[Path] | None,
     typer.Option(
-        "--filename", "-f", metavar="FILE", help="A file or directory of resources, or - for standard input."
+        "--filename",
+        "-f",
+        metavar="FILE",
+        parser=_file,
+        help="A file or directory of resources, or - for standard input.",
     ),
 ]
 Of = Annotated[

@@ -6,6 +6,7 @@ Errors of the rooms below become failures with an exit code here, in one place.
 import asyncio
 import os
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from bgpd.datastore import (
     open_datastore,
 )
 from bgpd.resources import Resource, ResourceError, ResourceSet, load_documents
+from bgpd.resources.support import kinds_written_by_services
 from ctl.exits import ExitCode, Failure, usage
 from ctl.terminal import visible
 
@@ -139,6 +141,23 @@ def to_be_planned(location: str | None, node: str | None = None) -> ResourceSet:
             return resources
 
     return run(read())
+
+
+def declarations(paths: Sequence[Path] | None) -> list[Resource]:
+    """What the files declare, at least something.
+
+    Not what only a service may say of itself: a copy of a datastore has that too, and a lease put back from
+    it would have no end.
+    """
+    resources = from_files(paths)
+    theirs = kinds_written_by_services()
+    if left := Counter(resource.KIND for resource in resources if resource.KIND in theirs):
+        told = ", ".join(f"{count} {kind}" for kind, count in left.items())
+        sys.stderr.write(f"cairn: left out, since only services write it: {told}\n")
+    resources = [resource for resource in resources if resource.KIND not in theirs]
+    if not resources:
+        raise usage("the files declare nothing", "give a file that holds resources")
+    return resources
 
 
 def from_files(paths: Sequence[Path] | None) -> list[Resource]:

@@ -48,7 +48,7 @@ def command(
     asking = sys.stdin.isatty() and not yes
     if trial is not None and not dry_run:
         in_a_session_of_its_own()
-    state.run(_apply(state.from_files(filename), datastore, dry_run, asking, trial, output))
+    state.run(_apply(state.declarations(filename), datastore, dry_run, asking, trial, output))
 
 
 def _seconds(text: str) -> float:

@@ -63,6 +63,8 @@ async def _delete(
         present = {entry.key: entry for entry in found.entries}
         if files:
             keys = [resource.key for resource in state.from_files(files)]
+            if not keys:
+                raise usage("the files hold no resource", "give a file that holds what to delete")
         else:
             found_keys = [_key(present, kind_named(kind or ""), name, namespace) for name in names]
             keys = list(dict.fromkeys(found_keys))

@@ -28,7 +28,7 @@ def command(
 
 
 async def _diff(filename: options.Files, location: str | None, quiet: bool, form: Format) -> bool:
-    wanted = state.from_files(filename)
+    wanted = state.declarations(filename)
     async with state.opened(location) as store:
         found = await state.snapshot_or_nothing(store)
     present = {entry.key: entry for entry in found.entries}

@@ -126,6 +126,31 @@ def test_what_get_prints_apply_takes_again(store: Path, tmp_path: Path) -> None:
     assert peers == ["08", "0o17", "1.10", "1e3"]
 
 
+def test_what_only_services_write_is_not_put_back(store: Path, tmp_path: Path) -> None:
+    """A lease that no agent holds would have no end: its node would be alive for ever."""
+    write(
+        store / "lease.yaml",
+        "apiVersion: cairn.dev/v1\nkind: NodeLease\nmetadata: {name: node-2}\nspec: {}\n",
+    )
+    cairn("apply", "-f", write(tmp_path / "c.yaml", CLUSTER), "--datastore", store)
+    copy = write(tmp_path / "copy.yaml", cairn("get", "all", "-o", "yaml", "--datastore", store).out)
+    assert "NodeLease" in copy.read_text()
+    other = tmp_path / "other"
+    applied = cairn("apply", "-f", copy, "--datastore", other)
+    assert (applied.code, "left out, since only services write it: 1 NodeLease" in applied.err) == (0, True)
+    assert "NodeLease" not in cairn("get", "all", "--datastore", other).out
+    assert cairn("diff", "-q", "-f", copy, "--datastore", other).code == 0
+
+
+@pytest.mark.parametrize("verb", ["apply", "diff", "delete"])
+def test_nothing_is_no_change_that_was_meant(verb: str, store: Path, tmp_path: Path) -> None:
+    """`generate | cairn apply -f -` when `generate` fails; `-f "$UNSET"`, which is not the directory here."""
+    done = cairn(verb, "-f", "-", "--datastore", store, stdin="# nothing\n")
+    assert (done.code, "to do: give a file that holds" in done.err) == (2, True), done
+    done = cairn(verb, "-f", "", "--datastore", store)
+    assert (done.code, "it is empty; give a file" in done.err) == (2, True), done
+
+
 def test_get_shows_calicoctls_columns(store: Path, tmp_path: Path) -> None:
     cairn("apply", "-f", write(tmp_path / "c.yaml", CLUSTER), "--datastore", store)
     cairn("apply", "-f", "-", "--datastore", store, stdin=PEER % 65001)
