@@ -66,10 +66,10 @@ def failures() -> Iterator[None]:
 
 def invalid(error: ResourceError) -> Failure:
     """A failure that tells every fault of the input."""
-    faults = [error, *error.also]
-    if len(faults) == 1:
+    if not error.also:
         return Failure(ExitCode.INVALID, error.what, where=error.place, remedy=error.remedy)
-    lines = "".join(f"\n  {line}" for line in str(error).splitlines())
+    faults = str(error).splitlines()
+    lines = "".join(f"\n  {line}" for line in faults)
     return Failure(ExitCode.INVALID, f"{len(faults)} faults, so nothing was done{lines}")
 
 

@@ -192,13 +192,15 @@ def test_every_fault_of_every_file_is_told_and_nothing_is_done(store: Path, tmp_
     files = tmp_path / "files"
     files.mkdir()
     write(files / "good.yaml", PEER % 65001)
-    write(files / "bad.yaml", (PEER % 65001).replace("asNumber", "asNumbr"))
+    bad = (PEER % 65001).replace("asNumber", "asNumbr")
+    write(files / "bad.yaml", f"{bad}---\n{bad.replace('10.0.0.254', '10.0.0.256')}")
     write(files / "worse.yml", "kind: BGPPeeer\n")
     for verb in ("validate", "apply", "diff"):
         words = [verb, "-f", str(files)] + ([] if verb == "validate" else ["--datastore", str(store)])
         done = cairn(*words)
         assert done.code == 4, (verb, done)
         assert f"{files / 'bad.yaml'}:4" in done.err
+        assert done.err.startswith(f"cairn: {len(done.err.splitlines()) - 1} faults, so nothing was done")
         assert "did you mean asNumber?" in done.err
         assert f"{files / 'worse.yml'}:1" in done.err
     assert cairn("get", "all", "-o", "json", "--datastore", store).json["items"] == []
