@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module, metadata
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -142,6 +143,8 @@ def main() -> None:
         if getattr(sys, name) is None:  # it was closed by who started us
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  to the end
     output = sys.stdout
+    if isinstance(output, TextIOWrapper):  # what a terminal's character set lacks is escaped, as on stderr
+        output.reconfigure(errors="backslashreplace")
     try:
         try:
             app = application(wanted_command(sys.argv[1:], os.environ))

@@ -102,6 +102,15 @@ def test_what_cannot_be_written_is_told(what: str, tmp_path: Path) -> None:
     assert "No space left on device" in done.stderr
 
 
+@pytest.mark.parametrize("what", ["diff -f -", "apply --dry-run -f -", "apply --help"])
+def test_a_terminal_without_unicode_is_written_to(what: str, tmp_path: Path) -> None:
+    node = "{apiVersion: projectcalico.org/v3, kind: Node, metadata: {name: x}, spec: {bgp: {asNumber: %d}}}"
+    line = f"export PYTHONIOENCODING=latin-1; echo '{node}' | $CAIRN"
+    assert shell(f"{line % 1} apply -f -", tmp_path).returncode == 0
+    done = shell(f"{line % 2} {what}", tmp_path)
+    assert ("Traceback" in done.stderr, r"1 \u2192 2" in done.stdout or "Usage" in done.stdout) == (False, True)
+
+
 def test_closed_streams_are_empty_ones(tmp_path: Path) -> None:
     done = shell("$CAIRN apply -f configs/resources <&- >&- && $CAIRN get nodes 2>&- | cat", tmp_path)
     assert (done.returncode, done.stderr, "node-1" in done.stdout) == (0, "", True)
