@@ -155,8 +155,9 @@ def show(location: str, event: Mapping[str, Any], output: Format) -> None:
     if output is Format.YAML:
         typer.echo("---\n" + as_yaml({"service": location, **event}), nl=False)
         return
-    at = datetime.fromisoformat(str(event["at"])).astimezone().strftime("%H:%M:%S")
+    at, today = datetime.fromisoformat(str(event["at"])).astimezone(), datetime.now().astimezone().date()
+    time = at.strftime("%T" if at.date() == today else "%F %T")
     where = f"{location.removeprefix('http://')}  " if output is Format.WIDE else ""
-    line = f"{at}  {where}{event['kind']:<16}  {visible(str(event['message']))}"
+    line = f"{time}  {where}{event['kind']:<16}  {visible(str(event['message']))}"
     coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     typer.echo(typer.style(line, fg=_COLOURS.get(str(event["severity"]))) if coloured else line)

@@ -108,7 +108,10 @@ def test_a_terminal_without_unicode_is_written_to(what: str, tmp_path: Path) -> 
     line = f"export PYTHONIOENCODING=latin-1; echo '{node}' | $CAIRN"
     assert shell(f"{line % 1} apply -f -", tmp_path).returncode == 0
     done = shell(f"{line % 2} {what}", tmp_path)
-    assert ("Traceback" in done.stderr, r"1 \u2192 2" in done.stdout or "Usage" in done.stdout) == (False, True)
+    assert ("Traceback" in done.stderr, r"1 \u2192 2" in done.stdout or "Usage" in done.stdout) == (
+        False,
+        True,
+    )
 
 
 def test_closed_streams_are_empty_ones(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
 
@@ -53,6 +55,15 @@ async def test_only_what_worries(url: str, source: Source) -> None:
     assert "fail-static" in done.out
     assert "session.up" not in done.out
     assert (await (await watching(url, "--severity", "loud"))).code == 2
+
+
+async def test_an_event_of_another_day_has_its_date(url: str, source: Source) -> None:
+    """A quiet service's last events may be weeks old."""
+    source.ring.add(907_200.0, "session.down", "then")
+    source.ring.add(datetime.now(UTC).timestamp(), "session.up", "now")
+    then, now = (await (await watching(url, seconds=0))).out.splitlines()
+    assert then.startswith("1970-01-11 ")
+    assert re.match(r"\d\d:\d\d:\d\d ", now)
 
 
 async def test_nobody_there_is_exit_3() -> None:
