@@ -89,8 +89,8 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-async def asked(locations: Sequence[str]) -> list[Service]:
-    """Services at their status interfaces."""
+async def asked(locations: Sequence[str], named: bool) -> list[Service]:
+    """Services at their status interfaces; of those that nobody named, not the ones that are not there."""
     status, down, samples = await asyncio.gather(
         ask_all(locations, "status"),
         ask_all(locations, "peers", state="down", limit="50"),
@@ -98,6 +98,8 @@ async def asked(locations: Sequence[str]) -> list[Service]:
     )
     found = []
     for said, peers, numbers in zip(status, down, samples, strict=True):
+        if not (named or said.there or said.document):
+            continue
         document = said.document or {}
         gauges: dict[str, float] = defaultdict(float)
         for sample in (numbers.document or {"samples": ()})["samples"]:

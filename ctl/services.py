@@ -45,17 +45,22 @@ class Unreachable(Exception):  # noqa: N818  # a finding about a service as much
     """A service gave no answer, or one that is none; the text says which and why."""
 
 
-class Refused(Unreachable):
+class Unanswering(Unreachable):
+    """Somebody is there and does not answer in time, or a service that does not say what it is asked."""
+
+
+class Refused(Unanswering):
     """A service answered that what it was told to do makes no sense to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one service said, or why it did not."""
+    """What one service said, or why it did not; `there`: although somebody is there."""
 
     location: str
     document: Document | None
     failure: str = ""
+    there: bool = False
 
 
 class Service:
@@ -108,7 +113,9 @@ class Service:
             raise Unreachable(f"no TLS with {self.location} ({_distrust(error)})") from error
         except aiohttp.ClientConnectorError as error:
             raise Unreachable(f"nothing answers at {self.location} ({_reason(error.os_error)})") from error
-        except (aiohttp.ClientError, TimeoutError, ssl.SSLError, ValueError) as error:
+        except TimeoutError as error:
+            raise Unanswering(f"no answer from {self.location} in time") from error
+        except (aiohttp.ClientError, ssl.SSLError, ValueError) as error:
             raise Unreachable(
                 f"no usable answer from {self.location}: {str(error) or type(error).__name__}"
             ) from error
@@ -116,7 +123,7 @@ class Service:
             said = document.get("error") if isinstance(document, Mapping) else None
             if said is None:
                 raise Unreachable(f"{self.location} is no service of Cairn's: it answered {status}")
-            raise (Refused if status == _NO_SUCH else Unreachable)(
+            raise (Refused if status == _NO_SUCH else Unanswering)(
                 f"{self.location} answered {status}: {said}"
             )
         if (wanted := "node" if method == "POST" else _HAS.get(what)) and wanted not in document:
@@ -145,13 +152,14 @@ async def ask_all(locations: Sequence[str], what: str, **query: str) -> list[Ans
             async with Service(location, told) as service:
                 return Answer(location, await service.get(what, **query))
         except Unreachable as error:
-            return Answer(location, None, str(error))
+            return Answer(location, None, str(error), isinstance(error, Unanswering))
 
     return list(await asyncio.gather(*map(ask, locations)))
 
 
 def answered(answers: Sequence[Answer], named: bool) -> tuple[list[Answer], list[Answer]]:
-    """Those that answered and those that failed. Of the usual local two, one that is not there is no failure.
+    """Those that answered and those that failed. Of the usual local two, not `named`, one that is not there
+    is no failure.
 
     Raises a failure with exit code 3 if nobody answered.
     """
@@ -161,6 +169,7 @@ def answered(answers: Sequence[Answer], named: bool) -> tuple[list[Answer], list
         raise Failure(
             ExitCode.UNREACHABLE,
             "no service answered: " + "; ".join(answer.failure for answer in bad),
-            remedy="start it, give --api with its address, or --node and --datastore to ask from afar",
+            remedy="start it; or give --api with its address, CAIRN_TOKEN if it wants one, --node to "
+            "ask from afar",
         )
-    return good, bad if named else []
+    return good, [answer for answer in bad if named or answer.there]

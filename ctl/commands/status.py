@@ -57,8 +57,7 @@ def command(
             if failure.code is not ExitCode.UNREACHABLE:
                 raise
             away = failure  # the services here may know more
-    direct = state.run(asked(api or LOCAL))
-    cluster = joined(cluster, direct if api else [each for each in direct if each.status is not None])
+    cluster = joined(cluster, state.run(asked(api or LOCAL, named=bool(api))))
     if away is not None and not any(each.status for each in cluster.services):
         raise away
     if not cluster.services and cluster.nodes is None:

@@ -1,15 +1,19 @@
 """What answers at --api and is no service of ours, or one that cannot be trusted: exit 3, and says which."""
 
 import asyncio
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
 
 from bgpd.telemetry.http import HttpOptions, StatusServer
+from ctl.cluster import asked
+from ctl.services import answered, ask_all
 from tests.ctl.cairn import Done, cairn
 from tests.telemetry.source import Source, peer
 
@@ -74,6 +78,29 @@ async def test_why_there_is_no_tls_is_told(certificate: ssl.SSLContext) -> None:
             assert (done.code, why in done.err) == (3, True), done
         finally:
             await runner.cleanup()
+
+
+async def test_one_that_nobody_named_is_missed_if_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frozen, or not content with the token; but not one that does not run, or is another program."""
+    monkeypatch.setattr("ctl.services._TIMEOUT", aiohttp.ClientTimeout(total=1.0))
+    well, locked = StatusServer(Source(), HttpOptions()), StatusServer(Source(), HttpOptions(token="t"))
+    await well.start()
+    await locked.start()
+    frozen = socket.create_server(("127.0.0.1", 0))
+    runner, port = await serve({})
+    try:
+        there = [well.url, locked.url, f"http://127.0.0.1:{frozen.getsockname()[1]}"]
+        places = [*there, f"http://127.0.0.1:{port}", "http://127.0.0.1:1"]
+        good, bad = answered(await ask_all(places, "peers"), named=False)
+        assert [answer.location for answer in (*good, *bad)] == there
+        services = await asked(places, named=False)
+        assert [service.location for service in services] == there
+        assert [service.state for service in services] == ["ready", "unreachable", "unreachable"]
+    finally:
+        frozen.close()
+        await runner.cleanup()
+        await locked.stop()
+        await well.stop()
 
 
 def test_a_location_that_is_none_is_wrong_usage() -> None:
