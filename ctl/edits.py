@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from bgpd.datastore import Create, Delete, Entry, Update, Write
+from bgpd.datastore import Create, Delete, Entry, Snapshot, Update, Write
 from bgpd.resources import CALICO_API_VERSION, Key, Resource, to_document
 from bgpd.resources.ipam import IpamResource
 from ctl.output import rfc3339
@@ -41,7 +41,11 @@ class Edit:
 
 
 def edits_for(
-    wanted: Iterable[Resource], present: Mapping[Key, Entry], now: datetime, uids: Iterable[UUID]
+    wanted: Iterable[Resource],
+    present: Mapping[Key, Entry],
+    unread: Mapping[Key, int],
+    now: datetime,
+    uids: Iterable[UUID],
 ) -> list[Edit]:
     """The edits that make the datastore hold `wanted`. `uids` has an identity for each new resource."""
     fresh = iter(uids)
@@ -50,7 +54,11 @@ def edits_for(
         entry = present.get(resource.key)
         if entry is None:
             created = _with_identity(resource, {"uid": str(next(fresh)), "creationTimestamp": rfc3339(now)})
-            edits.append(Edit(resource.key, Verb.CREATE, Create(created), created))
+            if resource.key in unread:
+                write = Update(created, unread[resource.key])
+                edits.append(Edit(resource.key, Verb.CHANGE, write, created, ("what could not be read",)))
+            else:
+                edits.append(Edit(resource.key, Verb.CREATE, Create(created), created))
             continue
         fields = differing(comparable(entry.resource), comparable(resource))
         if not fields:
@@ -63,9 +71,18 @@ def edits_for(
     return edits
 
 
-def deletion(entry: Entry) -> Edit:
+def deletion(key: Key, revision: int) -> Edit:
     """The edit that deletes what is there, and only that."""
-    return Edit(entry.key, Verb.DELETE, Delete(entry.key, entry.revision), None)
+    return Edit(key, Verb.DELETE, Delete(key, revision), None)
+
+
+def unread_in(found: Snapshot) -> dict[Key, int]:
+    """The revisions of what is there and cannot be read."""
+    return {
+        value.key: value.revision
+        for value in found.invalid
+        if value.key is not None and value.revision is not None
+    }
 
 
 def writes_of(edits: Sequence[Edit]) -> list[Write]:

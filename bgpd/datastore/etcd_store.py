@@ -195,7 +195,7 @@ class _Decoder:
                     entry = Entry(key, decode(key, item.value), item.revision)
                 except ResourceError as error:
                     self._broken.add(path)
-                    news.append(Invalid(path, key, str(error)))
+                    news.append(Invalid(path, key, str(error), item.revision))
                     continue
                 self._known.add(key)
                 changes.append(Change(key, entry))

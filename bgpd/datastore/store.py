@@ -55,11 +55,13 @@ class Invalid:
 
     `place` is the etcd key or file (with line); `key` is None when not even that could be told, and a file
     may have several. `reason` is for people and None when the place became readable again or went away.
+    `revision`: by which it can be replaced or deleted, where the value has one to itself.
     """
 
     place: str
     key: Key | None
     reason: str | None
+    revision: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

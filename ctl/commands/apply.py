@@ -12,7 +12,7 @@ from bgpd.plan.diff import diff_cluster
 from bgpd.resources import Resource
 from bgpd.resources.scalars import read_duration
 from ctl import options, state
-from ctl.edits import Edit, Verb, changes_of, edits_for, writes_of
+from ctl.edits import Edit, Verb, changes_of, edits_for, unread_in, writes_of
 from ctl.exits import ExitCode, Failure, usage
 from ctl.findings import brought_in, refuse, warn
 from ctl.output import Format
@@ -69,7 +69,8 @@ async def _apply(
     async with state.opened(location) as store:
         found = await state.snapshot_or_nothing(store)
         present = {entry.key: entry for entry in found.entries}
-        edits = edits_for(wanted, present, datetime.now(UTC), (uuid4() for _ in wanted))
+        unread = unread_in(found) if trial is None else {}  # what it was could not be put back
+        edits = edits_for(wanted, present, unread, datetime.now(UTC), (uuid4() for _ in wanted))
         before = state.resource_set(found)
         after = before.with_changes(changes_of(edits))
         findings = brought_in(before, after)

@@ -10,7 +10,7 @@ from bgpd.datastore import Entry
 from bgpd.plan.diff import diff_cluster
 from bgpd.resources import Key
 from ctl import options, state
-from ctl.edits import Edit, changes_of, deletion, writes_of
+from ctl.edits import Edit, changes_of, deletion, unread_in, writes_of
 from ctl.exits import ExitCode, Failure, usage
 from ctl.findings import brought_in, refuse, warn
 from ctl.kinds import kind_named
@@ -68,15 +68,16 @@ async def _delete(
         else:
             found_keys = [_key(present, kind_named(kind or ""), name, namespace) for name in names]
             keys = list(dict.fromkeys(found_keys))
-        if missing := [key for key in keys if key not in present]:
+        revisions = unread_in(found) | {key: entry.revision for key, entry in present.items()}
+        if missing := [key for key in keys if key not in revisions]:
             if not skip_missing:
                 raise Failure(
                     ExitCode.DIFFERS,
                     f"not there: {', '.join(map(str, missing))}; nothing was deleted",
                     remedy="check the names with `cairn get`, or give --skip-not-exists",
                 )
-            keys = [key for key in keys if key in present]
-        edits: list[Edit] = [deletion(present[key]) for key in keys]
+            keys = [key for key in keys if key in revisions]
+        edits: list[Edit] = [deletion(key, revisions[key]) for key in keys]
         before = state.resource_set(found)
         after = before.with_changes(changes_of(edits))
         missed = [

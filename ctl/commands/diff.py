@@ -8,7 +8,7 @@ import typer
 
 from bgpd.plan.diff import diff_cluster
 from ctl import options, state
-from ctl.edits import changes_of, edits_for, writes_of
+from ctl.edits import changes_of, edits_for, unread_in, writes_of
 from ctl.exits import ExitCode
 from ctl.findings import brought_in, refuse, warn
 from ctl.output import Format
@@ -32,7 +32,7 @@ async def _diff(filename: options.Files, location: str | None, quiet: bool, form
     async with state.opened(location) as store:
         found = await state.snapshot_or_nothing(store)
     present = {entry.key: entry for entry in found.entries}
-    edits = edits_for(wanted, present, datetime.now(UTC), (uuid4() for _ in wanted))
+    edits = edits_for(wanted, present, unread_in(found), datetime.now(UTC), (uuid4() for _ in wanted))
     before = state.resource_set(found)
     after = before.with_changes(changes_of(edits))
     findings = brought_in(before, after)

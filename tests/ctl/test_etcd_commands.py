@@ -51,6 +51,22 @@ def test_apply_get_delete_at_calicos_keys(etcd: Etcd) -> None:
     assert cairn("get", "pools", "-o", "json", "--datastore", location).json["items"] == []
 
 
+def test_what_cannot_be_read_is_replaced_or_deleted(etcd: Etcd) -> None:
+    location = f"etcd://127.0.0.1:{etcd.port}"
+    key = "/calico/resources/v3/projectcalico.org/ippools/default-ipv4-ippool"
+    for verb in ("apply", "delete"):
+        subprocess.run(
+            ["etcdctl", f"--endpoints=127.0.0.1:{etcd.port}", "put", key, '{"kind": "IPPool", "spec": {}}'],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        assert cairn("diff", "-q", "-f", "-", "--datastore", location, stdin=POOL).code == 1
+        done = cairn(verb, "-f", "-", "--datastore", location, stdin=POOL)
+        assert done.code == 0, done
+        assert f"not readable: {key}" in done.err
+        got = cairn("get", "pools", "-o", "json", "--datastore", location)
+        assert (got.err, len(got.json["items"])) == ("", verb == "apply")
+
+
 AFFINITY = """\
 apiVersion: projectcalico.org/v3
 kind: BlockAffinity
