@@ -114,7 +114,9 @@ def application(wanted: str | None) -> typer.Typer:
         module = import_module(f"ctl.commands.{row.module}")
         group: typer.Typer | None = getattr(module, "app", None)
         if group is not None:
-            app.add_typer(group, name=row.name, help=row.summary, rich_help_panel=row.panel, epilog=epilog)
+            app.add_typer(
+                group, name=row.name, short_help=row.summary, rich_help_panel=row.panel, epilog=epilog
+            )
         else:
             command: Callable[..., object] = module.command
             app.command(

@@ -47,7 +47,7 @@ _AGAIN = 5.0  # seconds until a daemon that is not in step is tried again
 
 @app.callback()
 def group() -> None:
-    """A BIRD configured by the plan of its node."""
+    """Keep a running BIRD in step with the plan of its node."""
 
 
 @app.command(epilog="Example: cairn bird run --node node-1 --config /etc/bird/bird.conf")

@@ -28,7 +28,7 @@ from ctl import options, state
 from ctl.commands.plan import planned
 from ctl.exits import ExitCode, Failure, usage
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(help="Plans as configuration: BIRD, ExaBGP, top-of-rack routers.", no_args_is_help=True)
 _RUN_DIRECTORY = ExaBGP().run_directory
 NodeName = Annotated[str, typer.Option("--node", help="Name of the node.", show_default=False)]
 AcceptDefault = Annotated[

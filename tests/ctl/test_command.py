@@ -42,6 +42,14 @@ def test_every_command_has_help_with_an_example(row: object) -> None:
     assert f"Example: cairn {row.name}" in " ".join(done.out.split())
 
 
+@pytest.mark.parametrize(
+    ("service", "signals"), [("agent", "SIGUSR2 SIGHUP"), ("reflector", "SIGQUIT SIGHUP")]
+)
+def test_help_tells_what_a_service_does_at_a_signal(service: str, signals: str) -> None:
+    told = cairn(service, "--help").out
+    assert [signal for signal in signals.split() if signal not in told] == []
+
+
 def test_the_word_that_names_the_command_is_found() -> None:
     assert wanted_command(["get", "nodes"], {}) == "get"
     assert wanted_command(["--version"], {}) == ""
