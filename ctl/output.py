@@ -1,9 +1,9 @@
 """What commands print: the same rows as a table for people, or as JSON or YAML for programs.
 
 A `Listing` has both: cells for the table, and documents for the other formats. On a terminal the table is
-drawn by rich, with colours unless NO_COLOR says otherwise; into a pipe or a file it is plain aligned text
-that is never cut or wrapped, so that `grep` and `awk` can rely on it. Times are relative for people and RFC
-3339 in documents.
+drawn by rich, with colours unless NO_COLOR says otherwise; into a pipe or a file, and where the terminal is
+too narrow for it, it is plain aligned text that is never cut or wrapped, so that `grep` and `awk` can rely on
+it. Times are relative for people and RFC 3339 in documents.
 """
 
 import json
@@ -22,6 +22,8 @@ from rich.text import Text
 
 from bgpd.resources import YamlDumper
 from ctl.terminal import visible
+
+_FOLDED = 20  # columns that the last cell of a row needs on a terminal; it may go on in the next line
 
 
 class Format(StrEnum):
@@ -82,16 +84,19 @@ def _show_table(listing: Listing, wide: bool) -> None:
     if not rows:
         print(listing.empty, file=sys.stderr)
         return
-    if not sys.stdout.isatty():
+    screen = Screen(highlight=False)
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    least = sum(widths[:-1]) + 3 * len(widths) + min(widths[-1], _FOLDED)
+    if not sys.stdout.isatty() or least > screen.width:  # an address in pieces is none: the terminal wraps
         print("\n".join(aligned([heads, *rows])))
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for head in heads:
-        table.add_column(head, overflow="fold")
+        table.add_column(head, overflow="fold", no_wrap=head is not heads[-1])
     for row in rows:
         styled = zip(shown, row, strict=True)
         table.add_row(*(Text(cell, listing.columns[index].styles.get(cell, "")) for index, cell in styled))
-    Screen(highlight=False).print(table)
+    screen.print(table)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -70,6 +70,20 @@ def test_columns_line_up_and_nothing_is_cut(rows: list[list[str]]) -> None:
         assert padded[widths[0] + widths[1] + 6 :].rstrip() == row[2]
 
 
+@pytest.mark.parametrize("width", [20, 50, 80, 200])
+def test_an_address_is_whole_on_any_terminal(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    cells = ("127.0.0.1:9179", "Node_10_200_0_1", "10.200.0.1", "we ended it: administrative shutdown")
+    show(
+        Listing(tuple(map(Column, ("SERVICE", "PEER", "ADDRESS", "LAST REASON"))), [cells], ()), Format.TABLE
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert any(all(cell in line for cell in cells[:-1]) for line in lines), lines
+
+
 def test_the_clock_is_asked_in_utc() -> None:
     assert rfc3339(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00.000Z"
 
