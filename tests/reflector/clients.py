@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
-from ipaddress import IPv4Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any, ClassVar
 
 from bgpd.session.config import SessionConfig
@@ -16,7 +16,7 @@ from bgpd.wire.attributes import encode_attributes
 from bgpd.wire.capabilities import Capabilities
 from bgpd.wire.iana import SegmentType
 from bgpd.wire.messages import Notification, Open
-from bgpd.wire.nlri import IPV4_UNICAST, nlri_of
+from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family, nlri_of
 from bgpd.wire.update import encode_updates, encode_withdrawals
 from reflector import sockets
 from reflector.config import ReflectorConfig
@@ -57,6 +57,10 @@ async def serving(**config: Any) -> AsyncIterator[Server]:
         await asyncio.sleep(0)
 
 
+def family_of(prefix: str) -> Family:
+    return IPV6_UNICAST if ":" in prefix else IPV4_UNICAST
+
+
 def sessions(server: Server) -> dict[str, float | None]:
     """When each Established session began: it has not been reset if that is the same."""
     return {entry.address: link.session.established_since for entry, link in server.live()}
@@ -90,6 +94,10 @@ class Client:
         self.reader: asyncio.Task[None] | None = None
         self.end_of_rib = 0
         self.everybody.append(self)
+
+    @property
+    def families(self) -> frozenset[Family]:
+        return self.config.capabilities.families
 
     @property
     def established(self) -> bool:
@@ -184,24 +192,27 @@ class Client:
 
     def announce(self, *prefixes: str, med: int | None = None) -> None:
         external = self.asn != ASN
-        attributes = encode_attributes(
-            next_hop=IPv4Address(self.address).packed,
-            as_path=((SegmentType.AS_SEQUENCE, (self.asn,)),) if external else (),
-            local_pref=None if external else 100,
-            med=med,
-        )
         for prefix in prefixes:
-            self.said[prefix] = attributes
-            self.send(prefix, attributes)
+            self.said[prefix] = encode_attributes(
+                next_hop=self._next_hop(prefix),  # put in where it is of IPv4
+                as_path=((SegmentType.AS_SEQUENCE, (self.asn,)),) if external else (),
+                local_pref=None if external else 100,
+                med=med,
+            )
+            self.send(prefix, self.said[prefix])
+
+    def _next_hop(self, prefix: str) -> bytes:
+        six = family_of(prefix) == IPV6_UNICAST
+        return IPv6Address(f"2001:db8::{self.address}").packed if six else IPv4Address(self.address).packed
 
     def send(self, prefix: str, attributes: bytes) -> None:
-        next_hop = IPv4Address(self.address).packed
-        for message in encode_updates(IPV4_UNICAST, attributes, next_hop, [nlri_of(ip_network(prefix))]):
+        items = [nlri_of(ip_network(prefix))]
+        for message in encode_updates(family_of(prefix), attributes, self._next_hop(prefix), items):
             self.write(message)
 
     def withdraw(self, prefix: str) -> None:
         self.said.pop(prefix, None)
-        for message in encode_withdrawals(IPV4_UNICAST, [nlri_of(ip_network(prefix))]):
+        for message in encode_withdrawals(family_of(prefix), [nlri_of(ip_network(prefix))]):
             self.write(message)
 
     def write(self, octets: bytes) -> None:

@@ -18,8 +18,8 @@ import pytest
 from bgpd.telemetry.status import PeerVerb
 from bgpd.wire.capabilities import AddPath, GracefulRestart
 from bgpd.wire.iana import CeaseSubcode
-from bgpd.wire.messages import Notification, encode
-from bgpd.wire.nlri import IPV4_UNICAST
+from bgpd.wire.messages import Notification, RouteRefresh, encode
+from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST
 from bgpd.wire.update import encode_end_of_rib
 from reflector import sockets
 from reflector.server import Server
@@ -31,6 +31,8 @@ PHASES = 12  # in each of them whoever was cut off stays away
 STEPS = 15
 LOOKS = 3  # in a row that find both alike
 PREFIXES = [f"10.{n % 3 + 1}.{n}.0/24" for n in range(12)]
+BOTH = [*PREFIXES[:6], *(f"2001:db8:{n}::/48" for n in range(6))]
+BOTH_FAMILIES = frozenset({IPV4_UNICAST, IPV6_UNICAST})
 RESTART = GracefulRestart(120, False, True, ((IPV4_UNICAST, True),))
 KINDS: dict[int, dict[str, Any]] = {
     1: {},
@@ -39,6 +41,8 @@ KINDS: dict[int, dict[str, Any]] = {
     4: {"enhanced_refresh": False, "extended_message": True},
     5: {"asn": 65100, "graceful_restart": RESTART},
     6: {"asn4": None, "route_refresh": False, "enhanced_refresh": False},
+    7: {"families": BOTH_FAMILIES},
+    8: {"families": BOTH_FAMILIES, "enhanced_refresh": False},
 }
 CHOICES: dict[str, list[Any]] = {
     "client": [True, True, False],
@@ -97,9 +101,11 @@ class Life:
     def step(self, server: Server, peers: dict[int, Client]) -> None:
         number = self.rng.choice(list(KINDS))
         client, entry = peers[number], server.entries.get(peers[number].address)
-        match self.rng.choices(("say", "cut", "declare", "operate", "drain"), (8, 1, 8, 1, 1))[0]:
+        match self.rng.choices(("say", "ask", "cut", "declare", "operate", "drain"), (8, 2, 1, 8, 1, 1))[0]:
             case "say":
                 self.say(client)
+            case "ask" if client.established:
+                self.ask(client)
             case "cut" if client.established:
                 self.cut(client)
             case "declare":
@@ -117,12 +123,21 @@ class Life:
     def say(self, client: Client) -> None:
         if not client.established:
             return
-        for prefix in self.rng.sample(PREFIXES, 4):
+        for prefix in self.rng.sample(BOTH if client.families == BOTH_FAMILIES else PREFIXES, 4):
             try:
                 if prefix in client.said and self.rng.random() < 0.5:
                     client.withdraw(prefix)
                 else:
                     client.announce(prefix, med=self.rng.randrange(3))
+            except OSError:  # the reflector has ended it already
+                return
+
+    def ask(self, client: Client) -> None:
+        """More than once of one family: what comes too soon after another is answered later."""
+        family = self.rng.choice(sorted(client.families))
+        for _ in range(self.rng.randrange(1, 4)):
+            try:
+                client.write(encode(RouteRefresh(family)))
             except OSError:  # the reflector has ended it already
                 return
 
@@ -164,7 +179,8 @@ class Life:
             if client.established:
                 for prefix, attributes in client.said.items():
                     client.send(prefix, attributes)
-                client.write(encode_end_of_rib(IPV4_UNICAST))
+                for family in client.families:
+                    client.write(encode_end_of_rib(family))
 
     @staticmethod
     def views(peers: dict[int, Client], server: Server) -> dict[int, object]:
