@@ -177,12 +177,12 @@ class Sessions:
         if running is None:
             directory = self._config.exabgp.run_directory / name
             left = self._left(directory, text)
-            speaker = Speaker(
-                directory, left or text, addresses_of(left) if left else addresses, self._listener
-            )
+            peers = {*addresses_of(left), *addresses}  # it may have any, where its last reload was cut short
+            speaker = Speaker(directory, left or text, sorted(peers), self._listener)
             task = aside(self._succeed(speaker, self._former(name, addresses)), f"exabgp {name}")
             running = self._running[name] = _Running(speaker, task, text, addresses)
             if left:
+                speaker.process.doubtful = True
                 running.next = aside(self._take_over(name, running), f"other peers of exabgp {name}")
         elif Process.digest_of(running.configuration) != Process.digest_of(text):
             running.configuration, running.addresses = text, addresses
@@ -192,13 +192,14 @@ class Sessions:
                 running.next = aside(work, f"another configuration of exabgp {name}")
 
     def _left(self, directory: Path, text: str) -> str:
-        """What the shared process of a former agent runs with, where it is to have other peers and nothing
-        else: it is taken over so, and then reconfigured.
+        """What the shared process of a former agent runs with, or was about to, where it is to have other
+        peers and nothing else: it is taken over so, and then reconfigured.
         """
         if self._swept or directory.name != SHARED:
             return ""
-        left = Process(directory).configuration_left()
-        same = Process.digest_of(left) == Process.digest_of(text)
+        process = Process(directory)
+        left = process.configuration_left()
+        same = process.digest == Process.digest_of(text)
         return "" if same or without_sessions(left) != without_sessions(text) else left
 
     def _former(self, name: str, addresses: Sequence[str]) -> list[asyncio.Task[None]]:

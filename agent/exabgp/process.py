@@ -63,6 +63,7 @@ class Process:
         self.pid = 0
         self.digest = ""
         self.remembered = True
+        self.doubtful = False  # one that may have another configuration is good enough: it is to be reloaded
         self.stopping = False  # asked to end: what it says of its sessions is our doing
         self._environment = environment or {}
         self._pidfd = -1
@@ -83,11 +84,11 @@ class Process:
         write_whole(self.directory / "exabgp.conf", configuration)
 
     def configuration_left(self) -> str:
-        """What the ExaBGP that a former agent left here was configured with; empty if there is none, or that
-        is not known. Nothing is watched afterwards.
+        """What the ExaBGP that a former agent left here was last to be configured with (its ``digest`` says
+        whether it is known to be, see `adopt`); empty if there is none. Nothing is watched afterwards.
         """
         try:
-            return (self.directory / "exabgp.conf").read_text() if self.adopt() and self.digest else ""
+            return (self.directory / "exabgp.conf").read_text() if self.adopt() else ""
         except (OSError, ValueError):
             return ""
         finally:
@@ -130,6 +131,10 @@ class Process:
             written = self.digest_of((self.directory / "exabgp.conf").read_text())
             self.digest = digest if digest == written else ""
         return self.running
+
+    def fits(self, configuration: str) -> bool:
+        """Whether the process adopted can go on where this is wanted."""
+        return self.digest == self.digest_of(configuration) or (self.doubtful and not self.digest)
 
     def start(self, configuration: str) -> None:
         self.write_configuration(configuration)

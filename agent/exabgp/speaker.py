@@ -185,7 +185,7 @@ class Speaker:
         self.attachments = 0
         if not self.process.running:
             adopted = self.process.adopt()
-            if adopted and self.process.digest != self.process.digest_of(self.configuration):
+            if adopted and not self.process.fits(self.configuration):
                 log.info("exabgp has an older configuration", process=self.name, pid=self.process.pid)
                 await self.process.stop()
                 adopted = False
@@ -517,7 +517,7 @@ class Speaker:
         last resort is a restart. A peer with another router ID, AS or source address is another to it, and
         what it was told of the former is forgotten; so each that comes up from now on is looked at.
         """
-        if configuration == self.configuration:
+        if configuration == self.configuration and self.process.digest:
             return
         wanted = frozenset(peers)
         self._troubles.listening(wanted - self.peers, asyncio.get_running_loop().time(), pausing=True)

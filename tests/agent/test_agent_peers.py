@@ -219,6 +219,42 @@ async def test_nodes_that_come_and_go_while_no_agent_runs_disturb_no_other(clust
     await eventually(lambda: not bird.established())
 
 
+@pytest.mark.parametrize("sent", [True, False])
+async def test_an_agent_that_ends_amid_a_reload_costs_no_session(cluster: Cluster, sent: bool) -> None:
+    """Whether ExaBGP has been told to reload or not: the next agent asks for it again and looks."""
+    a, bird = cluster.a, cluster.bird
+    meshed(cluster)
+    cluster.block("a", "10.77.0.0/26")
+    join(cluster, "10.0.0.3")
+    a.start()
+    await eventually(lambda: "192.0.2.0/24" in a.routes())
+    await eventually(lambda: set(bird.routes()) == {"10.77.0.0/26"})
+    since, pid, configured = bird.established_since(), exabgp_pid(a.run / "mesh"), a.run / "mesh/exabgp.conf"
+    os.kill(pid, signal.SIGSTOP)
+    if sent:
+        join(cluster, "10.0.0.21")
+        await eventually(lambda: "10.0.0.21" in addresses_of(configured.read_text()))
+    else:
+        cluster.block("a", "10.77.1.0/26")  # the reload waits for its answer
+        await eventually(lambda: "10.77.1.0/26" in a.routes())
+        join(cluster, "10.0.0.21")
+        cluster.remove("n-10.0.0.3")
+        await eventually(lambda: addresses_of(configured.read_text()) == ["10.0.0.21"])
+    a.stop(signal.SIGKILL)
+    join(cluster, "10.0.0.3")
+    cluster.block("a", "10.77.2.0/26")
+    os.kill(pid, signal.SIGCONT)
+    a.start()
+    blocks = {"10.77.0.0/26", "10.77.2.0/26"} | (set() if sent else {"10.77.1.0/26"})
+    await eventually(lambda: set(bird.routes()) == blocks)
+    digest = Process.digest_of(configured.read_text())
+    await eventually(lambda: digest in (a.run / "mesh" / "process.json").read_text())
+    assert addresses_of(configured.read_text()) == ["10.0.0.21", "10.0.0.3"]
+    assert (bird.established_since(), exabgp_pid(a.run / "mesh")) == (since, pid)
+    cluster.remove("n-10.0.0.3")
+    await eventually(lambda: not bird.established())
+
+
 async def test_a_node_that_is_undeclared_for_a_moment_is_learned_from_again(cluster: Cluster) -> None:
     """While ExaBGP is reloaded for another: it hears nothing of it, and the session goes on."""
     a, bird = cluster.a, cluster.bird
