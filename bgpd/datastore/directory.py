@@ -2,8 +2,8 @@
 
 The files belong to their author: any editor, `git checkout` or `cp` changes them, and what they say is what
 is declared. `directory_tree` reads and writes them; here that happens in a worker thread, every `POLL`
-seconds while somebody watches, or less often where scanning takes long (a scan may use a twentieth of the
-time).
+seconds while somebody watches, or less often where scanning takes much work (a twentieth of a processor's
+time; how long a busy machine or program lets it wait does not count).
 
 Revisions are digests of content: an update succeeds if the resource still *is* what was read, however often
 it changed and changed back meanwhile. Liveness is a file's modification time, compared with this machine's
@@ -48,6 +48,7 @@ class DirectoryStore:
         self._poll = poll
         self._tree = DirectoryTree(self._path)
         self._turn = asyncio.Lock()
+        self._work = 0.0  # seconds of a processor that the latest look took
         self._health = Health(
             current=False, since=time.time(), endpoint=str(self._path), reason="not read yet"
         )
@@ -72,9 +73,8 @@ class DirectoryStore:
         seen: Content | None = None
         told = ""
         while not self._closed:
-            started = time.monotonic()
             try:
-                content = await self._run(self._tree.look)
+                content = await self._run(self._look)
             except DatastoreError as error:
                 if told != (told := str(error)):
                     _log.warning("directory not current: %s", told)
@@ -88,7 +88,7 @@ class DirectoryStore:
                     seen = content
                     if update.changes or update.invalid:
                         yield update
-            await asyncio.sleep(max(self._poll, 19 * (time.monotonic() - started)))
+            await asyncio.sleep(max(self._poll, 19 * self._work))
 
     async def get(self, key: Key) -> Entry | None:
         return (await self._run(self._tree.look)).entries.get(key)
@@ -128,6 +128,13 @@ class DirectoryStore:
     async def _written(self, write: Create | Update) -> Entry:
         content = await self._run(lambda: self._tree.commit([write]))
         return content.entries[write.resource.key]
+
+    def _look(self) -> Content:
+        began = time.thread_time()
+        try:
+            return self._tree.look()
+        finally:
+            self._work = time.thread_time() - began
 
     async def _run(self, work: Callable[[], Content]) -> Content:
         async with self._turn:

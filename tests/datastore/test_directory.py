@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -214,6 +215,19 @@ async def test_a_change_within_one_tick_and_of_one_size_is_seen(
         path.write_text(text("a", "10.0.0.2/24"))
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
         await until(lambda: follower.view[Key("Node", "a")].resource == node("a", "10.0.0.2/24"))
+
+
+async def test_whoever_takes_long_over_what_it_is_told_hears_the_next_at_once(
+    store: DirectoryStore, tmp_path: Path
+) -> None:
+    """It is looking that may be expensive, not what its reader does with it."""
+    (tmp_path / "a.yaml").write_text(text("a"))
+    async with aclosing(store.watch()) as updates:
+        await anext(updates)
+        await asyncio.sleep(3)
+        (tmp_path / "b.yaml").write_text(text("b"))
+        async with asyncio.timeout(30):
+            await anext(updates)
 
 
 async def test_edits_leave_other_documents_alone(store: DirectoryStore, tmp_path: Path) -> None:
