@@ -52,7 +52,7 @@ class LastGood:
             self._write()
 
     def _read(self) -> Iterable[Resource]:
-        with contextlib.suppress(OSError, ValueError, TypeError, ResourceError):
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, ResourceError):
             return [
                 decode(Key(kind, name, namespace), value.encode("utf-8", "surrogatepass"))
                 for kind, namespace, name, value in json.loads(self._path.read_text())

@@ -52,7 +52,8 @@ def test_it_is_kept_while_it_cannot_be_read_and_no_longer(tmp_path: Path) -> Non
 
 def test_a_file_that_is_none_is_no_hindrance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "last-good.json"
-    for text in ("", "{", "[1]", '[["IPPool", "", "p", "{}"]]', '[["Nothing", "", "p", "{}"]]'):
+    entries = ('["IPPool", "", "p", "{}"]', '["IPPool", "", "p", {}]', '["Nothing", "", "p", "{}"]')
+    for text in ("", "{", "[1]", *(f"[{entry}]" for entry in entries)):
         path.write_text(text)
         assert list(LastGood(path).recall(Snapshot((), 1, unreadable(POOL)))) == []
     nowhere = LastGood(tmp_path / "no" / "folder" / "last-good.json")
