@@ -33,7 +33,7 @@ from agent.files import write_whole
 log = structlog.get_logger("agent.exabgp")
 _DESCRIPTION = re.compile(r"^ *description .*$", re.MULTILINE)
 _LAUNCHED = ("-m", launch.__name__, "server")
-_LOG_LIMIT = 4 << 20  # octets; a longer log is begun anew when ExaBGP is
+_LOG_LIMIT = 4 << 20  # octets; a longer log is begun anew
 
 
 class ExaBGPError(Exception):
@@ -112,6 +112,15 @@ class Process:
         else:
             self.remembered = True
 
+    def tend(self) -> None:
+        """Now and then: what could not be written is, and a log of many complaints does not fill the disk."""
+        if not self.remembered:
+            self.remember()
+        words = self.directory / "exabgp.log"
+        with contextlib.suppress(OSError):
+            if words.stat().st_size > _LOG_LIMIT:
+                os.truncate(words, 0)
+
     def adopt(self) -> bool:
         """Take over a process a former agent started here, if it lives.
 
@@ -142,7 +151,6 @@ class Process:
         with contextlib.suppress(FileNotFoundError):
             self.socket.unlink()
         log = self.directory / "exabgp.log"
-        anew = log.exists() and log.stat().st_size > _LOG_LIMIT
         # The settings that make ExaBGP ours: no pipes of its command line, acknowledgements, and an end
         # when the API process is lost for good rather than peers stopped one by one.
         environment = {key: value for key, value in os.environ.items() if not key.startswith("exabgp")} | {
@@ -158,7 +166,7 @@ class Process:
             "exabgp.log.short": "true",
             **self._environment,
         }
-        flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if anew else os.O_APPEND)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         pid = os.posix_spawn(
             sys.executable,
             [sys.executable, *_LAUNCHED, str(self.directory / "exabgp.conf")],

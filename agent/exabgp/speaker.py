@@ -233,8 +233,7 @@ class Speaker:
                 )
                 if done:
                     return
-                if not self.process.remembered:
-                    self.process.remember()
+                self.process.tend()
                 now = loop.time()
                 if now - looked > 2 * pause:
                     self._heard = now  # it was we who did not run; what was said is still to be read

@@ -311,6 +311,18 @@ async def test_nothing_is_settled_before_it_is_known_what_exabgp_has(bench: Benc
         await eventually(lambda: bench.bird.routes() == {"10.2.0.1/32": 2})
 
 
+async def test_a_log_of_many_complaints_is_begun_anew_while_exabgp_runs(bench: Bench) -> None:
+    async with bench.speaker() as (_, recorder):
+        await eventually(is_up(recorder, bench.peer))
+        words = bench.run / "exabgp.log"
+        with words.open("ab") as appending:
+            appending.write(b"-" * (5 << 20))
+        await eventually(lambda: words.stat().st_size == 0)
+        bench.bird.stop()
+        await eventually(lambda: bool(words.read_bytes().strip(b"\0")))
+        assert words.read_bytes()[:1] != b"\0"  # no hole where the old words were
+
+
 async def test_a_stopped_exabgp_is_waited_for_and_goes_on(bench: Bench) -> None:
     """SIGSTOP for less than the hold time: nothing is lost, nothing is restarted."""
     async with bench.speaker() as (speaker, recorder):
