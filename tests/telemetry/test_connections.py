@@ -68,7 +68,7 @@ async def test_feeds_are_bounded_and_those_that_take_nothing_end(
     source, server = served
     monkeypatch.setattr(http, "_PATIENCE", 0.2)
     for number in range(40):
-        source.ring.add(1.0, "x", "x" * 1_000_000 + str(number))
+        source.ring.add(1.0, "x", str(number), much="x" * 1_000_000)
     request = "GET /api/v1/events?after=0 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer s3cret\r\n"
     accept = "Accept: text/event-stream\r\n\r\n"
     async with session(server) as client:
