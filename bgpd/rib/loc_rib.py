@@ -127,7 +127,7 @@ class LocRib:
         self.family = family
         self.best: dict[bytes, Path] = {}
         self.version = 0
-        self._losers: Counter[Source] = Counter()  # paths that are not best, as of version `_losers_of`
+        self._losers: Counter[Source] = Counter()  # paths that are not best, at version `_losers_of` if any
         self._losers_of = -1
         self.tells_all = False
         self._cost = cost
@@ -186,6 +186,7 @@ class LocRib:
                     fresh.append((path, items, raw))
                 continue
             paths = adj.paths
+            self._losers_of = -1
             if adj.confirmed is not None:
                 adj.confirmed.update(items)
             rank = (path.rank or path.ranked()) if quiet else 0
@@ -256,6 +257,7 @@ class LocRib:
             else:
                 wins = new.rank < current.rank or beats(new, current)
             if wins is not None:
+                self._losers_of = -1  # it may be all that changes: then there is no new version
                 self._exchange(nlri, choices, current, old, new)
                 if wins and new is not None:
                     self._before.setdefault(nlri, current)

@@ -1,5 +1,6 @@
 """Which routes the status interface gives: searched, paged, with every candidate and its reason."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -138,7 +139,17 @@ def test_a_table_of_100_000_is_paged_without_being_shown(monkeypatch: pytest.Mon
 def test_what_is_announced_is_counted_as_it_is_listed() -> None:
     cluster = Cluster()
     core = cluster.status._server.reflector
-    for turn in range(3):
+    turns: list[Callable[[], object]] = [
+        lambda: None,
+        lambda: cluster.a.announce("10.9.0.0/16"),
+        lambda: cluster.b.announce("10.9.0.0/16", local_pref=50),  # not the best: nobody hears of it
+        lambda: cluster.b.announce("10.9.0.0/16", local_pref=60),
+        lambda: cluster.b.withdraw("10.9.0.0/16"),
+        lambda: cluster.a.withdraw("10.1.3.0/24"),
+    ]
+    for turn in turns:
+        turn()
+        core.flush()
         for family, rib in core.ribs.items():
             for peer in (cluster.a, cluster.b, cluster.c):
                 assert peer.member is not None
@@ -146,8 +157,3 @@ def test_what_is_announced_is_counted_as_it_is_listed() -> None:
                 assert core.advertised_count(peer.member, family) == told
                 best = sum(path.source is peer.member.source for path in rib.best.values())
                 assert rib.best_count(peer.member.source) == best
-        if turn == 0:
-            cluster.a.announce("10.9.0.0/16")
-        else:
-            cluster.a.withdraw("10.1.3.0/24")
-        core.flush()
