@@ -176,11 +176,14 @@ class LocRib:
                 and (not candidates or candidates.keys().isdisjoint(items))
                 and (not before or before.keys().isdisjoint(items))
             ):
+                known = len(best)
                 for item in items:
                     best[item] = path
                 adj.unsorted_paths.append(path)
                 adj.unsorted_items.append(items)
-                if fresh and raw and (last := fresh[-1])[0] is path and 0 < len(last[2]) < JOINED_OCTETS:
+                if len(best) - known < len(items):  # some are said twice
+                    fresh.append((path, list(dict.fromkeys(items)), b""))
+                elif fresh and raw and (last := fresh[-1])[0] is path and 0 < len(last[2]) < JOINED_OCTETS:
                     fresh[-1] = (path, last[1] + items, last[2] + raw)
                 else:
                     fresh.append((path, items, raw))

@@ -247,6 +247,25 @@ def test_prefixes_that_come_and_go_leave_nothing_in_the_log() -> None:
     assert len(group.log) < 100
 
 
+def test_what_is_said_twice_in_an_update_is_told_once() -> None:
+    """Else a peer makes the log as long as it likes: its withdrawal counts for one of them."""
+    rib = LocRib(IPV4_UNICAST)
+    group = UpdateGroup(
+        rib, export_to(Target(SourceKind.CLIENT), Speaker(65000, bytes(4), bytes(4)), IPV4_UNICAST)
+    )
+    group.log._slack = 1000
+    group.join(B)
+    for _ in range(100):
+        rib.announce(A, GOOD, [K, L, *[K] * 900], raw=K + L + K * 900)
+        changes = rib.take_changes()
+        assert [items for _path, items, _raw in changes.fresh] == [[K, L]]
+        group.apply(changes)
+        assert len(rib.received(A)) == len(rib) == 2
+        rib.withdraw(A, [K, L])
+        group.apply(rib.take_changes())
+    assert group.log.octets < 5000
+
+
 def test_rfc4271_5_1_3_an_unspecified_next_hop_makes_a_path_ineligible() -> None:
     """Recorded tables have them; a link-local address beside it is somewhere to go (RFC 2545 3)."""
     speaker = Speaker(65000, bytes((10, 0, 0, 254)), bytes((10, 0, 0, 254)))
