@@ -57,7 +57,7 @@ class Link:
         lost: Callable[["Link", str], None],
         resume: Callable[["Link"], None],
     ) -> None:
-        """`inbox` takes what arrived, `lost` is told when TCP is gone, `resume` runs a later turn."""
+        """`inbox` takes what arrived, `lost` is told when TCP is gone, `resume` has `write` called soon."""
         self._loop = loop
         self._reflector = reflector
         self._inbox = inbox
@@ -196,7 +196,7 @@ class Link:
     def _unblock(self) -> None:
         self._blocked = False
         self._loop.remove_writer(self.fd)
-        self.write()
+        self._resume(self)
 
     def finish(self) -> None:
         """Send what the session still has to say, then close; nothing more is read or taken."""

@@ -387,9 +387,13 @@ class Server:
     # One turn
 
     def _read(self, link: Link) -> None:
+        self._attempt(link, link.read, self._pace.read_octets)
+
+    def _attempt(self, link: Link, step: Callable[..., object], *octets: int) -> None:
+        """Read or write; a defect of ours shall cost this session, not the whole reflector."""
         try:
-            link.read(self._pace.read_octets)
-        except Exception:  # a defect of ours: it shall cost this session, not the whole reflector
+            step(*octets)
+        except Exception:
             log.exception(DEFECT, peer=link.remote)
             self._let_go(link)
 
@@ -427,7 +431,7 @@ class Server:
     def _settle(self, entry: Entry) -> None:
         """Write what the sessions have to say, and note when the peer's next timer is due."""
         for link in list(entry.links.values()):
-            link.write()
+            self._attempt(link, link.write)
         entry.deadline = entry.peer.next_timer() or float("inf")
         waiting = entry.recalled is None and entry.peer.state is State.ACTIVE
         if not entry.links and not entry.spec.single and waiting:
@@ -515,11 +519,7 @@ class Server:
         if self.reflector.defects:
             self._end_defective()
         for link in tuple(self.established):
-            try:
-                link.push()
-            except Exception:  # as above; and the others are told
-                log.exception(DEFECT, peer=link.remote)
-                self._let_go(link)
+            self._attempt(link, link.push)
         if updated_at is not None:
             self.convergence.observe(self._loop.time() - updated_at)
 
@@ -541,11 +541,7 @@ class Server:
     def _resume_all(self) -> None:
         resumed, self._resumed = self._resumed, []
         for link in resumed:
-            try:
-                link.write()
-            except Exception:  # as above
-                log.exception(DEFECT, peer=link.remote)
-                self._let_go(link)
+            self._attempt(link, link.write)
 
     # Time
 
@@ -555,7 +551,7 @@ class Server:
         for entry in [e for e in self.entries.values() if e.deadline <= now]:
             try:
                 self._expire(entry, now)
-            except Exception:  # as above; and the timers of the others go on
+            except Exception:  # as above, and the timers of the others go on
                 log.exception(DEFECT, peer=entry.address)
                 for link in list(entry.links.values()):
                     self._let_go(link)

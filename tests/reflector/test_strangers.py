@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from bgpd.telemetry.status import PeerVerb
+from bgpd.wire.attributes import encode_attributes
 from bgpd.wire.capabilities import Capabilities
 from bgpd.wire.framing import Framer
 from bgpd.wire.iana import ErrorCode, MessageType
 from bgpd.wire.messages import KEEPALIVE, Open, encode, message
 from bgpd.wire.nlri import IPV4_UNICAST
+from bgpd.wire.update import encode_updates
 from reflector import entry, sockets
 from reflector import server as server_module
 from tests.reflector.clients import ASN, Client, clients, serving, until
@@ -241,3 +245,42 @@ async def test_a_defect_while_telling_some_costs_their_sessions(monkeypatch: pyt
             await until(lambda: b.closed and c.has(P))
         assert sum("defect" in line["event"] for line in logs) == 2
         assert a.established
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("when", ["its socket has room again", "an operator refreshes it"])
+async def test_a_defect_in_what_a_peer_is_given_ends_its_session(
+    when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever made us write: it is not left up without what had been taken for it."""
+    next_hop = bytes((192, 0, 2, 1))
+    block = encode_attributes(next_hop=next_hop, local_pref=100)
+    items = [bytes((32, 10, n >> 16, n >> 8 & 255, n & 255)) for n in range(200_000)]
+    table = b"".join(encode_updates(IPV4_UNICAST, block, next_hop, items))
+    async with serving() as server, clients(server, 1) as (a,):
+        monkeypatch.setattr(sockets, "SEND_BUFFER_OCTETS", 1 << 14)
+        b = await Client(2, server.ports[0]).up(receive_buffer=1 << 12)
+        (link,) = (link for entry, link in server.live() if entry.address == b.address)
+        link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 12)
+        if when == "its socket has room again":
+            await b.stall()
+            await a.write_all(table)
+            await until(lambda: link._blocked)
+        real = server.reflector.take
+
+        def fails(member: Any, *more: int) -> Any:
+            real(member, *more)
+            if member.name == b.address:
+                raise RuntimeError("a defect")
+            return []
+
+        monkeypatch.setattr(server.reflector, "take", fails)
+        with capture_logs() as logs:
+            if when == "its socket has room again":
+                b.go_on()
+            else:
+                server.operate(server.entries[b.address], PeerVerb.REFRESH, "")
+            await until(lambda: b.closed)
+        assert sum("defect" in line["event"] for line in logs) == 1
+        assert a.established
+        await b.close()
