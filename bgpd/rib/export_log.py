@@ -15,12 +15,12 @@ peer gets everything except
 lies the whole state, so joining costs no encoding at all, also for a thousand joiners at once.
 
 **Compaction** keeps that true and small. What was withdrawn or replaced counts as dead; when more than half
-of the log is, the chain is written anew from the Loc-RIB (`rebase`) and both the old and
-the new chain run into the same open end, so readers on the way notice nothing. Old batches live as
-long as a cursor stands before them. A cursor that is further behind than the whole state is long
-(a stalled reader) is put on a *catch-up* chain, shared by all such readers: the present state of
-every prefix touched since. A stalled reader therefore costs about one table, never an unbounded
-queue, and never delays the others.
+of the log is, or when few changes with long attributes have made it much longer than it was, the chain is
+written anew from the Loc-RIB (`rebase`) and both the old and the new chain run into the same open end, so
+readers on the way notice nothing. Old batches live as long as a cursor stands before them. A cursor that is
+further behind than the whole state is long (a stalled reader) is put on a *catch-up* chain, shared by all
+such readers: the present state of every prefix touched since. A stalled reader therefore costs about one
+table, never an unbounded queue, and never delays the others.
 
 The property that defines all this: replaying what a peer was sent gives exactly
 `{prefix: best path, if it may be told to this peer}` as of its cursor, and at rest as of now.
@@ -40,6 +40,7 @@ Ranges: TypeAlias = list[tuple[int, int]]
 SLACK_OCTETS = 1 << 20  # garbage and lag below this are not worth any work
 SLACK_BATCHES = 256  # a joiner that would walk through more small batches than this gets a fresh base,
 ENTRIES_PER_BATCH = 16  # unless there are more entries to encode than this for each of the batches
+GROWTH_OCTETS = 128  # for each entry: an ordinary change has fewer, a long one up to 65,535
 BATCH_OCTETS = 1 << 17  # a base is cut into batches of about this size
 
 
@@ -210,6 +211,7 @@ class ExportLog:
         self.based = False
         self.position = 0
         self.octets = 0
+        self._base = 0  # octets when it was last written anew
         self._entries = 0
         self.dead = 0
 
@@ -230,7 +232,8 @@ class ExportLog:
         self._entries += sum(map(len, batch.touched))
         if dead:
             self.dead += dead
-            if self.octets > self._slack and 2 * self.dead > self._entries:
+            ordinary = 2 * self._base + GROWTH_OCTETS * self._entries
+            if self.octets > self._slack and (2 * self.dead > self._entries or self.octets > ordinary):
                 self.rebase()
 
     def join(self, source: Source) -> Cursor:
@@ -287,6 +290,7 @@ class ExportLog:
         while batch.following is not None:
             self._entries += sum(map(len, batch.touched))
             batch = batch.following
+        self._base = self.octets
         self.based = True
 
     def _chain(self, segments: Iterable[Segment], tail: Batch) -> tuple[Batch, int, int]:

@@ -131,6 +131,20 @@ def test_a_stalled_reader_costs_about_one_table() -> None:
     assert views[0] == views[1] == store.expected(source(3))
 
 
+def test_one_prefix_that_changes_often_with_long_attributes_does_not_fill_the_log() -> None:
+    """Counted by prefixes its garbage is the small part, while there are more prefixes than changes."""
+    store = Store(slack=2000)
+    reader = store.log.join(source(2))
+    for n in range(2000):
+        store.put(b"key%d" % n, b"0", source(1))
+    for n in range(1000):
+        store.put(b"key1", b"%05000d" % n, source(1))
+        assert store.log.octets < 500_000
+    view: dict[bytes, bytes] = {}
+    read_all(reader, view)
+    assert view == store.expected(source(2))
+
+
 def test_a_reader_with_only_the_newest_ahead_is_not_stalled() -> None:
     """However much went in one turn: to encode the same once more for it would help nobody."""
     store = Store(slack=100)
