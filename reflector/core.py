@@ -301,7 +301,10 @@ class Reflector:
         member.stale_until.pop(family, None)
         member.long_lived_until.pop(family, None)
         member.refresh_until.pop(family, None)
-        self.ribs[family].sweep_stale(member.source, add_path=family in member.adds_paths)
+        swept = self.ribs[family].sweep_stale(member.source, add_path=family in member.adds_paths)
+        if swept and member.overfull.get(family):  # there may be room now
+            member.overfull[family].clear()
+            member.wanted_again.add(family)
 
     def refresh(self, member: Member, family: Family, subtype: int, now: float) -> None:
         """A ROUTE-REFRESH: send all again, or mark the beginning or end of the peer's own re-sending.

@@ -204,3 +204,23 @@ def test_no_refresh_and_no_restart_gets_a_peer_more_paths_than_it_may_have() -> 
             a.end_of_rib()
         core.flush()
         assert {path.path_id for path in core.ribs[V4].candidates(key(P))} == kept
+
+
+def test_what_a_refresh_did_not_confirm_makes_room_for_what_was_not_taken_in() -> None:
+    """The peer is asked again, as after a withdrawal; once, for the answer finds everything as it is."""
+    core = reflector()
+    a = SimulatedPeer(core, 1, options=MemberOptions(CLIENT, path_limit=2), sends_paths=True).up()
+    assert a.member is not None
+    for path_id in (1, 2):
+        a.announce(P, path_id=path_id)
+    for again in (True, False):
+        a.refresh(RefreshSubtype.BEGIN)
+        for path_id in (3, 4, 5):
+            a.announce(P, path_id=path_id)
+        a.refresh(RefreshSubtype.END)
+        assert a.member.wanted_again == ({V4} if again else set())
+        assert len(core.ribs[V4].candidates(key(P))) == (0 if again else 2)
+        a.member.wanted_again.clear()
+        if again:
+            for path_id in (3, 4, 5):
+                a.announce(P, path_id=path_id)
