@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 from pathlib import Path
+from typing import Any
+
+_MOST = 2.0**53  # nothing noted here is as large
 
 
 def hold(directory: Path) -> int | None:
@@ -21,6 +25,17 @@ def hold(directory: Path) -> int | None:
         os.close(held)
         return None
     return held
+
+
+def read_note(path: Path) -> Any:
+    """What a file of JSON says. Raises OSError, or ValueError, also for a number that no note of ours has."""
+    return json.loads(path.read_text(), parse_int=_number, parse_float=_number, parse_constant=_number)
+
+
+def _number(text: str) -> int | float:
+    if not abs(number := float(text)) < _MOST:  # also Infinity and NaN
+        raise ValueError(f"{text} is out of bounds")
+    return int(number) if number.is_integer() else number
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from agent.files import write_whole
+from agent.files import read_note, write_whole
 from bgpd.datastore import Changes, Snapshot
 from bgpd.resources import Key, Resource, ResourceError, ResourceSet, decode, encode
 
@@ -55,7 +55,7 @@ class LastGood:
         with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, ResourceError):
             return [
                 decode(Key(kind, name, namespace), value.encode("utf-8", "surrogatepass"))
-                for kind, namespace, name, value in json.loads(self._path.read_text())
+                for kind, namespace, name, value in read_note(self._path)
             ]
         return ()
 

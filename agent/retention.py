@@ -19,7 +19,7 @@ from typing import Any
 
 import structlog
 
-from agent.files import write_whole
+from agent.files import read_note, write_whole
 from agent.learned import FAMILIES, Retained
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -37,7 +37,7 @@ class Retention:
     def recall(self) -> dict[str, Retained]:
         """What a former agent noted, by peer; nothing where that is not known."""
         try:
-            known = json.loads(self._path.read_text())
+            known = read_note(self._path)
             if known["boot"] != _BOOT.read_text().strip():
                 return {}
             return {address: _retained(each) for address, each in known["peers"].items()}

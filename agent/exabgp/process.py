@@ -28,7 +28,7 @@ from pathlib import Path
 import structlog
 
 from agent.exabgp import handover, launch
-from agent.files import write_whole
+from agent.files import read_note, write_whole
 
 log = structlog.get_logger("agent.exabgp")
 _DESCRIPTION = re.compile(r"^ *description .*$", re.MULTILINE)
@@ -128,7 +128,7 @@ class Process:
         and knowing that ExaBGP has it: then it may have either.
         """
         try:
-            known = json.loads((self.directory / "process.json").read_text())
+            known = read_note(self.directory / "process.json")
             pid, start, digest = int(known["pid"]), int(known["start"]), str(known["digest"])
         except (OSError, ValueError, KeyError, TypeError):
             return False

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import structlog
 
-from agent.files import write_whole
+from agent.files import read_note, write_whole
 from agent.kernel import message
 from agent.kernel.message import ANY, Place, RouteEntry
 from agent.kernel.netlink import BATCH, KernelError, RouteSocket
@@ -55,9 +55,10 @@ def forget(directory: Path, place: Place) -> None:
 
 def _places(file: Path) -> list[tuple[int, int]]:
     try:
-        return [(int(table), int(protocol)) for table, protocol in json.loads(file.read_text())]
+        places = [(int(table), int(protocol)) for table, protocol in read_note(file)]
     except (OSError, ValueError, TypeError):
         return []
+    return [each for each in places if 0 <= each[0] < 1 << 32 and 0 <= each[1] < 1 << 8]
 
 
 def _note(file: Path, places: list[tuple[int, int]]) -> None:

@@ -1,0 +1,56 @@
+"""Notes of the run directory that say what nobody wrote: they count for nothing, and end no agent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agent.exabgp.process import Process
+from agent.files import read_note, write_whole
+from agent.kernel.message import Place
+from agent.kernel.moving import FILE, move
+from agent.retention import Retention
+from tests.agent.ground import needs_root
+
+HUGE = ("Infinity", "-Infinity", "NaN", "1e999", "1" + 400 * "0")
+
+
+def test_what_was_noted_is_read_as_it_was(tmp_path: Path) -> None:
+    noted = {"pid": 4194304, "start": 2**52, "until": 1234.5, "none": None, "text": "1e999", "less": -1}
+    write_whole(tmp_path / "note.json", json.dumps(noted))
+    assert read_note(tmp_path / "note.json") == noted
+
+
+@pytest.mark.parametrize("number", HUGE)
+@pytest.mark.parametrize("name", ["pid", "start"])
+async def test_no_exabgp_is_found_by_a_number_out_of_bounds(tmp_path: Path, name: str, number: str) -> None:
+    known = {"pid": "1", "start": "1", "digest": '"x"', name: number}
+    text = ", ".join(f'"{key}": {value}' for key, value in known.items())
+    (tmp_path / "process.json").write_text(f"{{{text}}}")
+    assert not Process(tmp_path).adopt()
+
+
+@pytest.mark.parametrize("number", HUGE)
+@pytest.mark.parametrize("name", ["until", "restart", "longLived", "longLivedUntil"])
+def test_no_peer_is_waited_for_as_long_as_a_number_out_of_bounds(
+    tmp_path: Path, name: str, number: str
+) -> None:
+    peer = {"up": "true", "until": "1.5", "restart": "120", "longLived": "{}", "longLivedUntil": "{}"}
+    peer[name] = f'{{"ipv4-unicast": {number}}}' if name.startswith("long") else number
+    text = ", ".join(f'"{key}": {value}' for key, value in {**peer, "held": "false"}.items())
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    (tmp_path / "retained.json").write_text(f'{{"boot": "{boot}", "peers": {{"10.0.0.1": {{{text}}}}}}}')
+    assert Retention(tmp_path / "retained.json").recall() == {}
+
+
+@needs_root
+@pytest.mark.scenario
+@pytest.mark.parametrize(
+    "place", [*(f"[{each}, 179]" for each in HUGE), "[4294967296, 179]", "[254, 256]", "[-1, 9]"]
+)
+async def test_no_route_is_sought_where_there_can_be_none(ground: str, tmp_path: Path, place: str) -> None:
+    (tmp_path / FILE).write_text(f"[{place}]")
+    await move(tmp_path, Place(254, 1024, 179))
+    assert json.loads((tmp_path / FILE).read_text()) == [[254, 179]]
