@@ -567,7 +567,7 @@ class Speaker:
             self.outbox.drop_peer(address)
         for address in peers:
             self.outbox.peer(address)
-        self._wanted_end = True
+        self._wanted_end = self.process.running
         await self.process.stop()
 
     async def _write(self, configuration: str) -> None:

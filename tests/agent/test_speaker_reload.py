@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.exabgp import speaker as speaker_module
 from agent.exabgp.channel import Channel
 from agent.exabgp.process import Process, run_line
 from agent.exabgp.speaker import Speaker
@@ -177,6 +178,24 @@ async def test_a_change_right_behind_a_restart_costs_no_route(bench: Bench) -> N
         await changing
         assert await speaker.settle(60)
         assert len(bench.bird.routes()) == count
+
+
+async def test_a_change_while_no_exabgp_runs_hides_no_end_of_the_next(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speaker_module, "_SHORTEST_WAIT", 2.0)
+    monkeypatch.setattr(speaker_module, "_PENDING", 0.0)
+    async with bench.speaker() as (speaker, recorder):
+        await eventually(is_up(recorder, bench.peer))
+        kill_exabgp(bench.run)
+        await eventually(lambda: not speaker.process.running)
+        await speaker.replace(bench.text(hold_time=30), [bench.peer])
+        assert not speaker.process.running
+        await eventually(lambda: int.from_bytes(recorder.sent[-1][3:5], "big") == 30)
+        assert speaker.restarts == 1
+        kill_exabgp(bench.run)
+        await eventually(lambda: len(recorder.ups) == 3)
+        assert speaker.restarts == 2
 
 
 async def test_another_configuration_waits_for_room_on_the_disk(
