@@ -94,6 +94,9 @@ class PeerIn:
     restart_time: int = 0  # seconds, as the peer last promised
     long_lived: dict[Family, int] = field(default_factory=dict)  # seconds, after the restart time
     long_lived_until: dict[Family, float] = field(default_factory=dict)
+    since: float | None = None  # seconds since the epoch: when a session last began or ended
+    flaps: int = 0
+    lost: str = ""  # why the last session ended, until there is another
     updates: int = 0
     malformed: int = 0
     last_notification: Notification | None = None

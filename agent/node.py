@@ -94,9 +94,6 @@ class Agent:
         self.plan: NodePlan | None = None
         self.plan_error = "the datastore has not been read yet"
         self.in_sync = False
-        self.since: dict[str, float] = {}
-        self.flaps: dict[str, int] = {}
-        self.reasons: dict[str, str] = {}
         self.invalid: dict[str, str] = {}
         self._unread = UnreadSettings(config.node)
         self._last_good = LastGood(config.exabgp.run_directory / "last-good.json")
@@ -401,8 +398,8 @@ class Agent:
             log.error("an OPEN cannot be read", peer=peer, reason=str(error))
             self.sessions.reset(peer)
             return ()
-        self.since[peer] = time.time()
-        self.reasons.pop(peer, None)
+        known = self.learned.peers[peer]
+        known.since, known.lost = time.time(), ""
         log.info("session up", peer=peer, adopted=adopted)
         self._event("session.up", f"session with {peer} is established", peer=self._name(peer))
         families = [str(family).replace("-", " ") for family in sorted(negotiated.families)]
@@ -417,9 +414,8 @@ class Agent:
 
     def session_down(self, peer: str, reason: str) -> None:
         self.learned.session_down(peer, reason, self._now())
-        self.since[peer] = time.time()
-        self.flaps[peer] = self.flaps.get(peer, 0) + 1
-        self.reasons[peer] = reason
+        if (known := self.learned.peers.get(peer)) is not None:
+            known.since, known.flaps, known.lost = time.time(), known.flaps + 1, reason
         log.warning("session down", peer=peer, reason=reason, fail_static=self.learned.fail_static)
         self._event(
             "session.down", f"session with {peer} ended: {reason}", Severity.WARNING, self._name(peer)
@@ -529,7 +525,7 @@ class Agent:
         """Say of each peer once that it has not come."""
         for address, since in list(self._expected.items()):
             peer = self.learned.peers.get(address)
-            if peer is None or address in self.since:
+            if peer is None or peer.since is not None:
                 del self._expected[address]
             elif self._now() >= since + self.config.sync_wait:
                 del self._expected[address]
@@ -541,6 +537,7 @@ class Agent:
         if not self.store.health().current:
             return  # nobody is declared dead on old news
         self._looked_at = (self.resources.nodes, self.resources.live_nodes)
+        self._seen_alive &= self.resources.nodes.keys()  # one that is declared again has not been seen yet
         self._seen_alive |= self.resources.live_nodes
         dead = addresses_of_the_dead(self.resources, self._seen_alive)
         self.learned.dead(dead)

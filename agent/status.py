@@ -78,20 +78,20 @@ class AgentStatus:
     def _peer(self, address: str, peer: PeerIn) -> PeerStatus:
         agent, peering = self._agent, peer.peering
         speaker = agent.sessions.speaker_of(address)
-        reason, at = self._why_down(address, peering.name, speaker)
+        reason, at = self._why_down(address, peer, speaker)
         return PeerStatus(
             name=peering.name,
             address=address,
             port=peering.peer_port,
             state="ESTABLISHED" if peer.up else "ACTIVE",
-            since=agent.since.get(address, agent.started_at),
+            since=agent.started_at if peer.since is None else peer.since,
             asn=peering.peer_asn,
             local_asn=peering.local_asn,
             bgp_identifier=str(ip_address(peer.source.bgp_identifier)) if peer.up else "",
             kind=str(peering.kind),
             node=peering.peer_node,
             description=peering.reason,
-            flaps=agent.flaps.get(address, 0),
+            flaps=peer.flaps,
             last_reason=reason,
             last_reason_at=at,
             hold_time=peer.negotiated.hold_time if peer.up and peer.negotiated else 0,
@@ -101,17 +101,15 @@ class AgentStatus:
             messages_sent={"update": speaker.outbox.peer(address).updates} if speaker is not None else {},
         )
 
-    def _why_down(self, address: str, name: str, speaker: Speaker | None) -> tuple[str, float | None]:
+    def _why_down(self, address: str, peer: PeerIn, speaker: Speaker | None) -> tuple[str, float | None]:
         """Why a session is not up, and when that was last so; what can't be tried is so at any time."""
-        agent = self._agent
-        if problem := agent.sessions.problems.get(name):
+        if problem := self._agent.sessions.problems.get(peer.peering.name):
             return problem, None
-        lost, lost_at = agent.reasons.get(address, ""), agent.since.get(address)
         trouble = speaker.trouble(address) if speaker is not None else None
         if trouble is None:
-            return lost, lost_at if lost else None
+            return peer.lost, peer.since if peer.lost else None
         latest, ago = trouble
-        return why_down(lost, latest), time.time() - ago
+        return why_down(peer.lost, latest), time.time() - ago
 
     def _family(self, address: str, peer: PeerIn, family: Family, speaker: Speaker | None) -> FamilyStatus:
         received = self._agent.learned.ribs[family].received(peer.source)

@@ -106,7 +106,7 @@ class Speaker:
     ) -> None:
         self.name = directory.name
         self.configuration = configuration
-        self.peers = frozenset(peers)
+        self.peers: frozenset[str] = frozenset()
         self.listener = listener
         self.process = Process(directory, environment)
         self.outbox = Outbox(window, limit)
@@ -130,13 +130,11 @@ class Speaker:
         self._doubted: set[str] = set()  # peers whose routes ExaBGP may have forgotten with a reload
         self._lost = asyncio.Event()
         self._heard = 0.0
-        self._wanted_end = False
+        self._wanted_end = self._mark_seen = False
         self._started_at = -_PENDING
         self._detached_at = asyncio.get_running_loop().time()
-        self._mark_seen = False
         self._configuration_shown: asyncio.Future[bool] | None = None
-        for peer in peers:
-            self.outbox.peer(peer)
+        self._take(peers)
 
     @property
     def detached_for(self) -> float:
@@ -278,7 +276,7 @@ class Speaker:
     def _keep(self, line: str) -> None:
         """What was said while nobody of ours listened is newer than what we know."""
         event = parse(line)
-        if isinstance(event, Packet) and event.type == OPEN:
+        if isinstance(event, Packet) and event.type == OPEN and event.peer in self.peers:
             self._opens[event.peer, event.sent] = line
             self._heed_hold_time(event.peer)
         elif isinstance(event, StateChanged) and event.state == "down":
@@ -287,7 +285,7 @@ class Speaker:
     def _heed_hold_time(self, peer: str) -> None:
         """Also of an ExaBGP that has not said yet whether the session is up: it may be frozen."""
         sent, received = map(parse, self._opens_of(peer))
-        if not isinstance(sent, Packet) or not isinstance(received, Packet) or peer not in self.peers:
+        if not isinstance(sent, Packet) or not isinstance(received, Packet):
             return
         if hold := min(int.from_bytes(packet.body[3:5]) for packet in (sent, received)):
             self._hold_times[peer] = hold
@@ -350,7 +348,7 @@ class Speaker:
         self.listener.progressed()
 
     def _packet(self, packet: Packet, line: str) -> None:
-        if packet.type == OPEN:
+        if packet.type == OPEN and packet.peer in self.peers:
             self._opens[packet.peer, packet.sent] = line
         elif packet.sent:
             if packet.type == UPDATE and is_end_of_rib(packet.body):
@@ -397,7 +395,7 @@ class Speaker:
             self.outbox.request(f"neighbor {peer} teardown {_ADMINISTRATIVE_RESET}")
             return
         self._heed_hold_time(peer)
-        self._troubles.up(peer)
+        self._troubles.forget(peer)
         families = self.listener.session_up(peer, sent.body, received.body, adopted)
         self._reported[peer] = families
         self._begun[peer] = opens
@@ -518,18 +516,14 @@ class Speaker:
         """
         if configuration == self.configuration and self.process.digest:
             return
-        wanted = frozenset(peers)
-        self._troubles.listening(wanted - self.peers, asyncio.get_running_loop().time(), pausing=True)
-        self.configuration, self.peers = configuration, wanted
-        for address in set(self.outbox.peers) - wanted:
-            self._down(address, "no longer configured")
-            self.outbox.drop_peer(address)
-        for address in peers:
-            self.outbox.peer(address)
+        new = frozenset(peers) - self.peers
+        self._troubles.listening(new, asyncio.get_running_loop().time(), pausing=True)
+        self.configuration = configuration
+        self._take(peers)
         if not self.process.running:
             return
         await self._write(configuration)
-        self._doubted = set(wanted)
+        self._doubted = set(peers)
         pid, tries = self.process.pid, 0.0
         while tries < _RELOAD_TRIES:
             if not await self._has_pipes_of(pid):
@@ -540,7 +534,7 @@ class Speaker:
             if not self.attached:
                 continue  # what was asked is forgotten
             tries += 1 if settled else _HINDERED
-            if await self._has_read_it(min(wanted)):
+            if await self._has_read_it(min(peers)):
                 self.process.remember(configuration)
                 return
         log.error("exabgp does not take its configuration and is restarted", process=self.name)
@@ -554,21 +548,28 @@ class Speaker:
         """
         if configuration == self.configuration:
             return
-        loop = asyncio.get_running_loop()
         while not self.peers <= self.established:
-            if loop.time() > self._started_at + _PENDING:
+            if asyncio.get_running_loop().time() > self._started_at + _PENDING:
                 break
             await asyncio.sleep(0.01)
         await self._write(configuration)
         await self.settle(_PENDING)
-        self.configuration, self.peers = configuration, frozenset(peers)
-        for address in set(self.outbox.peers) - self.peers:
+        self.configuration = configuration
+        self._take(peers)
+        self._wanted_end = self.process.running
+        await self.process.stop()
+
+    def _take(self, peers: Sequence[str]) -> None:
+        """These from now on; of others nothing is remembered: a cluster's nodes may come and go for years."""
+        self.peers = frozenset(peers)
+        for address in self.outbox.peers.keys() - self.peers:
             self._down(address, "no longer configured")
+            self._forget_opens(address)
+            self._states.pop(address, None)
+            self._troubles.forget(address)
             self.outbox.drop_peer(address)
         for address in peers:
             self.outbox.peer(address)
-        self._wanted_end = self.process.running
-        await self.process.stop()
 
     async def _write(self, configuration: str) -> None:
         """As soon as the disk has room for it; until then all stays as it is."""

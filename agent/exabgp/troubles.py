@@ -34,7 +34,8 @@ class Troubles:
         self._silent_from[peer] = now + (_AT_ONCE if was_up else _AFTER_A_PAUSE)
         return before is None or before[0] != reason
 
-    def up(self, peer: str) -> None:
+    def forget(self, peer: str) -> None:
+        """It is up, or nobody's concern any more."""
         self._last.pop(peer, None)
         self._silent_from.pop(peer, None)
 

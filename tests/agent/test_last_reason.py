@@ -38,13 +38,14 @@ def test_the_latest_failure_is_told_with_its_time_and_why_the_session_was_lost_b
         trouble=lambda address: (trouble, 10.0) if trouble else None,
         outbox=SimpleNamespace(peer=lambda _: SimpleNamespace(updates=0)),
     )
-    peer = SimpleNamespace(peering=peering, up=False, stale_until=None, updates=0)
+    peer = SimpleNamespace(
+        peering=peering, up=False, stale_until=None, updates=0, since=900.0, lost=lost, flaps=0
+    )
     agent = SimpleNamespace(
         plan=None,
         learned=SimpleNamespace(peers={address: peer}),
         sessions=SimpleNamespace(speaker_of=lambda address: speaker, problems={peering.name: problem}),
-        reasons={address: lost},
-        since={address: 900.0}, started_at=0.0, flaps={},
+        started_at=0.0,
     )  # fmt: skip
     status = AgentStatus(cast("Any", agent))
     status._family = lambda *_: cast("Any", None)  # type: ignore[method-assign]
@@ -62,7 +63,7 @@ def test_silence_longer_than_any_pause_says_that_there_is_no_connection() -> Non
     assert troubles.of(A, 101) == (UNREACHED, 100)
     troubles.connected(A)  # and what comes of it will be said
     assert troubles.of(A, 150) == ("closing connection", 25)
-    troubles.up(A)
+    troubles.forget(A)
     assert troubles.of(A, 1000) is None
     troubles.down(A, "hold timer expired", 1000, was_up=True)
     assert troubles.of(A, 1009) == ("hold timer expired", 1000)

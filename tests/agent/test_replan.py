@@ -1,4 +1,4 @@
-"""What the agent does when nothing follows from what is declared."""
+"""What the agent does when nothing follows from what is declared, or no more of a peer."""
 
 from __future__ import annotations
 
@@ -8,8 +8,21 @@ import pytest
 
 from agent.config import AgentConfig
 from agent.node import Agent
+from agent.status import AgentStatus
 from bgpd.datastore import open_datastore
 from bgpd.plan import NodePlan, PlanError
+from tests.agent.telling import opened, peering
+
+
+def config_of(directory: Path) -> AgentConfig:
+    return AgentConfig.model_validate(
+        {
+            "node": "a",
+            "datastore": str(directory / "store"),
+            "exabgp": {"runDirectory": str(directory / "run")},
+            "kernel": {"dryRun": True},
+        }
+    )
 
 
 @pytest.mark.parametrize(
@@ -30,18 +43,26 @@ async def test_a_plan_that_cannot_be_made_is_said_once_and_ends_nothing(
         raise error
 
     monkeypatch.setattr("agent.node.plan_node", fails)
-    config = AgentConfig.model_validate(
-        {
-            "node": "a",
-            "datastore": str(tmp_path / "store"),
-            "exabgp": {"runDirectory": str(tmp_path / "run")},
-            "kernel": {"dryRun": True},
-        }
-    )
+    config = config_of(tmp_path)
     agent = Agent(config, open_datastore(config.datastore, {}), {})
     for _ in range(2):
         await agent._replan()
     assert words in agent.plan_error
     said = capsys.readouterr().out
     assert said.count("a defect of the plan") == (not isinstance(error, PlanError))
+    await agent.leave()
+
+
+async def test_of_a_peer_that_is_planned_no_more_nothing_is_remembered(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    agent = Agent(config, open_datastore(config.datastore, {}), {})
+    for _ in range(2):
+        agent.learned.configure([peering("10.0.0.2")])
+        agent.session_up("10.0.0.2", opened(), opened(), adopted=False)
+        agent.session_down("10.0.0.2", "closing connection")
+        agent.session_up("10.0.0.2", opened(), opened(), adopted=False)
+        assert [peer.flaps for peer in AgentStatus(agent).peers()] == [1]
+        agent.learned.configure([])
+        agent.session_down("10.0.0.2", "no longer configured")
+        assert not AgentStatus(agent).peers()
     await agent.leave()

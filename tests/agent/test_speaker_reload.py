@@ -77,6 +77,29 @@ async def test_peers_come_and_go_by_reload_and_the_one_that_stays_notices_nothin
         assert recorder.downs == []
 
 
+async def test_of_a_peer_that_is_gone_nothing_is_remembered(bench: Bench) -> None:
+    """Not what was said of it, nor what ExaBGP says of it until it has other peers, be it told late."""
+    other = f"{bench.peer.rpartition('.')[0]}.101"
+    text = configuration(
+        [peering(bench.local, other, bench.port)],
+        router_id=IPv4Address("10.255.0.1"),
+        helper_command=run_line(bench.run),
+        passwords={},
+    )
+    async with bench.speaker() as (speaker, recorder):
+        await eventually(is_up(recorder, bench.peer))
+        said = list(speaker._opens.values())
+        assert len(said) == 2
+        await speaker.reconfigure(text, [other])
+        assert recorder.downs == ["no longer configured"]
+        speaker._received(said)
+        for line in said:
+            Speaker._keep(speaker, line)
+        kept = (speaker._opens, speaker._states, speaker._troubles._last, speaker._troubles._silent_from)
+        assert bench.peer not in str(kept)
+        assert not bench.bird.established()
+
+
 async def test_a_reload_that_exabgp_drops_is_repeated_also_when_its_peers_stay_the_same(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
