@@ -65,6 +65,9 @@ class Channel:
                 await self._loop.sock_connect(connection, f"/proc/self/fd/{directory}/{path.name}")
                 left = max(0.1, deadline - self._loop.time())
                 return await asyncio.wait_for(self._greet(connection), min(_GREETING, left))
+            except asyncio.CancelledError:
+                connection.close()
+                raise
             except (OSError, TimeoutError) as error:
                 connection.close()
                 if self._loop.time() > deadline:

@@ -190,9 +190,8 @@ class Speaker:
             if not adopted:
                 self.process.start(self.configuration)
                 self._started_at = asyncio.get_running_loop().time()
-            log.info(
-                "exabgp adopted" if adopted else "exabgp started", process=self.name, pid=self.process.pid
-            )
+            how = "exabgp adopted" if adopted else "exabgp started"
+            log.info(how, process=self.name, pid=self.process.pid)
         while self.process.running:
             self._prepare()
             channel = Channel(self._received, self._lost.set)
@@ -212,6 +211,7 @@ class Speaker:
                 attaching.cancel()
                 ending.cancel()
                 self._detach()
+                channel.close()  # which may just have been attached, and nobody's yet
 
     @property
     def patience(self) -> float:

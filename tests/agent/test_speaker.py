@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from pathlib import Path
 from random import Random
 
@@ -142,6 +143,33 @@ async def main():
         await asyncio.sleep(0)
 asyncio.run(main())
 """
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_an_agent_that_ends_while_it_is_given_the_pipes_leaves_none_open(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    greet, ending = Channel._greet, asyncio.Event()
+
+    async def greeted(channel: Channel, connection: socket.socket) -> list[str]:
+        kept = await greet(channel, connection)
+        ending.set()
+        return kept
+
+    async with bench.speaker(stop=False) as (_, recorder):
+        await eventually(is_up(recorder, bench.peer))
+    before = descriptors()
+    monkeypatch.setattr(Channel, "_greet", greeted)
+    async with bench.speaker(stop=False):
+        await ending.wait()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert descriptors() == before
 
 
 async def test_an_agent_killed_in_full_flow_is_replaced_without_the_session_noticing(bench: Bench) -> None:
