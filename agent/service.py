@@ -84,6 +84,7 @@ class Service:
             loop.add_signal_handler(signal.SIGUSR2, lambda: self.stop(withdraw=True))
             loop.add_signal_handler(signal.SIGHUP, self.reload)
             level_by_signal(loop, lambda: self.config.log_level)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())  # what came while it was loaded is heard now
         gc.collect()
         gc.freeze()
         gc.set_threshold(100_000, 50, 100)  # routes are freed by reference counts; cycles arise per session

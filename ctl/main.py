@@ -21,6 +21,8 @@ import typer
 
 from ctl.exits import ExitCode, Failure, report, usage
 
+_SERVICES = ("agent", "reflector")
+_AWAITED = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2, signal.SIGRTMIN + 22, signal.SIGRTMIN + 23)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -149,7 +151,10 @@ def main() -> None:
         output.reconfigure(errors="backslashreplace")
     try:
         try:
-            app = application(wanted_command(sys.argv[1:], os.environ))
+            wanted = wanted_command(sys.argv[1:], os.environ)
+            if wanted in _SERVICES:  # what would end one that is still being loaded waits until it can listen
+                signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+            app = application(wanted)
             app(prog_name="cairn")
         finally:  # what was printed is written before the exit code says so
             if sys.stdout is not output:  # typer takes it away when nobody reads it, and makes that an error

@@ -93,6 +93,7 @@ class Service:
         loop.add_signal_handler(signal.SIGQUIT, self.make_way)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         level_by_signal(loop, lambda: self._config.log_level)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # what came while it was loaded is heard now
         notifier = SystemdNotifier(self._environ)
         stopping = asyncio.create_task(self._stop.wait())
         tasks: set[asyncio.Task[object]] = {stopping}
