@@ -10,9 +10,10 @@ Looked for in this order:
 The value is one line of 1 to 80 octets of UTF-8, which is what TCP MD5 (RFC 2385) takes on Linux; line ends
 behind it do not count. No message has a value in it. Who gets none leaves the session down: there is no way
 from here to a session without its password. What could be read once and no longer can (a file being replaced,
-an etcd that does not answer) stays in force: its session goes on.
+an etcd that does not answer) stays in force: its session goes on, and the reason is logged once.
 """
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from bgpd.resources.keys import secret_key
 
 MAX_OCTETS = 80
 REREAD = 30.0  # seconds after which a value from etcd is asked for again
+_log = logging.getLogger(__name__)
 Ref = TypeVar("Ref", bound=tuple[str, str])
 
 
@@ -52,6 +54,7 @@ class Secrets:
         self._stored: dict[tuple[str, str], str] = {}
         self._asked: dict[tuple[str, str], float] = {}
         self._refusals: dict[tuple[str, str], str] = {}
+        self._outdated: dict[tuple[str, str], str] = {}  # what is in force without being there → why, as said
 
     async def fetch(self, wanted: Iterable[tuple[str, str]], now: float) -> None:
         """Ask the store for those that are nowhere nearer: unknown ones, and others every ``REREAD`` s."""
@@ -77,9 +80,13 @@ class Secrets:
         """Give a password. Raises SecretError when there never was one."""
         try:
             self._known[secret] = self._found(secret)
-        except SecretError:
+            self._outdated.pop(secret, None)
+        except SecretError as error:
             if secret not in self._known:
                 raise
+            if self._outdated.get(secret) != (reason := str(error)):
+                self._outdated[secret] = reason
+                _log.warning("the password read before stays in force: %s", reason)
         return self._known[secret]
 
     def _found(self, secret: tuple[str, str]) -> str:

@@ -64,14 +64,27 @@ def test_no_name_leads_out_of_the_directory(tmp_path: Path, name: str) -> None:
             secrets(tmp_path / "secrets", {variable_of(secret): "nor you"}).read(secret)
 
 
-def test_what_was_read_once_stays_in_force(tmp_path: Path) -> None:
+def test_what_was_read_once_stays_in_force_and_why_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     put(tmp_path, "s3cret")
     found = secrets(tmp_path, {})
     assert found.read_all([TOR, TOR]) == ({TOR: "s3cret"}, {})
     (tmp_path / "tor" / "pass-word").unlink()
     assert found.read(TOR) == "s3cret"
+    for value in ("", "", "x" * 81, b"k\xe4se"):
+        put(tmp_path, value)
+        assert found.read_all([TOR]) == ({TOR: "s3cret"}, {})
+    assert not caplog.records[4:]
+    for record, reason in zip(
+        caplog.records, ("is nowhere", "0 octets", "81 octets", "not UTF-8"), strict=True
+    ):
+        assert "the password read before stays in force" in record.getMessage()
+        assert f"{tmp_path}/tor/pass-word" in record.getMessage()
+        assert reason in record.getMessage()
     put(tmp_path, "another")
     assert found.read(TOR) == "another"
+    assert "xxx" not in caplog.text
 
 
 @pytest.fixture
