@@ -259,11 +259,14 @@ class Learned:
         self._bury()
 
     def _resume(self, peers: Iterable[PeerIn], now: float) -> None:
-        """A session is back: those still away have their restart time, counted from now, to follow."""
+        """A session is back: those still away have their restart time, counted from now, to follow, and what
+        was left to them before (our own restart time, where it was we who went away).
+        """
         for peer in peers:
             if peer.held:
                 peer.held = False
-                peer.stale_until = now + max(self._sync_wait, peer.restart_time)
+                patience = max(self._sync_wait, peer.restart_time)
+                peer.stale_until = max(now + patience, peer.stale_until or 0.0)
 
     # over a restart of our own
 

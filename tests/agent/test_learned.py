@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.exabgp.events import EXABGP_ENDED
 from agent.retention import Retention
 from bgpd.plan.model import Peering
 from bgpd.wire.iana import RefreshSubtype, WellKnownCommunity
@@ -457,3 +458,21 @@ def test_a_peer_no_longer_planned_takes_its_routes_along() -> None:
     cluster.announce(P, A)
     cluster.learned.configure([peering(Q)])
     assert cluster.routes == set()
+
+
+def test_after_our_own_restart_who_comes_first_shortens_nobody_elses_time_rfc4724_4_1() -> None:
+    """All sessions went with our ExaBGP; one may take longer to connect again than it would need itself."""
+    cluster = Cluster(peering(P, graceful_restart=120), peering(Q, graceful_restart=120))
+    for address, prefix in ((P, A), (Q, B)):
+        cluster.up(address, restart=4)
+        cluster.announce(address, prefix)
+        cluster.end(address)
+    cluster.down(P, EXABGP_ENDED)
+    cluster.down(Q, EXABGP_ENDED)
+    cluster.up(P, restart=4)
+    cluster.announce(P, A)
+    cluster.end(P)
+    cluster.pass_time(119)
+    assert cluster.routes == {A, B}
+    cluster.pass_time(1)
+    assert cluster.routes == {A}
