@@ -15,12 +15,12 @@ peer gets everything except
 lies the whole state, so joining costs no encoding at all, also for a thousand joiners at once.
 
 **Compaction** keeps that true and small. What was withdrawn or replaced counts as dead; when more than half
-of the log is, or when few changes with long attributes have made it much longer than it was, the chain is
-written anew from the Loc-RIB (`rebase`) and both the old and the new chain run into the same open end, so
-readers on the way notice nothing. Old batches live as long as a cursor stands before them. A cursor that is
-further behind than the whole state is long (a stalled reader) is put on a *catch-up* chain, shared by all
-such readers: the present state of every prefix touched since. A stalled reader therefore costs about one
-table, never an unbounded queue, and never delays the others.
+of the log is, or when few changes with long attributes, or many one by one, have made it much larger than it
+was, the chain is written anew from the Loc-RIB (`rebase`) and both the old and the new chain run into the
+same open end, so readers on the way notice nothing. Old batches live as long as a cursor stands before them.
+A cursor that is further behind than the whole state is long (a stalled reader) is put on a *catch-up* chain,
+shared by all such readers: the present state of every prefix touched since. A stalled reader therefore costs
+about one table, never an unbounded queue, and never delays the others.
 
 The property that defines all this: replaying what a peer was sent gives exactly
 `{prefix: best path, if it may be told to this peer}` as of its cursor, and at rest as of now.
@@ -40,6 +40,7 @@ Ranges: TypeAlias = list[tuple[int, int]]
 SLACK_OCTETS = 1 << 20  # garbage and lag below this are not worth any work
 SLACK_BATCHES = 256  # a joiner that would walk through more small batches than this gets a fresh base,
 ENTRIES_PER_BATCH = 16  # unless there are more entries to encode than this for each of the batches
+BATCH_COST = 900  # octets of memory that a small batch takes besides its data
 GROWTH_OCTETS = 128  # for each entry: an ordinary change has fewer, a long one up to 65,535
 BATCH_OCTETS = 1 << 17  # a base is cut into batches of about this size
 
@@ -232,8 +233,9 @@ class ExportLog:
         self._entries += sum(map(len, batch.touched))
         if dead:
             self.dead += dead
+            cost = self.octets + BATCH_COST * self._batches
             ordinary = 2 * self._base + GROWTH_OCTETS * self._entries
-            if self.octets > self._slack and (2 * self.dead > self._entries or self.octets > ordinary):
+            if cost > self._slack and (2 * self.dead > self._entries or cost > ordinary):
                 self.rebase()
 
     def join(self, source: Source) -> Cursor:

@@ -145,6 +145,21 @@ def test_one_prefix_that_changes_often_with_long_attributes_does_not_fill_the_lo
     assert view == store.expected(source(2))
 
 
+def test_changes_one_by_one_do_not_fill_memory() -> None:
+    """Each has a batch of its own, which takes more than what it holds."""
+    store = Store(slack=2000)
+    store.log.join(source(2))
+    segments = []
+    for n in range(20_000):
+        key = b"key%d" % n
+        store.state[key] = (b"0", source(1))
+        segments.append(Segment(b"%b=0;" % key, ((key,),), source(1)))
+    store.log.append(segments, 0)
+    for n in range(10_000):
+        store.put(b"key%d" % n, b"1", source(1))
+        assert len(store.log) < 5000
+
+
 def test_a_reader_with_only_the_newest_ahead_is_not_stalled() -> None:
     """However much went in one turn: to encode the same once more for it would help nobody."""
     store = Store(slack=100)
