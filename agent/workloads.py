@@ -117,6 +117,8 @@ class Workloads:
         """Make the settings of interfaces that are there and have not got them yet."""
         for name, versions in self._interfaces.items():
             index = self._indexes.get(name)
+            if not (self._root / f"ipv4/conf/{name}").exists():
+                continue  # it is gone, which is about to be told; one without IPv6 has that too
             for version in versions:
                 if index is not None and self._prepared.get((name, version)) != index:
                     self._prepared[name, version] = index

@@ -86,6 +86,7 @@ async def test_what_cannot_be_set_is_said_and_stops_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tree(tmp_path, "cali1")
+    (tmp_path / "ipv4/conf/cali0").mkdir()
     workloads = Workloads(tmp_path)
     workloads.planned(planned(cali0="10.1.0.1", cali1="10.1.0.2"))
     workloads.links_changed({"cali0": 5, "cali1": 6})
@@ -93,6 +94,24 @@ async def test_what_cannot_be_set_is_said_and_stops_nothing(
     assert values(tmp_path, "cali1")[4] == ["1", "1", "0"]
     said = capsys.readouterr().out + caplog.text
     assert "proxy_arp cannot be set to 1: No such file or directory; give the agent a writable" in said
+
+
+async def test_of_an_interface_that_goes_nothing_is_said_and_it_may_come_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its end may be known before it is no longer listed."""
+    workloads = Workloads(tmp_path)
+    workloads.planned(planned(cali0="10.1.0.1"))
+    workloads.links_changed({"cali0": 5})
+    workloads.removed(5)
+    workloads.prepare()
+    workloads.links_changed({})
+    workloads.prepare()
+    assert not capsys.readouterr().out
+    tree(tmp_path, "cali0")
+    workloads.links_changed({"cali0": 5})
+    workloads.prepare()
+    assert values(tmp_path, "cali0")[4] == ["1", "1", "0"]
 
 
 class Forgetful:
