@@ -292,11 +292,13 @@ class Agent:
                 await asyncio.wait_for(self._tunnelling.wait(), self.config.kernel.compare_every)
 
     async def _hold_lease(self) -> None:
+        said = ""
         while self._hold is None:
             try:
                 self._hold = await self.store.hold(self.config.node, self.config.lease_ttl)
             except DatastoreError as error:
-                log.warning("the liveness lease cannot be had yet", reason=str(error))
+                if said != (said := str(error)):
+                    log.warning("the liveness lease cannot be had yet", reason=said)
                 await asyncio.sleep(self.config.lease_ttl / 3)
 
     async def _settle_disputes(self) -> None:

@@ -113,6 +113,7 @@ async def register(
     ipip: bool = False,
 ) -> bool:
     """Bring the Node about, as often as that takes; once it is right, whether it had to be written."""
+    said = ""
     while True:
         try:
             known = await store.get(Key(Node.KIND, config.node))
@@ -132,5 +133,6 @@ async def register(
         except Conflict:
             continue
         except (DatastoreError, ResourceError, ValidationError) as error:
-            log.warning("the node cannot be registered yet", reason=str(error))
+            if said != (said := str(error)):
+                log.warning("the node cannot be registered yet", reason=said)
             await asyncio.sleep(_RETRY)

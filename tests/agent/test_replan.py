@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from agent.config import AgentConfig
 from agent.node import Agent
 from agent.status import AgentStatus
 from bgpd.datastore import open_datastore
+from bgpd.datastore.errors import Unavailable
 from bgpd.plan import NodePlan, PlanError
+from tests.agent.ground import eventually
 from tests.agent.telling import opened, peering
 
 
@@ -65,4 +68,30 @@ async def test_of_a_peer_that_is_planned_no_more_nothing_is_remembered(tmp_path:
         agent.learned.configure([])
         agent.session_down("10.0.0.2", "no longer configured")
         assert not AgentStatus(agent).peers()
+    await agent.leave()
+
+
+async def test_a_datastore_that_does_not_answer_is_complained_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However often it is asked meanwhile."""
+    config = config_of(tmp_path).model_copy(update={"lease_ttl": 0.03})
+    agent = Agent(config, open_datastore(config.datastore, {}), {})
+    asked = []
+
+    async def silent(*words: object) -> None:
+        asked.append(words)
+        raise Unavailable("nobody answers")
+
+    monkeypatch.setattr(agent.store, "hold", silent)
+    monkeypatch.setattr(agent.store, "get", silent)
+    monkeypatch.setattr("agent.registration._RETRY", 0.01)
+    tasks = [asyncio.ensure_future(each) for each in (agent._hold_lease(), agent._register())]
+    await eventually(lambda: len(asked) >= 10)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    said = capsys.readouterr().out
+    assert said.count("the liveness lease cannot be had yet") == 1
+    assert said.count("the node cannot be registered yet") == 1
     await agent.leave()
