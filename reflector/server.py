@@ -519,7 +519,11 @@ class Server:
         if self.reflector.defects:
             self._end_defective()
         for link in tuple(self.established):
-            self._attempt(link, link.push)
+            try:
+                link.push()
+            except Exception:  # as in `_attempt`, without whose call a thousand clients are told sooner
+                log.exception(DEFECT, peer=link.remote)
+                self._let_go(link)
         if updated_at is not None:
             self.convergence.observe(self._loop.time() - updated_at)
 
