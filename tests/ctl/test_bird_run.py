@@ -189,14 +189,41 @@ spec: {peerIP: 127.0.0.%d, asNumber: 65001%s}
 """
 
 
+def words_for(bird: Bird, store: Path | str) -> list[str]:
+    words = "--node", "node-1", "--datastore", store, "--config", bird.config, "--socket", bird.control
+    return [*map(str, words), "--bird", bird.program]
+
+
+class Following:
+    """`cairn bird run`; what it says goes to a file."""
+
+    def __init__(self, bird: Bird, store: Path | str, *words: str | Path) -> None:
+        self._said = bird.config.with_suffix(".said")
+        with self._said.open("wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "ctl", "bird", "run", *words_for(bird, store), *map(str, words)],
+                env=clean_environment(),
+                cwd=ROOT,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+
+    def said(self, what: str) -> bool:
+        return what in self._said.read_text()
+
+    def end(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(60)
+        assert code == 0, self._said.read_text()
+
+
 def test_the_command_follows_the_store_and_reports_what_cannot_be(bird: Bird, tmp_path: Path) -> None:
     store, secrets = tmp_path / "store", tmp_path / "secrets"
     store.mkdir()
     (secrets / "tor").mkdir(parents=True)
     (store / "node.yaml").write_text(NODE)
     (store / "settings.yaml").write_text(SETTINGS % (20000 + os.getpid() % 20000))
-    words = ("--node", "node-1", "--config", bird.config, "--socket", bird.control, "--bird", bird.program)
-    process = following(*words, "--datastore", store, "--secrets", secrets, "--interval", "0.5")
+    run = Following(bird, store, "--secrets", secrets, "--interval", "0.5")
     try:
         until(lambda: "configuration of node node-1" in bird.config.read_text())
         (store / "peer.yaml").write_text(PEER % (2, ""))
@@ -208,7 +235,7 @@ def test_the_command_follows_the_store_and_reports_what_cannot_be(bird: Bird, tm
         (secrets / "tor" / "password").write_text('a"b')
         reference = ", password: {secretKeyRef: {name: tor, key: password}}"
         (store / "peer.yaml").write_text(PEER % (3, reference))
-        time.sleep(2)
+        until(lambda: run.said("no configuration can be made"))
         assert "Global_127_0_0_2" in shown_by(bird, "show protocols")
         # Put right in the file alone, it is found without any change in the store.
         (secrets / "tor" / "password").write_text("correct")
@@ -218,9 +245,8 @@ def test_the_command_follows_the_store_and_reports_what_cannot_be(bird: Bird, tm
         time.sleep(1.5)
         assert bird.config.stat().st_mtime_ns == changed
     finally:
-        output = ended(process)
-    assert "no configuration can be made" in output
-    assert "correct" not in output
+        run.end()
+    assert not run.said("correct")
 
 
 def test_settings_that_cannot_be_read_are_waited_for(bird: Bird, tmp_path: Path) -> None:
@@ -231,13 +257,13 @@ def test_settings_that_cannot_be_read_are_waited_for(bird: Bird, tmp_path: Path)
     port = 20000 + os.getpid() % 20000
     settings = SETTINGS % port
     (store / "settings.yaml").write_text(settings.replace("false", "[]"))
-    words = ("--node", "node-1", "--config", bird.config, "--socket", bird.control, "--bird", bird.program)
-    once = cairn("bird", "run", *map(str, words), "--datastore", str(store), "--once")
+    once = cairn("bird", "run", *words_for(bird, store), "--once")
     assert once.code == 1
     assert "nothing is done before it is repaired" in once.out + once.err
-    process = following(*words, "--datastore", store, "--interval", "0.2")
+    run = Following(bird, store, "--interval", "0.2")
     try:
-        time.sleep(1.5)
+        until(lambda: run.said("nothing is done before it is repaired"))
+        time.sleep(0.5)
         assert bird.config.read_text() == before
         (store / "settings.yaml").write_text(settings)
         until(lambda: "configuration of node node-1" in bird.config.read_text())
@@ -246,28 +272,7 @@ def test_settings_that_cannot_be_read_are_waited_for(bird: Bird, tmp_path: Path)
         until(lambda: "protocol bgp Global_127_0_0_2" in bird.config.read_text())
         assert f" port {port} " in bird.config.read_text()  # as it was
     finally:
-        output = ended(process)
-    assert "nothing is done before it is repaired" in output
-
-
-def following(*words: str | Path) -> subprocess.Popen[str]:
-    """`cairn bird run`, which the test has to end."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "ctl", "bird", "run", *map(str, words)],
-        env=clean_environment(),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def ended(process: subprocess.Popen[str]) -> str:
-    """All it said."""
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, output
-    return output
+        run.end()
 
 
 def test_both_daemons_of_bird_1_are_kept_in_step(tmp_path: Path) -> None:
@@ -285,8 +290,7 @@ def test_both_daemons_of_bird_1_are_kept_in_step(tmp_path: Path) -> None:
         for each in daemons:
             each.config.write_text("router id 192.0.2.1;\nprotocol device {}\n")
             each.start()
-        words = ("--version", "1", "--node", "node-1", "--config", four.config, "--socket", four.control)
-        process = following(*words, "--bird", four.program, "--datastore", store, "--interval", "0.5")
+        run = Following(four, store, "--version", "1", "--interval", "0.5")
         try:
             for each in daemons:
                 until(lambda each=each: "kernel" in shown_by(each, "show protocols"))  # type: ignore[misc]
@@ -306,8 +310,8 @@ def test_both_daemons_of_bird_1_are_kept_in_step(tmp_path: Path) -> None:
             (store / "peer6.yaml").unlink()
             until(lambda: "Global_2001" not in shown_by(six, "show protocols"))
         finally:
-            said = ended(process)
-        assert "configuration written, BIRD is not running" in said or "bird6.conf" in said
+            run.end()
+        assert run.said("configuration written, BIRD is not running") or run.said("bird6.conf")
     finally:
         for each in daemons:
             each.stop()
@@ -321,21 +325,20 @@ def test_bird_goes_on_while_etcd_stands_still(bird: Bird, tmp_path: Path) -> Non
         place = f"etcd://127.0.0.1:{etcd.port}"
         declared = NODE + "---\n" + SETTINGS % (20000 + os.getpid() % 20000) + "---\n" + PEER % (2, "")
         assert cairn("apply", "-f", "-", "--yes", "--datastore", place, stdin=declared).code == 0
-        words = ("--node", "node-1", "--config", bird.config, "--socket", bird.control)
-        process = following(*words, "--bird", bird.program, "--datastore", place, "--interval", "0.3")
+        run = Following(bird, place, "--interval", "0.3")
         try:
             until(lambda: "Global_127_0_0_2" in shown_by(bird, "show protocols"))
             etcd.signal(signal.SIGSTOP)
             written = bird.config.stat().st_mtime_ns
             time.sleep(3)
-            assert process.poll() is None
+            assert run.process.poll() is None
             assert bird.config.stat().st_mtime_ns == written
             assert "Global_127_0_0_2" in shown_by(bird, "show protocols")
             etcd.signal(signal.SIGCONT)
             assert cairn("apply", "-f", "-", "--yes", "--datastore", place, stdin=PEER % (3, "")).code == 0
             until(lambda: "Global_127_0_0_3" in shown_by(bird, "show protocols"))
         finally:
-            ended(process)
+            run.end()
     finally:
         etcd.signal(signal.SIGCONT)
         etcd.kill()
