@@ -43,7 +43,7 @@ FAMILIES: tuple[int, ...] = (socket.AF_INET, socket.AF_INET6)
 _MAIN, _LOCAL = 254, 255
 _SETTLE = 0.02  # seconds a burst of link or route events may last before it is answered
 _RETRY = 1.0  # seconds before refused routes are tried again
-_RETRY_EACH = 0.001  # and so long for each of them, about a hundred times what a try takes
+_RETRY_EACH = 0.001  # and for each of them, a hundred times what a try takes, while nothing else changes
 _NAMED = 5  # of many refused routes
 _NLM_F_REPLACE, _NLM_F_APPEND = 0x100, 0x800
 
@@ -174,6 +174,7 @@ class Fib:
                         continue
                 if self._resolve:
                     self._resolve = False
+                    self._retry_at = 0.0  # what was refused may be possible now
                     self._tell_resolver()
                     self._changed()
                 self.ready.set()
