@@ -117,13 +117,15 @@ class Workloads:
         """Make the settings of interfaces that are there and have not got them yet."""
         for name, versions in self._interfaces.items():
             index = self._indexes.get(name)
-            if not (self._root / f"ipv4/conf/{name}").exists():
+            if index is None:
+                continue
+            due = [version for version in versions if self._prepared.get((name, version)) != index]
+            if not due or not (self._root / f"ipv4/conf/{name}").exists():
                 continue  # it is gone, which is about to be told; one without IPv6 has that too
-            for version in versions:
-                if index is not None and self._prepared.get((name, version)) != index:
-                    self._prepared[name, version] = index
-                    for setting, value in SETTINGS[version]:
-                        self._set(self._root / setting.format(name), value)
+            for version in due:
+                self._prepared[name, version] = index
+                for setting, value in SETTINGS[version]:
+                    self._set(self._root / setting.format(name), value)
         self._prepared = {key: index for key, index in self._prepared.items() if key[0] in self._indexes}
 
     def _set(self, path: Path, value: str) -> None:
