@@ -29,7 +29,11 @@ def hold(directory: Path) -> int | None:
 
 def read_note(path: Path) -> Any:
     """What a file of JSON says. Raises OSError, or ValueError, also for a number that no note of ours has."""
-    return json.loads(path.read_text(), parse_int=_number, parse_float=_number, parse_constant=_number)
+    text = path.read_text()
+    try:
+        return json.loads(text, parse_int=_number, parse_float=_number, parse_constant=_number)
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deeply") from None
 
 
 def _number(text: str) -> int | float:

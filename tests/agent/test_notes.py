@@ -14,6 +14,7 @@ from agent.kernel.moving import FILE, move
 from agent.retention import Retention
 from tests.agent.ground import needs_root
 
+DEEP = 100_000 * "[" + 100_000 * "]"
 HUGE = ("Infinity", "-Infinity", "NaN", "1e999", "1" + 400 * "0")
 
 
@@ -48,7 +49,7 @@ def test_no_peer_is_waited_for_as_long_as_a_number_out_of_bounds(
 @needs_root
 @pytest.mark.scenario
 @pytest.mark.parametrize(
-    "place", [*(f"[{each}, 179]" for each in HUGE), "[4294967296, 179]", "[254, 256]", "[-1, 9]"]
+    "place", [*(f"[{each}, 179]" for each in HUGE), "[4294967296, 179]", "[254, 256]", "[-1, 9]", DEEP]
 )
 async def test_no_route_is_sought_where_there_can_be_none(ground: str, tmp_path: Path, place: str) -> None:
     (tmp_path / FILE).write_text(f"[{place}]")
