@@ -105,8 +105,10 @@ def finder(family: Family, add_path: bool) -> Callable[[bytes], list[bytes]]:
     """The cutter of a family, for a caller that checks the result itself. To compile one takes 10 ms.
 
     If the items have as many octets as the field, then they are all of it, canonical and without martians.
-    If not, nothing is known, and `split` is to be asked.
+    If not, nothing is known, and `split` is to be asked. Raises KeyError for what is no prefix family.
     """
+    if not is_prefix_family(family):
+        raise KeyError(family)
     if family.afi == Afi.IPV4:
         return _pattern(family, _IPV4_FIRST, (24, 32, 22, 23, 16, 26), add_path).findall
     return _pattern(family, _IPV6_FIRST, (64, 48, 128, 122, 32), add_path).findall

@@ -154,6 +154,12 @@ def test_rfc4271_6_3_martians_are_what_lies_within_the_blocks(data: st.DataObjec
     assert is_martian(nlri_of(prefix), family) is within
 
 
+@pytest.mark.parametrize("family", [Family(1, 128), Family(25, 70), Family(1, 4)])
+def test_what_is_no_prefix_is_not_cut(family: Family) -> None:
+    with pytest.raises(KeyError):
+        finder(family, False)
+
+
 def test_family_names() -> None:
     assert str(IPV4_UNICAST) == "ipv4-unicast"
     assert str(IPV6_UNICAST) == "ipv6-unicast"
