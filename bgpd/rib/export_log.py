@@ -41,7 +41,7 @@ SLACK_OCTETS = 1 << 20  # garbage and lag below this are not worth any work
 SLACK_BATCHES = 256  # a joiner that would walk through more small batches than this gets a fresh base,
 ENTRIES_PER_BATCH = 16  # unless there are more entries to encode than this for each of the batches
 BATCH_COST = 900  # octets of memory that a small batch takes besides its data
-GROWTH_OCTETS = 128  # for each entry: an ordinary change has fewer, a long one up to 65,535
+GROWTH_OCTETS = 128  # for each entry: by so much a log may grow, besides its base again
 BATCH_OCTETS = 1 << 17  # a base is cut into batches of about this size
 
 
@@ -234,8 +234,8 @@ class ExportLog:
         if dead:
             self.dead += dead
             cost = self.octets + BATCH_COST * self._batches
-            ordinary = 2 * self._base + GROWTH_OCTETS * self._entries
-            if cost > self._slack and (2 * self.dead > self._entries or cost > ordinary):
+            allowed = 2 * self._base + GROWTH_OCTETS * self._entries
+            if cost > self._slack and (2 * self.dead > self._entries or cost > allowed):
                 self.rebase()
 
     def join(self, source: Source) -> Cursor:
