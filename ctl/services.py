@@ -169,7 +169,7 @@ def answered(answers: Sequence[Answer], named: bool) -> tuple[list[Answer], list
         raise Failure(
             ExitCode.UNREACHABLE,
             "no service answered: " + "; ".join(answer.failure for answer in bad),
-            remedy="start it; or give --api with its address, CAIRN_TOKEN if it wants one, --node to "
-            "ask from afar",
+            remedy="start it, or give --api with its address (and CAIRN_TOKEN if it wants one), or --node "
+            "and --datastore to ask from afar",
         )
     return good, [answer for answer in bad if named or answer.there]
