@@ -289,7 +289,8 @@ class Agent:
                     except (NetlinkError, OSError) as error:
                         log.error("a tunnel cannot be set up", reason=str(error))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._tunnelling.wait(), self.config.kernel.compare_every)
+                async with asyncio.timeout(self.config.kernel.compare_every):
+                    await self._tunnelling.wait()
 
     async def _hold_lease(self) -> None:
         said = ""

@@ -99,7 +99,8 @@ class Workloads:
         while True:
             await self._departure.wait()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._return.wait(), FORGET_AFTER)
+                async with asyncio.timeout(FORGET_AFTER):
+                    await self._return.wait()
             self._departure.clear()
             self._return.clear()
             departed, self._departed = self._departed, set()

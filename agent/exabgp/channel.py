@@ -64,7 +64,8 @@ class Channel:
                 directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
                 await self._loop.sock_connect(connection, f"/proc/self/fd/{directory}/{path.name}")
                 left = max(0.1, deadline - self._loop.time())
-                return await asyncio.wait_for(self._greet(connection), min(_GREETING, left))
+                async with asyncio.timeout(min(_GREETING, left)):
+                    return await self._greet(connection)
             except asyncio.CancelledError:
                 connection.close()
                 raise

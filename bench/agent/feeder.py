@@ -49,7 +49,8 @@ class Feeder:
                 await asyncio.sleep(0.1)
         self._session.connected(time.monotonic())
         self._task = asyncio.create_task(self._run(self._socket))
-        await asyncio.wait_for(self._up.wait(), 20)
+        async with asyncio.timeout(20):
+            await self._up.wait()
 
     async def _run(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -59,7 +60,8 @@ class Feeder:
             timer = self._session.next_timer()
             wait = 1.0 if timer is None else max(0.01, min(1.0, timer - time.monotonic()))
             try:
-                received = await asyncio.wait_for(loop.sock_recv(connection, 65536), wait)
+                async with asyncio.timeout(wait):
+                    received = await loop.sock_recv(connection, 65536)
                 if not received:
                     return
                 self._session.receive_data(received, time.monotonic())

@@ -128,6 +128,7 @@ class Kernel:
             if left <= 0:
                 raise KernelError(f"{what} not within {seconds:.0f} s ({len(self.since)} routes are there)")
             try:
-                await asyncio.wait_for(self._moved.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._moved.wait()
             except TimeoutError:
                 continue

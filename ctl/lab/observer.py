@@ -157,8 +157,10 @@ class KernelObserver(_Watching):
             while await monitor.stdout.readline():
                 at = time.monotonic()
                 with contextlib.suppress(TimeoutError):  # take what comes in one go as one change
-                    while await asyncio.wait_for(monitor.stdout.readline(), 0.005):
-                        pass
+                    while True:
+                        async with asyncio.timeout(0.005):
+                            if not await monitor.stdout.readline():
+                                break
                 await self._look(member, namespace, at)
         finally:
             with contextlib.suppress(ProcessLookupError):

@@ -262,7 +262,8 @@ class LabRun:
                 return StepResult(step, reached, pinged, _missing(waiting))
             self._check()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.observer.changed.wait(), PING_EVERY)
+                async with asyncio.timeout(PING_EVERY):
+                    await self.observer.changed.wait()
 
     def _note_reached(self, reached: dict[str, float], waiting: dict[str, list[str]], begun: float) -> None:
         """Enter the members that are there by now; one that fell behind again is struck out."""

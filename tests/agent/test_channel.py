@@ -105,6 +105,32 @@ async def test_a_connection_that_stays_silent_is_not_waited_for_to_the_end(tmp_p
         served.close()
 
 
+@pytest.mark.parametrize("greeted", [False, True])
+@pytest.mark.parametrize("turns", range(8))
+async def test_an_attempt_that_is_given_up_is_over_whatever_happens_to_it(greeted: bool, turns: int) -> None:
+    """One that goes on takes the pipes of the next ExaBGP, and nobody reads them."""
+    with short_directory() as directory, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(directory / "socket"))
+        listener.listen()
+        listener.setblocking(False)
+        channel = Channel(lambda _: None, lambda: None)
+        attaching = asyncio.ensure_future(channel.attach(directory / "socket", 60.0))
+        served, _ = await asyncio.get_running_loop().sock_accept(listener)
+        with served:
+            await asyncio.sleep(0.01)
+            if greeted:
+                socket.send_fds(served, [handover.GREETING], [listener.fileno(), listener.fileno()])
+                served.sendall(b"\n\0")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if attaching.cancel():
+            await asyncio.wait((attaching,))
+            assert attaching.cancelled()
+        else:
+            assert greeted
+        channel.close()
+
+
 async def test_the_pipes_go_to_no_program_that_the_agent_starts(exabgp: FakeExaBGP) -> None:
     """An ExaBGP that had another's would keep that from seeing that nobody reads or writes any more."""
     channel = Channel(lambda _: None, lambda: None)
