@@ -98,36 +98,36 @@ def in_a_session_of_its_own() -> None:
     """
     typed, to_child = os.pipe()
     over, ends_with_child = os.pipe()
+    given_up, signalled = os.pipe()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _NO)  # one that comes from now on is answered when it can be
     child = os.fork()
     if child == 0:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _NO)
         os.setsid()
         os.dup2(typed, sys.stdin.fileno())
-        for descriptor in (typed, to_child, over):
+        for descriptor in (typed, to_child, over, given_up, signalled):
             os.close(descriptor)
         return
     os.close(typed)
     os.close(ends_with_child)
+    os.set_blocking(signalled, False)
+    signal.set_wakeup_fd(signalled)
     for number in _NO:
-        signal.signal(number, _give_up)
-    with suppress(_GivenUpError, BrokenPipeError):
-        while over not in select.select([sys.stdin.fileno(), over], [], [])[0]:
+        signal.signal(number, _told_by_the_pipe)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _NO)
+    with suppress(BrokenPipeError):
+        while select.select([sys.stdin.fileno(), over, given_up], [], [])[0] == [sys.stdin.fileno()]:
             words = os.read(sys.stdin.fileno(), 4096)
             if not words:
                 break
             os.write(to_child, words)
-    for number in _NO:
-        signal.signal(number, signal.SIG_IGN)  # it is being taken back, whatever else comes
-    os.close(to_child)
+    os.close(to_child)  # from now on it is being taken back, whatever else comes
     _, status = os.waitpid(child, 0)
     sys.exit(os.waitstatus_to_exitcode(status))
 
 
-class _GivenUpError(Exception):
-    """A signal came."""
-
-
-def _give_up(number: int, frame: object) -> None:  # noqa: ARG001  a signal's signature
-    raise _GivenUpError
+def _told_by_the_pipe(number: int, frame: object) -> None:
+    """A handler that raised would be late for a signal right before the waiting."""
 
 
 def _tell(text: str) -> None:
@@ -154,7 +154,8 @@ async def _confirmed(seconds: float) -> bool:
     _tell(f"applied on trial: write `yes` within {seconds:g} s to keep it: ")
     try:
         loop.add_reader(sys.stdin.fileno(), listen)
-        return (await asyncio.wait_for(said, seconds)).strip().lower() in ("y", "yes")
+        async with asyncio.timeout(seconds):
+            return (await said).strip().lower() in ("y", "yes")
     except TimeoutError:
         _tell("\n")
         return False
