@@ -33,6 +33,7 @@ from agent.files import read_note, write_whole
 log = structlog.get_logger("agent.exabgp")
 _DESCRIPTION = re.compile(r"^ *description .*$", re.MULTILINE)
 _LAUNCHED = ("-m", launch.__name__, "server")
+_WRITE_AGAIN = 1.0  # seconds
 _LOG_LIMIT = 4 << 20  # octets; a longer log is begun anew
 
 
@@ -82,6 +83,19 @@ class Process:
         """Replace exabgp.conf in one step. It may hold passwords: readable by its owner only."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_whole(self.directory / "exabgp.conf", configuration)
+
+    async def write_when_possible(self, configuration: str) -> None:
+        """As soon as the disk has room for it; until then all stays as it is."""
+        said = ""
+        while True:
+            try:
+                self.write_configuration(configuration)
+                return
+            except OSError as error:
+                if said != (said := str(error)):
+                    place = self.directory.name
+                    log.error("exabgp keeps its old configuration for now", process=place, reason=said)
+                await asyncio.sleep(_WRITE_AGAIN)
 
     def configuration_left(self) -> str:
         """What the ExaBGP that a former agent left here was last to be configured with (its ``digest`` says
@@ -229,7 +243,8 @@ class Process:
         self.stopping = True
         self.send(signal.SIGTERM)
         try:
-            await asyncio.wait_for(self.ended.wait(), patience)
+            async with asyncio.timeout(patience):
+                await self.ended.wait()
         except TimeoutError:
             self.send(signal.SIGKILL)
             await self.ended.wait()

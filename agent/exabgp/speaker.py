@@ -56,7 +56,8 @@ _SHORTEST_WAIT, _LONGEST_WAIT = 0.2, 30.0  # seconds between starts
 _SHORTEST_START, _LONGEST_START = 15.0, 240.0  # seconds one may take; twice as long after one that was slower
 _RELOAD_TRIES = 5
 _HINDERED = 1 / 3  # of a try: one that had to be made while routes were pending
-_PENDING = 5.0  # seconds a change waits for what is still to be sent, and for sessions that are beginning
+_PENDING = 5.0  # seconds a change waits for what is still to be sent
+_BEGINNING = 15.0  # and, after ExaBGP's start, for a session to come about
 _NONSENSE = " abandoned-by-its-writer"
 _MARKER = "show neighbor summary"
 _MARKER_ANSWER = "Peer            AS "
@@ -131,7 +132,7 @@ class Speaker:
         self._lost = asyncio.Event()
         self._heard = 0.0
         self._wanted_end = self._mark_seen = False
-        self._started_at = -_PENDING
+        self._started_at = -_BEGINNING
         self._detached_at = asyncio.get_running_loop().time()
         self._configuration_shown: asyncio.Future[bool] | None = None
         self._take(peers)
@@ -200,7 +201,7 @@ class Speaker:
             try:
                 await asyncio.wait((attaching, ending), return_when=asyncio.FIRST_COMPLETED)
                 if not attaching.done():
-                    if self.attachments:
+                    if self.attachments or self._wanted_end:
                         return
                     raise ExaBGPError("exabgp ended at once")
                 self._start_patience = min(2 * self._start_patience, _LONGEST_START)
@@ -522,7 +523,7 @@ class Speaker:
         self._take(peers)
         if not self.process.running:
             return
-        await self._write(configuration)
+        await self.process.write_when_possible(configuration)
         self._doubted = set(peers)
         pid, tries = self.process.pid, 0.0
         while tries < _RELOAD_TRIES:
@@ -541,23 +542,26 @@ class Speaker:
         await self.process.stop()
 
     async def replace(self, configuration: str, peers: Sequence[str]) -> None:
-        """Start ExaBGP anew with another configuration: for a process whose only peer changed.
-
-        A session that is just beginning is let begin: what the peer kept for us over one restart it forgets
-        at the next, if it had no End-of-RIB in between (RFC 4724 4.2).
-        """
+        """Start ExaBGP anew with another configuration: for a process whose only peer changed."""
         if configuration == self.configuration:
             return
-        while not self.peers <= self.established:
-            if asyncio.get_running_loop().time() > self._started_at + _PENDING:
-                break
-            await asyncio.sleep(0.01)
-        await self._write(configuration)
+        await self._begin()
+        await self.process.write_when_possible(configuration)
         await self.settle(_PENDING)
         self.configuration = configuration
         self._take(peers)
         self._wanted_end = self.process.running
         await self.process.stop()
+
+    async def _begin(self) -> None:
+        """Let sessions come about that may do so yet: what a peer kept for us over one restart of ExaBGP it
+        forgets at the next, if it had no End-of-RIB in between (RFC 4724 4.2).
+        """
+        while (age := asyncio.get_running_loop().time() - self._started_at) < _BEGINNING:
+            failed = [self.trouble(peer) for peer in self.peers - self.established]
+            if all(each is not None and each[1] <= age for each in failed):
+                return
+            await asyncio.sleep(0.01)
 
     def _take(self, peers: Sequence[str]) -> None:
         """These from now on; of others nothing is remembered: a cluster's nodes may come and go for years."""
@@ -570,18 +574,6 @@ class Speaker:
             self.outbox.drop_peer(address)
         for address in peers:
             self.outbox.peer(address)
-
-    async def _write(self, configuration: str) -> None:
-        """As soon as the disk has room for it; until then all stays as it is."""
-        said = ""
-        while True:
-            try:
-                self.process.write_configuration(configuration)
-                return
-            except OSError as error:
-                if said != (said := str(error)):
-                    log.error("exabgp keeps its old configuration for now", process=self.name, reason=said)
-                await asyncio.sleep(_LONGEST_WAIT / 10)
 
     async def _has_pipes_of(self, pid: int) -> bool:
         """Wait until this process's pipes are ours, which they may not be for a moment; False if it ends."""
