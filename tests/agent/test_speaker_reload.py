@@ -207,7 +207,7 @@ async def test_a_change_while_no_exabgp_runs_hides_no_end_of_the_next(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(speaker_module, "_SHORTEST_WAIT", 2.0)
-    monkeypatch.setattr(speaker_module, "_PENDING", 0.0)
+    monkeypatch.setattr(speaker_module, "_BEGINNING", 0.0)
     async with bench.speaker() as (speaker, recorder):
         await eventually(is_up(recorder, bench.peer))
         kill_exabgp(bench.run)

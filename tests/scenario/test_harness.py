@@ -49,6 +49,8 @@ def two_domains(world: World) -> tuple[Host, Host, Host]:
 def test_echoes_are_counted_exactly(world: World) -> None:
     _, middle, right = two_domains(world)
     pingers = Pinger(right, "10.1.0.2"), Pinger(right, "fd10:1::2")
+    for pinger in pingers:
+        pinger.begun()
     time.sleep(1.0)
     middle.ip("link set eth1 down")
     time.sleep(0.5)
@@ -56,18 +58,20 @@ def test_echoes_are_counted_exactly(world: World) -> None:
     time.sleep(1.0)
     for pinger in pingers:
         losses = pinger.stop()
-        assert 20 <= len(losses.lost) < losses.sent, str(losses)
+        assert 5 <= len(losses.lost) < losses.sent, str(losses)
         assert losses.lost == tuple(range(losses.lost[0], losses.lost[-1] + 1)), "one outage is one gap"
         assert losses.longest_gap == pytest.approx(len(losses.lost) * 0.01)
         assert losses.duplicates == 0
 
     undisturbed = Pinger(right, "10.1.0.2")
+    undisturbed.begun()
     time.sleep(0.5)
     losses = undisturbed.stop()
-    assert losses.sent >= 20
+    assert losses.sent >= 5
     assert losses.lost == ()
 
     nowhere = Pinger(middle, "203.0.113.9")
+    nowhere.begun()
     time.sleep(0.3)
     losses = nowhere.stop()
     assert len(losses.lost) == losses.sent == len(losses.refused)
