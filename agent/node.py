@@ -133,7 +133,7 @@ class Agent:
         self.sessions = Sessions(config, self, Secrets(config.secrets.directory, environ, store))
         self.sessions.parted = self._parted
         self.resources = ResourceSet.of()
-        self._begun = 0.0
+        self._begun = 0.0  # the first plan
         self._lock: int | None = None  # on the run directory
         self._seen_alive: set[str] = set()
         self._looked_at: tuple[Mapping[str, Node], frozenset[str]] | None = None  # for the dead
@@ -165,7 +165,6 @@ class Agent:
 
     async def run(self) -> None:
         """Serve until cancelled. Sessions, ExaBGP and routes are then still there."""
-        self._begun = self._now()
         if not self.fib.dry_run:
             await move(self.config.exabgp.run_directory, self.fib.place)
         async with asyncio.TaskGroup() as tasks:
@@ -346,7 +345,8 @@ class Agent:
             log.debug("learning only: nothing is announced")
         again = self.learned.configure(plan.peerings)
         if before is None:
-            self.learned.recall(self._retention.recall(), self._now())
+            self._begun = self._now()
+            self.learned.recall(self._retention.recall(), self._begun)
         known = {str(peering.peer_address) for peering in before.peerings} if before is not None else set()
         new = self.learned.peers.keys() - known
         self._expected |= {address: self._now() for address in new}

@@ -279,11 +279,13 @@ def test_a_node_started_with_an_odd_past_and_one_thing_wrong_after_the_other(pla
     with no_echo_lost(place, "a node with an odd past started without etcd, then with a wrong password"):
         agent = place.start_agent(secrets={"directory": str(secrets.parent)})
         world.wait_until("a word on etcd", lambda: agent.said("10.1.0.2:2379", "reason"), 60)
-        time.sleep(2.0)
+        time.sleep(6.0)  # more than syncWait: that counts from when it is known who is a peer
         assert place.learned() == former, "nobody has said what may go"
 
         etcd = place.start_etcd()
-        place.declare(password={"secretKeyRef": {"name": "bgp", "key": "tor"}})
+        place.declare_node()
+        world.wait_until("a word on the lack of peers", lambda: agent.said("no peers"), 60)
+        place.declare_router(password={"secretKeyRef": {"name": "bgp", "key": "tor"}})
         place.add(["10.244.1.77"], "taken")
         world.wait_until("the node's own routes", lambda: BLOCK6 in place.learned(), 60)
         world.wait_until("a word on the other daemon", lambda: agent.said("someone else"), 60)

@@ -78,6 +78,10 @@ class Lone:
 
     def declare(self, **peer: Any) -> None:
         """Everything: the node, its blocks, its workload, its router."""
+        self.declare_node()
+        self.declare_router(**peer)
+
+    def declare_node(self) -> None:
         assert self.etcd is not None
         self.etcd.transaction(
             {
@@ -90,7 +94,6 @@ class Lone:
             }
         )
         self.add(self.workload.addresses, self.workload.name)
-        self.declare_router(**peer)
 
     def declare_router(self, **peer: Any) -> None:
         assert self.etcd is not None
