@@ -471,7 +471,7 @@ class Speaker:
             except (ValueError, KeyError, TypeError):
                 return
             if self._learning:
-                self._states.update(states)
+                self._states |= {peer: up for peer, up in states.items() if peer in self.peers}
         elif command.text.startswith(_SHOW_CONFIGURATION):
             self._mark_seen = self._mark_seen or mark_of(self.configuration) in line
 
