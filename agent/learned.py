@@ -201,7 +201,6 @@ class Learned:
         peer.restart_time = restart.restart_time if restart is not None else 0
         peer.stale_until = peer.sync_by
         peer.long_lived = {family: seconds for family, _, seconds in remote.capabilities.long_lived}
-        peer.long_lived_until.clear()
         self._reconsider(peer)
         self._resume([each for each in self.peers.values() if not self._alone(each)], now)
         return negotiated
@@ -470,6 +469,7 @@ class Learned:
         peer.awaited.discard(family)
         peer.ended.add(family)
         peer.taken = None
+        peer.long_lived_until.pop(family, None)
         self.ribs[family].sweep_stale(peer.source, add_path=family in peer.negotiated.add_path_receive)
 
     # time
@@ -486,13 +486,14 @@ class Learned:
                 for family, rib in self.ribs.items():
                     if peer.up:
                         rib.sweep_stale(peer.source)
+                        peer.long_lived_until.pop(family, None)
                     elif (seconds := peer.long_lived.get(family, 0)) > 0:
                         rib.revise(peer.source, long_lived_stale, stale_only=True)
-                        peer.long_lived_until[family] = since + seconds
+                        peer.long_lived_until.setdefault(family, since + seconds)
                     else:
                         rib.drop(peer.source)
             for family, until in list(peer.long_lived_until.items()):
-                if now >= until and not peer.held:
+                if now >= until and peer.stale_until is None and not peer.held:
                     del peer.long_lived_until[family]
                     peer.taken = None
                     self.ribs[family].drop(peer.source)
@@ -505,9 +506,11 @@ class Learned:
         for peer in self.peers.values():
             if peer.up and peer.awaited:
                 yield peer.sync_by
-            if not peer.held:
-                if peer.stale_until is not None:
-                    yield peer.stale_until
+            if peer.held:
+                continue
+            if peer.stale_until is not None:
+                yield peer.stale_until
+            else:
                 yield from peer.long_lived_until.values()
 
     # what follows

@@ -172,12 +172,18 @@ class Reflector:
             kept = (
                 family in retain and negotiated is not None and (restart is not None or family in long_lived)
             )
-            if member.returning(family):
+            # Its long-lived time goes on (RFC 9494 4.2: not set anew before the peer has told everything).
+            lingers = kept and family in long_lived and member.long_lived(family)
+            if member.returning(family) and not lingers:
                 self._sweep(member, family)  # what was not confirmed before the next end is gone
             if not kept or not rib.received(member.source):
                 rib.drop(member.source, add_path=family in member.adds_paths)
+                member.long_lived_until.pop(family, None)
                 continue
             rib.mark_stale(member.source)
+            if lingers:
+                self._make_long_lived(member, family)
+                continue
             # A family of the long-lived capability alone has no restart time before (RFC 9494 4.2).
             restarts = restart is not None and any(family == known for known, _ in restart.families)
             seconds = restart.restart_time if restart is not None and restarts else 0
@@ -185,7 +191,7 @@ class Reflector:
             lifetime = min(long_lived.get(family, 0), member.options.long_lived_stale_time)
             if lifetime:
                 member.long_lived_until[family] = now + seconds + lifetime
-        if not member.stale_until:
+        if not member.stale_until and not member.long_lived_until:
             del self.members[member.name]
 
     def forget(self, member: Member) -> None:

@@ -136,6 +136,10 @@ class Member:
         """Whether routes of before its restart are kept: those count against no limit until said again."""
         return family in self.stale_until or family in self.long_lived_until
 
+    def long_lived(self, family: Family) -> bool:
+        """Whether its restart time is over, and its long-lived time is not (RFC 9494 4.2)."""
+        return family in self.long_lived_until and family not in self.stale_until
+
     @property
     def behind(self) -> bool:
         """Whether there is anything to send."""

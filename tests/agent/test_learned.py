@@ -276,6 +276,27 @@ def test_long_lived_stale_routes_are_ordinary_again_when_repeated_rfc9494_4_2() 
     assert cluster.routes == {A}
 
 
+def test_a_loss_before_end_of_rib_begins_no_other_long_lived_time_rfc9494_4_2() -> None:
+    cluster = Cluster(peering(P), peering(Q))
+    cluster.up(P, long_lived=300)
+    cluster.up(Q)
+    cluster.announce(P, A, B)
+    cluster.end(P)
+    cluster.down(P)
+    cluster.pass_time(121)
+    for _ in range(2):
+        cluster.up(P, long_lived=300)
+        cluster.announce(P, A)
+        cluster.pass_time(10)
+        cluster.down(P)
+        assert cluster.routes == {A, B}
+        cluster.pass_time(121)
+    assert cluster.routes == {A, B}
+    assert cluster.learned.next_timer() == 120 + 300
+    cluster.pass_time(420 - cluster.now)
+    assert not cluster.routes
+
+
 def restarted(before: Cluster, *peerings: Peering, directory: Path, seconds: float = 0) -> Cluster:
     """The next agent, so many seconds after the last word of the former."""
     Retention(directory / "retained.json").note(before.learned.retained())

@@ -312,6 +312,27 @@ def test_rfc9494_4_2_a_peer_that_comes_back_is_fresh_again() -> None:
     assert c.prefixes == {P}
 
 
+def test_rfc9494_4_2_a_loss_before_end_of_rib_neither_ends_the_long_lived_time_nor_begins_another() -> None:
+    core = reflector()
+    a, c = long_lived(core, 1).up(), long_lived(core, 3).up()
+    a.announce(P, Q)
+    a.down(100.0, BOTH)
+    tick(core, 220.0)
+    a.up(300.0)
+    a.announce(P)
+    a.down(310.0, BOTH)
+    settle(c)
+    assert c.prefixes == {P, Q}
+    assert all(WellKnownCommunity.LLGR_STALE in c.told(prefix).communities for prefix in (P, Q))
+    tick(core, 719.0)
+    settle(c)
+    assert c.prefixes == {P, Q}
+    tick(core, 720.0)
+    settle(c)
+    assert not c.prefixes
+    assert a.name not in core.members
+
+
 def test_rfc9494_4_2_the_f_bit_of_the_long_lived_capability_counts_then() -> None:
     core = reflector()
     a, c = long_lived(core, 1).up(), long_lived(core, 3).up()
