@@ -36,6 +36,7 @@ from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.capabilities import Negotiated
 from bgpd.wire.errors import UnsendableError
 from bgpd.wire.iana import AttributeCode, MessageType, RefreshSubtype
+from bgpd.wire.malformed import EVERY, Malformed
 from bgpd.wire.messages import Notification, Open, RouteRefresh, decode, negotiate
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
 from bgpd.wire.update import Reach, UpdateDecoder
@@ -99,6 +100,7 @@ class PeerIn:
     lost: str = ""  # why the last session ended, until there is another
     updates: int = 0
     malformed: int = 0
+    malformed_told: float = 0.0  # when the next may be told of
     last_notification: Notification | None = None
     over_limit: bool = False  # whether some of its routes may be refused for being too many
     ask_at: float = 0.0  # when to ask again for what was too much, if there is room
@@ -323,14 +325,21 @@ class Learned:
 
     # messages
 
-    def message(self, address: str, type: int, body: bytes, now: float) -> None:
-        """One message of an established session. Raises ProtocolError where the session must end."""
+    def message(self, address: str, type: int, body: bytes, now: float) -> Malformed | None:
+        """One message of an established session. Raises ProtocolError where the session must end.
+
+        Gives what the log must tell of: an UPDATE with attributes at fault, once in a while.
+        """
         peer = self.peers.get(address)
         if peer is None or peer.decoder is None or peer.negotiated is None:
-            return
+            return None
         if type == MessageType.UPDATE:
             self._await(peer, min(now + _QUIET, peer.sync_latest))
             self._update(peer, peer.decoder, body)
+            malformed, peer.decoder.malformed = peer.decoder.malformed, None
+            if malformed is not None and now >= peer.malformed_told:
+                peer.malformed_told = now + EVERY
+                return malformed
         elif type == MessageType.ROUTE_REFRESH:
             refresh = decode(type, body)
             if isinstance(refresh, RouteRefresh) and refresh.family in self.ribs:
@@ -345,6 +354,7 @@ class Learned:
             notification = decode(type, body)
             if isinstance(notification, Notification):
                 peer.last_notification = notification
+        return None
 
     @staticmethod
     def _await(peer: PeerIn, until: float) -> None:

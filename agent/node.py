@@ -432,10 +432,15 @@ class Agent:
 
     def message_received(self, peer: str, type: int, body: bytes) -> None:
         try:
-            self.learned.message(peer, type, body, self._now())
+            malformed = self.learned.message(peer, type, body, self._now())
         except ProtocolError as error:
             log.error("a message cannot be read; the session is reset", peer=peer, reason=str(error))
             self.sessions.reset(peer)
+        else:
+            if malformed is not None:
+                log.error("malformed UPDATE", peer=peer, **malformed.facts)
+                text = f"{peer}: malformed UPDATE: {malformed.reason}"
+                self._event("update.malformed", text, Severity.WARNING, self._name(peer))
         self._dirty = True
         if type == MessageType.UPDATE:
             self.to_kernel.start(self._now())

@@ -92,6 +92,7 @@ class AgentStatus:
             node=peering.peer_node,
             description=peering.reason,
             flaps=peer.flaps,
+            malformed=peer.malformed,
             last_reason=reason,
             last_reason_at=at,
             hold_time=peer.negotiated.hold_time if peer.up and peer.negotiated else 0,

@@ -13,6 +13,7 @@ import structlog
 from bgpd.telemetry.documents import rfc3339
 from bgpd.telemetry.flapping import Flapping
 from bgpd.telemetry.status import EventRing, PeerVerb, Severity
+from bgpd.wire.malformed import Malformed
 
 LINES = 8  # sessions named in the log per tick, each way
 
@@ -55,6 +56,11 @@ class SessionJournal:
         log.warning("too many paths of a prefix", peer=peer, limit=limit)
         text = f"{peer} sends more than {limit} paths of a prefix; the others are not taken in"
         self._warn("paths.over_limit", text, peer)
+
+    def malformed(self, peer: str, found: Malformed) -> None:
+        """A peer's UPDATE had attributes at fault (RFC 7606 8: with its NLRI and as it came)."""
+        log.error("malformed UPDATE", peer=peer, **found.facts)
+        self._warn("update.malformed", f"{peer}: malformed UPDATE: {found.reason}", peer)
 
     def drained(self, draining: bool) -> None:
         """The operator moves traffic away from us, or lets it come back."""

@@ -1,4 +1,7 @@
-"""How many prefixes a peer may announce: warned of near it, and beyond it a Cease (RFC 4486 4, subcode 1)."""
+"""How many prefixes a peer may announce: warned of near it, and beyond it a Cease (RFC 4486 4, subcode 1).
+
+And how many paths of each: what is more is not taken in, and told of once.
+"""
 
 from collections.abc import Mapping
 
@@ -17,6 +20,9 @@ def check_limit(
     entry: Entry, member: Member, ribs: Mapping[Family, LocRib], journal: SessionJournal, now: float
 ) -> None:
     """Act on what a member has announced so far."""
+    if member.overfull and not entry.overfull:
+        entry.overfull = True
+        journal.overfull(entry.address, entry.spec.member.path_limit)
     limit, warn_at = entry.spec.max_prefixes, entry.spec.warn_at
     if limit is None:
         entry.warned = None

@@ -32,6 +32,7 @@ from bgpd.session.session import Session
 from bgpd.telemetry.distribution import Distribution
 from bgpd.telemetry.status import EventRing, PeerVerb
 from bgpd.wire.iana import CeaseSubcode
+from bgpd.wire.malformed import Malformed
 from bgpd.wire.messages import Notification, encode
 from reflector import sockets
 from reflector.core import FAMILIES, Reflector
@@ -450,10 +451,7 @@ class Server:
                 if self._updated_at is None:
                     self._updated_at = self._loop.time()
                 self.reflector.update(member, event.updates)
-                if member.overfull and not entry.overfull:
-                    entry.overfull = True
-                    self._journal.overfull(entry.address, entry.spec.member.path_limit)
-                if entry.spec.max_prefixes is not None:
+                if member.overfull or entry.spec.max_prefixes is not None:
                     check_limit(entry, member, self.reflector.ribs, self._journal, self._loop.time())
                 self._pace.ask()
             return True
@@ -461,6 +459,8 @@ class Server:
             self._unidentified.pop(link, None)
         elif isinstance(event, Established):
             self._up(entry, link, event)
+        elif isinstance(event, Malformed):
+            self._journal.malformed(entry.address, event)
         elif isinstance(event, RefreshRequested) and link.member is not None:
             self.reflector.refresh(link.member, event.family, event.subtype, self._loop.time())
             self._pace.ask()

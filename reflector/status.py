@@ -105,6 +105,7 @@ class ReflectorStatus:
             kind=spec.kind,
             description=spec.description,
             flaps=counters.closed,
+            malformed=counters.messages.attribute_faults,
             last_reason="" if up else entry.why_down,
             last_reason_at=self._moment(failed) if failed is not None and not up else None,
             hold_time=member.negotiated.hold_time if member is not None and member.negotiated else 0,

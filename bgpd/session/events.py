@@ -2,13 +2,14 @@
 
 Events come out of `Session.events()` in the order in which things happened on the wire. UPDATEs arrive in
 batches, one event per call of `receive_data` and not one per message: at 80,000 UPDATEs for a full table an
-object for each would be felt.
+object for each would be felt. A `Malformed` among them follows, for the log alone.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bgpd.wire.capabilities import Negotiated
+from bgpd.wire.malformed import Malformed
 from bgpd.wire.messages import Notification, Open
 from bgpd.wire.nlri import Family
 from bgpd.wire.update import Told
@@ -72,4 +73,4 @@ class Closed:
     counts: bool
 
 
-Event = Opened | Established | UpdatesReceived | RefreshRequested | Closed
+Event = Opened | Established | UpdatesReceived | Malformed | RefreshRequested | Closed

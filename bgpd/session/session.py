@@ -53,6 +53,7 @@ from bgpd.wire.iana import (
     RefreshSubtype,
     notification_words,
 )
+from bgpd.wire.malformed import EVERY
 from bgpd.wire.messages import KEEPALIVE, Message, Notification, Open, RouteRefresh, decode, encode
 from bgpd.wire.nlri import Family
 from bgpd.wire.update import Told, UpdateDecoder
@@ -112,6 +113,7 @@ class Session:
         "_decoder",
         "_events",
         "_framer",
+        "_malformed_told",
         "_new_decoder",
         "_out",
         "_timers",
@@ -156,6 +158,7 @@ class Session:
         self._new_decoder = decoder
         self._decoder: UpdateDecoder | None = None  # exists from Established on
         self._framer = Framer()
+        self._malformed_told = now  # when the next may be told of
         self._timers = SessionTimers(jitter)
         self._events: list[Event] = []
         self._out: list[bytes] = []
@@ -208,7 +211,7 @@ class Session:
                     alive = True
                     continue
                 if updates:
-                    self._deliver(updates)
+                    self._deliver(updates, now)
                     updates = []
                     alive = True
                 self._message(kind, body, now)
@@ -217,13 +220,13 @@ class Session:
                 decoder = self._decoder
         except ProtocolError as error:
             if updates:
-                self._deliver(updates)
+                self._deliver(updates, now)
             if error.code == ErrorCode.UPDATE_MESSAGE:
                 counters.received.updates += 1
             self.fail(error, now)
             return
         if updates:
-            self._deliver(updates)
+            self._deliver(updates, now)
             alive = True
         if alive:
             self._timers.received(now)
@@ -322,15 +325,19 @@ class Session:
 
     # What happens within
 
-    def _deliver(self, updates: list[Told]) -> None:
+    def _deliver(self, updates: list[Told], now: float) -> None:
         self.counters.received.updates += len(updates)
         faults = 0
         for _reach, _unreach, _end_of_rib, errors in updates:
             if errors:
                 faults += len(errors)
-        if faults:
-            self.counters.attribute_faults += faults
         self._events.append(UpdatesReceived(updates))
+        if not faults:
+            return
+        self.counters.attribute_faults += faults
+        if self._decoder is not None and self._decoder.malformed is not None and now >= self._malformed_told:
+            self._malformed_told = now + EVERY
+            self._events.append(self._decoder.malformed)
 
     def _message(self, kind: int, body: bytes, now: float) -> None:
         """One message off the hot path: anything before Established, and all but UPDATE and KEEPALIVE

@@ -133,6 +133,9 @@ class StatusCollector(Collector):
             "cairn_bgp_peer_expected", "0 for peers that come and go as they like.", labels=label
         )
         flaps = CounterMetricFamily("cairn_bgp_peer_flaps", "Times it was lost.", labels=label)
+        malformed = CounterMetricFamily(
+            "cairn_bgp_peer_malformed", "Path attributes at fault in its UPDATEs (RFC 7606).", labels=label
+        )
         lag = GaugeMetricFamily("cairn_bgp_peer_lag_bytes", "What it has yet to be sent.", labels=label)
         facts = ("address", "port", "asn", "local_asn", "kind", "node", "description")
         info = InfoMetricFamily("cairn_bgp_peer", "What changes rarely.", labels=label)
@@ -147,10 +150,11 @@ class StatusCollector(Collector):
             restarting.add_metric(name, float(peer.restarting))
             expected.add_metric(name, float(peer.expected))
             flaps.add_metric(name, peer.flaps)
+            malformed.add_metric(name, peer.malformed)
             lag.add_metric(name, peer.lag)
             values = {fact: str(getattr(peer, fact) or "") for fact in facts}
             info.add_metric(name, values)
-        yield from (state, up, changed, uptime, restarting, expected, flaps, lag, info)
+        yield from (state, up, changed, uptime, restarting, expected, flaps, malformed, lag, info)
 
     def _traffic(self, peers: Sequence[PeerStatus]) -> Iterator[Metric]:
         per_family = ["peer", "family"]

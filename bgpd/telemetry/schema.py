@@ -91,6 +91,7 @@ class Peer(Shape):
     node: str | None
     description: str
     flaps: Annotated[int, Field(ge=0, description="Times ESTABLISHED was lost.")]
+    malformed: Annotated[int, Field(ge=0, description="Path attributes at fault (RFC 7606).")]
     last_reason: Annotated[str, Field(description="Why it is not up: the former loss, and what came since.")]
     last_reason_at: Annotated[AwareDatetime | None, Field(description="When that was last so.")]
     hold_time: Annotated[int, Field(ge=0, description="Seconds.")]

@@ -44,6 +44,7 @@ class PeerStatus:
 
     `name` is unique within the service and stable over reconnects; it labels the metrics. `state` is one of
     RFC 4271's six. `since`: last change into or out of ESTABLISHED. `flaps`: times ESTABLISHED was lost.
+    `malformed`: path attributes at fault in its UPDATEs (RFC 7606).
     `last_reason`: why it is not up (see `why_down`); `last_reason_at`: when that was last so. `lag`: bytes
     the peer has yet to be sent. `restarting`: a graceful restart with this peer is in progress. `expected`
     False marks peers that come and go as they like (dynamic clients): readiness does not wait for them.
@@ -61,6 +62,7 @@ class PeerStatus:
     node: str | None = None
     description: str = ""
     flaps: int = 0
+    malformed: int = 0
     last_reason: str = ""
     last_reason_at: float | None = None
     hold_time: int = 0

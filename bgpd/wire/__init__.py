@@ -17,4 +17,5 @@ that leaves this package is `errors.ProtocolError`; any other exception is a def
 | `examination` | a whole attribute block judged by those rows |
 | `attributes` | interned attribute sets |
 | `update` | UPDATE, decoded and encoded |
+| `malformed` | an UPDATE at fault, as the log must tell of it |
 """

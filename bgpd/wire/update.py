@@ -24,6 +24,7 @@ from .errors import AttributeFault, ErrorAction, ProtocolError, UnsendableError
 from .examination import Examination, reset
 from .iana import AttributeCode, MessageType, UpdateSubcode
 from .interner import Interner
+from .malformed import Malformed
 from .messages import HEADER_LENGTH, MARKER
 from .nlri import IPV4_UNICAST, Family, finder, is_martian, is_prefix_family, split
 
@@ -79,6 +80,7 @@ class UpdateDecoder:
     """Decodes the UPDATEs of one session.
 
     Sessions of the same kind share an `interner`; it must be of the session's kind (`asn4`, `internal`).
+    `malformed` is the last UPDATE whose attributes were at fault, for who logs it.
     """
 
     def __init__(self, negotiated: Negotiated, internal: bool, interner: Interner | None = None) -> None:
@@ -87,6 +89,7 @@ class UpdateDecoder:
         if (interner.context.asn4, interner.context.internal) != (negotiated.asn4, internal):
             raise ValueError(f"an interner for {interner.context} does not fit the session")
         self.interner = interner
+        self.malformed: Malformed | None = None
         self._sets = interner.sets
         self._multiprotocol_sets = interner.multiprotocol
         self._families = frozenset(filter(is_prefix_family, negotiated.families))
@@ -136,7 +139,12 @@ class UpdateDecoder:
             update = self._multiprotocol(block)
             if update is not None:
                 return update
-        return self._careful(body[2:at], block, body[end:])
+        update = self._careful(body[2:at], block, body[end:])
+        if update.errors:
+            involved = [(family, items) for family, _, items, _ in update.reach]
+            involved += [(family, items) for family, items in update.unreach]
+            self.malformed = Malformed(body, update.errors, involved, self._add_path)
+        return update
 
     def _classic(
         self,

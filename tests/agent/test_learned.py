@@ -12,7 +12,7 @@ import pytest
 from agent.exabgp.events import EXABGP_ENDED
 from agent.retention import Retention
 from bgpd.plan.model import Peering
-from bgpd.wire.iana import RefreshSubtype, WellKnownCommunity
+from bgpd.wire.iana import MessageType, RefreshSubtype, WellKnownCommunity
 from bgpd.wire.nlri import IPV4_UNICAST, nlri_of
 from tests.agent.telling import ASN, A, B, C, Cluster, P, Q, R, fail_static, peering, synced, unheard
 
@@ -27,6 +27,19 @@ def test_routes_come_and_go() -> None:
     assert cluster.routes == {A, B}
     cluster.withdraw(P, A)
     assert cluster.routes == {B}
+
+
+def test_rfc7606_8_an_update_at_fault_is_told_of_once_in_a_minute() -> None:
+    cluster = Cluster(peering(P))
+    cluster.up(P)
+    origin_7 = bytes.fromhex("400101074002004003040a00000940050400000064")
+    body = b"\0\0" + len(origin_7).to_bytes(2, "big") + origin_7 + nlri_of(ip_network(A))
+    told = [cluster.learned.message(P, MessageType.UPDATE, body, now) for now in (0.0, 59.0, 60.0)]
+    cluster.announce(P, B)
+    assert [found is not None for found in told] == [True, False, True]
+    assert told[0] is not None
+    assert told[0].facts["prefixes"] == [A]
+    assert cluster.learned.peers[P].malformed == 3
 
 
 def test_a_restarting_peers_routes_stay_until_its_end_of_rib_rfc4724_4_2() -> None:

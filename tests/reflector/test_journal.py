@@ -7,7 +7,10 @@ from structlog.testing import capture_logs
 
 from bgpd.telemetry.logging import configure_logging
 from bgpd.telemetry.status import EventRing
+from bgpd.wire.iana import MessageType
+from bgpd.wire.messages import message
 from reflector.journal import LINES, SessionJournal
+from tests.reflector.clients import clients, serving, until
 
 
 def test_a_line_comes_with_the_tick_and_tells_the_time_of_what_happened() -> None:
@@ -48,3 +51,28 @@ def test_a_line_says_which_module_it_is_from() -> None:
     journal = SessionJournal(EventRing(), lambda: 0.0)
     journal.near_limit("192.0.2.1", 9, 10)
     assert json.loads(stream.getvalue())["logger"] == "reflector.journal"
+
+
+async def test_rfc7606_8_a_malformed_update_is_in_the_log_with_its_nlri_and_as_it_came() -> None:
+    attributes = bytes.fromhex("400101074002004003047f00000240050400000064")  # ORIGIN 7
+    body = b"\0\0" + len(attributes).to_bytes(2, "big") + attributes + bytes.fromhex("180a0901")
+    async with serving() as server, clients(server, 1) as (a,):
+        with capture_logs() as lines:
+            for _ in range(3):
+                a.write(message(MessageType.UPDATE, body))
+            session = server.entries[a.address].peer.session
+            await until(lambda: session and session.counters.attribute_faults == 3)
+        told = [line for line in lines if line["event"] == "malformed UPDATE"]
+        assert told == [
+            {
+                "event": "malformed UPDATE",
+                "log_level": "error",
+                "peer": a.address,
+                "reason": "ORIGIN: the value 7 (treated as withdrawn)",
+                "prefixes": ["10.9.1.0/24"],
+                "message": message(MessageType.UPDATE, body).hex(),
+            }
+        ]
+        events = [event for event in server.events.after(0) if event.kind == "update.malformed"]
+        assert [event.peer for event in events] == [a.address]
+        assert a.established

@@ -12,6 +12,7 @@ from bgpd.session.session import Session
 from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.errors import ProtocolError
 from bgpd.wire.iana import CeaseSubcode, MessageType
+from bgpd.wire.malformed import Malformed
 from bgpd.wire.messages import KEEPALIVE, MARKER, Keepalive, Notification, RouteRefresh, encode, message
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
 from bgpd.wire.update import Told
@@ -192,12 +193,29 @@ def test_rfc7606_2_a_malformed_attribute_ends_nothing() -> None:
     body = b"\0\0" + len(attributes).to_bytes(2, "big") + attributes + b"\x18\x0a\x09\x01"
     session = established()
     session.receive_data(message(MessageType.UPDATE, body), NOW)
-    (event,) = session.events()
+    event, _ = session.events()
     assert isinstance(event, UpdatesReceived)
     _reach, unreach, _end_of_rib, _errors = event.updates[0]
     assert list(unreach) == [(IPV4_UNICAST, [b"\x18\x0a\x09\x01"])]
     assert session.state is State.ESTABLISHED
     assert session.counters.attribute_faults == 1
+
+
+def test_rfc7606_8_the_log_is_given_the_nlri_and_the_whole_message_once_in_a_minute() -> None:
+    attributes = bytes.fromhex("400101074002004003040a00000240050400000064")  # ORIGIN 7
+    body = b"\0\0" + len(attributes).to_bytes(2, "big") + attributes + b"\x18\x0a\x09\x01\x10\x0a\x08"
+    session = established()
+    told = []
+    for at in (NOW, NOW, NOW + 59.0, NOW + 60.0):
+        session.receive_data(message(MessageType.UPDATE, body), at)
+        told.append([event for event in session.events() if isinstance(event, Malformed)])
+    assert [len(found) for found in told] == [1, 0, 0, 1]
+    assert told[0][0].facts == {
+        "reason": "ORIGIN: the value 7 (treated as withdrawn)",
+        "prefixes": ["10.9.1.0/24", "10.8.0.0/16"],
+        "message": message(MessageType.UPDATE, body).hex(),
+    }
+    assert session.counters.attribute_faults == 4
 
 
 @pytest.mark.parametrize(
