@@ -7,7 +7,7 @@ node's peerings. A peer whose password is not known is left out and said loudly,
 from collections.abc import Collection, Mapping
 from ipaddress import ip_network
 
-from bgpd.plan.model import NextHopMode, NodePlan, Peering, SecretRef
+from bgpd.plan.model import PATIENCE, NextHopMode, NodePlan, Peering, SecretRef
 from bgpd.rib.path import SourceKind
 from bgpd.rib.reflection import Speaker
 from bgpd.session.config import SessionConfig
@@ -100,6 +100,7 @@ def _peer(plan: NodePlan, peering: Peering, config: ReflectorConfig, password: s
         member=member,
         port=peering.peer_port,
         local_address=peering.local_address,
+        patience=PATIENCE if peering.patient else None,
         password=password,
         ttl_security=peering.ttl_security,
         multihop=peering.multihop,

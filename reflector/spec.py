@@ -44,7 +44,8 @@ class PeerSpec:
     """One peer, or any peer of a prefix.
 
     `network` holds the addresses it may come from; a single address makes it a peer of its own, which is
-    `expected` to be up and (unless passive) connected to.
+    `expected` to be up and (unless passive) connected to. `patience`: how many seconds a passive peer is
+    waited for before it is connected to all the same; None: for ever.
     """
 
     name: str
@@ -53,6 +54,7 @@ class PeerSpec:
     member: MemberOptions
     port: int = 179
     local_address: IPv4Address | IPv6Address | None = None
+    patience: float | None = None
     password: str | None = field(default=None, repr=False)
     ttl_security: int | None = None
     multihop: int | None = None
@@ -265,7 +267,7 @@ def session_config(
 def times(spec: PeerSpec) -> PeerTimes:
     """How eagerly a peer is connected to, and how long a flapping one is kept waiting."""
     if spec.single:
-        return PeerTimes(spec.session)
+        return PeerTimes(spec.session, patience=spec.patience)
     # A client of a prefix may be a whole fleet restarting at once: it is welcome sooner.
     return PeerTimes(spec.session, tolerated_flaps=16, idle_hold_time=0.5, idle_hold_max=15.0)
 

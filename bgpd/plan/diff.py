@@ -31,6 +31,7 @@ BOUNCING_FIELDS = (
     "multihop",
     "graceful_restart",
     "passive",
+    "patient",
     "rr_client",
 )
 ADJUSTED_FIELDS = ("next_hop_mode", "allowed_own_as", "max_prefixes", "reachable_by")

@@ -90,6 +90,22 @@ class ClusterFacts:
             if node in ends.far and ends.peer.spec.reverse_peering != "Manual":
                 yield PeerUse(ends.peer, self._of(ends.near), ends.why_back)
 
+    def answers(self, node: NodeFacts, asked: NodeFacts) -> bool:
+        """Say whether a node has a session with another one, whoever declares it."""
+        if self.election is not None and (node.elected or asked.elected):
+            return True
+        if self.mesh and node.cluster_id is None and asked.cluster_id is None:
+            return True
+        return any(
+            (node.name in ends.near and asked.name in ends.far)
+            or (
+                ends.peer.spec.reverse_peering != "Manual"
+                and node.name in ends.far
+                and asked.name in ends.near
+            )
+            for ends in self.ends
+        )
+
     def _of(self, names: Mapping[str, object]) -> tuple[NodeFacts, ...]:
         # By identity: the mapping is kept by ``ends`` for as long as these facts are.
         found = self._members.get(id(names))

@@ -16,6 +16,8 @@ from bgpd.resources.scalars import Community, IPAddress, IPNetwork
 from bgpd.wire.nlri import Family
 
 DEFAULT_HOLD_TIME = 90
+PATIENCE = 15
+"""Seconds that a patient end waits for the other to connect."""
 MULTIHOP_TTL = 64
 
 
@@ -75,8 +77,8 @@ class Peering:
     ``name`` is unique in its plan and made of letters, digits and ``_`` (Calico's names). ``families``
     follows the peer's address, as in Calico. ``ttl_security`` is the number of hops the peer may be away (RFC
     5082), ``multihop`` the TTL of packets otherwise. ``graceful_restart``, ``hold_time`` and
-    ``keepalive_time`` are seconds. ``passive``: the other side opens the connection. ``peer_node`` is the
-    peer's name if it is a node.
+    ``keepalive_time`` are seconds. ``passive``: the other side opens the connection; ``patient``: but if it
+    does not come, this one does. ``peer_node`` is the peer's name if it is a node.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Peering:
     reason: str
     rr_client: bool = False
     passive: bool = False
+    patient: bool = False
     hold_time: int = DEFAULT_HOLD_TIME
     keepalive_time: int | None = None
     password: SecretRef | None = None

@@ -11,7 +11,9 @@
   keeps one session.
 - Between two nodes exactly one side opens the connection, because crossing connections abort a graceful
   restart: the reflector waits for its client; otherwise the one that sees the greater peer address (compared
-  as text, as Calico does) waits.
+  as text, as Calico does) waits. Calico's BIRD goes by the addresses also where a global BGPPeer names a
+  reflector's, and waits: there the reflector does so for a while only. Nobody waits for a node that has no
+  session back (``reversePeering: Manual``).
 - This node is a reflector for a peer of the same AS whose cluster ID is absent or another one.
 
 After a change only those sessions are made that it concerns: one BGPPeer's sessions at a node are a group,
@@ -64,6 +66,8 @@ class _Terms(NamedTuple):
     restart_time: int
     max_prefixes: int | None
     remarks: tuple[str, ...]
+    unanswering: frozenset[str] = frozenset()
+    """The nodes at the other end that have no session back."""
 
 
 class _Made(NamedTuple):
@@ -232,10 +236,16 @@ class _Writer:
             max_prefixes=self._max_prefixes,
             remarks=(*remarks, *unprotected),
         )
+        others: Iterable[NodeFacts | None]
         if use.others is not None:
-            return self._group(terms, use.others)
-        at = self._facts.by_address.get(spec.peer_ip.address, ()) if spec.peer_ip is not None else ()
-        return self._group(terms, [next((node for node in at if fits(spec, node)), None)])
+            others = use.others
+        else:
+            at = self._facts.by_address.get(spec.peer_ip.address, ()) if spec.peer_ip is not None else ()
+            others = [next((node for node in at if fits(spec, node)), None)]
+        if spec.reverse_peering == "Manual":
+            silent = (n.name for n in others if n is not None and not self._facts.answers(n, self._me))
+            terms = terms._replace(unanswering=frozenset(silent))
+        return self._group(terms, others)
 
     def _group(self, terms: _Terms, others: Iterable[NodeFacts | None]) -> _Group:
         former: Mapping[str, _Made] = {}
@@ -318,6 +328,7 @@ def _explicit(terms: _Terms, peer: BGPPeer, other: NodeFacts | None, to: Place, 
     if spec.keep_original_next_hop and not internal:
         mode = NextHopMode.KEEP
     hops = spec.ttl_security or None
+    passive = other is not None and other.name not in terms.unanswering and _waits(me, own, other, address)
     return Peering(
         name=peering_name(terms.kind, address, port),
         kind=terms.kind,
@@ -331,7 +342,8 @@ def _explicit(terms: _Terms, peer: BGPPeer, other: NodeFacts | None, to: Place, 
         export_policy=ExportPolicy(filters.exports, internal, beside.exports),
         reason=terms.why,
         rr_client=_is_client(me, internal, other),
-        passive=other is not None and _waits(me, own, other, address),
+        passive=passive,
+        patient=passive and peer.is_global and spec.peer_ip is not None and str(own) > str(address),
         hold_time=DEFAULT_HOLD_TIME if keepalive is None else 3 * keepalive,
         keepalive_time=keepalive,
         password=terms.password,

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bgpd.plan import NextHopMode, NodePlan, Peering, SecretRef
-from bgpd.plan.model import Blackhole, Origination, OriginKind
+from bgpd.plan.model import PATIENCE, Blackhole, Origination, OriginKind
 from bgpd.plan.policy import local_pref_of
 from bgpd.render import bird_filters
 from bgpd.render.bird_filters import INDENT, filter_symbol
@@ -306,7 +306,10 @@ class _Writer:
         yield f"{INDENT}hold time {peering.hold_time};"
         if peering.keepalive_time is not None:
             yield f"{INDENT}keepalive time {peering.keepalive_time};"
-        if peering.passive:
+        if peering.patient:
+            yield f"{INDENT}connect delay time {PATIENCE}; # the peer connects, unless it waits too"
+            yield f"{INDENT}connect retry time {PATIENCE};"
+        elif peering.passive:
             yield f"{INDENT}passive on; # the peer connects: crossing connections abort a graceful restart"
         if peering.rr_client and plan.cluster_id is not None:
             yield f"{INDENT}rr client;"

@@ -16,7 +16,7 @@ class SessionConfig:
     `capabilities` is offered as it is; its `role` is the one RFC 9234 checks, and `strict_role` makes a peer
     without a role a mismatch. A peer lacking one of `required_families` is refused (RFC 5492).
     `keepalive_time` None is a third of the negotiated hold time. `send_hold_time` None is RFC 9687's default
-    (the larger of 480 and twice the hold time), 0 turns that timer off. `passive` never connects by itself.
+    (the larger of 480 and twice the hold time), 0 turns that timer off. `passive`: the peer is to connect.
     The addresses are only named in messages for people.
     """
 
@@ -54,17 +54,24 @@ class PeerConfig:
     """What the owner decides about a durable peer. Times in seconds.
 
     `connect_retry_time` lies between two attempts to connect (RFC 4271 suggests 120, for long-distance lines;
-    within a cluster an attempt costs nothing). Idle hold: the first `tolerated_flaps` failures in a row are
+    within a cluster an attempt costs nothing), `patience` before each one to a passive peer (None: it is
+    never connected to). Idle hold: the first `tolerated_flaps` failures in a row are
     followed by none, the next by `idle_hold_time`, each further one by twice as much, up to `idle_hold_max`;
     a session that stood for `stable_time` clears the count.
     """
 
     session: SessionConfig
     connect_retry_time: float = 5.0
+    patience: float | None = None
     idle_hold_time: float = 1.0
     idle_hold_max: float = 60.0
     tolerated_flaps: int = 3
     stable_time: float = 30.0
+
+    @property
+    def retry_time(self) -> float | None:
+        """Seconds between two attempts to connect, or None where there are none."""
+        return self.patience if self.session.passive else self.connect_retry_time
 
     def idle_hold(self, flaps: int) -> float:
         """Seconds to stay in Idle after `flaps` failures in a row."""

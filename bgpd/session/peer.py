@@ -497,10 +497,11 @@ class Peer:
     def _keep_trying(self, now: float) -> None:
         """Let ConnectRetryTimer run unless we have, or are getting, a connection of our own, or a good
         one."""
-        if self._attempt is not None or self._timers.connect_retry != inf or self.config.session.passive:
+        seconds = self.config.retry_time
+        if self._attempt is not None or self._timers.connect_retry != inf or seconds is None:
             return
         if not any(session.initiated or session.state is not State.OPENSENT for session in self._sessions):
-            self._timers.retry_after(now, self.config.connect_retry_time)
+            self._timers.retry_after(now, seconds)
 
     def _start(self, now: float) -> None:
         passive = self.config.session.passive
@@ -512,7 +513,7 @@ class Peer:
         match action:
             case Action.START | Action.CONNECT_AGAIN:
                 self._cancel_attempt()
-                self._timers.retry_after(now, self.config.connect_retry_time)
+                self._timers.retry_after(now, self.config.retry_time or self.config.connect_retry_time)
                 self._attempts += 1
                 self._attempt = self._attempts
                 self.counters.attempts += 1

@@ -278,7 +278,35 @@ def test_the_reflector_waits_for_its_clients() -> None:
             )
         )
         assert found["rr"].peerings[0].passive
+        assert not found["rr"].peerings[0].patient
         assert not found["c"].peerings[0].passive
+
+
+@pytest.mark.parametrize(("reflector_at", "client_at"), [(1, 2), (2, 1)])
+def test_a_reflector_that_a_global_peer_names_waits_for_a_while_where_calicos_bird_waits(
+    reflector_at: int, client_at: int
+) -> None:
+    found = plans(
+        cluster(
+            MESH_OFF,
+            bgp("rr", reflector_at, ", routeReflectorClusterID: 244.0.0.1"),
+            bgp("c", client_at),
+            peer("p", f"{{peerIP: 10.0.0.{reflector_at}, asNumber: 65000}}"),
+        )
+    )
+    assert found["rr"].peerings[0].passive
+    assert found["rr"].peerings[0].patient == (reflector_at > client_at)
+    assert not found["c"].peerings[0].passive
+
+
+def test_nobody_waits_for_a_node_that_has_no_session_back() -> None:
+    one_way = peer("p", "{node: n1, peerIP: 10.0.0.2, reversePeering: Manual}")
+    assert not session(plans(cluster(MESH_OFF, THREE, one_way))["n1"], "10.0.0.2").passive
+    other_way = peer("q", "{node: n2, peerIP: 10.0.0.1, reversePeering: Manual}")
+    for more in (), (other_way,):
+        meshed = plans(cluster(*([MESH_OFF, *more] if more else []), THREE, one_way))
+        assert session(meshed["n1"], "10.0.0.2").passive
+        assert not session(meshed["n2"], "10.0.0.1").passive
 
 
 names = st.sampled_from([f"n{index}" for index in range(6)])

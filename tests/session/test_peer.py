@@ -84,6 +84,25 @@ def test_a_passive_peer_never_connects() -> None:
     assert at(found) is State.ACTIVE
 
 
+def test_a_patient_passive_peer_connects_when_nobody_has_come() -> None:
+    found = peer(passive=True, patience=15)
+    assert at(found) is State.ACTIVE
+    assert found.next_timer() == NOW + 15
+    session = up(found)
+    found.connection_lost(session, NOW + 20)
+    assert not [event for event in found.events() if isinstance(event, ConnectRequested)]
+    assert found.next_timer() == NOW + 35
+    found.handle_timer(NOW + 35)
+    found.connect_failed(requested(found), "connection refused", NOW + 36)
+    assert at(found) is State.ACTIVE
+    assert found.next_timer() == NOW + 51
+    found.handle_timer(NOW + 51)
+    ours = found.connected(requested(found), NOW + 51)
+    assert ours is not None
+    bring_up(found, ours, NOW + 51)
+    assert found.session is ours
+
+
 def test_rfc4271_8_2_2_a_failed_attempt_is_repeated_when_connect_retry_timer_expires() -> None:
     found = peer(connect_retry_time=7)
     found.connect_failed(requested(found), "connection refused", NOW + 1)
