@@ -193,7 +193,7 @@ def _external(path: Path, target: Target) -> bytes:
     """Attributes for another AS: our AS in front, nothing that is internal to ours (RFC 4271 5.1.3 to 5.1.5).
 
     Internal are also AIGP and Prefix-SID (RFC 7311 3.2, RFC 8669 5) and communities that are not transitive
-    (RFC 4360 6).
+    (RFC 4360 6, RFC 5701 2).
 
     A MED that came from another AS stays here; one of our own AS's routes is told (RFC 4271 5.1.4).
     """
@@ -202,10 +202,13 @@ def _external(path: Path, target: Target) -> bytes:
         **_INTERNAL,
         AttributeCode.AS_PATH: _prepended(attributes, target.local_asn),
     }
-    extended = attributes.extended_communities
-    if any(community[0] & _NON_TRANSITIVE for community in extended):
-        kept = b"".join(community for community in extended if not community[0] & _NON_TRANSITIVE)
-        changes[AttributeCode.EXTENDED_COMMUNITIES] = kept or None
+    for code, communities in (
+        (AttributeCode.EXTENDED_COMMUNITIES, attributes.extended_communities),
+        (AttributeCode.IPV6_EXTENDED_COMMUNITIES, attributes.ipv6_extended_communities),
+    ):
+        if any(community[0] & _NON_TRANSITIVE for community in communities):
+            kept = b"".join(community for community in communities if not community[0] & _NON_TRANSITIVE)
+            changes[code] = kept or None
     if attributes.as_path:
         changes[AttributeCode.MULTI_EXIT_DISC] = None
     if target.role in _TO_BELOW_OR_BESIDE and not attributes.present & _OTC_BIT:
@@ -255,9 +258,16 @@ def export_to(target: Target, speaker: Speaker, family: Family) -> Export:
             if unusual is None:
                 return None
             raw = unusual
+        if plain and inside:
+            return raw, b""
+        next_hop = attributes.next_hop
+        if not internal and not inside and target.next_hop is None:
+            next_hop = next_hop[:16]  # a link of our AS says nothing to another one (RFC 2545 3)
+            if next_hop == _NOWHERE or next_hop.startswith(_LINK_LOCAL):
+                return None
         if plain:
-            return raw, b"" if inside else attributes.next_hop
-        return _adapted(raw, attributes.next_hop, target, family)
+            return raw, next_hop
+        return _adapted(raw, next_hop, target, family)
 
     return export
 

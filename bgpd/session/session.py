@@ -335,9 +335,11 @@ class Session:
         if not faults:
             return
         self.counters.attribute_faults += faults
-        if self._decoder is not None and self._decoder.malformed is not None and now >= self._malformed_told:
+        assert self._decoder is not None
+        malformed, self._decoder.malformed = self._decoder.malformed, None
+        if malformed is not None and now >= self._malformed_told:
             self._malformed_told = now + EVERY
-            self._events.append(self._decoder.malformed)
+            self._events.append(malformed)
 
     def _message(self, kind: int, body: bytes, now: float) -> None:
         """One message off the hot path: anything before Established, and all but UPDATE and KEEPALIVE

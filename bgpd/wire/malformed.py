@@ -1,7 +1,7 @@
 """An UPDATE with attributes at fault that ended no session: what an operator must be able to see of it.
 
 RFC 7606 §8 asks for a line in the log with the NLRI and the whole message. A peer may send thousands in a
-second, so the line is written once in a while (`EVERY`), of the last one.
+second, so a line is written once in a while (`EVERY`), of one of them.
 """
 
 from collections.abc import Sequence, Set

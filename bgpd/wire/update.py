@@ -80,7 +80,7 @@ class UpdateDecoder:
     """Decodes the UPDATEs of one session.
 
     Sessions of the same kind share an `interner`; it must be of the session's kind (`asn4`, `internal`).
-    `malformed` is the last UPDATE whose attributes were at fault, for who logs it.
+    `malformed` is the first UPDATE whose attributes were at fault since somebody took it, for the log.
     """
 
     def __init__(self, negotiated: Negotiated, internal: bool, interner: Interner | None = None) -> None:
@@ -140,7 +140,7 @@ class UpdateDecoder:
             if update is not None:
                 return update
         update = self._careful(body[2:at], block, body[end:])
-        if update.errors:
+        if update.errors and self.malformed is None:
             involved = [(family, items) for family, _, items, _ in update.reach]
             involved += [(family, items) for family, items in update.unreach]
             self.malformed = Malformed(body, update.errors, involved, self._add_path)
@@ -207,7 +207,7 @@ class UpdateDecoder:
         family = Family(block[start] << 8 | block[start + 1], block[start + 2])
         if family not in self._families:
             return None
-        items = self._cut_optional(family, block[start + 3 :]).items
+        items = self._cut_optional(family, block[start + 3 :], AttributeCode.MP_UNREACH_NLRI, block).items
         return Update(unreach=_only(Unreach(family, items or [])))
 
     def _careful(self, withdrawn: bytes, block: bytes, field: bytes) -> Update:
@@ -221,7 +221,7 @@ class UpdateDecoder:
         verdict = Examination(block, self.interner.context)
         gone = [self._cut(IPV4_UNICAST, withdrawn)]
         if verdict.mp_unreach is not None:
-            gone.append(self._mp_unreach(verdict.mp_unreach))
+            gone.append(self._mp_unreach(verdict.mp_unreach, block))
             bare = len(verdict.mp_unreach) == 3 and len(block) <= 7 and not withdrawn and not field
             if bare and gone[1].items is not None:
                 return Update(end_of_rib=gone[1].family, errors=verdict.faults)
@@ -229,7 +229,7 @@ class UpdateDecoder:
         multiprotocol, next_hop = _Nlri(IPV4_UNICAST, None), b""
         reachable = bool(field)
         if verdict.mp_reach is not None:
-            multiprotocol, next_hop, carries = self._mp_reach(verdict.mp_reach)
+            multiprotocol, next_hop, carries = self._mp_reach(verdict.mp_reach, block)
             reachable = reachable or carries
             if not field:
                 verdict.ignore_next_hop()
@@ -246,9 +246,9 @@ class UpdateDecoder:
         if verdict.action == _WITHDRAW:
             if not reachable:
                 fault = next(fault for fault in verdict.faults if fault.action == _WITHDRAW)
-                raise reset(
-                    UpdateSubcode(fault.subcode), f"{fault.reason}, in an UPDATE without reachable NLRI"
-                )
+                subcode = UpdateSubcode(fault.subcode)
+                data = _attribute(block, fault.code) if subcode in _QUOTED else b""
+                raise reset(subcode, f"{fault.reason}, in an UPDATE without reachable NLRI", data)
             unreach += [Unreach(nlri.family, nlri.items) for nlri in (classic, multiprotocol) if nlri.items]
             return Update(unreach=unreach, errors=verdict.faults)
         reach = []
@@ -289,38 +289,61 @@ class UpdateDecoder:
         head = 4 if add_path else 0
         return [item for item in split(field, family, add_path) if not is_martian(item[head:], family)]
 
-    def _cut_optional(self, family: Family, field: bytes) -> _Nlri:
+    def _cut_optional(self, family: Family, field: bytes, code: AttributeCode, block: bytes) -> _Nlri:
         """`_cut` for NLRI inside an attribute, whose errors are the attribute's (RFC 4760 §7): 3/9."""
         try:
             return self._cut(family, field)
         except ProtocolError as error:
-            raise reset(UpdateSubcode.OPTIONAL_ATTRIBUTE, error.reason, field) from error
+            data = _attribute(block, code)
+            raise reset(UpdateSubcode.OPTIONAL_ATTRIBUTE, error.reason, data) from error
 
-    def _mp_unreach(self, value: bytes) -> _Nlri:
+    def _mp_unreach(self, value: bytes, block: bytes) -> _Nlri:
+        code = AttributeCode.MP_UNREACH_NLRI
         if len(value) < 3:
-            raise reset(UpdateSubcode.OPTIONAL_ATTRIBUTE, f"MP_UNREACH_NLRI of {len(value)} octets", value)
-        return self._cut_optional(Family(value[0] << 8 | value[1], value[2]), value[3:])
+            data = _attribute(block, code)
+            raise reset(UpdateSubcode.OPTIONAL_ATTRIBUTE, f"MP_UNREACH_NLRI of {len(value)} octets", data)
+        return self._cut_optional(Family(value[0] << 8 | value[1], value[2]), value[3:], code, block)
 
-    def _mp_reach(self, value: bytes) -> tuple[_Nlri, bytes, bool]:
+    def _mp_reach(self, value: bytes, block: bytes) -> tuple[_Nlri, bytes, bool]:
         """NLRI, next hop, and whether there are any NLRI, of whatever family (RFC 7606 §7.11)."""
+        code = AttributeCode.MP_REACH_NLRI
         if len(value) < 5 or 5 + value[3] > len(value):
             raise reset(
                 UpdateSubcode.MALFORMED_ATTRIBUTE_LIST,
                 f"MP_REACH_NLRI of {len(value)} octets is cut short",
-                value,
+                _attribute(block, code),
             )
         family, size = Family(value[0] << 8 | value[1], value[2]), value[3]
         next_hop, field = value[4 : 4 + size], value[5 + size :]
         if family in self._families and size not in self._next_hop_sizes(family):
             raise reset(
-                UpdateSubcode.MALFORMED_ATTRIBUTE_LIST, f"a next hop of {size} octets for {family}", value
+                UpdateSubcode.MALFORMED_ATTRIBUTE_LIST,
+                f"a next hop of {size} octets for {family}",
+                _attribute(block, code),
             )
-        return self._cut_optional(family, field), next_hop, bool(field)
+        return self._cut_optional(family, field, code, block), next_hop, bool(field)
 
     def _next_hop_sizes(self, family: Family) -> tuple[int, ...]:
         if family.afi == 2:
             return (16, 32)
         return (4, 16, 32) if family in self._extended_next_hop else (4,)
+
+
+_QUOTED: Final = frozenset(
+    {
+        UpdateSubcode.ATTRIBUTE_FLAGS,
+        UpdateSubcode.ATTRIBUTE_LENGTH,
+        UpdateSubcode.INVALID_ORIGIN,
+        UpdateSubcode.INVALID_NEXT_HOP,
+        UpdateSubcode.OPTIONAL_ATTRIBUTE,
+    }
+)
+"""The errors whose NOTIFICATION carries the attribute (RFC 4271 §6.3)."""
+
+
+def _attribute(block: bytes, code: int) -> bytes:
+    """The first attribute of a code as received, whole; what is behind it may be cut short."""
+    return next((piece for _flags, found, _value, piece in walk(block) if found == code), b"")
 
 
 def _octets(items: list[bytes]) -> int:

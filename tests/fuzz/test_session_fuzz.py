@@ -7,6 +7,7 @@ from bgpd.session.events import Closed, Event, UpdatesReceived
 from bgpd.session.fsm import State
 from bgpd.session.session import Session
 from bgpd.wire.iana import CeaseSubcode, MessageType
+from bgpd.wire.malformed import Malformed
 from bgpd.wire.messages import KEEPALIVE, MARKER, Notification, encode, message
 from bgpd.wire.nlri import IPV4_UNICAST
 from tests.session.speakers import (
@@ -78,6 +79,7 @@ def start(make: object) -> Session:
 def told(events: list[Event]) -> list[object]:
     """Events with the batches of UPDATEs taken apart, so that streams cut differently compare equal."""
     found: list[object] = []
+    malformed: list[object] = []  # follow a whole batch
     for event in events:
         if isinstance(event, UpdatesReceived):
             assert event.updates
@@ -86,8 +88,8 @@ def told(events: list[Event]) -> list[object]:
                 gone = [(family, list(nlri)) for family, nlri in unreach]
                 found.append((come, gone, end_of_rib, list(errors)))
         else:
-            found.append(event)
-    return found
+            (malformed if isinstance(event, Malformed) else found).append(event)
+    return found + malformed
 
 
 def check(session: Session, events: list[Event]) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from bgpd.rib.path import SourceKind
 from bgpd.wire.iana import Role, SegmentType
+from bgpd.wire.nlri import IPV6_UNICAST
 from tests.reflector.simulated import (
     ASN,
     SimulatedPeer,
@@ -73,6 +74,31 @@ def test_rfc4360_6_and_rfc7311_3_2_what_is_internal_stays_inside() -> None:
     assert x.told(P).extended_communities == (transitive,)
     assert x.told(P).value(26) is x.told(P).value(40) is None
     assert not x.told(Q).extended_communities
+
+
+def test_rfc2545_3_a_link_local_next_hop_stays_inside() -> None:
+    core = reflector()
+    a, b, x = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up(), external(core, 5, 65100).up()
+    beyond, near = a.next_hop6, bytes.fromhex("fe80") + bytes(13) + b"\1"
+    for next_hop, told in ((beyond + near, beyond), (near, None), (bytes(16) + near, None), (beyond, beyond)):
+        a.announce(P6, next_hop=next_hop)
+        settle(b, x)
+        assert b.told(P6).next_hop == next_hop
+        assert [path.attributes.next_hop for path in x.view[IPV6_UNICAST].values()] == (
+            [told] if told else []
+        )
+
+
+def test_rfc5701_2_what_is_not_transitive_stays_inside() -> None:
+    core = reflector()
+    a, b, x = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up(), external(core, 5, 65100).up()
+    transitive, internal = b"\0\2" + bytes(18), b"\x40\2" + bytes(18)
+    a.announce(P, ipv6_extended_communities=(internal, transitive))
+    a.announce(Q, ipv6_extended_communities=(internal,))
+    settle(b, x)
+    assert b.told(P).ipv6_extended_communities == (internal, transitive)
+    assert x.told(P).ipv6_extended_communities == (transitive,)
+    assert x.told(Q).value(25) is None
 
 
 def test_rfc4271_5_1_5_local_pref_is_added_for_internal_peers() -> None:

@@ -195,6 +195,24 @@ def test_rfc7606_5_2_malformed_attribute_without_reachable_nlri_resets(tail: byt
     assert_reset(body(attribute(0x40, 1, b"\3") + tail, withdrawn=PREFIX), 6)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "subcode"),
+    [
+        (attribute(0xC0, 1, b"\0"), 4),
+        (attribute(0x80, 4, b"\0"), 5),
+        (attribute(0x40, 1, b"\3"), 6),
+        (attribute(0x40, 3, bytes(4)), 8),
+        (attribute(0x80, 15, b"\0"), 9),
+        (mp_unreach(b"\x81"), 9),
+    ],
+)
+def test_rfc4271_6_3_an_error_that_resets_returns_the_attribute(wrong: bytes, subcode: int) -> None:
+    for block in (wrong, AS_PATH + wrong, AS_PATH + wrong + bytes.fromhex("400120")):
+        with pytest.raises(ProtocolError) as caught:
+            decoder().decode(body(block))
+        assert (caught.value.code, caught.value.subcode, caught.value.data) == (3, subcode, wrong)
+
+
 def test_rfc7606_5_2_discarded_attribute_without_reachable_nlri_does_not_reset() -> None:
     update = decoder().decode(body(attribute(0x40, 6, b"\1"), withdrawn=PREFIX))
     assert withdrawn(update) == [(IPV4_UNICAST, PREFIX)]
