@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from ipaddress import ip_network
 
 from bgpd.plan.model import PATIENCE, NextHopMode, NodePlan, Peering, SecretRef
+from bgpd.plan.policy import hidden_pools
 from bgpd.rib.path import SourceKind
 from bgpd.rib.reflection import Speaker
 from bgpd.session.config import SessionConfig
@@ -90,7 +91,7 @@ def _peer(plan: NodePlan, peering: Peering, config: ReflectorConfig, password: s
         accepts=kind is not SourceKind.EXTERNAL or open_policy or bool(imports),
         tells=kind is not SourceKind.EXTERNAL or open_policy or bool(exports),
         import_filters=imports,
-        export_filters=exports,
+        export_filters=exports if peering.internal else exports + hidden_pools(plan.export_rules),
         enforce_first_as=config.enforce_first_as,
     )
     return PeerSpec(

@@ -292,6 +292,18 @@ class ExportRules:
         return Decision(False, "in no IPPool, block or service CIDR", route.priority)
 
 
+def hidden_pools(rules: ExportRules) -> tuple[CompiledFilter, ...]:
+    """What a reflector adds to the filters of a session with another AS.
+
+    It has routes of pools that are not for export where a client's filter let them out for its own AS.
+    """
+    refusals = tuple(
+        Rule(reason, False, PrefixMatch(pool, Operator.IN, pool.prefixlen, pool.max_prefixlen))
+        for pool, reason in rules.disabled_pools
+    )
+    return (CompiledFilter("disableBGPExport", refusals),) if refusals else ()
+
+
 @dataclass(frozen=True, slots=True)
 class ExportPolicy:
     """What is announced to a peer: its filters, then the node's rules, which are the same for all peers.

@@ -394,6 +394,8 @@ class _Writer:
             for compiled in peering.export_policy.filters:
                 yield f"{INDENT}{filter_symbol(compiled, 'export', family)}({internal});"
         if reflects and not self._options.transit:
+            if not peering.internal:
+                yield from bird_filters.hidden_pools(self._plan, family)
             yield f"{INDENT}if (source = RTS_BGP) then accept; # reflected as it is"
         yield f"{INDENT}cairn_export_v{family}({internal});"
         yield f"{INDENT}reject;"

@@ -70,9 +70,7 @@ def export_function(plan: NodePlan, version: int) -> Iterator[str]:
     yield "{"
     if rules.nothing is not None:
         yield f"{INDENT}reject; # {readable(rules.nothing)}"
-    for network, reason in rules.disabled_pools:
-        if network.version == version:
-            yield f"{INDENT}if (net ~ {network}) then reject; # {readable(reason)}"
+    yield from hidden_pools(plan, version)
     if any(
         pool.encapsulation is not Encapsulation.NONE for pool in plan.pools if pool.cidr.version == version
     ):
@@ -92,6 +90,13 @@ def export_function(plan: NodePlan, version: int) -> Iterator[str]:
         if network.version == version:
             yield f"{INDENT}if (net ~ {network}) then accept; # {readable(reason)}"
     yield "}"
+
+
+def hidden_pools(plan: NodePlan, version: int) -> Iterator[str]:
+    """Write the refusal of what lies in pools that are not for export."""
+    for network, reason in plan.export_rules.disabled_pools:
+        if network.version == version:
+            yield f"{INDENT}if (net ~ {network}) then reject; # {readable(reason)}"
 
 
 def origin_function(plan: NodePlan, version: int) -> Iterator[str]:

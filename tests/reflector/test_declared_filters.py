@@ -41,3 +41,23 @@ def test_a_rule_of_one_ip_version_is_that_ones_alone_and_holds_on_every_session(
     plain.announce(P4, P6)
     settle(filtered)
     assert filtered.prefixes == {passing}
+
+
+@pytest.mark.parametrize(("asn", "told"), [(65001, {P4}), (None, {P4, "10.2.0.0/24"})])
+def test_pools_that_are_not_for_export_stay_within_the_as(asn: int | None, told: set[str]) -> None:
+    """A client's filter may let them out for the reflector; another AS hears of them from nobody."""
+    resources = cluster(
+        MESH_OFF,
+        bgp("rr", 1, ", routeReflectorClusterID: 244.0.0.1"),
+        "kind: IPPool\nmetadata: {name: hidden}\nspec: {cidr: 10.2.0.0/16, disableBGPExport: true}",
+        "kind: BGPPeer\nmetadata: {name: tor}\nspec: {peerIP: 192.0.2.1"
+        + (f", asNumber: {asn}}}" if asn is not None else "}"),
+    )
+    config = ReflectorConfig(datastore="/nowhere", node="rr")
+    (peer,) = spec_of(plan_node(resources, "rr"), config, {})[0].peers
+    core = reflector()
+    router = SimulatedPeer(core, 1, options=peer.member).up()
+    client = SimulatedPeer(core, 2).up()
+    client.announce(P4, "10.2.0.0/24")
+    settle(router)
+    assert router.prefixes == told

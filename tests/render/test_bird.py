@@ -181,6 +181,16 @@ def test_a_reflector_names_its_clients_and_its_cluster() -> None:
     assert reflected not in bird(everything("rr"), options=BirdOptions(transit=True))
 
 
+def test_a_reflector_keeps_pools_that_are_not_for_export_from_another_as() -> None:
+    tor = "kind: BGPPeer\nmetadata: {name: rr-tor}\nspec: {node: rr, peerIP: 10.0.0.254, asNumber: 65001}"
+    text = bird(plan_node(cluster(EVERYTHING, tor), "rr"))
+    refused = "if (net ~ 10.2.0.0/16) then reject;"
+    reflected = "if (source = RTS_BGP) then accept; # reflected as it is"
+    router = section(text, "protocol bgp Node_10_0_0_254 ")
+    assert router.index(refused) < router.index(reflected)
+    assert refused not in section(text, "protocol bgp Node_10_0_0_1_port_1790 ")
+
+
 def test_a_filter_rule_says_every_condition_and_operation() -> None:
     rules = section(bird(everything(), 2, PASSWORDS), "function bgpfilter_f_export_v4")
     assert "if ((net ~ [ 10.1.7.0/24{32,32} ])) then { reject; }" in rules

@@ -32,9 +32,10 @@ def test_rfc7606_8_every_fault_is_named_with_what_came_of_it() -> None:
     assert "ORIGIN" in reason
     assert "MULTI_EXIT_DISC" in reason
     assert reason.endswith("(treated as withdrawn)")
-    reading.malformed = None  # taken
+    reading = decoder()
     body = body_of(bytes.fromhex("40010100") + AS_PATH + NEXT_HOP + LOCAL_PREF + BAD_AGGREGATOR, nlri)
     assert reading.decode(body).reach
+    assert reading.malformed is not None
     assert "AGGREGATOR" in reading.malformed.reason
     assert reading.malformed.reason.endswith("(attribute discarded)")
     assert reading.malformed.facts["prefixes"] == ["10.9.1.0/24"]
