@@ -140,7 +140,7 @@ SUPPORT: Mapping[str, Mapping[str, Support]] = MappingProxyType(
             "spec.localWorkloadPeeringIPV4": _LOCAL_WORKLOADS,
             "spec.localWorkloadPeeringIPV6": _LOCAL_WORKLOADS,
             "spec.programClusterRoutes": _kept(
-                "the agent always writes the cluster's routes; there is no second who could"
+                "the agent always writes the cluster's routes; let no Felix beside it do so too"
             ),
         },
         "BGPPeer": {
