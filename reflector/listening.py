@@ -36,13 +36,19 @@ class Listening:
         self._take = take
         self._has_room = has_room
         self._listeners: list[socket.socket] = []
+        self._begun = False
 
     def open(self, addresses: Iterable[Listen]) -> None:
-        """Listen; raises SocketError when an address cannot be had."""
+        """Take the addresses; raises SocketError when one cannot be had. Nobody comes before `begin`."""
         for listen in addresses:
-            listener = sockets.listening(listen.address, listen.port)
-            self._listeners.append(listener)
+            self._listeners.append(sockets.bound(listen.address, listen.port))
+
+    def begin(self) -> None:
+        """Listen, now that there are keys: a connection made before one is set would go on without it."""
+        for listener in self._listeners:
+            sockets.listen(listener)
             self._watch(listener)
+        self._begun = True
 
     @property
     def ports(self) -> list[int]:
@@ -53,11 +59,15 @@ class Listening:
         """Have connections from these addresses signed with another key: addresses, old and new key.
 
         None: with none. All or nothing: when the system takes one of them not, it raises SocketError and the
-        old ones are back.
+        old ones are back. Who came without one before there was one is taken now, as it was declared then.
         """
         done: list[tuple[IPNetwork, str | None]] = []
+        new_ones = False
         try:
             for network, old, new in changes:
+                if old == new:
+                    continue
+                new_ones = new_ones or old is None
                 done.append((network, old))
                 self._set_key(network, new)
         except sockets.SocketError:
@@ -65,6 +75,8 @@ class Listening:
                 with contextlib.suppress(sockets.SocketError):  # the one that failed had none, perhaps
                     self._set_key(network, old)
             raise
+        while new_ones and self._begun and any(self._accept(each) for each in self._listeners):
+            pass
 
     def _set_key(self, network: IPNetwork, key: str | None) -> None:
         for listener in self._listeners:
@@ -86,16 +98,17 @@ class Listening:
         self._loop.remove_reader(listener.fileno())
         self._loop.call_later(seconds, self._watch, listener)
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: socket.socket) -> bool:
+        """Take some; whether there may be more."""
         for _ in range(ACCEPTS):
             if not self._has_room():
                 self._pause(listener, CROWDED)
-                return
+                return False
             try:
                 sock, remote = listener.accept()
                 address = sockets.remote_address(remote)
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+                return False
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     log.error(
@@ -105,5 +118,6 @@ class Listening:
                 elif error.errno in (errno.ENOBUFS, errno.ENOMEM):
                     log.error("no memory left for a new connection", reason=error.strerror)
                     self._pause(listener, EXHAUSTED)
-                return
+                return False
             self._take(sock, address)
+        return True

@@ -112,6 +112,7 @@ class Server:
         self._absent_from = self._loop.time() + ABSENT_AFTER
         self._recalled = self._recall.read()
         self._apply(self.spec)
+        self._listening.begin()
         self._loop.call_later(SEEK_AFTER, self._seek)
         self._ticking = self._loop.call_later(TICK, self._tick)
 
@@ -152,7 +153,7 @@ class Server:
             for network in {**before, **after}
             for old, new in [(before.get(network), after.get(network))]
         ]
-        self._listening.change_keys([(network, old, new) for network, old, new in keys if old != new])
+        self._listening.change_keys(keys)
         self.spec = spec
         self._specs = tuple(sorted(spec.peers, key=lambda p: p.network.prefixlen, reverse=True))
         now = self._loop.time()
@@ -350,10 +351,10 @@ class Server:
             self.strangers += 1
             sock.close()
             return
-        if entry is None:
-            entry = self._enter(spec, address)
+        entry = entry or self._enter(spec, address)
         sock.setblocking(False)
         sockets.set_ttl(sock, security_hops=spec.ttl_security, multihop=spec.multihop, external=spec.external)
+        sockets.forget_what_came_from_afar(sock, spec.ttl_security)
         answer = entry.peer.accepted(self._loop.time())
         self.entries[entry.address] = entry  # one without a connection had no right to stay
         if isinstance(answer, Notification):

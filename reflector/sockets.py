@@ -6,6 +6,7 @@ another's. GTSM (RFC 5082) is IP_MINTTL, which the kernel checks for every segme
 """
 
 import contextlib
+import errno
 import fcntl
 import resource
 import socket
@@ -17,12 +18,15 @@ TCP_MD5SIG_FLAG_PREFIX = 1
 TCP_MD5SIG_MAXKEYLEN = 80
 IP_MINTTL = 21
 IPV6_MINHOPCOUNT = 73
+IP_PKTOPTIONS, IP_RECVTTL = 9, 12
+IPV6_2292PKTOPTIONS, IPV6_2292HOPLIMIT = 6, 8
 BACKLOG = 65535  # as much as net.core.somaxconn allows
 SEND_BUFFER_OCTETS = 1 << 20
 DESCRIPTORS = 65536  # as many as are used at most
 FOR_LISTENING = 36  # of them, the uppermost
 
 _MD5SIG = struct.Struct("=128sBBHI80s")
+_HOPS = struct.Struct("@Niii")  # a control message with an `int`
 
 
 class SocketError(OSError):
@@ -50,8 +54,8 @@ def remote_address(remote: tuple[str, int] | tuple[str, int, int, int]) -> str:
     return f"{remote[0]}%{socket.if_indextoname(remote[3])}" if len(remote) == 4 and remote[3] else remote[0]
 
 
-def listening(address: IPv4Address | IPv6Address, port: int) -> socket.socket:
-    """A non-blocking listening socket; raises SocketError."""
+def bound(address: IPv4Address | IPv6Address, port: int) -> socket.socket:
+    """A non-blocking socket about to `listen`, once it has its keys; raises SocketError."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     sock = _uppermost(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC))
     try:
@@ -65,11 +69,19 @@ def listening(address: IPv4Address | IPv6Address, port: int) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
         _make_roomy(sock)  # accepted connections inherit it
         sock.bind(endpoint(str(address), port))
-        sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         raise SocketError(error.errno, f"cannot listen on {address} port {port}: {_words(error)}") from error
     return sock
+
+
+def listen(sock: socket.socket) -> None:
+    """Let connections come; raises SocketError."""
+    try:
+        sock.listen(BACKLOG)
+    except OSError as error:
+        address, port = sock.getsockname()[:2]
+        raise SocketError(error.errno, f"cannot listen on {address} port {port}: {_words(error)}") from error
 
 
 def _words(error: OSError) -> str:
@@ -141,9 +153,12 @@ def set_md5(sock: socket.socket, peer: IPv4Network | IPv6Network, key: str | Non
     try:
         sock.setsockopt(socket.IPPROTO_TCP, TCP_MD5SIG_EXT, option)
     except OSError as error:
-        if key is None and error.errno == 2:  # ENOENT: there was no key, which is what we want
+        if key is None and error.errno == errno.ENOENT:  # there was no key, which is what we want
             return
-        raise SocketError(error.errno, f"TCP MD5 for {peer}: {error.strerror}") from error
+        why = error.strerror
+        if error.errno == errno.ENOMEM:  # some 140 octets for each key of a socket
+            why = f"{why}; raise net.core.optmem_max, which bounds the keys there may be"
+        raise SocketError(error.errno, f"TCP MD5 for {peer}: {why}") from error
 
 
 def set_ttl(sock: socket.socket, *, security_hops: int | None, multihop: int | None, external: bool) -> None:
@@ -164,3 +179,30 @@ def set_ttl(sock: socket.socket, *, security_hops: int | None, multihop: int | N
         sock.setsockopt(level, ttl, multihop or 1)
     elif multihop is not None:
         sock.setsockopt(level, ttl, multihop)
+
+
+def forget_what_came_from_afar(sock: socket.socket, security_hops: int | None) -> None:
+    """With GTSM, read away what an accepted connection brought before `set_ttl`, if it is from farther away.
+
+    The kernel looks at the TTL of what arrives from then on; data may come with the handshake's last segment
+    already, whole messages of it. Where that segment came from, the data did.
+    """
+    if security_hops is not None and _hops_of_handshake(sock) < 256 - max(1, security_hops):
+        with contextlib.suppress(OSError):  # also: no more is there
+            while sock.recv(1 << 16):
+                pass
+
+
+def _hops_of_handshake(sock: socket.socket) -> int:
+    """The TTL of the segment that completed an accepted connection; 0 where the kernel does not tell."""
+    if sock.family == socket.AF_INET6:
+        level, wish, told = socket.IPPROTO_IPV6, IPV6_2292HOPLIMIT, IPV6_2292PKTOPTIONS
+    else:
+        level, wish, told = socket.IPPROTO_IP, IP_RECVTTL, IP_PKTOPTIONS
+    try:
+        sock.setsockopt(level, wish, 1)
+        answer = sock.getsockopt(level, told, 64)
+        sock.setsockopt(level, wish, 0)
+    except OSError:
+        return 0
+    return int(_HOPS.unpack_from(answer)[3]) if len(answer) >= _HOPS.size else 0

@@ -2,7 +2,8 @@
 
 import errno
 import socket
-from ipaddress import IPv6Address, ip_network
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any
 
 import pytest
@@ -116,13 +117,54 @@ async def test_a_key_the_system_refuses_leaves_everything_as_it_was(monkeypatch:
 def test_rfc2385_keys_of_ipv6_peers() -> None:
     network = ip_network("::1/128")
     try:
-        listener = sockets.listening(IPv6Address("::1"), 0)
+        listener = sockets.bound(IPv6Address("::1"), 0)
     except OSError as error:
         pytest.skip(f"no IPv6 here: {error}")
     with listener:
         sockets.set_md5(listener, network, "secret")
+        sockets.listen(listener)
         for secret, right in (("secret", True), ("wrong", False), (None, False)):
             with sockets.unconnected("::1", IPv6Address("::1")) as sock:
                 sock.settimeout(0.3)
                 sockets.set_md5(sock, network, secret)
                 assert (sock.connect_ex(listener.getsockname()) == 0) is right
+
+
+async def test_nobody_comes_before_the_keys_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection made without one would go on without it, whatever is set on the listening socket."""
+    came = []
+
+    def setting(listener: socket.socket, *args: Any) -> None:
+        with socket.socket() as early:
+            came.append(early.connect_ex(listener.getsockname()))
+        set_md5(listener, *args)
+
+    set_md5 = sockets.set_md5
+    monkeypatch.setattr(sockets, "set_md5", setting)
+    async with serving(clients=[{"prefix": "127.0.0.0/24", "password": key("KEY")}]) as server:
+        assert came == [errno.ECONNREFUSED]
+        client = Client(1, server.ports[0])
+        assert await reached(client, key="secret")
+
+
+async def test_who_waits_to_be_accepted_when_a_key_comes_has_none() -> None:
+    async with serving(clients=[{"prefix": "127.0.0.0/24"}]) as server:
+        early, here = Client(1, server.ports[0]), ("127.0.0.1", server.ports[0])
+        early.sock = socket.create_connection(here, source_address=(early.address, 0))
+        keyed = [{"prefix": "127.0.0.0/24", "password": key("KEY")}]
+        server.configure(spec_of(clients=keyed))  # the loop has not turned since
+        early.sock.setblocking(False)
+        early.begin()
+        await until(lambda: early.closed, "it is let go")
+        assert not server.established
+        await Client(2, server.ports[0]).up(key="secret")
+
+
+def test_more_keys_than_the_system_has_room_for_are_refused_with_the_remedy() -> None:
+    peers = (ip_network(int(IPv4Address("10.0.0.0")) + number) for number in range(1 << 20))
+
+    with (
+        sockets.bound(IPv4Address("127.0.0.1"), 0) as listener,
+        pytest.raises(sockets.SocketError, match=r"raise net\.core\.optmem_max"),
+    ):
+        list(map(partial(sockets.set_md5, listener, key="secret"), peers))

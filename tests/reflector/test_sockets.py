@@ -18,7 +18,8 @@ LOOPBACK = ip_address("127.0.0.1")
 def test_a_peer_that_comes_back_the_moment_we_are_killed_is_refused() -> None:
     """The process has other sessions, which lie between its listening socket and the peer's."""
     for _ in range(20):
-        listener = sockets.listening(LOOPBACK, 0)
+        listener = sockets.bound(LOOPBACK, 0)
+        sockets.listen(listener)
         address = listener.getsockname()
         pid = os.fork()
         if pid == 0:
@@ -45,7 +46,9 @@ def test_few_descriptors_are_no_obstacle() -> None:
     low = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir()) + 8
     resource.setrlimit(resource.RLIMIT_NOFILE, (low, hard))
     try:
-        with sockets.listening(LOOPBACK, 0) as listener, socket.create_connection(listener.getsockname()):
-            listener.accept()[0].close()
+        with sockets.bound(LOOPBACK, 0) as listener:
+            sockets.listen(listener)
+            with socket.create_connection(listener.getsockname()):
+                listener.accept()[0].close()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -4,8 +4,14 @@ import asyncio
 import socket
 from typing import Any
 
+import pytest
+
+from bgpd.session.admission import local_open
 from bgpd.session.fsm import State
+from bgpd.wire.messages import KEEPALIVE, encode
 from tests.reflector.clients import Client, serving, spec_of, until
+
+TCP_DEFER_ACCEPT = 9
 
 
 def peer(**more: Any) -> dict[str, Any]:
@@ -46,3 +52,35 @@ async def test_rfc5082_3_packets_from_afar_are_dropped() -> None:
         near = await Client(1, server.ports[0]).up(ttl=255, least_ttl=255)
         assert len(server.established) == 1
         await near.close()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_rfc5082_3_what_came_with_the_handshake_counts_no_more(address: str, at_once: bool) -> None:
+    """Whole messages can be there before the connection is accepted, and with it its least TTL is set."""
+    own = "127.0.0.3" if address == "127.0.0.1" else "::1"
+    peers = [{"address": own, "asn": 65000, "passive": True, "ttlSecurity": 1}]
+    listen = {"address": address, "port": 0}
+    async with serving(clients=[], peers=peers, listen=listen) as server:
+
+        def speak(ttl: int) -> socket.socket:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            sock = socket.socket(family)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
+            else:
+                sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+            if at_once:  # the handshake's last segment waits for data
+                sock.setsockopt(socket.IPPROTO_TCP, TCP_DEFER_ACCEPT, 5)
+            sock.bind((own, 0))
+            sock.connect((address, server.ports[0]))
+            sock.sendall(encode(local_open(Client(1, 0).config)) + KEEPALIVE)
+            return sock
+
+        with speak(254):  # the server's loop does not turn meanwhile
+            await asyncio.sleep(0.3)
+            assert server.entries[own].peer.state is not State.ESTABLISHED
+            assert not server.established
+    async with serving(clients=[], peers=peers, listen=listen) as server:
+        with speak(255):
+            await until(lambda: server.established)
