@@ -4,7 +4,9 @@ What is to be written is put beside its target first, under a hidden name, and w
 second name: whatever forbids writing there (permissions, a full disk) shows then, while nothing has changed.
 Then the journal names the renames, and they are done. If one is refused all the same (a file that is a mount
 point), those before it are undone, by a journal of their own. Who finds a journal, after a crash, finishes
-it; who finds only its beginning removes what was put beside. The caller holds the lock; every method may
+it; who finds only its beginning removes what was put beside. A journal may have come with the directory
+(a clone, an archive): one that names anything outside of it, or that we would not have put beside, is
+damaged. The same goes for links: nothing is written through one. The caller holds the lock; every method may
 raise OSError.
 """
 
@@ -15,8 +17,10 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+
+_ASIDE = (".cairn-new-", ".cairn-old-")
 
 
 class Change(NamedTuple):
@@ -71,11 +75,11 @@ class Journal:
         """Do what the journal says, or, if it is refused, undo what was done of it, and raise OSError."""
         if not self.found:
             return
-        journal = _read(self._path)
+        journal = self._read(self._path)
         moves = [_Move(*move) for move in journal["moves"]]
         try:
             self._move(moves)
-            self._generation.write_text(journal["generation"], encoding="utf-8")
+            replace(self._generation, journal["generation"])
         except OSError:
             if not journal["undoes"]:
                 self._begin([self._inverse(move) for move in reversed(moves) if self._is_done(move)], moves)
@@ -89,7 +93,7 @@ class Journal:
         """Remove what was put beside for a journal that was never written."""
         if self._begun.exists():
             with suppress(OSError):  # cut short itself: nothing was put beside yet
-                self._remove(_read(self._begun)["asides"])
+                self._remove(self._read(self._begun)["asides"])
             self._begun.unlink(missing_ok=True)
 
     def _begin(self, moves: Sequence[_Move], undoes: Sequence[_Move] = ()) -> None:
@@ -103,6 +107,7 @@ class Journal:
         _write_synced(self._begun, json.dumps(journal))
 
     def _put_beside(self, target: Path, text: str | None, move: _Move) -> None:
+        self._no_links(move.place)
         target.parent.mkdir(parents=True, exist_ok=True)
         if move.former:
             former = self._root / move.former
@@ -137,24 +142,46 @@ class Journal:
     def _inverse(self, move: _Move) -> _Move:
         return _Move(move.former, move.place, "")
 
+    def _read(self, path: Path) -> Mapping[str, Any]:
+        """A journal that names nothing but what its writer may have; raises OSError for any other."""
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            moves = [_Move(*map(_relative, move)) for move in found["moves"]]
+            asides = {name for move in moves for name in (move.aside, move.former)} | {*found["asides"]}
+            if not all(_is_aside(_relative(name)) for name in asides if name):
+                raise ValueError(asides)
+            if not (isinstance(found["generation"], str) and isinstance(found["undoes"], bool)):
+                raise TypeError(found)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            what = "damaged, or none of ours; remove it and look what was written"
+            raise OSError(errno.EBADMSG, what, str(path)) from None
+        for name in {*asides, *(move.place for move in moves)}:
+            self._no_links(name)
+        return found  # type: ignore[no-any-return]
+
+    def _no_links(self, place: str) -> None:
+        """No folder on the way to a place is a link: what is behind it is none of the directory's."""
+        for folder in (self._root / place).relative_to(self._root).parents:
+            if folder.name and (self._root / folder).is_symlink():
+                what = "a link: resources behind it are not read, and so not written"
+                raise OSError(errno.ELOOP, what, str(self._root / folder))
+
     def _remove(self, asides: Iterable[str]) -> None:
         for aside in asides:
             with suppress(FileNotFoundError, NotADirectoryError):
                 (self._root / aside).unlink()
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise OSError(errno.EBADMSG, "damaged; remove it and look what was written", str(path))
-    return found
+def replace(path: Path, text: str) -> None:
+    """Write a file anew, in one step; a link of its name goes, and what it led to stays."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    _write_synced(aside, text)
+    aside.rename(path)
 
 
 def _write_synced(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
+    path.unlink(missing_ok=True)
+    with path.open("x", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -166,3 +193,15 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _relative(name: str) -> str:
+    """A path below the root as we write it; raises ValueError or TypeError for any other."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise ValueError(name)
+    return name
+
+
+def _is_aside(name: str) -> bool:
+    return PurePosixPath(name).name.startswith(_ASIDE)

@@ -27,7 +27,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bgpd.datastore.directory_journal import Change, Journal
+from bgpd.datastore.directory_journal import Change, Journal, replace
 from bgpd.datastore.errors import Absent, Conflict, DatastoreError, Unavailable
 from bgpd.datastore.files import SUFFIXES, edited, path_for, revision_of, unread_in
 from bgpd.datastore.store import Delete, Entry, Update, Write
@@ -94,7 +94,11 @@ class DirectoryTree:
         written = False
         try:
             self._private.mkdir(parents=True, exist_ok=True)
-            (self._private / ".gitignore").write_text("*\n", encoding="utf-8")
+            with (
+                suppress(FileExistsError),
+                (self._private / ".gitignore").open("x", encoding="utf-8") as file,
+            ):
+                file.write("*\n")
             with self._locked(shared=False):
                 self._finish_journal()
                 self._journal.clear()
@@ -117,9 +121,7 @@ class DirectoryTree:
                 os.utime(path)
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                aside = path.with_name(f".{path.name}.{os.getpid()}")
-                aside.write_text(text, encoding="utf-8")
-                aside.rename(path)
+                replace(path, text)
         except OSError as error:
             raise Unavailable(f"{path}: cannot be written: {error.strerror}") from error
 
@@ -135,12 +137,12 @@ class DirectoryTree:
         """Hold the lock; a reader who may not write here reads it, or goes without."""
         path = self._private / "lock"
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o660)
         except OSError:
             if not shared:
                 raise
             try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             except OSError:
                 yield
                 return
