@@ -32,6 +32,7 @@ from agent.files import read_note, write_whole
 
 log = structlog.get_logger("agent.exabgp")
 _DESCRIPTION = re.compile(r"^ *description .*$", re.MULTILINE)
+_SAFELY = "-P"  # without the folder we were started in: whoever writes there is not obeyed
 _LAUNCHED = ("-m", launch.__name__, "server")
 _WRITE_AGAIN = 1.0  # seconds
 _LOG_LIMIT = 4 << 20  # octets; a longer log is begun anew
@@ -183,7 +184,7 @@ class Process:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         pid = os.posix_spawn(
             sys.executable,
-            [sys.executable, *_LAUNCHED, str(self.directory / "exabgp.conf")],
+            [sys.executable, _SAFELY, *_LAUNCHED, str(self.directory / "exabgp.conf")],
             environment,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -208,7 +209,8 @@ class Process:
         words = [word.encode() for word in (*_LAUNCHED, str(path))]
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if (process / "cmdline").read_bytes().split(b"\0")[1:-1] != words:
+                found = (process / "cmdline").read_bytes().split(b"\0")[1:-1]
+                if found[found[:1] == [_SAFELY.encode()] :] != words:  # former releases did without
                     continue
                 if path.samefile(process / "root" / path.absolute().relative_to("/")):
                     yield int(process.name)

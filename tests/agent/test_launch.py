@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from exabgp.reactor import asynchronous
 
 from agent.exabgp.launch import WithoutLoop
+from agent.exabgp.process import Process
 
 
 class Quiet:
@@ -43,3 +45,18 @@ def test_commands_are_done_as_exabgp_does_them(monkeypatch: pytest.MonkeyPatch) 
 def test_a_command_that_awaits_something_is_an_error_and_does_not_hang() -> None:
     with pytest.raises(RuntimeError, match="awaits"):
         WithoutLoop.run(asyncio.sleep(0))
+
+
+async def test_nothing_is_run_from_the_folder_the_agent_was_started_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("agent", "exabgp"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text(f"open({str(tmp_path / 'obeyed')!r}, 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    process = Process(tmp_path / "run")
+    process.start("nothing that ExaBGP understands")
+    async with asyncio.timeout(30):
+        await process.ended.wait()
+    assert not (tmp_path / "obeyed").exists()
+    assert "configuration" in process.last_words(), "ExaBGP itself has spoken"
