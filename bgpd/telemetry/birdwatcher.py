@@ -10,12 +10,14 @@
 A protocol's ID is the peer's name; a table is a family ("ipv4-unicast") or BIRD's name for it ("master4").
 Shapes follow what Alice's parser expects: `Version` with a capital V, `protocols` an object, `routes` on
 every peer, AS path and metrics as text, and an unknown ID gives an empty list, because a 404 breaks the page.
-Large answers are put together page by page so that the service's loop goes on turning in between.
+Large answers are sent page by page, so that the service's loop goes on turning in between and nothing waits
+in memory for a reader that takes nothing; so many at a time, and whoever does not read is let go.
 
 Left out: `preferred` counts (they would cost a walk of the whole Loc-RIB per peer and request), and caching.
 """
 
 import asyncio
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -27,6 +29,8 @@ from bgpd.telemetry.status import Direction, PeerStatus, RouteQuery, RouteStatus
 PATHS = ("/status", "/protocols", "/routes/")
 _PAGE = 500
 _MOST = 250_000  # routes in one answer
+_AT_ONCE = 16  # such answers
+_PATIENCE = 60.0  # seconds for a reader to take a page
 _TABLES = {
     "master": "ipv4-unicast",
     "master4": "ipv4-unicast",
@@ -35,6 +39,7 @@ _TABLES = {
     "ipv6-unicast": "ipv6-unicast",
 }
 _FAMILIES = ("ipv4-unicast", "ipv6-unicast")
+_HEADERS = {"Cache-Control": "no-store"}
 _NOT_PASSED_ON = frozenset({"65535:65281", "65535:65282", "65535:65283"})
 _KNOWN_KINDS = {0x02: "rt", 0x03: "ro"}
 
@@ -47,6 +52,7 @@ class Birdwatcher:
     def __init__(self, source: StatusSource, clock: Callable[[], float]) -> None:
         self._source = source
         self._clock = clock
+        self._running = 0
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -98,55 +104,91 @@ class Birdwatcher:
             }
         )
 
-    async def _accepted(self, request: web.Request) -> web.Response:
+    async def _accepted(self, request: web.Request) -> web.StreamResponse:
         return await self._of_peer(request, lambda route: not route.ineligible)
 
-    async def _filtered(self, request: web.Request) -> web.Response:
+    async def _filtered(self, request: web.Request) -> web.StreamResponse:
         return await self._of_peer(request, lambda route: bool(route.ineligible))
 
-    async def _not_exported(self, request: web.Request) -> web.Response:
+    async def _not_exported(self, request: web.Request) -> web.StreamResponse:
         return await self._of_peer(
             request, lambda route: not route.ineligible and not _NOT_PASSED_ON.isdisjoint(route.communities)
         )
 
-    async def _exported(self, request: web.Request) -> web.Response:
+    async def _exported(self, request: web.Request) -> web.StreamResponse:
         return await self._of_peer(request, lambda _: True, Direction.OUT)
 
     async def _of_peer(
         self, request: web.Request, keep: _Keep, direction: Direction = Direction.IN
-    ) -> web.Response:
+    ) -> web.StreamResponse:
         name = request.match_info["id"]
         if all(peer.name != name for peer in self._source.peers()):
             return self._answer({"routes": []})
         query = RouteQuery(direction=direction, peer=name)
-        return await self._routes([replace(query, family=family) for family in _FAMILIES], keep)
+        return await self._routes(request, [replace(query, family=family) for family in _FAMILIES], keep)
 
-    async def _table(self, request: web.Request) -> web.Response:
+    async def _table(self, request: web.Request) -> web.StreamResponse:
         return await self._of_table(request, lambda route: not route.ineligible)
 
-    async def _table_filtered(self, request: web.Request) -> web.Response:
+    async def _table_filtered(self, request: web.Request) -> web.StreamResponse:
         return await self._of_table(request, lambda route: bool(route.ineligible))
 
-    async def _of_table(self, request: web.Request, keep: _Keep) -> web.Response:
+    async def _of_table(self, request: web.Request, keep: _Keep) -> web.StreamResponse:
         family = _TABLES.get(request.match_info["table"])
-        return await self._routes([RouteQuery(family=family)] if family else [], keep)
+        return await self._routes(request, [RouteQuery(family=family)] if family else [], keep)
 
-    async def _routes(self, queries: Iterable[RouteQuery], keep: _Keep) -> web.Response:
+    async def _routes(
+        self, request: web.Request, queries: Iterable[RouteQuery], keep: _Keep
+    ) -> web.StreamResponse:
+        if request.method == "HEAD":
+            return self._answer({"routes": []})
+        if self._running >= _AT_ONCE:
+            raise web.HTTPServiceUnavailable(text=f"{self._running} such answers are under way; ask again")
+        response = web.StreamResponse(headers=_HEADERS)
+        response.content_type, response.charset = "application/json", "utf-8"
+        self._running += 1
+        try:
+            await response.prepare(request)
+            await self._send(response, queries, keep)
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+        except ConnectionError:
+            pass  # who asked is gone
+        finally:
+            self._running -= 1
+        return response
+
+    async def _send(self, response: web.StreamResponse, queries: Iterable[RouteQuery], keep: _Keep) -> None:
+        """Write the document of `_answer`, its routes a page at a time."""
         peers = {peer.name: peer for peer in self._source.peers()}
-        found: list[Document] = []
+        text = json.dumps({**self._head(), "routes": []}).removesuffix("]}")
+        sent = 0
         for query in queries:
             offset, total = 0, 1
-            while offset < total and len(found) < _MOST:
+            while offset < total and sent < _MOST:
                 page = self._source.routes(replace(query, offset=offset, limit=_PAGE))
-                found += [_route(route, peers.get(route.peer)) for route in page.routes if keep(route)]
+                found = [
+                    json.dumps(_route(route, peers.get(route.peer))) for route in page.routes if keep(route)
+                ]
+                text += ", " * bool(sent and found) + ", ".join(found)
+                sent += len(found)
                 offset, total = offset + _PAGE, page.total
+                async with asyncio.timeout(_PATIENCE):
+                    await response.write(text.encode())
+                text = ""
                 await asyncio.sleep(0)  # sessions go first
-        return self._answer({"routes": found})
+        async with asyncio.timeout(_PATIENCE):
+            await response.write(f"{text}]}}".encode())
+            await response.write_eof()
 
     def _answer(self, document: Document) -> web.Response:
+        return web.json_response({**self._head(), **document}, headers=_HEADERS)
+
+    def _head(self) -> Document:
         now = rfc3339(self._clock())
         api = {"Version": "2", "result_from_cache": False, "cache_status": {"cached_at": {"date": now}}}
-        return web.json_response({"api": api, "ttl": now, **document}, headers={"Cache-Control": "no-store"})
+        return {"api": api, "ttl": now}
 
 
 def bird_state(peer: PeerStatus) -> str:

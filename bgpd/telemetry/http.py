@@ -236,7 +236,7 @@ class StatusServer:
         try:
             await response.prepare(request)
             await self._follow(response, last)
-        except ConnectionResetError:
+        except ConnectionError:  # reset before it is written to, or lost while that waits
             pass  # who closes the page is gone, and that is all
         except TimeoutError:
             if request.transport is not None:  # what it has not taken so far it would not take now
@@ -290,7 +290,7 @@ class StatusServer:
 
 
 async def _send(response: web.StreamResponse, octets: bytes) -> None:
-    """Raises ConnectionResetError where nobody reads any more, and TimeoutError where nobody does so far."""
+    """Raises ConnectionError where nobody reads any more, and TimeoutError where nobody does so far."""
     async with asyncio.timeout(_PATIENCE):
         await response.write(octets)
 

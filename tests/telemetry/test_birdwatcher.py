@@ -1,12 +1,15 @@
 """What Alice-LG's parser relies on, request by request."""
 
+import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
 
+from bgpd.telemetry import birdwatcher
 from bgpd.telemetry.birdwatcher import extended
 from bgpd.telemetry.http import HttpOptions, StatusServer
 from bgpd.telemetry.status import RoutePage, RouteQuery, RouteStatus
@@ -165,3 +168,40 @@ def test_extended_communities() -> None:
     assert extended("0203000fc0000007") == ["ro", "1032192", "7"]
     assert extended("01020a0000010005") == ["rt", "10.0.0.1", "5"]
     assert extended("800600000000ffff") == ["generic", "0x80060000", "0x0000ffff"]
+
+
+async def test_readers_that_take_nothing_are_bounded_and_cost_no_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = Routed()
+    source.all *= 200
+    monkeypatch.setattr(birdwatcher, "_AT_ONCE", 3)
+    monkeypatch.setattr(birdwatcher, "_PATIENCE", 2.0)
+    server = StatusServer(source, HttpOptions(), clock=lambda: 1110.0)
+    await server.start()
+    deaf = []
+    try:
+        for _ in range(3):
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            sock.setblocking(False)
+            loop, port = asyncio.get_running_loop(), int(server.url.rpartition(":")[2])
+            await loop.sock_connect(sock, ("127.0.0.1", port))
+            await loop.sock_sendall(sock, b"GET /routes/table/master4 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            deaf.append(sock)
+        async with aiohttp.ClientSession(server.url) as client:
+
+            async def comes(status: int) -> None:
+                async with asyncio.timeout(30):
+                    while (await client.get("/routes/table/none")).status != status:  # noqa: ASYNC110
+                        await asyncio.sleep(0.05)
+
+            await comes(503)
+            await asyncio.sleep(0.2)
+            asked = len(source.queries)
+            assert asked < 3 * len(source.all) / 500 / 2, "what nobody takes is not put together"
+            await comes(200)
+    finally:
+        for sock in deaf:
+            sock.close()
+        await server.stop()

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import socket
 import ssl
+import struct
 import subprocess
 from collections.abc import AsyncIterator
 from functools import partial
@@ -132,6 +134,27 @@ async def test_a_reader_of_the_feed_that_goes_away_is_no_error(
         while not ended.is_set():
             source.ring.add(1.0, "session.up", "rr1 is up")
             await asyncio.sleep(0.01)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_a_reader_that_takes_nothing_and_breaks_off_is_no_error(
+    source: Source, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = StatusServer(source, HttpOptions())
+    await server.start()
+    loop, port = asyncio.get_running_loop(), int(server.url.rpartition(":")[2])
+    for _ in range(40):
+        source.ring.add(1.0, "x", "x", much="x" * 1_000_000)
+    with socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        deaf.setblocking(False)
+        await loop.sock_connect(deaf, ("127.0.0.1", port))
+        feed = b"GET /api/v1/events?after=0 HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
+        await loop.sock_sendall(deaf, feed)
+        await asyncio.sleep(0.5)
+    await asyncio.sleep(0.2)
+    await server.stop()
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
