@@ -39,6 +39,7 @@ _LABEL_WORDS = {
     "~": "", "null": "",
 }  # fmt: skip
 _MAX_DEPTH = 64
+_MOST_SURELY_SHALLOW = 4000  # levels that no stack is too small for
 _MOST_VALUES_PER_CHARACTER = 10
 _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -122,7 +123,11 @@ def _documents(text: str, source: str) -> Iterator[tuple[Any, dict[Place, int]]]
         except (ValueError, RecursionError):
             whole = None
     try:
+        if whole is None and _may_be_deep(text):  # composing takes the processor's stack at every level
+            _be_shallow(text, source)
         roots = list(yaml.compose_all(text, Loader=_LOADER))
+    except ResourceError:
+        raise
     except yaml.MarkedYAMLError as error:
         if whole is not None:  # YAML lacks some of JSON's escapes; only the lines are lost
             for item in _items_of(whole):
@@ -149,6 +154,24 @@ def _documents(text: str, source: str) -> Iterator[tuple[Any, dict[Place, int]]]
                 data = _items_of(whole)[index]
             if data is not None:
                 yield data, lines
+
+
+def _may_be_deep(text: str) -> bool:
+    """Whether a text can nest thousands of levels: by its brackets, or by columns, in one of its lines."""
+    brackets = text.count("[") + text.count("{")
+    return max(brackets, max(map(len, text.splitlines()), default=0)) > _MOST_SURELY_SHALLOW
+
+
+def _be_shallow(text: str, source: str) -> None:
+    """Raises ``ResourceError`` where a text nests too deep; reading its events takes no stack."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MOST_SURELY_SHALLOW:
+            mark = event.start_mark
+            line = mark.line + 1 if mark else 1
+            raise ResourceError(f"{source}:{line}", f"nested deeper than {_MAX_DEPTH} levels")
 
 
 def _items_of(data: Any) -> list[Any]:

@@ -435,3 +435,12 @@ def test_a_password_written_where_its_reference_belongs_is_not_repeated() -> Non
             load_documents(A_PEER % f"{{peerIP: 10.0.0.1, password: {wrong}}}", "wrong.yaml")
         assert "fields are expected here" in str(error.value)
         assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, "[" * 60_000 + "]" * 60_000, "- " * 60_000, "{a: " * 60_000])
+def test_what_nests_deeper_than_any_stack_is_refused(text: str) -> None:
+    with pytest.raises(ResourceError, match=r"^f\.yaml:1: nested deeper than 64 levels"):
+        load_documents(text, "f.yaml")
+    flat = "\n".join("- {a: [1, 2]}" for _ in range(3000))  # many brackets are no depth
+    with pytest.raises(ResourceError, match="kind is required"):
+        load_documents(flat, "f.yaml")
