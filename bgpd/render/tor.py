@@ -2,10 +2,10 @@
 
 The router is not planned; it is what the plans of a rack's nodes say about it. Each of their sessions with
 one of its addresses is turned round: the node's AS is the router's peer AS, the node's address its peer's.
-What comes in is limited to the prefixes the nodes can have a reason to announce (pools with BGP export, and
-service CIDRs); everything the router knows goes out. Router and nodes in one AS make the router a route
-reflector for them, or nodes of a rack would not hear of one another; it offers them all paths (RFC 7911),
-because a service is many nodes'.
+What comes in is limited to the prefixes the nodes can have a reason to announce (pools with BGP export,
+service CIDRs, and what a filter lets out beside these); everything the router knows goes out. Router and
+nodes in one AS make the router a route reflector for them, or nodes of a rack would not hear of one another;
+it offers them all paths (RFC 7911), because a service is many nodes'.
 
 A password that is not known shuts the session down: better down than unprotected. Text from operators is
 refused or made harmless by ``quoting``, in every language the same way.
@@ -14,11 +14,12 @@ refused or made harmless by ``quoting``, in every language the same way.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import sha256
 from ipaddress import IPv4Address
 from itertools import pairwise
 
 from bgpd.plan.model import NodePlan, Peering, PoolPlan, SecretRef
-from bgpd.plan.policy import within
+from bgpd.plan.policy import decide, within
 from bgpd.render.errors import RenderError
 from bgpd.render.quoting import quoted, readable
 from bgpd.resources.scalars import IPAddress, IPNetwork
@@ -42,6 +43,7 @@ class Vendor(StrEnum):
 class TorSession:
     """A session with one node, from the router's side. ``multihop``: the node is not in the subnet of
     ``local``, the address it knows the router by, which the router then has to speak from.
+    ``own_as``: the node takes paths with its own AS in them, which some routers do not send by themselves.
     ``password`` is ``None`` without one; ``shut`` says why the session has to stay down.
     """
 
@@ -57,6 +59,7 @@ class TorSession:
     ttl_security: int | None
     multihop: int | None
     max_prefixes: int | None
+    own_as: bool
     password: str | None
     shut: str | None
 
@@ -76,6 +79,12 @@ class Router:
         """The router's IPv4 address among those peered with; it may have a better BGP Identifier already."""
         return next((address for address in self.addresses if isinstance(address, IPv4Address)), None)
 
+    @property
+    def cluster_id(self) -> IPv4Address:
+        """What it is called as a reflector; without an IPv4 address a hash, as for a node's Identifier."""
+        digest = sha256(str(self.addresses[0]).encode()).digest()
+        return self.router_id or IPv4Address(int.from_bytes(digest[:4], "big") or 1)
+
     def sessions_of(self, version: int) -> list[TorSession]:
         return [session for session in self.sessions if session.address.version == version]
 
@@ -90,9 +99,11 @@ class Router:
     def head(self) -> list[str]:
         """The first lines of every rendering, without a comment sign."""
         addresses = " and ".join(map(str, self.addresses))
+        own = "It has no IPv4 address here, so give it a BGP Identifier (router ID), if it has none yet."
         return [
             f"The router at {addresses}, AS {self.asn}: sessions with {len(self.sessions)} node addresses.",
             "Written by Cairn from the declared resources; the router's own settings go around it.",
+            *([] if self.router_id else [own]),
         ]
 
 
@@ -137,6 +148,8 @@ def router(
             *(item.network for item in plan.export_rules.statics),
         )
     }
+    for plan, peering in facing:
+        accepted |= _let_out(plan, peering, frozenset(accepted))
     first = facing[0][1]
     sessions = [
         found for plan, peering in facing if (found := _session(plan, peering, passwords)) is not None
@@ -160,6 +173,19 @@ def router(
 def _released(plan: NodePlan, pool: PoolPlan) -> bool:
     """Whether a filter lets out what the pool by itself does not."""
     return any(within(route.prefix, pool.cidr) for route in plan.originated)
+
+
+def _let_out(plan: NodePlan, peering: Peering, known: frozenset[IPNetwork]) -> set[IPNetwork]:
+    """What lies in nothing known and a filter of this session lets out all the same: each by itself."""
+    policy = peering.export_policy
+    return {
+        route.prefix
+        for route in (plan.originated if policy.filters else ())
+        if route.prefix.version == peering.peer_address.version
+        and not any(within(route.prefix, network) for network in known)
+        and (found := decide(policy.filters, route.facts, policy.internal)) is not None
+        and found.accept
+    }
 
 
 def _session(plan: NodePlan, peering: Peering, passwords: Mapping[SecretRef, str]) -> TorSession | None:
@@ -188,6 +214,7 @@ def _session(plan: NodePlan, peering: Peering, passwords: Mapping[SecretRef, str
         ttl_security=peering.ttl_security,
         multihop=hops,
         max_prefixes=peering.max_prefixes,
+        own_as=peering.allowed_own_as > 0 and not peering.internal,
         password=password,
         shut=shut,
     )

@@ -8,6 +8,7 @@ from bgpd.resources.bgp_configuration import DEFAULT_LISTEN_PORT
 
 _PODS = "CAIRN-PODS"
 _MOST_HOPS = 254
+_ALL = {4: "0.0.0.0/0", 6: "::/0"}
 _IN, _OUT = "CAIRN-IN", "CAIRN-OUT"
 
 
@@ -67,9 +68,12 @@ def _policy(router: Router, dialect: _Dialect) -> Iterator[str]:
         listed = f"{ip} prefix-list {_PODS}-V{version}"
         if dialect is _EOS and version == 6:  # EOS has a mode for IPv6 lists
             yield listed
-        for number, network in enumerate(router.accepted_of(version), start=1):
-            bound = f" le {longest}" if network.prefixlen < longest else ""
-            entry = f"seq {number * 10} permit {network}{bound}"
+        entries = [
+            f"permit {network}" + (f" le {longest}" if network.prefixlen < longest else "")
+            for network in router.accepted_of(version)
+        ]  # what a list means that is not there differs, so none is left out
+        for number, words in enumerate(entries or [f"deny {_ALL[version]} le {longest}"], start=1):
+            entry = f"seq {number * 10} {words}"
             yield f"{dialect.indent}{entry}" if dialect is _EOS and version == 6 else f"{listed} {entry}"
         yield "!"
         yield f"route-map {_IN}-V{version} permit 10"

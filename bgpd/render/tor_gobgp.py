@@ -79,6 +79,9 @@ def _session(router: Router, session: TorSession) -> Iterator[str]:
         yield f"    auth-password = {quoted(session.password, f'the password of {session.node}')}"
     if session.shut is not None:
         yield f"    admin-down = true # {session.shut}"
+    if session.own_as:  # it never sends a path with the peer's AS in it, but it can write its own there
+        yield "  [neighbors.as-path-options.config]"
+        yield "    replace-peer-as = true"
     yield "  [neighbors.timers.config]"
     yield f"    hold-time = {session.hold_time}"
     yield f"    keepalive-interval = {session.keepalive_time}"
@@ -94,10 +97,11 @@ def _session(router: Router, session: TorSession) -> Iterator[str]:
         yield "  [neighbors.ebgp-multihop.config]"
         yield "    enabled = true"
         yield f"    multihop-ttl = {session.multihop}"
-    if session.internal and router.router_id is not None:
+    if session.internal:
         yield "  [neighbors.route-reflector.config]"
         yield "    route-reflector-client = true"
-        yield f'    route-reflector-cluster-id = "{router.router_id}"'
+        if router.router_id is not None:  # without it the cluster is called as the router
+            yield f'    route-reflector-cluster-id = "{router.router_id}"'
     if session.restart_time:
         yield "  [neighbors.graceful-restart.config]"
         yield "    enabled = true"

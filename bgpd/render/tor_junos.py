@@ -1,7 +1,8 @@
 """A top-of-rack router in Junos's language, as ``load merge`` takes it.
 
-Junos has no statement for GTSM: the TTL of what is sent is set, and the check of what comes in is a firewall
-filter on the router's loopback, which is the router's own and only named in a comment.
+Its limit of prefixes only logs without *teardown*, and a path with the peer's AS in it is not sent without
+*advertise-peer-as*. Junos has no statement for GTSM: the TTL of what is sent is set, and the check of what
+comes in is a firewall filter on the router's loopback, which is the router's own and only named in a comment.
 """
 
 from collections.abc import Iterator
@@ -75,8 +76,8 @@ def _lines(router: Router) -> Iterator[str]:
 def _group(router: Router, version: int, internal: bool, sessions: list[TorSession]) -> Iterator[str]:
     yield f"group cairn-{'internal' if internal else 'external'}-v{version} {{"
     yield f"type {'internal' if internal else 'external'};"
-    if internal and router.router_id is not None:
-        yield f"cluster {router.router_id};"
+    if internal:
+        yield f"cluster {router.cluster_id};"
     yield f"import cairn-in-v{version};"
     yield "export cairn-out;"
     yield "multipath;" if internal else "multipath multiple-as;"
@@ -85,6 +86,8 @@ def _group(router: Router, version: int, internal: bool, sessions: list[TorSessi
         yield f'description "{name(session.node)}";'
         if not internal:
             yield f"peer-as {session.asn};"
+        if session.own_as:
+            yield "advertise-peer-as;"
         yield f"local-address {session.local};"
         yield f"hold-time {session.hold_time};"
         if session.ttl_security is not None:
@@ -112,6 +115,7 @@ def _group(router: Router, version: int, internal: bool, sessions: list[TorSessi
         if session.max_prefixes is not None:
             yield "prefix-limit {"
             yield f"maximum {session.max_prefixes};"
+            yield "teardown;"
             yield "}"
         yield "}"
         yield "}"
@@ -119,7 +123,7 @@ def _group(router: Router, version: int, internal: bool, sessions: list[TorSessi
         yield f"restart-time {min(session.restart_time, 600)};" if session.restart_time else "disable;"
         yield "}"
         if session.shut is not None:
-            yield f"/* {session.shut} */"
+            yield f"/* {session.shut.replace('*/', '* /')} */"
             yield "shutdown;"
         yield "}"
     yield "}"

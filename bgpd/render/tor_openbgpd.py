@@ -55,8 +55,8 @@ def _session(router: Router, session: TorSession) -> Iterator[str]:
         yield f"\tmultihop {hops}"
     if session.ttl_security is not None:
         yield "\tttl-security yes"
-    if session.internal and router.router_id is not None:
-        yield f"\troute-reflector {router.router_id}"
+    if session.internal:
+        yield f"\troute-reflector {router.router_id or ''}".rstrip()
     if session.password is not None:
         password = quoted(session.password, f"the password of {session.node}", _MAX_PASSWORD)
         yield f"\ttcp md5sig password {password}"

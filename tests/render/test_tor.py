@@ -136,6 +136,76 @@ def test_openbgpd_has_gtsm_over_hops_and_not_within_its_as(tmp_path: Path) -> No
         assert refusal(Vendor.OPENBGPD, text, tmp_path) == ""
 
 
+@pytest.mark.parametrize("vendor", Vendor)
+def test_without_ipv4_it_is_the_reflector_of_its_as_too(vendor: Vendor, tmp_path: Path) -> None:
+    peer = "kind: BGPPeer\nmetadata: {name: t}\nspec: {peerIP: 'fd00::fe', asNumber: 65001}"
+    nodes = [node(f"n{i}", f"{{bgp: {{ipv6Address: 'fd00::{i}/64', asNumber: 65001}}}}") for i in (1, 2)]
+    found = router(list(plans(cluster(POOLS, *nodes, peer)).values()), [ip_address("fd00::fe")], {})
+    text = router_text(found, vendor)
+    words = {
+        Vendor.FRR: "fd00::2 route-reflector-client",
+        Vendor.EOS: "fd00::2 route-reflector-client",
+        Vendor.BIRD: "rr client;",
+        Vendor.GOBGP: "route-reflector-client = true",
+        Vendor.OPENBGPD: "\troute-reflector\n",
+        Vendor.JUNOS: f"cluster {found.cluster_id};",
+    }
+    assert words[vendor] in text
+    assert "router ID" in text
+    if vendor in PARSED and vendor is not Vendor.GOBGP:  # which wants its router-id, the operator's to add
+        assert refusal(vendor, text, tmp_path) == ""
+
+
+@pytest.mark.parametrize("vendor", PARSED)
+def test_nothing_to_accept_is_said_in_words(vendor: Vendor, tmp_path: Path) -> None:
+    peer = "kind: BGPPeer\nmetadata: {name: t}\nspec: {peerIP: 10.0.0.254, asNumber: 65001}"
+    found = router(list(plans(cluster(bgp("n1", 1), peer)).values()), [ip_address("10.0.0.254")], {})
+    assert refusal(vendor, router_text(found, vendor), tmp_path) == ""
+    for either in (Vendor.FRR, Vendor.EOS):
+        listed = "ip prefix-list CAIRN-PODS-V4 seq 10 deny 0.0.0.0/0 le 32\n"
+        assert listed in router_text(found, either)
+
+
+def test_what_nodes_take_with_their_own_as_is_sent_to_them(tmp_path: Path) -> None:
+    peer = "kind: BGPPeer\nmetadata: {name: t}\nspec: {peerIP: 10.0.0.254, asNumber: 65001%s}"
+    for more, wanted in (("", False), (", numAllowedLocalASNumbers: 1", True)):
+        resources = cluster(POOLS, bgp("n1", 1), peer % more)
+        found = router(list(plans(resources).values()), [ip_address("10.0.0.254")], {})
+        assert ("advertise-peer-as;" in router_text(found, Vendor.JUNOS)) is wanted
+        text = router_text(found, Vendor.GOBGP)
+        assert ("replace-peer-as = true" in text) is wanted
+        assert refusal(Vendor.GOBGP, text, tmp_path) == ""
+
+
+def test_a_secrets_name_stays_inside_its_comment() -> None:
+    secret = "password: {secretKeyRef: {name: 'a*/ } x { /*', key: b}}"
+    peer = f"kind: BGPPeer\nmetadata: {{name: t}}\nspec: {{peerIP: 10.0.0.254, asNumber: 65001, {secret}}}"
+    found = router(list(plans(cluster(POOLS, bgp("n1", 1), peer)).values()), [ip_address("10.0.0.254")], {})
+    told = [line for line in router_text(found, Vendor.JUNOS).splitlines() if "secret" in line]
+    assert [line.count("*/") for line in told] == [1]
+
+
+def test_what_a_filter_lets_out_of_no_pool_is_taken() -> None:
+    more = """\
+kind: BGPFilter
+metadata: {name: f}
+spec: {exportV4: [{action: Accept, matchOperator: In, cidr: 172.20.0.0/16}]}
+---
+kind: BGPPeer
+metadata: {name: t}
+spec: {peerIP: 10.0.0.254, asNumber: 65001, filters: [f]}
+---
+kind: BlockAffinity
+spec: {node: n1, cidr: 172.21.1.0/26}
+---
+kind: WorkloadEndpoint
+metadata: {namespace: default}
+spec: {orchestrator: k8s, pod: w, node: n1, endpoint: eth0, interfaceName: cali1, ipNetworks: [172.20.0.5/32]}
+"""
+    found = router(list(plans(cluster(POOLS, bgp("n1", 1), more)).values()), [ip_address("10.0.0.254")], {})
+    assert [str(network) for network in found.accepted_of(4)] == ["10.77.0.0/16", "172.20.0.5/32"]
+
+
 names = st.text(st.sampled_from("abc019._-"), min_size=1, max_size=30).map(lambda text: f"n{text}n")
 passwords = st.text(min_size=1, max_size=85)
 
