@@ -141,6 +141,10 @@ def wanted_command(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
     return next((word for word in words if not word.startswith("-")), "")
 
 
+def _reader_is_gone(_console: object) -> None:
+    raise BrokenPipeError
+
+
 def main() -> None:
     """Run the command line and exit."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
@@ -154,6 +158,8 @@ def main() -> None:
             wanted = wanted_command(sys.argv[1:], os.environ)
             if wanted in _SERVICES:  # what would end one that is still being loaded waits until it can listen
                 signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+            else:  # typer prints help and errors through rich, to which the end of its reader is an error
+                import_module("rich.console").Console.on_broken_pipe = _reader_is_gone
             app = application(wanted)
             app(prog_name="cairn")
         finally:  # what was printed is written before the exit code says so

@@ -53,9 +53,12 @@ def command(
 
 def _seconds(text: str) -> float:
     try:
-        return read_duration(text)
+        seconds = read_duration(text)
     except ValueError as error:
         raise usage(f"--confirm-within: {error}", "write a time such as 60s or 2m") from error
+    if not seconds:
+        raise usage(f"--confirm-within: {text} is no time to answer in", "write a time such as 60s or 2m")
+    return seconds
 
 
 async def _apply(

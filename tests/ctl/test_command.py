@@ -94,7 +94,13 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("buffered", ["", "1"])
 @pytest.mark.parametrize(
     "line",
-    ["$CAIRN plan node-1 | true", "$CAIRN get all -o json | head -1", "$CAIRN get nodes | grep -q NAME"],
+    [
+        "$CAIRN plan node-1 | true",
+        "$CAIRN get all -o json | head -1",
+        "$CAIRN get nodes | grep -q NAME",
+        "$CAIRN --help | true",
+        "$CAIRN apply --help | head -1",
+    ],
 )
 def test_a_reader_that_goes_away_is_no_error(line: str, buffered: str, tmp_path: Path) -> None:
     line = f"export PYTHONUNBUFFERED={buffered}; {line}"

@@ -99,5 +99,7 @@ def test_even_the_sudden_end_of_the_process_takes_it_back(store: Path, tmp_path:
 
 def test_a_time_that_is_none_is_wrong_usage(store: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "p.yaml", PEER % 65002)
-    assert cairn("apply", "-f", file, "--datastore", store, "--confirm-within", "soon").code == 2
+    for text in ("soon", "0", "0s"):
+        assert cairn("apply", "-f", file, "--datastore", store, "--confirm-within", text).code == 2
+    assert asn(store) == 65001
     assert cairn("apply", "-f", "-", "--datastore", store, "--confirm-within", "1s", stdin=PEER % 1).code == 2
