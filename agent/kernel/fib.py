@@ -92,6 +92,7 @@ class Fib:
         self._resolve = False
         self._refused: set[tuple[int, Change]] = set()  # until when they are tried again:
         self._retry_at = 0.0
+        self._unwritten = False  # the kernel took not even the message
 
     # declarations
 
@@ -182,7 +183,7 @@ class Fib:
                 await self._apply()
                 self._tell_blocked()
                 if self._look or self._resolve:
-                    await asyncio.sleep(_SETTLE)
+                    await asyncio.sleep(_RETRY if self._unwritten else _SETTLE)
                     continue
                 until = min(next_look, self._retry_at) if self._refused else next_look
                 try:
@@ -325,11 +326,11 @@ class Fib:
         return (each for each in self._pending() if each not in self._refused)
 
     def _stays(self, family: int, nlri: bytes) -> bool:
-        """Whether a prefix is spared, or wanted at a metric where it does not stand yet."""
+        """Whether a prefix is spared, or wanted at a metric where it does not stand yet, and may."""
         if (family, nlri) in self._spared:
             return True
-        spot = (nlri, self._elsewhere.get((family, nlri), self.place.metric))
-        return spot in self.deltas[family].desired and spot not in self.deltas[family].actual
+        spot, delta = (nlri, self._elsewhere.get((family, nlri), self.place.metric)), self.deltas[family]
+        return spot in delta.desired and spot not in delta.actual and not delta.taken(spot)
 
     async def _apply(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -337,6 +338,7 @@ class Fib:
             self._refused.clear()
         changes = list(self._due())
         refused: list[tuple[int, Change]] = []
+        self._unwritten = False
         for start in range(0, len(changes), BATCH):
             if self._monitor is not None:
                 self._monitor.read()  # who has come meanwhile shall not be overwritten
@@ -370,7 +372,7 @@ class Fib:
                 errors = self._socket.write([self._packer(family, change) for family, change in chunk])
             except (KernelError, OSError) as error:
                 log.error("routes cannot be written", error=str(error))
-                self._look = True
+                self._look = self._unwritten = True
                 return chunk
         refused: list[tuple[int, Change]] = []
         new: dict[str, list[tuple[int, Change]]] = {}  # by reason

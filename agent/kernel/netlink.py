@@ -35,6 +35,7 @@ _SOL_NETLINK = 270
 _NETLINK_CAP_ACK, _NETLINK_GET_STRICT_CHK = 10, 12
 _SO_RCVBUFFORCE = 33
 _RECEIVE_BUFFER = 16 << 20
+_AT_ONCE = 128 << 10  # octets sent: more than a socket's ordinary buffer holds is refused (EMSGSIZE)
 _RECEIVE = 1 << 18
 _GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400  # link; IPv4 address, route; IPv6 address, route
 _DUMP_TRIES = 5
@@ -115,10 +116,13 @@ class RouteSocket:
         first = self._sequence + 1
         self._sequence += len(pack)
         last = self._sequence
-        data = b"".join(
-            one(message.NLM_F_ACK if first + place == last else 0, first + place)
-            for place, one in enumerate(pack)
-        )
+        data = bytearray()
+        for place, one in enumerate(pack):
+            packed = one(message.NLM_F_ACK if first + place == last else 0, first + place)
+            if data and len(data) + len(packed) > _AT_ONCE:
+                self._socket.send(data)
+                data.clear()
+            data += packed
         self._socket.send(data)
         errors: dict[int, int] = {}
         while True:

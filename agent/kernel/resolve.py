@@ -42,6 +42,8 @@ class Resolver:
         self._links_up: frozenset[int] = frozenset()
         self._addresses: frozenset[bytes] = frozenset()
         self._cache: dict[bytes, tuple[Hop, ...]] = {}
+        self._asked: list[tuple[int, bytes]] = []  # learned routes whose next hops are being found out
+        self._left_out = 0  # how often one did not count because it was, or was one too many
 
     def changed(
         self, routes: Iterable[RouteEntry], links_up: Iterable[int], addresses: Iterable[bytes] = ()
@@ -74,9 +76,25 @@ class Resolver:
         """The hops towards a next hop (4 or 16 octets; of 32, the global half). Empty: unreachable."""
         found = self._cache.get(address)
         if found is None:
-            found = self._cache[address] = self._resolve(address[:16], 0, frozenset())
+            before = self._left_out
+            found = self._resolve(address[:16], 0, frozenset())
             self._cover(address[:16])
+            if not self._asked or self._left_out == before:  # else it is an answer for the asked ones alone
+                self._cache[address] = found
         return found
+
+    def _ask(self, family: int, nlri: bytes, depth: int = 0) -> tuple[bytes, ...] | None:
+        """The next hops of a learned route. Which of several count depends on how far they are, so we are
+        asked again meanwhile: `_asked` ones do not count for that, for a route never leads through itself.
+        """
+        if depth + len(self._asked) >= _DEPTH or (family, nlri) in self._asked:
+            self._left_out += 1
+            return None
+        self._asked.append((family, nlri))
+        try:
+            return self._learned(family, nlri)
+        finally:
+            self._asked.pop()
 
     def _cover(self, address: bytes) -> None:
         family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
@@ -93,8 +111,8 @@ class Resolver:
             nlri = truncate(address, length)
             if (entry := own.get(nlri)) is not None:
                 return self._through(entry, address)
-            if length in learned and depth < _DEPTH and nlri not in visited:
-                next_hops = self._learned(family, nlri)
+            if length in learned and nlri not in visited:
+                next_hops = self._ask(family, nlri, depth)
                 if next_hops and address not in next_hops:
                     found = {
                         hop
@@ -131,6 +149,6 @@ class Resolver:
             nlri = truncate(gateway, length)
             if nlri in own:
                 return False
-            if length in learned and self._learned(socket.AF_INET6, nlri):
+            if length in learned and self._ask(socket.AF_INET6, nlri):
                 return True
         return False

@@ -213,6 +213,39 @@ async def test_what_happens_during_a_full_look_is_seen(ground: str, monkeypatch:
         assert fib.resolver.resolve(bytes((10, 80, 0, 9)))
 
 
+async def test_many_routes_over_many_next_hops_are_written(ground: str) -> None:
+    """Five hundred of them are more than a socket's ordinary send buffer holds (212,992 octets)."""
+    async with running() as owner:
+        hops = [owner.via(f"2001:db8:{n % 2}::{n + 16:x}").hops[0] for n in range(32)]
+        for n in range(600):
+            owner.fib.want(V6, nlri(f"2001:db8:77:{n:x}::/64"), unicast(*hops))
+        await eventually(lambda: len(routes(ground, family="-6")) == 600, 20)
+        for n in range(600):
+            owner.fib.want(V6, nlri(f"2001:db8:77:{n:x}::/64"), unicast(*hops[:31]))
+        await owner.settled()
+        assert {len(each["nexthops"]) for each in routes(ground, family="-6").values()} == {31}
+
+
+async def test_a_batch_that_the_kernel_does_not_take_is_not_tried_all_the_time(
+    ground: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[int] = []
+
+    def full(self: RouteSocket, pack: Sequence[Callable[[int, int], bytes]]) -> dict[int, int]:
+        tries.append(len(pack))
+        raise OSError(errno.ENOBUFS, "no room")
+
+    async with running() as owner:
+        await eventually(lambda: "tentative" not in sh(f"ip -n {ground} -6 addr"))
+        await owner.settled()
+        monkeypatch.setattr(RouteSocket, "write", full)
+        owner.fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.0.0.2"))
+        await asyncio.sleep(2.5)
+        assert 2 <= len(tries) <= 4
+        monkeypatch.undo()
+        await eventually(lambda: "10.77.0.0/24" in routes(ground), 10)
+
+
 async def test_a_refused_route_is_reported_and_the_rest_of_its_batch_stands(ground: str) -> None:
     async with running() as owner:
         for n in range(20):

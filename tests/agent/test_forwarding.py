@@ -7,9 +7,12 @@ from ipaddress import IPv4Address, ip_network
 from types import SimpleNamespace
 from typing import Any, cast
 
-from agent.forwarding import Forwarding
+from agent.forwarding import AF, Forwarding
 from agent.kernel.fib import Fib
+from agent.kernel.message import RouteEntry
+from agent.kernel.resolve import Resolver
 from agent.kernel.route import Hop, KernelRoute, unicast, workload
+from agent.learned import Learned
 from bgpd.plan.model import NodePlan, WorkloadRoute
 from bgpd.plan.policy import (
     CompiledFilter,
@@ -178,6 +181,28 @@ def test_an_address_that_left_is_delivered_here_until_the_routers_between_have_h
     node.own(WorkloadRoute(ip_network(MOVED), "cali1", "a test", AGE))
     node.later.pop()()
     assert node.route == workload(77), "it came back meanwhile"
+
+
+def test_two_may_tell_of_the_subnet_their_next_hop_is_in() -> None:
+    """It is found by the default route, and whichever path is asked about never through the prefix itself."""
+    ways: dict[bytes, KernelRoute | None] = {}
+    link = RouteEntry(AF[IPV4_UNICAST], b"\x18\x0a\0\0", 254, 0, 2, unicast(Hop(b"", 5)))
+    default = RouteEntry(AF[IPV4_UNICAST], b"\0", 254, 0, 4, unicast(Hop(ROUTER, 5)))
+    resolver = Resolver(lambda family, nlri: forwarding.hops_of(family, nlri))  # noqa: PLW0108 (it comes later)
+    resolver.changed((link, default), (5,))
+    fib = SimpleNamespace(resolver=resolver, want=lambda _, nlri, route, metric: ways.update({nlri: route}))
+    cluster = Cluster()
+    learned = Learned(cluster.learned.bounds, lambda hop: 1 if resolver.resolve(hop) else None, 30.0)
+    cluster.learned = learned
+    learned.configure((peering(P), peering("10.0.0.3")))
+    forwarding = Forwarding(cast("Fib", fib), learned, Straight(), lambda *_: None)
+    for peer in (P, "10.0.0.3"):
+        cluster.up(peer)
+        cluster.announce(peer, "10.50.0.0/16", "10.77.0.0/26", next_hop="10.50.0.1")
+    forwarding.changed(learned.take_changes())
+    forwarding.resolved_anew()
+    assert set(ways.values()) == {unicast(Hop(ROUTER, 5))}
+    assert len(ways) == 2
 
 
 def test_what_went_in_the_moment_in_which_everything_is_resolved_anew_is_gone() -> None:

@@ -124,6 +124,46 @@ def test_a_learned_route_is_not_resolved_through_itself() -> None:
     assert made.resolve(packed("10.1.0.5")) == (Hop(packed("10.0.0.254"), 1),)
 
 
+class Several:
+    """Learned routes of which those next hops count that can be reached: of several paths of a prefix."""
+
+    def __init__(self, *entries: RouteEntry, up: tuple[int, ...] = (1, 2)) -> None:
+        self.known: dict[bytes, tuple[bytes, ...]] = {}
+        self.resolver = Resolver(self.of)
+        self.resolver.changed(entries, up)
+
+    def add(self, prefix: str, *next_hops: str) -> None:
+        network = ip_network(prefix)
+        nlri = truncate(network.network_address.packed, network.prefixlen)
+        self.known[nlri] = tuple(packed(each) for each in next_hops)
+        family = socket.AF_INET if network.version == 4 else socket.AF_INET6
+        self.resolver.learned_changed(family, nlri)
+
+    def of(self, family: int, nlri: bytes) -> tuple[bytes, ...] | None:
+        reached = (each for each in self.known.get(nlri, ()) if self.resolver.resolve(each))
+        return tuple(reached) or None
+
+
+def test_to_ask_for_the_next_hops_of_a_learned_route_may_be_to_resolve_them() -> None:
+    """Two routers tell of the subnet they are in."""
+    several = Several(entry("10.0.0.0/24", link(1)), entry("0.0.0.0/0", via("10.0.0.254", 2)))
+    several.add("10.50.0.0/16", "10.50.0.1", "10.50.0.2")
+    way = (Hop(packed("10.0.0.254"), 2),)
+    assert several.resolver.resolve(packed("10.50.0.1")) == way
+    assert several.resolver.resolve(packed("10.50.0.3")) == way
+    several.add("10.60.0.0/16", "10.61.0.1", "10.0.0.9")  # one by way of the other and back
+    several.add("10.61.0.0/16", "10.60.0.1", "10.0.0.8")
+    gateways = {hop.gateway for hop in several.resolver.resolve(packed("10.60.0.1"))}
+    assert gateways >= {packed("10.0.0.9")}
+
+
+def test_several_may_tell_that_a_gateway_is_behind_itself() -> None:
+    several = Several(entry("2001:db8::/64", link(1)))
+    several.add("2001:db8::2/128", "2001:db8::2", "2001:db8::3")
+    assert several.resolver.resolve(packed("2001:db8::3")) == (Hop(packed("2001:db8::3"), 1),)
+    assert several.resolver.resolve(packed("2001:db8::2"))
+
+
 def test_a_learned_route_that_covers_no_next_hop_changes_nothing() -> None:
     made, learned = resolver(entry("10.0.0.0/24", link(1)))
     made.resolve(packed("10.0.0.2"))
