@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 from pyroute2 import AsyncIPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.config import AgentConfig
 from bgpd.datastore import Conflict, Datastore, DatastoreError
@@ -84,14 +85,15 @@ def registered(
 async def found_addresses() -> dict[int, str]:
     """Per IP version the address, with its subnet's length, of the interface with the default route."""
     found: dict[int, str] = {}
-    async with AsyncIPRoute() as route:
-        for version, family in ((4, 2), (6, 10)):
-            interface = None
+    for version, family in ((4, 2), (6, 10)):
+        interface = None
+        async with AsyncIPRoute() as route:  # which is then of no more use: it may not have told all
             async for entry in await route.get_default_routes(family=family):
                 interface = entry.get("oif")
                 break
-            if interface is None:
-                continue
+        if interface is None:
+            continue
+        async with AsyncIPRoute() as route:
             async for address in await route.get_addr(family=family, index=interface):
                 if address["scope"] == _SCOPE_GLOBAL:
                     text = f"{address.get('local') or address.get('address')}/{address['prefixlen']}"
@@ -132,7 +134,7 @@ async def register(
             return True
         except Conflict:
             continue
-        except (DatastoreError, ResourceError, ValidationError) as error:
+        except (DatastoreError, ResourceError, ValidationError, NetlinkError, OSError) as error:
             if said != (said := str(error)):
                 log.warning("the node cannot be registered yet", reason=said)
             await asyncio.sleep(_RETRY)

@@ -3,6 +3,7 @@
 What a change does to the nodes is `bgpd.plan.diff`'s to say; here it is only put into words.
 """
 
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -78,7 +79,11 @@ def agreed(effect: Sequence[PlanDiff], verb: str, at_terminal: bool | None = Non
     """Whether the operator agrees to lose sessions; not asked if none drops, or away from a terminal."""
     if not dropped(effect) or not (sys.stdin.isatty() if at_terminal is None else at_terminal):
         return True
-    return typer.confirm(f"{dropped(effect)} sessions would drop. {verb}?", default=False, err=True)
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)  # asyncio's waits for the answer
+    try:
+        return typer.confirm(f"{dropped(effect)} sessions would drop. {verb}?", default=False, err=True)
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 def document(edits: Sequence[Edit], effect: Sequence[PlanDiff]) -> dict[str, object]:

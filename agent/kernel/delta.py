@@ -134,10 +134,6 @@ class Delta(Generic[K, V]):
     def actual(self) -> Mapping[K, V]:
         return self._actual
 
-    def taken(self, key: K) -> bool:
-        """Whether somebody else's route stands there."""
-        return key in self._foreign
-
     @property
     def blocked(self) -> frozenset[K]:
         """Wanted, but somebody else's route is in the way."""

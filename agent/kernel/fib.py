@@ -326,11 +326,11 @@ class Fib:
         return (each for each in self._pending() if each not in self._refused)
 
     def _stays(self, family: int, nlri: bytes) -> bool:
-        """Whether a prefix is spared, or wanted at a metric where it does not stand yet, and may."""
+        """Whether a prefix is spared, or wanted at a metric where it does not stand yet."""
         if (family, nlri) in self._spared:
             return True
-        spot, delta = (nlri, self._elsewhere.get((family, nlri), self.place.metric)), self.deltas[family]
-        return spot in delta.desired and spot not in delta.actual and not delta.taken(spot)
+        spot = (nlri, self._elsewhere.get((family, nlri), self.place.metric))
+        return spot in self.deltas[family].desired and spot not in self.deltas[family].actual
 
     async def _apply(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -61,7 +61,7 @@ def _fits(link: Any, local: str) -> bool:
 
 async def _mtu(route: Any, local: str, links: list[Any]) -> int | None:
     """What fits into a packet of the link that has the node's address."""
-    async for address in await route.get_addr():
+    for address in [each async for each in await route.get_addr()]:  # read to its end, else EBUSY
         if address.get("local") == local and address["scope"] == _GLOBAL:
             for link in links:
                 if link["index"] == address["index"]:

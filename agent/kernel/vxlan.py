@@ -115,10 +115,9 @@ async def _device(route: Any, name: str) -> Any | None:
 
 
 async def _link(route: Any, index: int) -> Any | None:
-    async for link in await route.link("dump"):
-        if link["index"] == index:
-            return link
-    return None
+    """A dump of several reads is read to its end: until then the kernel answers no other (EBUSY)."""
+    links = [link async for link in await route.link("dump")]
+    return next((link for link in links if link["index"] == index), None)
 
 
 def _fits(link: Any, wanted: Wanted) -> bool:
@@ -135,7 +134,7 @@ async def _room(route: Any, wanted: Wanted) -> int:
     has it, or only the loopback, the links that carry the packets are taken for ordinary ones.
     """
     mtu = _ORDINARY_MTU
-    async for address in await route.get_addr():
+    for address in [each async for each in await route.get_addr()]:
         if wanted.local in (address.get("local"), address.get("address")) and address["scope"] == _GLOBAL:
             link = await _link(route, address["index"])
             if link is not None and not link["flags"] & _IFF_LOOPBACK:

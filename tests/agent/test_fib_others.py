@@ -86,19 +86,6 @@ async def test_a_foreign_route_beside_ours_is_not_replaced_for_it(ground: str, h
         await eventually(lambda: routes(ground).get("10.77.0.0/24", {}).get("gateway") == "10.0.1.2")
 
 
-async def test_a_place_that_is_taken_keeps_nothing_where_it_was_before(ground: str) -> None:
-    """Of another priority by now, where another's stands: the way there was before is no one's any more."""
-    sh(f"ip -n {ground} route add 10.77.0.0/24 via 10.0.0.9 metric 1024 proto static")
-    async with running() as owner:
-        owner.fib.sweep()
-        owner.fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.0.0.2"), 512)
-        await owner.settled()
-        assert "10.77.0.0/24" in routes(ground)
-        owner.fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.0.0.3"))
-        await eventually(lambda: not routes(ground), 10)
-        assert owner.fib.deltas[V4].blocked == {(nlri("10.77.0.0/24"), 1024)}
-
-
 async def test_what_is_spared_stays_until_it_is_wanted_again_or_nothing_is_spared_any_more(
     ground: str,
 ) -> None:

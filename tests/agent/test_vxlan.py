@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +54,21 @@ def test_entries_follow_what_is_wanted_and_one_that_is_refused_costs_no_other() 
         assert both <= entries(inside)[1]
         assert ensure(inside, B) == ""
         assert entries(inside) == ({"10.0.0.3"}, {"10.0.0.3"})
+
+
+def test_a_node_of_many_interfaces_and_addresses_has_its_entries(tmp_path: Path) -> None:
+    """What the kernel has to tell of them takes several reads."""
+    batch = tmp_path / "batch"
+    with namespace("vxlan") as inside:
+        links = [f"link add w{n} type veth peer name x{n}" for n in range(150)]
+        links += ["link add e0 type veth peer name p0", f"addr add {OWN}/24 dev e0"]
+        batch.write_text("\n".join(links))
+        sh(f"ip -n {inside} -batch {batch}")
+        batch.write_text("\n".join(f"addr add 10.9.{n}.1/32 dev w{n}" for n in range(150)))
+        sh(f"ip -n {inside} -batch {batch}")
+        for far in ((A, B), (A,), (A, B)):
+            assert ensure(inside, *far) == ""
+            assert entries(inside) == ({each.inside for each in far}, {each.underlay for each in far})
 
 
 def test_a_setting_that_cannot_be_made_costs_no_entry_and_no_other_device() -> None:
