@@ -32,7 +32,6 @@ from agent.files import read_note, write_whole
 
 log = structlog.get_logger("agent.exabgp")
 _DESCRIPTION = re.compile(r"^ *description .*$", re.MULTILINE)
-_SAFELY = "-P"  # without the folder we were started in: whoever writes there is not obeyed
 _LAUNCHED = ("-m", launch.__name__, "server")
 _WRITE_AGAIN = 1.0  # seconds
 _LOG_LIMIT = 4 << 20  # octets; a longer log is begun anew
@@ -179,12 +178,13 @@ class Process:
             "exabgp.log.level": "WARNING",
             "exabgp.log.destination": "stdout",
             "exabgp.log.short": "true",
+            "PYTHONSAFEPATH": "1",  # no code from the folder we were started in
             **self._environment,
         }
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         pid = os.posix_spawn(
             sys.executable,
-            [sys.executable, _SAFELY, *_LAUNCHED, str(self.directory / "exabgp.conf")],
+            [sys.executable, *_LAUNCHED, str(self.directory / "exabgp.conf")],
             environment,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -209,8 +209,7 @@ class Process:
         words = [word.encode() for word in (*_LAUNCHED, str(path))]
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                found = (process / "cmdline").read_bytes().split(b"\0")[1:-1]
-                if found[found[:1] == [_SAFELY.encode()] :] != words:  # former releases did without
+                if (process / "cmdline").read_bytes().split(b"\0")[1:-1] != words:
                     continue
                 if path.samefile(process / "root" / path.absolute().relative_to("/")):
                     yield int(process.name)

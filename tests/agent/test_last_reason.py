@@ -39,7 +39,7 @@ def test_the_latest_failure_is_told_with_its_time_and_why_the_session_was_lost_b
         outbox=SimpleNamespace(peer=lambda _: SimpleNamespace(updates=0)),
     )
     peer = SimpleNamespace(
-        peering=peering, up=False, stale_until=None, updates=0, since=900.0, lost=lost, flaps=0
+        peering=peering, up=False, stale_until=None, updates=0, since=900.0, lost=lost, flaps=0, malformed=0
     )
     agent = SimpleNamespace(
         plan=None,
