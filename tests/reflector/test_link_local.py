@@ -20,7 +20,7 @@ LISTEN = {"address": f"{OURS}%lo", "port": 0}
 @pytest.fixture(autouse=True)
 def addresses() -> Iterator[None]:
     for address in (OURS, THEIRS):
-        subprocess.run(["ip", "addr", "add", f"{address}/128", "dev", "lo"], check=True)
+        subprocess.run(["ip", "addr", "add", f"{address}/128", "dev", "lo", "nodad"], check=True)
     yield
     for address in (OURS, THEIRS):
         subprocess.run(["ip", "addr", "del", f"{address}/128", "dev", "lo"], check=True)
