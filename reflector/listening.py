@@ -9,6 +9,7 @@ import contextlib
 import errno
 import socket
 from collections.abc import Callable, Iterable
+from ipaddress import ip_address
 
 import structlog
 
@@ -59,15 +60,12 @@ class Listening:
         """Have connections from these addresses signed with another key: addresses, old and new key.
 
         None: with none. All or nothing: when the system takes one of them not, it raises SocketError and the
-        old ones are back. Who came without one before there was one is taken now, as it was declared then.
+        old ones are back. Who waits to be accepted and came before there was a key goes, and may come again.
         """
+        changes = [change for change in changes if change[1] != change[2]]
         done: list[tuple[IPNetwork, str | None]] = []
-        new_ones = False
         try:
             for network, old, new in changes:
-                if old == new:
-                    continue
-                new_ones = new_ones or old is None
                 done.append((network, old))
                 self._set_key(network, new)
         except sockets.SocketError:
@@ -75,8 +73,24 @@ class Listening:
                 with contextlib.suppress(sockets.SocketError):  # the one that failed had none, perhaps
                     self._set_key(network, old)
             raise
-        while new_ones and self._begun and any(self._accept(each) for each in self._listeners):
-            pass
+        if self._begun and any(old is None for _, old, _ in changes):
+            self._let_go([network for network, old, _ in changes if old is None])
+
+    def _let_go(self, networks: list[IPNetwork]) -> None:
+        """Empty the kernel's queue of who came from these, however little room there is for others."""
+        for listener in self._listeners:
+            for _ in range(sockets.BACKLOG):  # as many as can have waited
+                try:
+                    sock, remote = listener.accept()
+                except (InterruptedError, ConnectionAbortedError):
+                    continue
+                except OSError:
+                    break
+                unsigned = any(ip_address(remote[0].partition("%")[0]) in network for network in networks)
+                if unsigned or not self._has_room():
+                    sock.close()
+                else:
+                    self._take(sock, sockets.remote_address(remote))
 
     def _set_key(self, network: IPNetwork, key: str | None) -> None:
         for listener in self._listeners:
@@ -98,17 +112,16 @@ class Listening:
         self._loop.remove_reader(listener.fileno())
         self._loop.call_later(seconds, self._watch, listener)
 
-    def _accept(self, listener: socket.socket) -> bool:
-        """Take some; whether there may be more."""
+    def _accept(self, listener: socket.socket) -> None:
         for _ in range(ACCEPTS):
             if not self._has_room():
                 self._pause(listener, CROWDED)
-                return False
+                return
             try:
                 sock, remote = listener.accept()
                 address = sockets.remote_address(remote)
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return False
+                return
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     log.error(
@@ -118,6 +131,5 @@ class Listening:
                 elif error.errno in (errno.ENOBUFS, errno.ENOMEM):
                     log.error("no memory left for a new connection", reason=error.strerror)
                     self._pause(listener, EXHAUSTED)
-                return False
+                return
             self._take(sock, address)
-        return True

@@ -147,9 +147,16 @@ async def test_nobody_comes_before_the_keys_are_set(monkeypatch: pytest.MonkeyPa
         assert await reached(client, key="secret")
 
 
-async def test_who_waits_to_be_accepted_when_a_key_comes_has_none() -> None:
-    async with serving(clients=[{"prefix": "127.0.0.0/24"}]) as server:
+@pytest.mark.parametrize("room", [True, False])
+async def test_who_waits_to_be_accepted_when_a_key_comes_has_none(room: bool) -> None:
+    limits = {"unidentifiedConnections": 1}
+    async with serving(clients=[{"prefix": "127.0.0.0/24"}], limits=limits) as server:
+        silent = socket.socket()
         early, here = Client(1, server.ports[0]), ("127.0.0.1", server.ports[0])
+        if not room:  # it is still too young to make room for another
+            silent.bind(("127.0.0.3", 0))
+            silent.connect(here)
+            await until(lambda: server.entries)
         early.sock = socket.create_connection(here, source_address=(early.address, 0))
         keyed = [{"prefix": "127.0.0.0/24", "password": key("KEY")}]
         server.configure(spec_of(clients=keyed))  # the loop has not turned since
@@ -158,6 +165,7 @@ async def test_who_waits_to_be_accepted_when_a_key_comes_has_none() -> None:
         await until(lambda: early.closed, "it is let go")
         assert not server.established
         await Client(2, server.ports[0]).up(key="secret")
+        silent.close()
 
 
 def test_more_keys_than_the_system_has_room_for_are_refused_with_the_remedy() -> None:
