@@ -145,7 +145,7 @@ class Journal:
     def _read(self, path: Path) -> Mapping[str, Any]:
         """A journal that names nothing but what its writer may have; raises OSError for any other."""
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             moves = [_Move(*map(_relative, move)) for move in found["moves"]]
             asides = {name for move in moves for name in (move.aside, move.former)} | {*found["asides"]}
             if not all(_is_aside(_relative(name)) for name in asides if name):
@@ -157,7 +157,7 @@ class Journal:
             raise OSError(errno.EBADMSG, what, str(path)) from None
         for name in {*asides, *(move.place for move in moves)}:
             self._no_links(name)
-        return found  # type: ignore[no-any-return]
+        return found
 
     def _no_links(self, place: str) -> None:
         """No folder on the way to a place is a link: what is behind it is none of the directory's."""

@@ -12,8 +12,9 @@ Changes are found by looking (stat), not by inotify: a look costs about 3 us per
 network and overlay file systems and through any mount, needs no library, and cannot lose an event to a full
 queue.
 
-Writing. One lock file orders all writers and keeps scans out of half-done commits; a journal makes a commit
-all or nothing, see `directory_journal`.
+Writing. One lock file orders all writers and keeps scans out of half-done commits; a reader who may not hold
+it (strangers could keep everybody out) scans between two commits. A journal makes a commit all or nothing,
+see `directory_journal`.
 """
 
 import errno
@@ -80,8 +81,11 @@ class DirectoryTree:
     def look(self) -> Content:
         """Scan, and say what there is now. Raises Unavailable when the directory cannot be read."""
         try:
-            with self._locked(shared=True):
-                self._scan()
+            with self._locked(shared=True) as held:
+                if held:
+                    self._scan()
+                else:
+                    self._scan_between_commits()
         except OSError as error:
             raise Unavailable(f"{self._root}: cannot be read: {_why(error)}") from error
         return self._content
@@ -133,8 +137,8 @@ class DirectoryTree:
         return self._private / "leases" / path_for(Key("NodeLease", node)).name
 
     @contextmanager
-    def _locked(self, *, shared: bool) -> Iterator[None]:
-        """Hold the lock; a reader who may not write here reads it, or goes without."""
+    def _locked(self, *, shared: bool) -> Iterator[bool]:
+        """Hold the lock; False for a reader who may not."""
         path = self._private / "lock"
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o660)
@@ -144,14 +148,14 @@ class DirectoryTree:
             try:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             except OSError:
-                yield
+                yield False
                 return
         try:
             _lock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, path)
             if shared and self._journal.found:
                 _lock(descriptor, fcntl.LOCK_EX, path)
                 self._finish_journal()
-            yield
+            yield True
         finally:
             os.close(descriptor)
 
@@ -163,6 +167,23 @@ class DirectoryTree:
             if self._journal.found:
                 what = "a change was cut short, and can be neither finished nor undone"
                 raise Unavailable(f"{self._root}: {what}: {_why(error)}") from error
+
+    def _scan_between_commits(self) -> None:
+        """Scan without the lock: again, while a commit is under way, or when one was done meanwhile."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            self._scan()
+            if not self._is_committing() and self._read_generation() == self._generation:
+                return
+            if time.monotonic() > deadline:
+                what = f"a change has been under way for {_PATIENCE:g} s; who may write here can finish it"
+                raise OSError(errno.ETIMEDOUT, what, str(self._private))
+            time.sleep(_TRY_AGAIN)
+
+    def _is_committing(self) -> bool:
+        with suppress(OSError):  # who may not look there sees no commits
+            return self._journal.found
+        return False
 
     def _scan(self, *, trust: bool = False) -> None:
         generation = self._read_generation()

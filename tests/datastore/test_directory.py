@@ -576,3 +576,33 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
 def test_strangers_cannot_hold_the_lock(tmp_path: Path) -> None:
     DirectoryTree(tmp_path).commit([Create(node("a"))])
     assert (tmp_path / ".cairn" / "lock").stat().st_mode & 0o007 == 0
+
+
+def test_who_may_not_hold_the_lock_sees_whole_commits_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For whom it is a link, as good as one he may not open."""
+    DirectoryTree(tmp_path).commit([Create(node("a"))])
+    (tmp_path / ".cairn" / "lock").unlink()
+    (tmp_path / ".cairn" / "lock").symlink_to(tmp_path / "elsewhere")
+    scan, stages = DirectoryTree._scan, iter(("first half", "second half", "done"))
+
+    def scanning(tree: DirectoryTree, *, trust: bool = False) -> None:
+        scan(tree, trust=trust)
+        stage = next(stages, "")
+        if stage == "first half":
+            (tmp_path / ".cairn" / "journal").touch()
+            (tmp_path / "b.yaml").write_text(text("b"))
+        elif stage == "second half":
+            (tmp_path / "c.yaml").write_text(text("c"))
+            (tmp_path / ".cairn" / "generation").write_text("another")
+            (tmp_path / ".cairn" / "journal").unlink()
+
+    monkeypatch.setattr(DirectoryTree, "_scan", scanning)
+    reader = DirectoryTree(tmp_path)
+    assert {key.name for key in reader.look().entries} == {"a", "b", "c"}
+    assert next(stages, None) is None
+    monkeypatch.setattr(directory_tree, "_PATIENCE", 0.1)
+    (tmp_path / ".cairn" / "journal").touch()
+    with pytest.raises(Unavailable, match=r"a change has been under way.*who may write here can finish it"):
+        reader.look()
