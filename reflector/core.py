@@ -40,6 +40,7 @@ REFRESH_TIME = 360.0  # seconds from the beginning to the end of a route refresh
 SETTLED_AFTER = 5.0  # seconds after the start before unexpected clients can be said to be complete
 REFRESH_RATE = 1 << 22  # octets per second that are encoded anew only because peers ask for everything again
 QUIET = 2.0  # seconds without news from any of them that mean they are
+RESTARTED_TOO = 3.0  # seconds a peer that says it restarts has for its routes: FRR says so for two minutes
 
 
 class Reflector:
@@ -102,6 +103,7 @@ class Reflector:
         member.options = options
         member.local_address = local_address
         member.negotiated = negotiated
+        member.up_since = now
         member.adds_paths = negotiated.add_path_receive
         member.awaiting_eor = set(negotiated.families) if negotiated.graceful_restart is not None else set()
         member.heard_eor.clear()
@@ -372,7 +374,7 @@ class Reflector:
     def _all_heard(self, now: float) -> bool:
         """Whether every peer we wait for is up and has told everything (RFC 4724 4.1).
 
-        One that restarts itself is not waited for, nor one that is `absent`.
+        For one that restarts itself only a moment, as it may be waiting for us; not for one that is `absent`.
         """
         if now < self._settled_at or now < self._stirred_at + self._quiet:
             return False
@@ -380,7 +382,10 @@ class Reflector:
             member = self.members.get(name)
             if (member is None or not member.established) and name not in self.absent:
                 return False
-        return not any(member.awaiting_eor and not member.restarting for member in self.members.values())
+        return not any(
+            member.awaiting_eor and (not member.restarting or now < member.up_since + RESTARTED_TOO)
+            for member in self.members.values()
+        )
 
     def _make_long_lived(self, member: Member, family: Family) -> None:
         """The restart time is over, the long-lived time begins (RFC 9494 4.2)."""

@@ -102,6 +102,7 @@ class Member:
     options: MemberOptions
     local_address: bytes = b""
     negotiated: Negotiated | None = None
+    up_since: float = 0.0
     readings: dict[Family, Reading] = field(default_factory=dict)
     awaiting_eor: set[Family] = field(default_factory=set)
     heard_eor: set[Family] = field(default_factory=set)

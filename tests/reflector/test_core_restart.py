@@ -235,13 +235,20 @@ def test_rfc4724_4_1_a_peer_known_to_be_absent_is_not_waited_for_until_it_comes(
     assert a.messages.count("eor") == 2
 
 
-def test_rfc4724_4_1_a_peer_that_restarts_itself_is_not_waited_for() -> None:
+def test_rfc4724_4_1_a_peer_that_restarts_itself_is_waited_for_a_moment_only() -> None:
+    """As it may be waiting for us. FRR says so two minutes long, and tells its routes in one second."""
     core = reflector(deferral=60.0)
-    core.expected = {"192.0.2.1"}
-    a = restartable(core, 1).up(1.0, graceful_restart=graceful(restarting=True))
-    tick(core, 2.0)
-    settle(a)
-    assert a.messages.count("eor") == 2
+    core.expected = {"192.0.2.1", "192.0.2.2"}
+    restarting = graceful(restarting=True)
+    a, b = (restartable(core, n).up(1.0, graceful_restart=restarting) for n in (1, 2))
+    a.announce(P)
+    a.end_of_rib()
+    tick(core, 3.9)
+    settle(a, b)
+    assert "eor" not in [*a.messages, *b.messages]
+    tick(core, 4.0)
+    settle(a, b)
+    assert a.messages.count("eor") == b.messages.count("eor") == 2
 
 
 def test_clients_nobody_named_are_complete_when_it_is_quiet() -> None:
