@@ -58,10 +58,10 @@ class Handover:
         place = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY)
         path = f"/proc/self/fd/{place}/{name}"  # a socket's name may have 107 octets, a directory's more
         if os.path.lexists(path):
-            os.unlink(path)  # noqa: PTH108
+            os.unlink(path)  # noqa: PTH108  plain os and socket start faster than pathlib
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.listener.bind(path)
-        os.chmod(path, 0o600)  # noqa: PTH101
+        os.chmod(path, 0o600)  # noqa: PTH101  as above
         self.listener.listen(4)
         self.agent: socket.socket | None = None
         self.begun = time.monotonic()

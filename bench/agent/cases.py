@@ -76,7 +76,7 @@ async def feeding(ground: Ground) -> AsyncIterator[Feeder]:
 def single_changes(count: int) -> Case:
     """One change after the other: told to node a, timed in the kernel of node b."""
 
-    async def run(ground: Ground, make: Make) -> Results:  # noqa: ARG001
+    async def run(ground: Ground, make: Make) -> Results:  # noqa: ARG001  a case's signature
         a, b = make("a", 1), make("b", 2)
         probe, subjects = "10.64.200.1", addresses("10.64.0.1", count // 2)
         took: list[float] = []
@@ -171,7 +171,7 @@ def table(count: int) -> Case:
 def endpoints(count: int) -> Case:
     """A node with many endpoints starts: until the last of them is in another node's kernel."""
 
-    async def run(ground: Ground, make: Make) -> Results:  # noqa: ARG001
+    async def run(ground: Ground, make: Make) -> Results:  # noqa: ARG001  a case's signature
         a, b = make("a", 1), make("b", 2)
         await a.announce(addresses("10.64.0.1", count))
         with Kernel(b.place.name) as kernel:
@@ -215,7 +215,7 @@ def idle(seconds: float) -> Case:
 def packets(rounds: int, seconds: float) -> Case:
     """Round trips; the ratios are to the hosts, and to routes by hand, measured at the same time."""
 
-    async def run(ground: Ground, make: Make) -> Results:  # noqa: ARG001
+    async def run(ground: Ground, make: Make) -> Results:  # noqa: ARG001  a case's signature
         took = await measure(ground, rounds, seconds)
         again = took.pop("hosts-again")
         results = {f"trip-{name}": value for name, value in took.items()}
@@ -241,7 +241,7 @@ def packets(rounds: int, seconds: float) -> Case:
 def store(agents: int, rate: float, seconds: float) -> Case:
     """What the agents of a whole cluster cost etcd."""
 
-    async def run(ground: Ground, make: Make) -> Results:  # noqa: ARG001
+    async def run(ground: Ground, make: Make) -> Results:  # noqa: ARG001  a case's signature
         return await store_load(ground, agents, rate, seconds)
 
     figures = (
@@ -257,7 +257,7 @@ def store(agents: int, rate: float, seconds: float) -> Case:
 def mesh(nodes: int) -> Case:
     """One node joins a full mesh."""
 
-    async def run(ground: Ground, make: Make) -> Results:  # noqa: ARG001
+    async def run(ground: Ground, make: Make) -> Results:  # noqa: ARG001  a case's signature
         return await join_mesh(ground, nodes, 60)
 
     title = f"mesh of {nodes}: one node's start → all its sessions up, kernel and peers exact"
@@ -267,7 +267,7 @@ def mesh(nodes: int) -> Case:
 def together(nodes: int) -> Case:
     """All nodes of a full mesh start at once."""
 
-    async def run(ground: Ground, make: Make) -> Results:  # noqa: ARG001
+    async def run(ground: Ground, make: Make) -> Results:  # noqa: ARG001  a case's signature
         return await begin_mesh(ground, nodes, 300)
 
     title = f"mesh of {nodes} agents started at once"

@@ -29,7 +29,7 @@ def peering(address: str, asn: int = ASN, **options: object) -> Peering:
     return Peering(
         name=f"peer_{address}", kind=PeeringKind.GLOBAL, peer_address=ip_address(address), peer_port=179,
         local_address=IPv4Address("10.0.0.1"), local_asn=ASN, peer_asn=asn, families=(IPV4_UNICAST,),
-        import_policy=policy, export_policy=ExportPolicy(), reason="a test", **options,  # type: ignore[arg-type]
+        import_policy=policy, export_policy=ExportPolicy(), reason="a test", **options,  # type: ignore[arg-type]  # any of its fields
     )  # fmt: skip
 
 
@@ -63,7 +63,7 @@ class Cluster:
         self.learned.configure(peerings)
 
     def up(self, address: str, asn: int = ASN, *, adopted: bool = False, **options: object) -> None:
-        received = opened(asn, **options)  # type: ignore[arg-type]
+        received = opened(asn, **options)  # type: ignore[arg-type]  # any of its own
         self.learned.session_up(address, opened(), received, adopted, self.now)
 
     def down(self, address: str, reason: str = "closing connection") -> None:

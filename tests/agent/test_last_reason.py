@@ -48,7 +48,7 @@ def test_the_latest_failure_is_told_with_its_time_and_why_the_session_was_lost_b
         started_at=0.0,
     )  # fmt: skip
     status = AgentStatus(cast("Any", agent))
-    status._family = lambda *_: cast("Any", None)  # type: ignore[method-assign]
+    status._family = lambda *_: cast("Any", None)  # type: ignore[method-assign]  # needs more of an agent
     assert [(each.last_reason, each.last_reason_at) for each in status.peers()] == [(told, at)]
 
 

@@ -87,7 +87,7 @@ async def test_changes_while_the_session_flaps_end_exact(bench: Bench) -> None:
                 await asyncio.sleep(0)
             before = len(recorder.downs)
             bench.bird.ask("restart agent")
-            await eventually(lambda before=before: len(recorder.downs) > before)  # type: ignore[misc]
+            await eventually(lambda before=before: len(recorder.downs) > before)  # type: ignore[misc]  # a default fixes it
             for _ in range(300):
                 random_change(speaker, bench.peer, random)
                 speaker.push()
@@ -304,7 +304,7 @@ async def test_api_processes_that_die_while_the_peer_speaks_lose_nothing_and_the
                 break
             bench.bird.ask("reload out agent")
             kill_api_process(bench.run)
-            await eventually(lambda death=death: len(recorder.ups) > death)  # type: ignore[misc]
+            await eventually(lambda death=death: len(recorder.ups) > death)  # type: ignore[misc]  # a default fixes it
             assert set(bench.bird.routes()) == {"10.1.0.0/24"}
         assert speaker.restarts == 1
         assert recorder.downs == [EXABGP_ENDED]

@@ -293,7 +293,7 @@ def test_both_daemons_of_bird_1_are_kept_in_step(tmp_path: Path) -> None:
         run = Following(four, store, "--version", "1", "--interval", "0.5")
         try:
             for each in daemons:
-                until(lambda each=each: "kernel" in shown_by(each, "show protocols"))  # type: ignore[misc]
+                until(lambda each=each: "kernel" in shown_by(each, "show protocols"))  # type: ignore[misc]  # a default fixes it
             (store / "peer.yaml").write_text(PEER % (2, ""))
             until(lambda: "Global_127_0_0_2" in shown_by(four, "show protocols"))
             before = six.config.stat().st_mtime_ns

@@ -37,7 +37,7 @@ class Fake:
     def header(self) -> Any:
         return rpc.ResponseHeader(cluster_id=7, revision=self.revision)
 
-    async def Range(self, request: Any, _: Any) -> Any:  # noqa: N802 - gRPC's name
+    async def Range(self, request: Any, _: Any) -> Any:  # noqa: N802  gRPC's name
         pairs = [
             pair
             for pair in self.pairs()
@@ -45,7 +45,7 @@ class Fake:
         ]
         return rpc.RangeResponse(header=self.header(), kvs=pairs, count=len(pairs))
 
-    async def Watch(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:  # noqa: N802
+    async def Watch(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:  # noqa: N802  gRPC's name
         self.watches += 1
         number = 0
         async for request in requests:

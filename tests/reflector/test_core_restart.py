@@ -396,7 +396,7 @@ def test_rfc4724_2_end_of_rib_comes_also_where_the_policy_is_taken_away_meanwhil
     assert not x.prefixes
     assert x.messages.count("eor") == 2
     tick(core, 60.0)
-    core.change(x.member, MemberOptions(SourceKind.EXTERNAL))  # type: ignore[arg-type]
+    core.change(x.member, MemberOptions(SourceKind.EXTERNAL))  # type: ignore[arg-type]  # as above
     settle(x)
     assert x.prefixes == {P}
     assert x.messages.count("eor") == 2

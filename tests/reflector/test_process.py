@@ -173,7 +173,7 @@ async def test_another_as_or_cluster_id_in_the_datastore_is_taken_by_beginning_a
             await until(lambda client=client: client.closed is not None)  # type: ignore[misc]  # a default fixes it
             assert client.notification is not None
             assert b"begins anew" in client.notification.data
-            await until(lambda port=port: program.port != port)  # type: ignore[misc]
+            await until(lambda port=port: program.port != port)  # type: ignore[misc]  # a default fixes it
             assert program.asn == asn
             await client.close()
         client = await Client(1, program.port, asn=65000).up()

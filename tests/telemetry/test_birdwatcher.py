@@ -193,7 +193,7 @@ async def test_readers_that_take_nothing_are_bounded_and_cost_no_memory(
 
             async def comes(status: int) -> None:
                 async with asyncio.timeout(30):
-                    while (await client.get("/routes/table/none")).status != status:  # noqa: ASYNC110
+                    while (await client.get("/routes/table/none")).status != status:  # noqa: ASYNC110  seen from outside
                         await asyncio.sleep(0.05)
 
             await comes(503)

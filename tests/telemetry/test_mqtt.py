@@ -245,7 +245,7 @@ async def test_refusing_broker_then_the_right_password(
     tmp_path: Path, source: Source, caplog: pytest.LogCaptureFixture
 ) -> None:
     passwords = tmp_path / "passwords"
-    subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, "cairn", "s3cret"], check=True)  # noqa: ASYNC221
+    subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, "cairn", "s3cret"], check=True)  # noqa: ASYNC221  nothing else runs yet
     broker = Broker(tmp_path, "allow_anonymous false", f"password_file {passwords}")
     try:
         wrong = MqttOptions("127.0.0.1", broker.port, user="cairn", password="wrong", **FAST)
@@ -269,7 +269,7 @@ async def test_refusing_broker_then_the_right_password(
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 async def test_tls(tmp_path: Path, source: Source) -> None:
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(  # noqa: ASYNC221 - nothing else runs yet
+    subprocess.run(  # noqa: ASYNC221  nothing else runs yet
         [
             *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
             *("-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=broker"),

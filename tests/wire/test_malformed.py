@@ -4,7 +4,7 @@ from ipaddress import IPv4Address, ip_network
 
 from bgpd.wire.capabilities import Negotiated
 from bgpd.wire.malformed import PREFIXES
-from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, nlri_of
+from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family, nlri_of
 from bgpd.wire.update import UpdateDecoder
 
 ORIGIN_7, AS_PATH, LOCAL_PREF = (bytes.fromhex(text) for text in ("40010107", "400200", "40050400000064"))
@@ -17,9 +17,10 @@ def body_of(attributes: bytes, nlri: bytes) -> bytes:
     return b"\0\0" + len(attributes).to_bytes(2, "big") + attributes + nlri
 
 
-def decoder(**options: frozenset[object]) -> UpdateDecoder:
+def decoder(add_path_receive: frozenset[Family] = frozenset()) -> UpdateDecoder:
     families = frozenset({IPV4_UNICAST, IPV6_UNICAST})
-    return UpdateDecoder(Negotiated(families=families, asn4=True, **options), internal=True)  # type: ignore[arg-type]
+    negotiated = Negotiated(families=families, asn4=True, add_path_receive=add_path_receive)
+    return UpdateDecoder(negotiated, internal=True)
 
 
 def test_rfc7606_8_every_fault_is_named_with_what_came_of_it() -> None:

@@ -122,7 +122,7 @@ class Interop:
                 self._frr = SpeakingFrr(self.hosts[make], profile, self._frr)
                 self.speakers[make] = self._frr
             else:
-                self.speakers[make] = MAKES[make](self.hosts[make], profile)  # type: ignore[assignment]
+                self.speakers[make] = MAKES[make](self.hosts[make], profile)  # type: ignore[assignment]  # one of many
         self.world.wait_until("the reflector ready", self.reflector.ready)
 
     def _judge_configuration(self, profile: Profile) -> str:

@@ -353,7 +353,7 @@ class SpeakingGoBgp:
             "mp-graceful-restart": {"config": {"enabled": True}},
         }
         if profile.add_path:
-            family["add-paths"] = {"config": {"receive": True, "send-max": 8}}  # type: ignore[dict-item]
+            family["add-paths"] = {"config": {"receive": True, "send-max": 8}}  # type: ignore[dict-item]  # values of many types
         neighbor: dict[str, object] = {
             "config": {"neighbor-address": self._peer, "peer-as": ASN}
             | ({"auth-password": profile.password} if profile.password else {}),
