@@ -449,10 +449,10 @@ def _services(resources: ResourceSet, node: Node) -> tuple[list[_Candidate], lis
         reason = f"label {EXCLUDED_FROM_LOAD_BALANCERS} of Node {node.name}"
         return [], [Rejection(item.prefix, OriginKind.SERVICE, reason) for item in (*declared, *balancers)]
     if spec.service_load_balancer_aggregation == "Disabled":
-        reason = (
-            "serviceLoadBalancerAggregation is Disabled: single addresses only, and none is declared here"
-        )
-        return declared, [Rejection(item.prefix, OriginKind.SERVICE, reason) for item in balancers]
+        reason = "serviceLoadBalancerAggregation is Disabled: single addresses only, and it is none"
+        single = [item for item in balancers if is_host(item.prefix)]
+        wide = [item for item in balancers if not is_host(item.prefix)]
+        return declared + single, [Rejection(item.prefix, OriginKind.SERVICE, reason) for item in wide]
     return declared + balancers, []
 
 

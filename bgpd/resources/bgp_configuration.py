@@ -2,9 +2,9 @@
 of its own.
 """
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from bgpd.resources.base import Model, NamedMetadata, Password, Resource
 from bgpd.resources.bgp_filter import Priority
@@ -25,8 +25,23 @@ DEFAULT_RESTART_TIME = 120.0
 DEFAULT_ROUTE_PRIORITY = 1024
 
 LogSeverity = Literal["Trace", "Debug", "Info", "Warning", "Error", "Fatal", "Panic", "None"]
-# The spec fields a ``node.<name>`` configuration may set.
+# The spec fields that are read in a ``node.<name>`` configuration.
 NODE_FIELDS = frozenset({"log_severity_screen", "communities", "prefix_advertisements", "listen_port"})
+# Those that are refused there, as Calico does. All others it stores: it even writes its defaults itself.
+_CLUSTER_FIELDS = (
+    "node_to_node_mesh_enabled",
+    "as_number",
+    "service_cluster_ips",
+    "service_external_ips",
+    "service_load_balancer_ips",
+)
+_DEFAULTS = {"service_load_balancer_aggregation": "Enabled"}
+
+
+def _some_interfaces(value: str) -> str:
+    if not value.strip("*"):
+        raise ValueError("'*' leaves no interface by which a next hop could be reached; name those to ignore")
+    return value
 
 
 class CidrBlock(Model):
@@ -70,12 +85,20 @@ class BGPConfigurationSpec(Model):
     bind_mode: Literal["None", "NodeIP"] | None = None
     node_mesh_password: Password | None = None
     node_mesh_max_restart_time: RestartTime | None = None
-    ignored_interfaces: list[str] | None = None
+    ignored_interfaces: list[Annotated[str, AfterValidator(_some_interfaces)]] | None = None
     ipv4_normal_route_priority: Priority | None = Field(None, alias="ipv4NormalRoutePriority")
     ipv6_normal_route_priority: Priority | None = Field(None, alias="ipv6NormalRoutePriority")
     local_workload_peering_ipv4: Address | None = Field(None, alias="localWorkloadPeeringIPV4")
     local_workload_peering_ipv6: Address | None = Field(None, alias="localWorkloadPeeringIPV6")
     program_cluster_routes: str | None = None
+
+    @field_validator("log_severity_screen", mode="before")
+    @classmethod
+    def _in_any_case(cls, value: object) -> object:
+        """Calico takes it in capitals or small letters, and an empty one for none."""
+        if isinstance(value, str) and value.capitalize() in get_args(LogSeverity):
+            return value.capitalize()
+        return None if value == "" else value
 
     @model_validator(mode="after")
     def _names_are_known_or_values(self) -> "BGPConfigurationSpec":
@@ -113,19 +136,27 @@ class BGPConfiguration(Resource):
 
     @model_validator(mode="after")
     def _node_fields_only(self) -> "BGPConfiguration":
-        if self.node is not None:
-            set_fields = {
-                name for name in self.spec.model_fields_set if getattr(self.spec, name, None) is not None
-            }
-            for name in sorted(set_fields & set(BGPConfigurationSpec.model_fields) - NODE_FIELDS):
-                alias = BGPConfigurationSpec.model_fields[name].alias
-                raise ValueError(
-                    f"{alias} can only be set in the BGPConfiguration named default; a node's may set "
-                    "logSeverityScreen, communities, prefixAdvertisements and listenPort"
-                )
+        for name in _CLUSTER_FIELDS if self.node is not None else ():
+            if getattr(self.spec, name) not in (None, []):
+                raise ValueError(f"{_written(name)} can only be set in the BGPConfiguration named default")
         return self
+
+    @property
+    def unread(self) -> list[str]:
+        """The fields of a node's configuration that are read in the cluster's alone, as they are written."""
+        if self.node is None:
+            return []
+        return [
+            _written(name)
+            for name in BGPConfigurationSpec.model_fields
+            if name not in NODE_FIELDS and getattr(self.spec, name) not in (None, [], _DEFAULTS.get(name))
+        ]
 
     @property
     def node(self) -> str | None:
         """The node this is for; ``None`` for the cluster's."""
         return self.metadata.name.removeprefix("node.") if self.metadata.name.startswith("node.") else None
+
+
+def _written(field: str) -> str:
+    return BGPConfigurationSpec.model_fields[field].alias or field

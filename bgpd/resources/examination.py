@@ -190,6 +190,13 @@ def _configurations(resources: ResourceSet) -> Iterator[Finding]:
             yield _warning(
                 configuration, "", f"there is no Node {node}", "correct the name, or delete it", "Node"
             )
+        for name in configuration.unread:
+            yield _warning(
+                configuration,
+                f"spec.{name}",
+                "it is read in BGPConfiguration default alone",
+                "set it there, or leave it out",
+            )
         yield from _secret(configuration, "spec.nodeMeshPassword", spec.node_mesh_password)
         for index, entry in enumerate(spec.prefix_advertisements or ()):
             for text in entry.communities:

@@ -3,7 +3,7 @@
 What only address management reads (``allowedUses``, ``assignmentMode``) is kept whatever a newer Calico says.
 """
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -47,7 +47,8 @@ class IPPoolSpec(Model):
             largest, smallest = _LARGEST_BLOCK[self.cidr.version], _SMALLEST_BLOCK[self.cidr.version]
             if not largest <= size <= smallest:
                 raise ValueError(f"blockSize {size} is not from {largest} to {smallest}")
-            if size < self.cidr.prefixlen:
+            # A disabled pool gives out no blocks: Calico stores its default size with any.
+            if size < self.cidr.prefixlen and not self.disabled:
                 raise ValueError(f"a block of /{size} does not fit into {self.cidr}")
         return self
 
@@ -58,6 +59,8 @@ class IPPool(Resource):
     KIND: ClassVar[str] = "IPPool"
     metadata: NamedMetadata = NamedMetadata()
     spec: IPPoolSpec
+    status: dict[str, Any] | None = None
+    """Whether Calico gives out addresses of it, as its controllers see it; kept, not acted on."""
 
     @property
     def block_size(self) -> int:

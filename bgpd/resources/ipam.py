@@ -107,6 +107,7 @@ class AllocationAttribute(Model):
 
     handle_id: str | None = Field(None, alias="handle_id")
     secondary: dict[str, str] | None = None
+    alternate: dict[str, str] | None = None
 
 
 class IPAMBlockSpec(Model):
@@ -116,6 +117,7 @@ class IPAMBlockSpec(Model):
 
     cidr: Cidr
     affinity: str | None = None
+    affinity_claim_time: str | None = None
     strict_affinity: bool | None = None
     allocations: list[int | None] | None = None
     unallocated: list[int] | None = None
@@ -179,6 +181,7 @@ class IPAMConfigSpec(Model):
     strict_affinity: bool | None = None
     auto_allocate_blocks: bool | None = None
     max_blocks_per_host: int | None = Field(None, ge=0)
+    kube_virt_vm_address_persistence: str | None = Field(None, alias="kubeVirtVMAddressPersistence")
 
 
 class IPAMConfig(IpamResource):
@@ -201,6 +204,8 @@ class IPAMConfigurationSpec(Model):
     """The same settings as ``IPAMConfigSpec``, in the words of Calico's API."""
 
     strict_affinity: bool | None = None
+    auto_allocate_blocks: bool | None = None
+    min_ip_reclaim_age_seconds: int | None = Field(None, alias="minIPReclaimAgeSeconds")
     max_blocks_per_host: int | None = Field(None, ge=0)
     kube_virt_vm_address_persistence: str | None = Field(None, alias="kubeVirtVMAddressPersistence")
 

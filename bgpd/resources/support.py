@@ -116,9 +116,10 @@ SUPPORT: Mapping[str, Mapping[str, Support]] = MappingProxyType(
             "spec.asNumber": _acts("the AS number of nodes and peers that have none of their own; 64512"),
             "spec.serviceClusterIPs.cidr": _acts("announced by every node not excluded from load balancers"),
             "spec.serviceExternalIPs.cidr": _acts("the same"),
-            "spec.serviceLoadBalancerIPs.cidr": _acts("the same, if aggregated"),
+            "spec.serviceLoadBalancerIPs.cidr": _acts("the same; one of more addresses only if aggregated"),
             "spec.serviceLoadBalancerAggregation": _acts(
-                "Enabled announces the CIDR; Disabled nothing: no resource has the services' addresses"
+                "Enabled announces the CIDR; Disabled only one of a single address: no resource has the "
+                "services' own"
             ),
             "spec.communities.name": _acts("a name for use in prefixAdvertisements"),
             "spec.communities.value": _acts("its value, standard or large"),
@@ -184,6 +185,7 @@ SUPPORT: Mapping[str, Mapping[str, Support]] = MappingProxyType(
             "spec.namespaceSelector": _IPAM,
             "spec.allowedUses": _IPAM,
             "spec.assignmentMode": _IPAM,
+            "status": _IPAM,
         },
         "WorkloadEndpoint": {
             "spec.orchestrator": _WORKLOAD,
@@ -211,6 +213,7 @@ SUPPORT: Mapping[str, Mapping[str, Support]] = MappingProxyType(
             "spec.ports.hostPort": _POLICY,
             "spec.ports.hostIP": _POLICY,
             "spec.allowSpoofedSourcePrefixes": _POLICY,
+            "spec.qosControls": _kept("limits of bandwidth and connections are Felix's"),
         },
         "BlockAffinity": {
             "spec.state": _acts("only a confirmed one, or one without any state, is announced"),
@@ -222,6 +225,7 @@ SUPPORT: Mapping[str, Mapping[str, Support]] = MappingProxyType(
         "IPAMBlock": {
             "spec.cidr": _acts("which block"),
             "spec.affinity": _kept("the BlockAffinity decides whose block it is, as for Calico's BIRD"),
+            "spec.affinityClaimTime": _IPAM,
             "spec.strictAffinity": _IPAM,
             "spec.allocations": _kept(
                 "checked by `cairn validate`; workloads are known from their endpoints"
@@ -229,6 +233,7 @@ SUPPORT: Mapping[str, Mapping[str, Support]] = MappingProxyType(
             "spec.unallocated": _IPAM,
             "spec.attributes.handle_id": _IPAM,
             "spec.attributes.secondary": _IPAM,
+            "spec.attributes.alternate": _IPAM,
             "spec.sequenceNumber": _IPAM,
             "spec.sequenceNumberForAllocation": _IPAM,
             "spec.deleted": _IPAM,
@@ -239,9 +244,12 @@ SUPPORT: Mapping[str, Mapping[str, Support]] = MappingProxyType(
             "spec.strictAffinity": _IPAM,
             "spec.autoAllocateBlocks": _IPAM,
             "spec.maxBlocksPerHost": _IPAM,
+            "spec.kubeVirtVMAddressPersistence": _IPAM,
         },
         "IPAMConfiguration": {
             "spec.strictAffinity": _IPAM,
+            "spec.autoAllocateBlocks": _IPAM,
+            "spec.minIPReclaimAgeSeconds": _IPAM,
             "spec.maxBlocksPerHost": _IPAM,
             "spec.kubeVirtVMAddressPersistence": _IPAM,
         },

@@ -1,6 +1,6 @@
 """Workload endpoints: an interface of a container or VM, its addresses, and the node it is on."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -48,6 +48,7 @@ class WorkloadEndpointSpec(Model):
     mac: str | None = None
     ports: list[EndpointPort] | None = None
     allow_spoofed_source_prefixes: list[str] | None = None
+    qos_controls: dict[str, Any] | None = Field(None, alias="qosControls")
 
 
 class WorkloadEndpoint(Resource):

@@ -177,6 +177,8 @@ def test_service_cidrs_are_announced_by_every_node_not_excluded() -> None:
     assert announced(found["n5"]) == announced(found["n1"])
     single = services.replace("spec:", "spec:\n          serviceLoadBalancerAggregation: Disabled")
     assert announced(plan_node(cluster(THREE, single), "n1")) == {"10.96.0.0/12", "192.0.2.0/24"}
+    address = single.replace("198.51.100.0/24", "198.51.100.7/32")
+    assert "198.51.100.7/32" in announced(plan_node(cluster(THREE, address), "n1"))
 
 
 def test_communities_come_from_the_nodes_own_configuration_or_else_the_clusters() -> None:

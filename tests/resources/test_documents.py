@@ -175,10 +175,13 @@ def test_a_filter_rules_rules_are_kept(rule: str, words: str) -> None:
     ("kind", "name", "spec", "words"),
     [
         ("BGPConfiguration", "node.a", "{asNumber: 5}", "default"),
+        ("BGPConfiguration", "node.a", "{nodeToNodeMeshEnabled: false}", "default"),
+        ("BGPConfiguration", "node.a", "{serviceClusterIPs: [{cidr: 10.96.0.0/12}]}", "default"),
         ("BGPConfiguration", "default", "{listenPort: 0}", "1"),
         ("BGPConfiguration", "default", "{nodeToNodeMeshEnabled: false, nodeMeshMaxRestartTime: 9s}", "mesh"),
         ("BGPConfiguration", "default", "{communities: [{name: a, value: '1:2:3:4'}]}", "community"),
         ("BGPConfiguration", "default", "{logSeverityScreen: loud}", "'Info'"),
+        ("BGPConfiguration", "default", "{ignoredInterfaces: ['docker*', '*']}", "no interface by which"),
         ("IPPool", "p", "{cidr: 10.0.0.0/16, blockSize: 33}", "20 to 32"),
         ("IPPool", "p", "{cidr: 10.0.0.0/27, blockSize: 26}", "fit"),
         ("IPPool", "p", "{cidr: 10.0.0.0/16, vxlanMode: Always, ipipMode: Always}", "exclude"),
@@ -217,6 +220,47 @@ def test_each_kinds_ranges_and_exclusions_are_kept(kind: str, name: str, spec: s
     version = MODELS[kind].API_VERSION if kind in MODELS else "projectcalico.org/v3"
     text = f"apiVersion: {version}\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n"
     assert words in refused(text)
+
+
+@pytest.mark.parametrize("severity", ["info", "INFO", "Info"])
+def test_a_severity_is_written_in_any_case(severity: str) -> None:
+    """Calico's API has it so: a cluster's settings are not refused for a capital letter."""
+    text = (
+        "apiVersion: projectcalico.org/v3\nkind: BGPConfiguration\nmetadata: {name: default}\n"
+        f"spec: {{logSeverityScreen: {severity}, nodeToNodeMeshEnabled: false}}\n"
+    )
+    (found,) = load_documents(text, "f")
+    assert found.spec.log_severity_screen == "Info"
+    (without,) = load_documents(text.replace(severity, "''"), "f")
+    assert without.spec.log_severity_screen is None
+
+
+def test_a_disabled_pool_may_be_smaller_than_its_blocks() -> None:
+    """It gives out no addresses; Calico stores its default block size with it."""
+    text = (
+        "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: beyond}\n"
+        "spec: {cidr: 192.0.2.5/32, blockSize: 26, disabled: true}\n"
+    )
+    (found,) = load_documents(text, "f")
+    assert str(found.spec.cidr) == "192.0.2.5/32"
+    assert "fit" in refused(text.replace(", disabled: true", ""))
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("IPPool", "spec: {cidr: 10.0.0.0/16}\nstatus: {conditions: [{type: Allocatable, status: 'True'}]}"),
+        ("IPAMBlock", "spec: {cidr: 10.0.0.0/26, affinityClaimTime: '2026-01-01T00:00:00Z'}"),
+        ("IPAMBlock", "spec: {cidr: 10.0.0.0/26, attributes: [{handle_id: h, alternate: {pod: p}}]}"),
+        ("IPAMConfig", "spec: {strictAffinity: true, kubeVirtVMAddressPersistence: Enabled}"),
+        ("IPAMConfiguration", "spec: {autoAllocateBlocks: true, minIPReclaimAgeSeconds: 60}"),
+        ("WorkloadEndpoint", "spec: {node: n1, qosControls: {ingressBandwidth: 1000000, dscp: AF11}}"),
+    ],
+)
+def test_what_newer_calicos_show_of_their_own_is_kept(kind: str, body: str) -> None:
+    text = f"apiVersion: projectcalico.org/v3\nkind: {kind}\nmetadata: {{name: x}}\n{body}\n"
+    (found,) = load_documents(text, "f")
+    assert load_documents(dump_documents([found]), "again") == [found]
 
 
 def test_a_community_needs_no_quotes_and_a_word_is_a_word() -> None:

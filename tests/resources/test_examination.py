@@ -27,6 +27,11 @@ def test_a_cluster_that_is_right_has_no_findings() -> None:
     )
 
 
+def test_a_nodes_settings_may_have_the_defaults_that_calico_writes_into_all() -> None:
+    spec = "{logSeverityScreen: Info, serviceLoadBalancerAggregation: Enabled, serviceExternalIPs: []}"
+    assert found(f"kind: BGPConfiguration\nmetadata: {{name: node.n1}}\nspec: {spec}") == set()
+
+
 CASES = {
     "filter": ([PEER % "filters: [none]"], ("error", "BGPPeer tor: spec.filters[0]")),
     "node": ([PEER % "node: n9"], ("warning", "BGPPeer tor: spec.node")),
@@ -65,6 +70,10 @@ CASES = {
     "settings of nobody": (
         ["kind: BGPConfiguration\nmetadata: {name: node.n9}\nspec: {listenPort: 1790}"],
         ("warning", "BGPConfiguration node.n9"),
+    ),
+    "settings of the cluster": (
+        ["kind: BGPConfiguration\nmetadata: {name: node.n1}\nspec: {listenPort: 1790, bindMode: NodeIP}"],
+        ("warning", "BGPConfiguration node.n1: spec.bindMode"),
     ),
     "address twice": ([bgp("n4", 1)], ("error", "Node n4: spec.bgp.ipv4Address")),
     "pools overlap": (
