@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -37,6 +38,8 @@ _EXABGP_FIRST, _EXABGP_AFTER = (5, 0, 15), (6,)
 _SYSCTL = Path("/proc/sys/net")
 _LASTING = "and into /etc/sysctl.d to last"
 _ROOM = 16 << 20  # octets
+_KEYS = "net.core.optmem_max"
+_KEY, _USUAL_ROOM = 136, 128 << 10  # octets: the kernel's `struct tcp_md5sig_key`; newer kernels' default
 _APART = timedelta(seconds=5)
 _OURS = re.compile(r"([^\0]*/)?cairn\0|[^\0]+\0(([^\0]*/)?cairn|-m\0(agent|ctl|reflector)[^\0]*)\0")
 """The command line of a program of Cairn's: `cairn`, by an interpreter or not, or one of its modules."""
@@ -107,6 +110,7 @@ def of_datastore(location: str | None, config: AgentConfig) -> Iterator[Finding]
     yield planned
     if plan is not None:
         yield state.run(_passwords(location, config, plan))
+        yield from _keys(plan)
     yield from _routes(resources, config)
 
 
@@ -250,6 +254,21 @@ async def _passwords(location: str | None, config: AgentConfig, plan: NodePlan) 
         paths = " ".join(open_to_all)
         return Finding("passwords", Verdict.NOTE, f"readable by others: {paths}", f"`chmod 0600 {paths}`")
     return Finding("passwords", Verdict.GOOD, f"{len(found)} wanted, all there")
+
+
+def _keys(plan: NodePlan) -> Iterator[Finding]:
+    """Room for the TCP MD5 keys of a reflector's peers: the socket that listens has those of a family."""
+    versions = Counter(p.peer_address.version for p in plan.peerings if p.password is not None)
+    octets = max(versions.values(), default=0) * _KEY
+    room = _read("core/optmem_max")
+    if not octets or (plan.cluster_id or plan.standby_cluster_id) is None or not room.isdecimal():
+        return  # older kernels show it in no network namespace but the first
+    seen = f"{room}: room for {(int(room) - 1) // _KEY} passwords, {octets // _KEY} declared"
+    if octets < int(room):
+        yield Finding(_KEYS, Verdict.GOOD, seen)
+        return
+    remedy = f"`sysctl -w {_KEYS}={max(2 * octets, _USUAL_ROOM)}`, {_LASTING}: the rest would be refused"
+    yield Finding(_KEYS, Verdict.BAD, seen, remedy)
 
 
 def _clock(resources: ResourceSet, node: str, now: datetime) -> Finding:

@@ -2,7 +2,8 @@
 
 `apply` means: afterwards the datastore holds what the file says. A resource that is there already is
 replaced whole; its identity (`uid`, `creationTimestamp`) stays, and a resource that would not change is not
-written.
+written. A file that says with `resourceVersion` what it was made from replaces or deletes only that; without
+one, and where the resource is new or would not change, it does not matter (`calicoctl` refuses the last too).
 """
 
 import json
@@ -15,9 +16,10 @@ from uuid import UUID
 from bgpd.datastore import Create, Delete, Entry, Snapshot, Update, Write
 from bgpd.resources import CALICO_API_VERSION, Key, Resource, to_document
 from bgpd.resources.ipam import IpamResource
+from ctl.exits import ExitCode, Failure
 from ctl.output import rfc3339
 
-_STORE_FIELDS = ("uid", "creationTimestamp", "resourceVersion")
+STORE_FIELDS = ("uid", "creationTimestamp", "resourceVersion")
 
 
 class Verb(StrEnum):
@@ -65,7 +67,7 @@ def edits_for(
             edits.append(Edit(resource.key, Verb.KEEP, None, entry.resource))
             continue
         metadata = to_document(entry.resource).get("metadata", {})
-        kept = {name: metadata[name] for name in _STORE_FIELDS[:2] if name in metadata}
+        kept = {name: metadata[name] for name in STORE_FIELDS[:2] if name in metadata}
         changed = _with_identity(resource, kept)
         edits.append(Edit(resource.key, Verb.CHANGE, Update(changed, entry.revision), changed, tuple(fields)))
     return edits
@@ -74,6 +76,28 @@ def edits_for(
 def deletion(key: Key, revision: int) -> Edit:
     """The edit that deletes what is there, and only that."""
     return Edit(key, Verb.DELETE, Delete(key, revision), None)
+
+
+def outdated(said: Iterable[Resource], edits: Iterable[Edit]) -> list[str]:
+    """Which of the edits are of something else than what files say, by `resourceVersion`, they are of."""
+    versions = {resource.key: resource.metadata.resource_version for resource in said}
+    return [
+        f"{edit.key} was changed: it has resourceVersion {edit.write.revision}, the file that of {wanted}"
+        for edit in edits
+        if isinstance(edit.write, Update | Delete)
+        and (wanted := versions.get(edit.key))
+        and wanted != str(edit.write.revision)
+    ]
+
+
+def refuse_outdated(said: Iterable[Resource], edits: Iterable[Edit]) -> None:
+    """Fail if files would undo what they do not know of."""
+    if found := outdated(said, edits):
+        raise Failure(
+            ExitCode.DIFFERS,
+            f"{'; '.join(found)}; nothing was done",
+            remedy="read it again with `cairn get`, and change that; or take resourceVersion out of the file",
+        )
 
 
 def unread_in(found: Snapshot) -> dict[Key, int]:
@@ -100,7 +124,7 @@ def comparable(resource: Resource) -> dict[str, object]:
     document = to_document(resource)
     metadata = document.get("metadata")
     if isinstance(metadata, Mapping):
-        document["metadata"] = {key: item for key, item in metadata.items() if key not in _STORE_FIELDS}
+        document["metadata"] = {key: item for key, item in metadata.items() if key not in STORE_FIELDS}
     if isinstance(resource, IpamResource):
         document.pop("metadata", None)  # etcd does not keep it; the identity is in the spec
     return document
@@ -126,8 +150,11 @@ def _shown(value: object) -> str:
 
 
 def _with_identity(resource: Resource, identity: Mapping[str, str]) -> Resource:
+    theirs: Sequence[str] = STORE_FIELDS
     if isinstance(resource, IpamResource) or resource.API_VERSION != CALICO_API_VERSION:
-        return resource
+        if resource.metadata.resource_version is None:
+            return resource
+        theirs, identity = STORE_FIELDS[2:], {}
     document = to_document(resource)
-    metadata = {key: item for key, item in document["metadata"].items() if key not in _STORE_FIELDS}
+    metadata = {key: item for key, item in document["metadata"].items() if key not in theirs}
     return type(resource).model_validate({**document, "metadata": {**metadata, **identity}}, by_alias=True)

@@ -29,6 +29,18 @@ _SHORT: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "ServiceQuestion": ("question", "questions"),
     }
 )
+_SHORT_ELSEWHERE: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "ClusterInformation": ("clusterinfo",),
+        "FelixConfiguration": ("felixconfig",),
+        "GlobalNetworkPolicy": ("gnp",),
+        "HostEndpoint": ("hep",),
+        "IPReservation": ("reservation",),
+        "KubeControllersConfiguration": ("kubecontrollersconfig",),
+        "NetworkPolicy": ("policy", "policies", "np"),
+        "NetworkSet": ("netset",),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +138,8 @@ def names_of(kind: str) -> tuple[str, ...]:
 def unknown(name: str) -> Failure:
     """No kind is called `name`."""
     for kind in ELSEWHERE:
-        if name.lower().rstrip("s") == kind.lower() or name.lower() == f"{kind.lower()[:-1]}ies":
+        called = (kind.lower(), f"{kind.lower()[:-1]}ies", *_SHORT_ELSEWHERE.get(kind, ()))
+        if name.lower() in called or name.lower().removesuffix("s") in called:
             return usage(left_elsewhere(kind), "calicoctl and kubectl have it")
     names = {alias: kind for kind in MODELS for alias in names_of(kind)}
     near = get_close_matches(name.lower(), names, n=1, cutoff=0.6)

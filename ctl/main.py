@@ -22,6 +22,15 @@ import typer
 from ctl.exits import ExitCode, Failure, report, usage
 
 _SERVICES = ("agent", "reflector")
+_CALICOCTLS = {
+    "create": "`cairn apply` creates what is new",
+    "replace": "`cairn apply` replaces what is there",
+    "patch": "`cairn get KIND NAME -o yaml`, and `cairn apply` what you make of it",
+    "label": "`cairn get KIND NAME -o yaml`, and `cairn apply` what you make of it",
+    "node": "`cairn status` and `cairn peers` show sessions, `cairn doctor` looks at the machine",
+    "ipam": "`cairn get blocks` and `cairn explain ADDRESS` show addresses; changes are calicoctl's",
+    "version": "`cairn --version`",
+}
 _AWAITED = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2, signal.SIGRTMIN + 22, signal.SIGRTMIN + 23)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -156,6 +165,8 @@ def main() -> None:
     try:
         try:
             wanted = wanted_command(sys.argv[1:], os.environ)
+            if wanted in _CALICOCTLS and "_CAIRN_COMPLETE" not in os.environ:
+                raise usage(f"{wanted!r} is a command of calicoctl", _CALICOCTLS[wanted])
             if wanted in _SERVICES:  # what would end one that is still being loaded waits until it can listen
                 signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
             else:  # typer prints help and errors through rich, to which the end of its reader is an error

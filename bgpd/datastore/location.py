@@ -11,13 +11,13 @@ location; a password is never taken from a location, where `ps` and logs would s
 
 import re
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from bgpd.datastore.directory import DirectoryStore
 from bgpd.datastore.errors import Misconfigured
 from bgpd.datastore.etcd_options import Endpoint, EtcdOptions, Timing, Tls
-from bgpd.datastore.etcd_store import EtcdStore
 from bgpd.datastore.store import Datastore
 
 _TLS_SCHEMES = frozenset({"etcds", "https"})
@@ -52,7 +52,9 @@ def open_datastore(url: str | None, environ: Mapping[str, str], *, timing: Timin
         if not path:
             raise Misconfigured(f"{location!r} names no directory, e.g. dir:///etc/cairn/resources")
         return DirectoryStore(Path(path))
-    return EtcdStore(etcd_options(location, environ, timing=timing))
+    etcd = import_module("bgpd.datastore.etcd_store")  # gRPC, which a directory need not wait for
+    store: Datastore = etcd.EtcdStore(etcd_options(location, environ, timing=timing))
+    return store
 
 
 def etcd_options(location: str, environ: Mapping[str, str], *, timing: Timing | None = None) -> EtcdOptions:

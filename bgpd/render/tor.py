@@ -22,6 +22,7 @@ from bgpd.plan.model import NodePlan, Peering, PoolPlan, SecretRef
 from bgpd.plan.policy import decide, within
 from bgpd.render.errors import RenderError
 from bgpd.render.quoting import quoted, readable
+from bgpd.resources.bgp_configuration import DEFAULT_LISTEN_PORT
 from bgpd.resources.scalars import IPAddress, IPNetwork
 
 MAX_PASSWORD = 80
@@ -105,6 +106,15 @@ class Router:
             "Written by Cairn from the declared resources; the router's own settings go around it.",
             *([] if self.router_id else [own]),
         ]
+
+    @property
+    def head_without_port(self) -> list[str]:
+        """The same, for a language that cannot say where the router listens."""
+        listening = (
+            f"Nodes connect to its port {self.port}, which nothing here sets: have it listen there "
+            "(FRR: bgpd's --bgp_port), or take the port out of the BGPPeer's peerIP."
+        )
+        return [*self.head, *([listening] if self.port != DEFAULT_LISTEN_PORT else [])]
 
 
 def routers_in(plans: Iterable[NodePlan]) -> dict[IPAddress, set[int]]:

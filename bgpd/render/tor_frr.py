@@ -61,7 +61,7 @@ def _text(router: Router, dialect: _Dialect) -> str:
 
 
 def _policy(router: Router, dialect: _Dialect) -> Iterator[str]:
-    yield from (f"! {line}" for line in router.head)
+    yield from (f"! {line}" for line in router.head_without_port)
     for version in router.versions:
         ip = "ip" if version == 4 else "ipv6"
         longest = 32 if version == 4 else 128

@@ -27,7 +27,7 @@ def junos(router: Router) -> str:
 
 
 def _lines(router: Router) -> Iterator[str]:
-    yield from (f"/* {line} */" for line in router.head)
+    yield from (f"/* {line} */" for line in router.head_without_port)
     yield "policy-options {"
     for version in router.versions:
         yield f"policy-statement cairn-in-v{version} {{"

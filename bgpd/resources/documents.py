@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from bgpd.resources.base import Resource, models_in
+from bgpd.resources.base import CAIRN_API_VERSION, CALICO_API_VERSION, Resource, models_in
 from bgpd.resources.codec import MODELS, errors_of, field_path, to_document
 from bgpd.resources.elsewhere import ELSEWHERE, left_elsewhere
 from bgpd.resources.errors import ResourceError, joined
@@ -259,7 +259,7 @@ def _resource(data: Any, lines: dict[Place, int], source: str) -> Resource:
     top = f"{source}:{lines.get((), 1)}"
     if not isinstance(data, dict):
         raise ResourceError(top, "not a resource", "a document has apiVersion, kind, metadata and spec")
-    kind = data.get("kind")
+    kind, version = data.get("kind"), data.get("apiVersion")
     model = MODELS.get(kind) if isinstance(kind, str) else None
     if model is None:
         where = f"{source}:{lines.get(('kind',), lines.get((), 1))}"
@@ -267,8 +267,11 @@ def _resource(data: Any, lines: dict[Place, int], source: str) -> Resource:
             raise ResourceError(where, "kind is required", f"known here: {', '.join(sorted(MODELS))}")
         if str(kind) in ELSEWHERE:
             raise ResourceError(where, left_elsewhere(str(kind)), "apply it with calicoctl or kubectl")
+        if isinstance(version, str) and version not in (CALICO_API_VERSION, CAIRN_API_VERSION):
+            named = str(kind).lower()
+            if all(named != known.lower() for known in MODELS):
+                raise ResourceError(where, f"{kind} ({version}) is no resource of Calico's", _others(named))
         raise ResourceError(where, f"unknown kind {kind!r}", _nearest(str(kind), MODELS))
-    version = data.get("apiVersion")
     if version != model.API_VERSION:
         where = f"{source}:{lines.get(('apiVersion',), lines.get((), 1))}"
         raise ResourceError(where, f"apiVersion of {kind} is {version!r}", f"write {model.API_VERSION}")
@@ -348,6 +351,13 @@ def _named(endpoint: WorkloadEndpoint) -> WorkloadEndpoint:
         return endpoint
     metadata = endpoint.metadata.model_copy(update={"name": endpoint.composed_name})
     return endpoint.model_copy(update={"metadata": metadata})
+
+
+def _others(kind: str) -> str:
+    """Where what is Kubernetes' or an operator's belongs."""
+    if kind == "secret":
+        return "passwords are files here, NAME/KEY, in the services' `secrets.directory`; leave it out"
+    return "apply it with kubectl, and leave it out here"
 
 
 def _nearest(name: str, known: Mapping[str, object] | list[str]) -> str:

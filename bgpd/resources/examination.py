@@ -9,6 +9,7 @@ nodes cannot have one address). A *warning* may be a matter of order or time: a 
 agent starts, a migrating workload is declared twice for a moment. Left out: what a plan refuses by itself.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple
@@ -21,6 +22,8 @@ from bgpd.resources.resource_set import ResourceSet
 from bgpd.resources.scalars import IPAddress, IPNetwork
 from bgpd.resources.selector import Selector
 
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_CALICOS_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _NO_CLUSTER_SETTINGS = BGPConfigurationSpec()
 
 
@@ -60,6 +63,7 @@ def examine(resources: ResourceSet) -> list[Finding]:
         *_blocks(resources),
         *_endpoints(resources),
         *_election(resources),
+        *_names(resources),
     }
     return sorted(found)
 
@@ -121,6 +125,18 @@ def _secret(resource: Resource, field: str, password: Password | None) -> Iterat
                 f"{text!r} cannot be one part of a file's path",
                 "use letters, digits, '-', '_' and '.'",
             )
+
+
+def _names(resources: ResourceSet) -> Iterator[Finding]:
+    for kind in ("Node", "BGPPeer", "BGPConfiguration", "BGPFilter", "IPPool"):
+        for resource in resources.of_kind(kind).values():
+            if _CALICOS_NAME.fullmatch(resource.name) is None:
+                yield _warning(
+                    resource,
+                    "metadata.name",
+                    "calicoctl and Kubernetes take no such name",
+                    "use lower case letters, digits, '-' and '.'",
+                )
 
 
 def _peers(resources: ResourceSet) -> Iterator[Finding]:

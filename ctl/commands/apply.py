@@ -12,7 +12,7 @@ from bgpd.plan.diff import diff_cluster
 from bgpd.resources import Resource
 from bgpd.resources.scalars import read_duration
 from ctl import options, state
-from ctl.edits import Edit, Verb, changes_of, edits_for, unread_in, writes_of
+from ctl.edits import Edit, Verb, changes_of, edits_for, refuse_outdated, unread_in, writes_of
 from ctl.exits import ExitCode, Failure, usage
 from ctl.findings import brought_in, refuse, warn
 from ctl.output import Format
@@ -38,7 +38,8 @@ def command(
     """Create or change the resources in the files, all in one transaction.
 
     First shows which resources change and what that does to the sessions and routes of every node. On a
-    terminal it asks before sessions drop.
+    terminal it asks before sessions drop. A resource with a `resourceVersion` that has changed since is a
+    conflict; without one it is replaced as it is.
     """
     if confirm_within is not None and filename is not None and "-" in map(str, filename):
         raise usage(
@@ -74,6 +75,7 @@ async def _apply(
         present = {entry.key: entry for entry in found.entries}
         unread = unread_in(found) if trial is None else {}  # what it was could not be put back
         edits = edits_for(wanted, present, unread, datetime.now(UTC), (uuid4() for _ in wanted))
+        refuse_outdated(wanted, edits)
         before = state.resource_set(found)
         after = before.with_changes(changes_of(edits))
         findings = brought_in(before, after)

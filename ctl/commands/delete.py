@@ -10,7 +10,7 @@ from bgpd.datastore import Entry
 from bgpd.plan.diff import diff_cluster
 from bgpd.resources import Key
 from ctl import options, state
-from ctl.edits import Edit, changes_of, deletion, unread_in, writes_of
+from ctl.edits import Edit, changes_of, deletion, refuse_outdated, unread_in, writes_of
 from ctl.exits import ExitCode, Failure, usage
 from ctl.findings import brought_in, refuse, warn
 from ctl.kinds import kind_named
@@ -61,8 +61,9 @@ async def _delete(
     async with state.opened(location) as store:
         found = await state.snapshot(store)
         present = {entry.key: entry for entry in found.entries}
+        said = state.from_files(files) if files else []
         if files:
-            keys = [resource.key for resource in state.from_files(files)]
+            keys = [resource.key for resource in said]
             if not keys:
                 raise usage("the files hold no resource", "give a file that holds what to delete")
         else:
@@ -78,6 +79,7 @@ async def _delete(
                 )
             keys = [key for key in keys if key in revisions]
         edits: list[Edit] = [deletion(key, revisions[key]) for key in keys]
+        refuse_outdated(said, edits)
         before = state.resource_set(found)
         after = before.with_changes(changes_of(edits))
         missed = [

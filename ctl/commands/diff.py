@@ -1,5 +1,6 @@
 """`cairn diff`: what applying files would do to every node, without doing it. Exit 0 same, 1 differs."""
 
+import sys
 from datetime import UTC, datetime
 from typing import Annotated
 from uuid import uuid4
@@ -8,11 +9,12 @@ import typer
 
 from bgpd.plan.diff import diff_cluster
 from ctl import options, state
-from ctl.edits import changes_of, edits_for, unread_in, writes_of
+from ctl.edits import changes_of, edits_for, outdated, unread_in, writes_of
 from ctl.exits import ExitCode
 from ctl.findings import brought_in, refuse, warn
 from ctl.output import Format
 from ctl.summary import tell
+from ctl.terminal import visible
 
 
 def command(
@@ -37,6 +39,8 @@ async def _diff(filename: options.Files, location: str | None, quiet: bool, form
     after = before.with_changes(changes_of(edits))
     findings = brought_in(before, after)
     if not quiet:
+        for reason in outdated(wanted, edits):
+            sys.stderr.write(f"cairn: `cairn apply` would refuse this: {visible(reason)}\n")
         warn(findings)
     refuse(findings)
     effect = diff_cluster(before, after)

@@ -8,6 +8,7 @@ import typer
 from bgpd.datastore import Entry
 from bgpd.resources import CALICO_API_VERSION, MODELS, to_document
 from ctl import options, state
+from ctl.edits import STORE_FIELDS
 from ctl.exits import ExitCode, Failure
 from ctl.kinds import Field, cell, kind_named, view_of
 from ctl.output import Column, Format, Listing, show
@@ -25,19 +26,40 @@ def command(
     namespace: Annotated[
         str | None, typer.Option("--namespace", "-n", help="Only of this namespace.")
     ] = None,
+    export: Annotated[
+        bool,
+        typer.Option(
+            "--export", help="Without uid, creationTimestamp and resourceVersion, as for a new one."
+        ),
+    ] = False,
     output: options.Output = Format.TABLE,
     datastore: options.Datastore = None,
 ) -> None:
-    """Show resources of a kind, all of them or those named."""
+    """Show resources of a kind, all of them or those named.
+
+    The `resourceVersion` in documents lets `cairn apply` refuse what was changed meanwhile; leave it out of
+    files that are kept, with `--export`.
+    """
     wanted = None if kind.lower() == "all" else kind_named(kind)
     entries = state.run(_entries(datastore, wanted))
     if namespace is not None:
         entries = [entry for entry in entries if entry.key.namespace == namespace]
     if names:
         entries = [entry for name in names for entry in _named(entries, name, wanted or "resource")]
-    documents = [to_document(entry.resource) for entry in entries]
+    documents = [_document(entry, export) for entry in entries]
     place = "" if namespace is None else f" in namespace {namespace}"
     show(listing(documents, wanted, single=bool(names) and len(documents) == 1, place=place), output)
+
+
+def _document(entry: Entry, export: bool) -> dict[str, object]:
+    """A resource as `cairn apply` takes it: to replace just this version, or for anywhere if exported."""
+    document = to_document(entry.resource)
+    metadata = document.get("metadata", {})
+    if export:
+        kept = {name: item for name, item in metadata.items() if name not in STORE_FIELDS}
+    else:
+        kept = {**metadata, "resourceVersion": str(entry.revision)}
+    return {name: kept if name == "metadata" else item for name, item in document.items()}
 
 
 async def _entries(location: str | None, kind: str | None) -> list[Entry]:

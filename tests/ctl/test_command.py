@@ -61,13 +61,16 @@ def test_the_word_that_names_the_command_is_found() -> None:
 
 def test_wrong_usage_is_exit_2() -> None:
     assert cairn("no-such-command").code == 2
+    calicoctls = cairn("replace", "-f", "peers.yaml")
+    assert (calicoctls.code, "`cairn apply` replaces" in calicoctls.err) == (2, True)
     assert cairn("get").code == 2
     assert cairn("get", "nodes").code == 2  # no datastore is named
     unknown = cairn("get", "bgpper", "--datastore", "/tmp")
     assert unknown.code == 2
     assert "did you mean BGPPeer?" in unknown.err
-    elsewhere = cairn("get", "networkpolicies", "--datastore", "/tmp")
-    assert (elsewhere.code, "leaves to Felix" in elsewhere.err) == (2, True)
+    for name in ("networkpolicies", "policy", "gnp", "felixconfig", "hep"):
+        elsewhere = cairn("get", name, "--datastore", "/tmp")
+        assert (elsewhere.code, "leaves to Felix" in elsewhere.err) == (2, True)
 
 
 def test_version() -> None:

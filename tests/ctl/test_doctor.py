@@ -175,6 +175,26 @@ def test_one_who_may_not_look_everywhere_learns_the_rest(machine: Machine) -> No
         assert "leftovers" in found
 
 
+def test_more_passwords_than_a_socket_has_room_for(machine: Machine) -> None:
+    """20480 octets, the default of older kernels, are 150 keys."""
+    one, _, peer = CLUSTER.split("---")
+    reflector = one.replace("asNumber", "routeReflectorClusterID: 1.0.0.1, asNumber")
+    peers = [peer.replace("tor}", f"p{n}}}").replace("0.254", f"0.{n}") for n in range(2, 153)]
+    machine.write("/etc/cairn/agent.yaml", "node: n1\ndatastore: ./store\n")
+    check = "net.core.optmem_max"
+    machine.run(["sysctl", "-qw", f"{check}=20480"])
+    for number, verdict in ((150, "ok"), (151, "problem")):
+        machine.write("store/peers.yaml", "---".join([reflector, *peers[:number]]))
+        finding = examine(machine, 1)[check]
+        assert finding["verdict"] == verdict
+        assert finding["seen"] == f"20480: room for 150 passwords, {number} declared"
+    [remedy] = re.findall("`([^`]+)`", finding["remedy"])
+    machine.run(shlex.split(remedy))
+    assert examine(machine, 1)[check]["seen"] == "131072: room for 963 passwords, 151 declared"
+    machine.write("store/peers.yaml", "---".join([one, *peers]))  # which is no reflector
+    assert check not in examine(machine, 1)
+
+
 def test_a_disk_that_answers_nowhere_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: Path) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))

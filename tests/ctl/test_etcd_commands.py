@@ -1,6 +1,7 @@
 """The resource commands on a real etcd, named in every way an operator may name it."""
 
 import asyncio
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,26 @@ def test_apply_get_delete_at_calicos_keys(etcd: Etcd) -> None:
     deleted = cairn("delete", "ippool", "default-ipv4-ippool", "--datastore", location)
     assert deleted.code == 0, deleted.err
     assert cairn("get", "pools", "-o", "json", "--datastore", location).json["items"] == []
+
+
+def test_the_version_of_a_resource_is_that_of_its_key(etcd: Etcd, tmp_path: Path) -> None:
+    """So that what calicoctl has read can be applied here, and the other way round."""
+    location = f"etcd://127.0.0.1:{etcd.port}"
+    cairn("apply", "-f", "-", "--datastore", location, stdin=POOL)
+    read = cairn("get", "pool", "default-ipv4-ippool", "-o", "yaml", "--datastore", location).out
+    key = "/calico/resources/v3/projectcalico.org/ippools/default-ipv4-ippool"
+    [found] = json.loads(etcd.control("get", key, "-w", "json").stdout)["kvs"]
+    assert f"resourceVersion: '{found['mod_revision']}'" in read.replace('"', "'")
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(read.replace("spec:", "spec:\n  natOutgoing: true"))
+    assert cairn("apply", "-f", changed, "--datastore", location).code == 0
+    changed.write_text(read.replace("spec:", "spec:\n  natOutgoing: false"))
+    trial = ("--confirm-within", "60s")
+    for words in ((), trial):
+        refused = cairn("apply", "-f", changed, "--datastore", location, *words, stdin="yes\n")
+        assert (refused.code, "IPPool default-ipv4-ippool was changed" in refused.err) == (1, True), refused
+    changed.write_text(POOL)
+    assert cairn("apply", "-f", changed, "--datastore", location, *trial, stdin="yes\n").code == 0
 
 
 def test_what_cannot_be_read_is_replaced_or_deleted(etcd: Etcd) -> None:

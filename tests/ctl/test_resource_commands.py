@@ -126,6 +126,60 @@ def test_what_get_prints_apply_takes_again(store: Path, tmp_path: Path) -> None:
     assert peers == ["08", "0o17", "1.10", "1e3"]
 
 
+@pytest.mark.parametrize(
+    "kind", ["BGPPeer tor", "BlockAffinity node-1-10-77-1-0-26", "CairnConfiguration default"]
+)
+def test_a_file_replaces_and_deletes_only_the_version_it_is_of(
+    kind: str, store: Path, tmp_path: Path
+) -> None:
+    """`resourceVersion`, as for calicoctl; what is the same is no conflict, so to repeat an apply is none."""
+    first, second, third = {
+        "BGPPeer tor": [PEER % number for number in (65001, 65002, 65003)],
+        "BlockAffinity node-1-10-77-1-0-26": [
+            CLUSTER.split("---\n")[2].replace("confirmed", state)
+            for state in ("confirmed", "pending", "pendingDeletion")
+        ],
+        "CairnConfiguration default": [
+            "apiVersion: cairn.dev/v1\nkind: CairnConfiguration\nmetadata: {name: default}\n"
+            f"spec: {{maxPrefixes: {number}}}\n"
+            for number in (1000, 2000, 3000)
+        ],
+    }[kind]
+    at = ("--datastore", store)
+
+    def version() -> str:
+        return str(cairn("get", *kind.split(), "-o", "json", *at).json["metadata"]["resourceVersion"])
+
+    def of(text: str, version: str) -> Path:
+        document = yaml.safe_load(text)
+        document["metadata"]["resourceVersion"] = version
+        return write(tmp_path / "of.yaml", yaml.safe_dump(document))
+
+    assert cairn("apply", "-f", of(first, "12"), *at).code == 0  # nothing is there that it could undo
+    read = version()
+    assert cairn("apply", "-f", of(second, read), *at).code == 0
+    assert version() != read
+    assert cairn("apply", "-f", of(second, read), *at).code == 0
+    for words in (("apply",), ("apply", "--dry-run"), ("delete",)):
+        refused = cairn(*words, "-f", of(third, read), *at)
+        assert (refused.code, refused.out) == (1, ""), refused
+        assert f" was changed: it has resourceVersion {version()}, the file that of {read}" in refused.err
+        assert "take resourceVersion out of the file" in refused.err
+    diff = cairn("diff", "-f", of(third, read), *at)
+    assert (diff.code, "`cairn apply` would refuse this" in diff.err) == (1, True)
+    assert diff.out.startswith("~ ")
+    stored = "".join(file.read_text() for file in store.rglob("*.yaml"))
+    assert "resourceVersion" not in stored
+    assert cairn("apply", "-f", write(tmp_path / "any.yaml", third), *at).code == 0
+    assert cairn("delete", "-f", of(third, version()), *at).code == 0
+
+
+def test_what_is_exported_belongs_to_no_datastore(store: Path) -> None:
+    cairn("apply", "-f", "-", "--datastore", store, stdin=PEER % 65001)
+    exported = cairn("get", "all", "--export", "-o", "json", "--datastore", store).json["items"]
+    assert [item["metadata"] for item in exported] == [{"name": "tor"}]
+
+
 def test_what_only_services_write_is_not_put_back(store: Path, tmp_path: Path) -> None:
     """A lease that no agent holds would have no end: its node would be alive for ever."""
     write(

@@ -60,6 +60,17 @@ def test_what_has_no_parser_here_is_as_written_by_hand(vendor: Vendor) -> None:
     assert router_text(facing(rack(), SECRETS), vendor) == reference.read_text()
 
 
+@pytest.mark.parametrize("vendor", Vendor)
+def test_where_the_router_has_to_listen_is_said(vendor: Vendor) -> None:
+    """By a remark where no statement is: FRR's port is an option of its program."""
+    peer = "kind: BGPPeer\nmetadata: {name: tor}\nspec: {peerIP: '10.0.0.254:%d', asNumber: 65001}"
+    node1 = node("n1", "{bgp: {ipv4Address: 10.0.0.1/24}}")
+    texts = [router_text(facing(cluster(peer % port, node1), {}), vendor) for port in (1793, 179)]
+    assert ["1793" in text for text in texts] == [True, False]
+    remark = "have it listen there" in texts[0]
+    assert remark == (vendor in (Vendor.FRR, Vendor.EOS, Vendor.JUNOS))
+
+
 def command(vendor: Vendor, path: Path) -> list[str]:
     """The vendor's own program, told only to read."""
     if vendor is Vendor.FRR:

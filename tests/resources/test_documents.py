@@ -80,6 +80,18 @@ def test_an_unknown_kind_is_refused_with_line_and_nearest_name() -> None:
     )
 
 
+def test_what_is_of_another_program_is_not_taken_for_a_slip_of_the_pen() -> None:
+    """Calico's manual has the Secret of a password in the same file as the BGPPeer."""
+    secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: bgp-secrets}\nstringData: {tor: s3cret}\n"
+    assert refused(f"{PEER}---\n{secret}").startswith(
+        "f.yaml:10: Secret (v1) is no resource of Calico's; passwords are files here, NAME/KEY, "
+    )
+    operators = "apiVersion: operator.tigera.io/v1\nkind: Installation\nmetadata: {name: default}\n"
+    assert refused(operators).startswith("f.yaml:2: Installation (operator.tigera.io/v1) is no resource")
+    first = "apiVersion: v1\nkind: bgpPeer\nmetadata: {scope: global, peerIP: 192.0.2.1}\n"
+    assert refused(first) == "f.yaml:2: unknown kind 'bgpPeer'; did you mean BGPPeer?"
+
+
 @pytest.mark.parametrize("kind", ["[Node]", "{Node: 1}", "5", "true"])
 def test_a_kind_that_is_no_text_is_an_unknown_one(kind: str) -> None:
     assert refused(PEER.replace("BGPPeer", kind)).startswith("f.yaml:2: unknown kind ")

@@ -58,6 +58,10 @@ CASES = {
         ["kind: BGPConfiguration\nmetadata: {name: defualt}\nspec: {asNumber: 65000}"],
         ("warning", "BGPConfiguration defualt: metadata.name"),
     ),
+    "name that calicoctl takes not": (
+        ["kind: BGPFilter\nmetadata: {name: Rack_1}\nspec: {}"],
+        ("warning", "BGPFilter Rack_1: metadata.name"),
+    ),
     "community": (
         [
             (
