@@ -40,7 +40,7 @@ REFRESH_TIME = 360.0  # seconds from the beginning to the end of a route refresh
 SETTLED_AFTER = 5.0  # seconds after the start before unexpected clients can be said to be complete
 REFRESH_RATE = 1 << 22  # octets per second that are encoded anew only because peers ask for everything again
 QUIET = 2.0  # seconds without news from any of them that mean they are
-RESTARTED_TOO = 3.0  # seconds a peer that says it restarts has for its routes: FRR says so for two minutes
+UNPROMISED = 3.0  # seconds without news of a peer whose End-of-RIB may never come, or only after ours
 
 
 class Reflector:
@@ -103,7 +103,7 @@ class Reflector:
         member.options = options
         member.local_address = local_address
         member.negotiated = negotiated
-        member.up_since = now
+        member.news_at = now
         member.adds_paths = negotiated.add_path_receive
         member.awaiting_eor = set(negotiated.families) if negotiated.graceful_restart is not None else set()
         member.heard_eor.clear()
@@ -220,6 +220,7 @@ class Reflector:
         """Take in UPDATEs; nothing is decided or sent before `flush`."""
         if member.negotiated is None:
             return
+        member.news_at = max(member.news_at, self._now)
         source, options, speaker, ribs = member.source, member.options, self.speaker, self.ribs
         add_path, allowed = member.adds_paths, options.allowed_own_as
         checked = options.kind is SourceKind.EXTERNAL or options.local_asn is not None
@@ -374,7 +375,7 @@ class Reflector:
     def _all_heard(self, now: float) -> bool:
         """Whether every peer we wait for is up and has told everything (RFC 4724 4.1).
 
-        For one that restarts itself only a moment, as it may be waiting for us; not for one that is `absent`.
+        Not for one that is `absent`.
         """
         if now < self._settled_at or now < self._stirred_at + self._quiet:
             return False
@@ -382,10 +383,20 @@ class Reflector:
             member = self.members.get(name)
             if (member is None or not member.established) and name not in self.absent:
                 return False
-        return not any(
-            member.awaiting_eor and (not member.restarting or now < member.up_since + RESTARTED_TOO)
-            for member in self.members.values()
-        )
+        return all(self._told_all(member, now) for member in self.members.values())
+
+    @staticmethod
+    def _told_all(member: Member, now: float) -> bool:
+        """Whether no more routes are to come of those a peer had when its session began.
+
+        End-of-RIB says so. One that restarts itself may be waiting for ours (FRR says that it does for two
+        minutes), and one without graceful restart has promised none: they have, once they fall silent.
+        """
+        negotiated = member.negotiated
+        if negotiated is None or negotiated.families <= member.heard_eor:
+            return True
+        promised = negotiated.graceful_restart is not None and not member.restarting
+        return not promised and now >= member.news_at + UNPROMISED
 
     def _make_long_lived(self, member: Member, family: Family) -> None:
         """The restart time is over, the long-lived time begins (RFC 9494 4.2)."""

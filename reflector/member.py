@@ -102,7 +102,7 @@ class Member:
     options: MemberOptions
     local_address: bytes = b""
     negotiated: Negotiated | None = None
-    up_since: float = 0.0
+    news_at: float = 0.0  # when it came up, or last said something of its routes
     readings: dict[Family, Reading] = field(default_factory=dict)
     awaiting_eor: set[Family] = field(default_factory=set)
     heard_eor: set[Family] = field(default_factory=set)

@@ -454,7 +454,7 @@ class Session:
             limit = max(SEND_HOLD_TIME, 2.0 * hold_time)
         interval = keepalive_interval(hold_time, config.keepalive_time)
         self._timers.negotiated(now, hold_time, interval, limit)
-        self._framer.max_length = negotiated.max_length
+        self._framer.max_length = config.capabilities.max_length  # whatever the peer offers (RFC 8654 4)
         self._events.append(Opened(opened))
         self._keepalive(now)
 

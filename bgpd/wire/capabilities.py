@@ -77,6 +77,11 @@ class Capabilities:
     software_version: str | None = None
     unknown: tuple[tuple[int, bytes], ...] = ()
 
+    @property
+    def max_length(self) -> int:
+        """The longest UPDATE, NOTIFICATION or ROUTE-REFRESH its sender takes in (RFC 8654 §4)."""
+        return 65535 if self.extended_message else 4096
+
     def encode(self) -> bytes:
         """The capabilities as code, length, value; the content of one optional parameter."""
         return b"".join(bytes((code, len(value))) + value for code, value in self._values())
@@ -261,7 +266,7 @@ class Negotiated:
 
     @property
     def max_length(self) -> int:
-        """The longest UPDATE, NOTIFICATION or ROUTE-REFRESH either side may send (RFC 8654 §4)."""
+        """The longest UPDATE, NOTIFICATION or ROUTE-REFRESH that we send."""
         return 65535 if self.extended_message else 4096
 
 

@@ -4,8 +4,8 @@
 The framer checks what can be known before a message is complete, so that a wrong length is refused at its
 header and never waited for. An error ends the stream: iterating again raises it again.
 
-RFC 8654 §4: only UPDATE, NOTIFICATION and ROUTE-REFRESH may be longer than 4,096 octets, and only where
-negotiated; `max_length` is assigned by the session once both OPENs are known.
+RFC 8654 §4: only UPDATE, NOTIFICATION and ROUTE-REFRESH may be longer than 4,096 octets, and only if we have
+offered to take them; `max_length` is assigned by the session once both OPENs are known.
 """
 
 from collections.abc import Iterator

@@ -6,6 +6,7 @@ import pytest
 
 from bgpd.rib.path import SourceKind
 from bgpd.session.restart import retained_families
+from bgpd.wire.capabilities import GracefulRestart
 from bgpd.wire.iana import WellKnownCommunity
 from reflector.core import STALE_PATH_TIME, Reflector
 from reflector.member import MemberOptions
@@ -249,6 +250,42 @@ def test_rfc4724_4_1_a_peer_that_restarts_itself_is_waited_for_a_moment_only() -
     tick(core, 4.0)
     settle(a, b)
     assert a.messages.count("eor") == b.messages.count("eor") == 2
+
+
+@pytest.mark.parametrize("offered", [None, graceful(restarting=True)])
+def test_after_our_restart_a_peer_that_promised_no_end_of_rib_may_tell_its_routes_first(
+    offered: GracefulRestart | None,
+) -> None:
+    """The others keep them until ours; it is over when it falls silent, or says End-of-RIB all the same."""
+    core = reflector(deferral=60.0)
+    core.expected = {f"192.0.2.{n}" for n in (1, 2, 3)}
+    a = restartable(core, 1).up(1.0)
+    a.end_of_rib()
+    b, c = (restartable(core, n).up(1.0, graceful_restart=offered) for n in (2, 3))
+    c.end_of_rib()
+    for now in range(2, 12, 2):
+        tick(core, float(now))
+        b.announce(P, med=now)
+        settle(a)
+        assert "eor" not in a.messages
+    tick(core, 12.9)
+    settle(a)
+    assert "eor" not in a.messages
+    tick(core, 13.0)
+    settle(a)
+    assert a.messages.count("eor") == 2
+
+
+def test_rfc4724_4_1_a_peer_that_never_falls_silent_is_waited_for_until_the_deferral_is_over() -> None:
+    core = reflector(deferral=60.0)
+    a = SimulatedPeer(core, 1).up(1.0)
+    for now in range(2, 61):
+        a.announce(P, med=now)
+        settle(a)
+        assert "eor" not in a.messages
+        tick(core, float(now))
+    settle(a)
+    assert a.messages.count("eor") == 2
 
 
 def test_clients_nobody_named_are_complete_when_it_is_quiet() -> None:

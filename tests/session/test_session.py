@@ -440,13 +440,15 @@ def test_rfc7313_5_a_demarcation_of_wrong_length_is_answered_7_1_with_the_messag
     assert closing(session).sent == Notification(7, 1, data)
 
 
-def test_rfc8654_4_long_messages_only_where_negotiated() -> None:
+@pytest.mark.parametrize("theirs", [False, True])
+def test_rfc8654_4_long_messages_only_where_we_offered_to_take_them(theirs: bool) -> None:
+    """A peer may send them whether it takes them itself or not."""
     long = message(MessageType.NOTIFICATION, b"\6\2" + bytes(5000))
-    session = established()
+    peer = peer_open(capabilities=offer(LOCAL_ASN, extended_message=theirs))
+    session = established(config(), peer)
     session.receive_data(long, NOW)
     assert complaint(session) == (1, 2)
-    extended = offer(LOCAL_ASN, extended_message=True)
-    session = established(config(extended), peer_open(capabilities=extended))
+    session = established(config(offer(LOCAL_ASN, extended_message=True)), peer)
     session.receive_data(long, NOW)
     assert closing(session).received is not None
 
