@@ -23,7 +23,7 @@ values of LOCAL_PREF, and the largest, are a router's own scale and no prioritie
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import NamedTuple, Protocol
@@ -34,18 +34,24 @@ from agent.learned import Learned
 from bgpd.plan.model import NodePlan, OriginKind
 from bgpd.plan.policy import PRIORITIES, priority_of
 from bgpd.plan.routes import is_age
-from bgpd.rib.loc_rib import Changes
+from bgpd.rib.loc_rib import Changes, LocRib
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family, nlri_of, prefix_of
 
 AF = {IPV4_UNICAST: int(socket.AF_INET), IPV6_UNICAST: int(socket.AF_INET6)}
 FAMILY = {af: family for family, af in AF.items()}
 LINGER = 0.3  # seconds
+_MANY = 1000  # next hops, which are resolved within a tenth of a second
 _ROUNDS = 4  # of decisions that change the ways by which next hops are reached, and with them decisions
 Later = Callable[[float, Callable[[], None]], object]  # call something in so many seconds
 
 
 def family_of(prefix: IPv4Network | IPv6Network) -> Family:
     return IPV4_UNICAST if prefix.version == 4 else IPV6_UNICAST
+
+
+def _leads_to(rib: LocRib, nlri: bytes, next_hops: Set[bytes]) -> bool:
+    """Whether any path of a prefix, best or not, is by way of one of them."""
+    return any(path.attributes.next_hop in next_hops for path in rib.candidates(nlri))
 
 
 class Own(NamedTuple):
@@ -80,6 +86,7 @@ class Forwarding:
         self._delivered: dict[tuple[Family, bytes], str] = {}  # own addresses → interface
         self._lingering: dict[tuple[Family, bytes], str] = {}  # own until a moment ago → interface
         self._routes: dict[tuple[bytes, ...], KernelRoute | None] = {}
+        self._asked = 0  # how many next hops there were when all were resolved anew
 
     # own routes
 
@@ -130,9 +137,22 @@ class Forwarding:
         if moved:
             self.resolved_anew()
 
+    def links_changed(self, moved: Set[bytes]) -> None:
+        """These next hops lead elsewhere now, and interfaces may have come or gone."""
+        if self.fib.resolver.asked > 2 * self._asked + _MANY:  # most of them are nobody's any more
+            self.resolved_anew()
+        elif moved:
+            self._routes = {hops: route for hops, route in self._routes.items() if moved.isdisjoint(hops)}
+            for rib in self.learned.ribs.values():
+                rib.reconsider([nlri for nlri in rib.prefixes() if _leads_to(rib, nlri, moved)])
+            self.changed(self.learned.take_changes())
+        for family, nlri in (*self._own, *self._lingering):
+            self._declare(family, nlri)
+
     def resolved_anew(self) -> None:
-        """Next hops may lead elsewhere, interfaces may have come or gone: everything is declared again."""
+        """Any next hop may lead elsewhere: everything is declared again."""
         self._routes.clear()
+        self.fib.resolver.forget()
         gone: dict[Family, set[bytes]] = {}
         for family, rib in self.learned.ribs.items():
             pending = rib.take_changes()
@@ -154,6 +174,7 @@ class Forwarding:
                 self._declare(family, nlri)
         for family, nlri in self._own:
             self._declare(family, nlri)
+        self._asked = self.fib.resolver.asked
 
     def hops_of(self, af: int, nlri: bytes) -> tuple[bytes, ...] | None:
         """For the resolver: the next hops of a learned prefix, if it is one."""

@@ -10,7 +10,7 @@ anew, and forgetting would turn a control-plane failure into an outage. What tho
 without a time limit, except what leads *through* a lost peer itself, until one of them returns or the next
 hop is known to be a dead node (`dead`). What peers of other ASes said stays likewise when no session is left
 at all. A node known dead loses its stale routes at once, sooner than any timer would take them.
-``whenReflectorsLost: Expire`` leaves all of that to the peers' restart times.
+``whenReflectorsLost: Expire`` leaves all of that to the peers' restart times, over our own restart too.
 
 Long-lived restart (RFC 9494 §4.2): after its restart time the stale routes of a peer whose OPEN offers a
 long-lived stale time are used for that much longer where there is nothing better, but for those marked
@@ -127,6 +127,7 @@ class Learned:
         self._ordinary_is = bounds.normal_priority  # what other ASes' routes were given
         self._dead: frozenset[bytes] = frozenset()
         self._undecided: set[tuple[Family, bytes]] = set()  # new prefixes since the last `take_changes`
+        self._reminded = False  # a former agent noted whom to wait for
 
     @property
     def fail_static(self) -> bool:
@@ -294,6 +295,7 @@ class Learned:
 
     def recall(self, retained: Mapping[str, Retained], now: float) -> None:
         """What a former agent knew: a peer that was up is away as of now, until it is seen."""
+        self._reminded = bool(retained)
         for address, known in retained.items():
             if (peer := self.peers.get(address)) is not None:
                 peer.recalled, peer.held, peer.restart_time = True, known.held, known.restart_time
@@ -535,7 +537,9 @@ class Learned:
         """Whether there are peers whose routes none that is up could have told instead of them."""
         if self.bounds.keep_when_lost:
             return any(self._alone(peer) for peer in self.peers.values())
-        return bool(self.peers) and not any(peer.up for peer in self.peers.values())
+        if any(peer.up for peer in self.peers.values()):
+            return False
+        return any(peer.recalled or not self._reminded for peer in self.peers.values())
 
     def take_changes(self) -> dict[Family, Changes]:
         self._undecided.clear()

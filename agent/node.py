@@ -6,10 +6,11 @@ input changes a declaration; what follows from it is the business of the part th
 
 Nothing that a former life left behind is removed before the picture is complete: the datastore has been
 read, and every session has told everything or been given `syncWait` seconds for it. Until then routes are
-only added and replaced. With no session at all it stays so: a node that cannot ask anyone keeps what it has;
-and with none within the AS, where peers of it are planned (see ``learned``: fail static). And a peer that is
-away has the time it promised, over our own restart too: until then what nobody else told by then stays.
-(A node that is planned without any peer waits as long before it believes that.)
+only added and replaced. With no session at all it stays so: a node that cannot ask anyone keeps what it has
+(where what was learned is to `Expire`, for the time that its peers promised a former agent); and with none
+within the AS, where peers of it are planned (see ``learned``: fail static). And a peer that is away has the
+time it promised, over our own restart too: until then what nobody else told by then stays. (A node that is
+planned without any peer waits as long before it believes that.)
 """
 
 from __future__ import annotations
@@ -487,11 +488,15 @@ class Agent:
         else:
             self.to_kernel.cancel()
 
-    def _links_changed(self) -> None:
+    def _links_changed(self, moved: Set[bytes]) -> None:
+        carried = self.tunnels.carrying
         if self.tunnels.links_changed(self.fib.links.indexes, self.fib.links.up):
             self._tunnelling.set()
         self.workloads.links_changed(self.fib.links.indexes)
-        self.forwarding.resolved_anew()
+        if carried != self.tunnels.carrying:
+            self.forwarding.resolved_anew()
+        else:
+            self.forwarding.links_changed(moved)
 
     def _link_went(self, index: int, removed: bool) -> None:
         """What was made of an interface is gone with it, and a tunnel's neighbours as soon as it is down."""

@@ -115,6 +115,11 @@ class Tunnels:
         self._ipip = index if index in usable else None
         return not before <= self._present
 
+    @property
+    def carrying(self) -> tuple[dict[int, int], int | None]:
+        """The devices by way of which packets go at present."""
+        return self._devices, self._ipip
+
     def has(self, index: int) -> bool:
         """Whether that is one of the devices, up or down."""
         return index in self._present

@@ -19,6 +19,7 @@ TITLES = {
     1997: "Communities",
     2385: "TCP MD5",
     2918: "Route refresh",
+    4191: "Router preferences",
     4271: "BGP-4",
     4360: "Extended communities",
     4456: "Route reflection",

@@ -87,6 +87,9 @@ class Delta(Generic[K, V]):
             self._foreign.discard(key)
         self._touch(key)
 
+    def is_occupied(self, key: K) -> bool:
+        return key in self._foreign
+
     def _touch(self, key: K) -> None:
         if self._desired.get(key) == self._actual.get(key):
             self._dirty.pop(key, None)

@@ -2,13 +2,15 @@
 
 Declare with `want`, and the writes follow. Everything that happens to our routes without us (somebody
 deletes or alters one, an interface takes its routes along) is seen by notification and put right; a link
-that goes down drops IPv4 routes without saying so, therefore link events are answered by a full look; and a
-full look is also taken every so often, and whenever notifications were lost.
+that goes down, or loses an address, drops IPv4 routes without saying so, and is answered by a full look (any
+other event of links by a look at the links alone); so is a nexthop object (ip-nexthop(8)) of others' routes
+that goes; and a full look is also taken every so often, and whenever notifications were lost.
 
 Routes are ours by protocol number and table. Creation uses NLM_F_EXCL, so that even a foreign route that
 appeared a moment ago is not overwritten; replacement is used only where our own route was seen and is atomic;
 removal names our protocol number, so that the kernel itself refuses to remove another's. A prefix that is
-wanted at another metric than before stands at both for a moment, and never at neither.
+wanted at another metric than before stands at both for a moment, and never at neither; where another's stands
+at the new one, it stays at the old one and leads where it would lead there.
 
 IPv6 makes one multipath route of ours and of what somebody appends at its place, shows it under one
 protocol number, and would replace or remove it whole. So what was added to what we wrote is taken for
@@ -32,7 +34,7 @@ import structlog
 
 from agent.kernel import message
 from agent.kernel.delta import Delta, Drop, Put
-from agent.kernel.link import Links
+from agent.kernel.link import DELADDR, DELLINK, NEWLINK, Link, Links
 from agent.kernel.message import ANY, Place, RouteEntry
 from agent.kernel.netlink import BATCH, KernelError, Monitor, RouteSocket
 from agent.kernel.resolve import Learned, Resolver
@@ -44,7 +46,7 @@ _MAIN, _LOCAL = 254, 255
 _SETTLE = 0.02  # seconds a burst of link or route events may last before it is answered
 _RETRY = 1.0  # seconds before refused routes are tried again
 _RETRY_EACH = 0.001  # and for each of them, a hundred times what a try takes, while nothing else changes
-_NAMED = 5  # of many refused routes
+_NAMED = 5  # of many routes
 _NLM_F_REPLACE, _NLM_F_APPEND = 0x100, 0x800
 
 log = structlog.get_logger("agent.kernel")
@@ -53,13 +55,15 @@ Change = Put[Spot, KernelRoute] | Drop[Spot, KernelRoute]
 
 
 class Fib:
-    """One routing table of the kernel. ``changed`` is called when next hops may resolve differently."""
+    """One routing table of the kernel. ``changed`` is called with the next hops that lead elsewhere, and with
+    none when something else has changed: interfaces, or routes that no next hop leads by way of.
+    """
 
     def __init__(
         self,
         place: Place,
         learned: Learned,
-        changed: Callable[[], None],
+        changed: Callable[[Set[bytes]], None],
         *,
         dry_run: bool = False,
         default_route: bool = True,
@@ -68,27 +72,33 @@ class Fib:
         self.place = place
         self.dry_run = dry_run
         self.resolver = Resolver(learned, default_route=default_route)
-        self.links = Links({}, frozenset(), frozenset())
+        self.links = Links({}, frozenset(), frozenset(), frozenset())
         self.deltas = {family: Delta[Spot, KernelRoute]() for family in FAMILIES}
         self.drift = 0  # routes of ours found altered or gone, since the start
+        self._drifted: list[tuple[int, bytes]] = []  # of which nothing was said yet
         self.writes = 0
         self.failures: dict[tuple[int, Spot], str] = {}
         self.ready = asyncio.Event()
         self.applied: Callable[[bool], None] = lambda _: None  # a round of writing is over; whether all went
-        self.went: Callable[[int, bool], None] = lambda *_: None  # see `Monitor`
+        # An interface, by its index, is down or (True) removed, though it may be back when anybody looks.
+        self.went: Callable[[int, bool], None] = lambda *_: None
         self._changed = changed
         self._compare_every = compare_every
         self._socket = RouteSocket()
         self._monitor: Monitor | None = None
         self._elsewhere: dict[tuple[int, bytes], int] = {}  # wanted, but not at the ordinary metric
+        self._kept: dict[tuple[int, bytes], int] = {}  # not at its metric yet → the former one
         self._spared: set[tuple[int, bytes]] = set()  # unwanted, and to stay all the same
         self._forsaken: Set[bytes] = frozenset()
         # The node's routes, not the agent's, by family, NLRI, table and metric: there may be several of one.
         self._own: dict[tuple[int, bytes, int, int], dict[KernelRoute, RouteEntry]] = {}
+        self._objects: set[int] = set()  # the nexthop objects these have their hops from
         self._meanwhile: list[tuple[bool, int, RouteEntry]] | None = None  # seen during a full look
         self._told_blocked: set[tuple[int, bytes]] = set()
         self._wake = asyncio.Event()
         self._look = True
+        self._look_at_links = False
+        self._raised: set[int] = set()  # interfaces on which there may be routes
         self._resolve = False
         self._refused: set[tuple[int, Change]] = set()  # until when they are tried again:
         self._retry_at = 0.0
@@ -102,12 +112,17 @@ class Fib:
         wanted = metric or ordinary
         former = self._elsewhere.pop((family, nlri), ordinary)
         if former != wanted:
-            delta.want((nlri, former), None)
+            if (family, nlri) not in self._kept and (nlri, former) in delta.actual:
+                self._kept[family, nlri] = former
+            else:
+                delta.want((nlri, former), None)
         if route is not None:
             self._spared.discard((family, nlri))
         if wanted != ordinary and route is not None:
             self._elsewhere[family, nlri] = wanted
         delta.want((nlri, wanted), route)
+        if (family, nlri) in self._kept:
+            self._follow(family, nlri)
         self._wake.set()
 
     def workload(self, interface: str) -> KernelRoute | None:
@@ -145,7 +160,7 @@ class Fib:
 
     @property
     def settled(self) -> bool:
-        return self.ready.is_set() and not self._look and not self.pending
+        return self.ready.is_set() and not self._look and not self._look_at_links and not self.pending
 
     @property
     def pending(self) -> bool:
@@ -158,16 +173,22 @@ class Fib:
         """Until cancelled; the routes stay (see `remove_all`)."""
         loop = asyncio.get_running_loop()
         self._monitor = Monitor(
-            self._socket.port, self._route_event, self.look_again, self.went, self.look_again
+            self._socket.port, self._route_event, self._link_event, self._next_hop_event, self.look_again
         )
         next_look = loop.time() + self._compare_every
         try:
             while True:
-                if self._look or loop.time() >= next_look:
-                    self._look = False
+                whole = self._look or loop.time() >= next_look
+                if whole or self._look_at_links:
+                    self._look = self._look_at_links = False
                     try:
-                        await self._observe()
-                        next_look = loop.time() + self._compare_every
+                        if whole:
+                            await self._observe()
+                            next_look = loop.time() + self._compare_every
+                        else:
+                            self.links = await asyncio.to_thread(self._socket.links)
+                            self._raised |= self.links.raised
+                            self._resolve = True
                     except (KernelError, OSError) as error:
                         log.error("routes cannot be read", error=str(error))
                         self._look = True
@@ -176,13 +197,13 @@ class Fib:
                 if self._resolve:
                     self._resolve = False
                     self._retry_at = 0.0  # what was refused may be possible now
-                    self._tell_resolver()
-                    self._changed()
+                    self._changed(self._tell_resolver())
                 self.ready.set()
                 self._wake.clear()
+                self._tell_drifted()
                 await self._apply()
                 self._tell_blocked()
-                if self._look or self._resolve:
+                if self._look or self._look_at_links or self._resolve:
                     await asyncio.sleep(_RETRY if self._unwritten else _SETTLE)
                     continue
                 until = min(next_look, self._retry_at) if self._refused else next_look
@@ -203,6 +224,25 @@ class Fib:
     def look_again(self) -> None:
         self._look = True
         self._wake.set()
+
+    def _link_event(self, kind: int, link: Link | None) -> None:
+        """An interface, with None an address, has come, changed or gone."""
+        self._look_at_links = True
+        self._wake.set()
+        if link is None:
+            self._look = self._look or kind == DELADDR
+        elif link.up and kind == NEWLINK:
+            self._raised.add(link.index)
+        else:
+            if link.index in self._raised:  # else no route was on it
+                self._raised.remove(link.index)
+                self._look = True
+            self.went(link.index, kind == DELLINK)
+
+    def _next_hop_event(self, identifier: int) -> None:
+        """What becomes of routes by way of an object that goes, or is taken out of a group, is not told."""
+        if identifier in self._objects:
+            self.look_again()
 
     def _interesting(self, entry: RouteEntry) -> bool:
         return entry.table in (_MAIN, self.place.table, _LOCAL if self.dry_run else _MAIN)
@@ -229,7 +269,8 @@ class Fib:
 
     async def _look_at_all(self) -> None:
         self.links = await asyncio.to_thread(self._socket.links)
-        self._own = {}
+        self._raised = set(self.links.raised)
+        self._own, self._objects = {}, set()
         for family in FAMILIES:
             ours: dict[Spot, KernelRoute] = {}
             foreign: set[Spot] = set()
@@ -264,8 +305,10 @@ class Fib:
     def _keep(self, entry: RouteEntry) -> None:
         key = (entry.family, entry.nlri, entry.table, entry.metric)
         self._own.setdefault(key, {})[entry.route] = entry
+        if entry.next_hop_id:
+            self._objects.add(entry.next_hop_id)
 
-    def _tell_resolver(self) -> None:
+    def _tell_resolver(self) -> set[bytes]:
         usable = []
         for entry in (entry for several in self._own.values() for entry in several.values()):
             if self.dry_run and entry.table == _LOCAL:
@@ -274,7 +317,7 @@ class Fib:
             else:
                 usable.append(entry)
         addresses = frozenset[bytes]() if self.dry_run else self.links.addresses
-        self.resolver.changed(usable, self.links.up, addresses)
+        return self.resolver.changed(usable, self.links.up, addresses)
 
     def _route_event(self, new: bool, flags: int, entry: RouteEntry) -> None:
         if self._meanwhile is not None:
@@ -290,8 +333,7 @@ class Fib:
                     self._look = True
                 elif delta.observed(spot, entry.route if new else None):
                     self.drift += 1
-                    what = "altered" if new else "removed"
-                    log.warning("a route of ours was changed by others", what=what, nlri=entry.nlri.hex())
+                    self._drifted.append((entry.family, entry.nlri))
                 self._wake.set()
             return
         known = self._own.get((entry.family, entry.nlri, entry.table, entry.metric), {})
@@ -329,13 +371,26 @@ class Fib:
         """Whether a prefix is spared, or wanted at a metric where it does not stand yet."""
         if (family, nlri) in self._spared:
             return True
-        spot = (nlri, self._elsewhere.get((family, nlri), self.place.metric))
-        return spot in self.deltas[family].desired and spot not in self.deltas[family].actual
+        spot, delta = (nlri, self._elsewhere.get((family, nlri), self.place.metric)), self.deltas[family]
+        return spot in delta.desired and spot not in delta.actual and not delta.is_occupied(spot)
+
+    def _follow(self, family: int, nlri: bytes) -> None:
+        """What is kept at its former metric leads where it is wanted to, and goes when the new one is had."""
+        metric, delta = self._kept[family, nlri], self.deltas[family]
+        spot = nlri, self._elsewhere.get((family, nlri), self.place.metric)
+        route = delta.desired.get(spot)
+        if route is None or spot in delta.actual:
+            del self._kept[family, nlri]
+            route = None
+        if spot[1] != metric:
+            delta.want((nlri, metric), route)
 
     async def _apply(self) -> None:
         now = asyncio.get_running_loop().time()
         if self._retry_at <= now:
             self._refused.clear()
+        for family, nlri in list(self._kept):
+            self._follow(family, nlri)
         changes = list(self._due())
         refused: list[tuple[int, Change]] = []
         self._unwritten = False
@@ -353,9 +408,17 @@ class Fib:
             self.failures = {key: reason for key, reason in self.failures.items() if key in due}
         if not changes:
             return
+        for family, nlri in list(self._kept):
+            self._follow(family, nlri)
         if next(self._due(), None) is not None:  # what has moved may go from where it was
             self._wake.set()
         self.applied(not refused)
+
+    def _tell_drifted(self) -> None:
+        if self._drifted:
+            named = [_prefix(family, nlri) for family, nlri in self._drifted[:_NAMED]]
+            log.warning("routes were changed by others", routes=len(self._drifted), prefixes=named)
+            self._drifted.clear()
 
     def _tell_blocked(self) -> None:
         """Name each route that cannot be had because somebody else's stands there, once."""

@@ -9,6 +9,7 @@ network lets it.
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from typing import Any
 
 from pyroute2 import AsyncIPRoute
@@ -19,6 +20,7 @@ DEVICE = "ipip.cairn"
 _OVERHEAD = 20  # octets of the outer header
 _IFF_UP = 1
 _GLOBAL = 0  # scope
+_ANYWHERE = IPv4Address(0)  # no fixed far end
 
 
 async def ensure(local: str | None, inside: str | None) -> None:
@@ -56,7 +58,9 @@ async def bring_about(route: Any, local: str | None, inside: str | None) -> None
 def _fits(link: Any, local: str) -> bool:
     info = link.get("linkinfo")
     data = info.get("data") if info is not None else None
-    return data is not None and info.get("kind") == "ipip" and data.get("ipip_local") == local
+    if data is None or info.get("kind") != "ipip":
+        return False
+    return data.get("ipip_local") == local and data.get("ipip_remote") in (None, str(_ANYWHERE))
 
 
 async def _mtu(route: Any, local: str, links: list[Any]) -> int | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from agent.kernel import message
 
-NEWLINK, DELLINK = 16, 17
+NEWLINK, DELLINK, DELADDR = 16, 17, 21
 _GETLINK, _GETADDR = 18, 22
 _IFLA_IFNAME, _IFLA_OPERSTATE, _IFLA_EXT_MASK = 3, 16, 29
 _SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS
@@ -36,11 +36,14 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """The node's interfaces: name → index, which can carry packets, and the node's own addresses (packed)."""
+    """The node's interfaces: name → index, which can carry packets, the node's own addresses (packed), and
+    which interfaces are up, be it without a carrier.
+    """
 
     indexes: dict[str, int]
     up: frozenset[int]
     addresses: frozenset[bytes]
+    raised: frozenset[int]
 
 
 def pack_link_dump(sequence: int) -> bytes:

@@ -23,7 +23,10 @@ NLMSG_NOOP, NLMSG_ERROR, NLMSG_DONE, NLMSG_OVERRUN = 1, 2, 3, 4
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP_INTR = 0x1, 0x4, 0x10
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 NLM_F_DUMP = 0x300
+RTM_NEWNEXTHOP, RTM_DELNEXTHOP = 104, 105
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_MULTIPATH, _RTA_TABLE, _RTA_VIA = 1, 4, 5, 6, 9, 15, 18
+_RTA_PREF, _RTA_NH_ID, _NHA_ID = 20, 30, 1
+_PREFERENCE = {1: 1, 3: -1}  # 0 is medium, and 2 counts as that
 _RTNH_F_ONLINK = 4
 _SCOPE_UNIVERSE, _SCOPE_LINK, _SCOPE_NOWHERE = 0, 253, 255
 _RTN_UNSPEC = 0
@@ -33,6 +36,7 @@ _CLONED = 0x200  # RTM_F_CLONED: a cache entry, not a route
 
 HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _RTMSG = struct.Struct("=BBBBBBBBI")
+_NHMSG = struct.Struct("=BBBBI")
 _RTA = struct.Struct("=HH")
 _RTNH = struct.Struct("=HBBi")
 _U32 = struct.Struct("=I")
@@ -43,7 +47,9 @@ _ERROR = struct.Struct("=i")
 class RouteEntry:
     """One route as the kernel reported it: where it stands (family, nlri, table, metric), whose, and what.
 
-    ``nlri`` is the prefix as BGP spells it: a length octet and the octets it needs.
+    ``nlri`` is the prefix as BGP spells it: a length octet and the octets it needs. ``next_hop_id``: of the
+    nexthop object (ip-nexthop(8)) its hops are from, 0 where they are its own. ``preference``: of the router
+    that announced it (RFC 4191 2.1), from 1, high, to -1.
     """
 
     family: int
@@ -52,6 +58,8 @@ class RouteEntry:
     metric: int
     protocol: int
     route: KernelRoute
+    next_hop_id: int = 0
+    preference: int = 0
 
 
 def _attribute(kind: int, value: bytes) -> bytes:
@@ -185,7 +193,7 @@ def unpack(body: bytes) -> RouteEntry | None:
         or family not in (socket.AF_INET, socket.AF_INET6)
     ):
         return None
-    destination, metric, interface, gateway = b"", 0, 0, b""
+    destination, metric, interface, gateway, next_hop_id, preference = b"", 0, 0, b"", 0, 0
     hops: tuple[Hop, ...] = ()
     for attribute, value in attributes(body, _RTMSG.size):
         if attribute == _RTA_DST:
@@ -200,6 +208,10 @@ def unpack(body: bytes) -> RouteEntry | None:
             table = int(_U32.unpack(value)[0])
         elif attribute == _RTA_MULTIPATH:
             hops = tuple(sorted(_hops(value)))
+        elif attribute == _RTA_NH_ID:
+            next_hop_id = int(_U32.unpack(value)[0])
+        elif attribute == _RTA_PREF:
+            preference = _PREFERENCE.get(value[0], 0)
     if kind == RouteType.BLACKHOLE:
         hops = ()  # IPv6 shows the loopback interface here
     elif not hops and (interface or gateway):
@@ -207,4 +219,11 @@ def unpack(body: bytes) -> RouteEntry | None:
         farther = family == socket.AF_INET and not gateway and scope < _SCOPE_LINK
         hops = (Hop(gateway, interface, farther or bool(flags & _RTNH_F_ONLINK)),)
     nlri = bytes((length,)) + destination[: length + 7 >> 3]
-    return RouteEntry(family, nlri, table, metric, protocol, KernelRoute(RouteType(kind), hops))
+    route = KernelRoute(RouteType(kind), hops)
+    return RouteEntry(family, nlri, table, metric, protocol, route, next_hop_id, preference)
+
+
+def unpack_next_hop_id(body: bytes) -> int:
+    """The nexthop object that an RTM_NEWNEXTHOP or RTM_DELNEXTHOP body is about."""
+    found = dict(attributes(body, _NHMSG.size))
+    return int(_U32.unpack(found[_NHA_ID])[0])

@@ -22,6 +22,7 @@ from agent.kernel import message
 from agent.kernel.link import (
     DELLINK,
     NEWLINK,
+    Link,
     Links,
     pack_address_dump,
     pack_link_dump,
@@ -37,7 +38,7 @@ _SO_RCVBUFFORCE = 33
 _RECEIVE_BUFFER = 16 << 20
 _AT_ONCE = 128 << 10  # octets sent: more than a socket's ordinary buffer holds is refused (EMSGSIZE)
 _RECEIVE = 1 << 18
-_GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400  # link; IPv4 address, route; IPv6 address, route
+_GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400 | 1 << 31  # link; IPv4 address, route; IPv6 both; nexthop
 _DUMP_TRIES = 5
 T = TypeVar("T")
 
@@ -85,7 +86,8 @@ class RouteSocket:
         self._sequence += 1
         addresses, _ = self._dump(pack_address_dump(self._sequence), unpack_address)
         up = frozenset(link.index for link in found if link.usable)
-        return Links({link.name: link.index for link in found}, up, frozenset(addresses))
+        raised = frozenset(link.index for link in found if link.up)
+        return Links({link.name: link.index for link in found}, up, frozenset(addresses), raised)
 
     def _dump(self, request: bytes, unpack: Callable[[bytes], T | None]) -> tuple[list[T], bool]:
         """What the kernel answers, and whether nothing changed meanwhile."""
@@ -152,22 +154,23 @@ class RouteSocket:
 
 
 class Monitor:
-    """Notifications of routes, links and addresses, as long as it is open."""
+    """Notifications of routes, links, addresses and nexthop objects, as long as it is open."""
 
     def __init__(
         self,
         ignore: int,
         route: Callable[[bool, int, RouteEntry], None],
-        links: Callable[[], None],
-        went: Callable[[int, bool], None],
+        link: Callable[[int, Link | None], None],
+        next_hop: Callable[[int], None],
         lost: Callable[[], None],
     ) -> None:
-        """``ignore``: the port whose own writes are not news. ``route`` gets (new?, flags, entry), ``went``
-        (index, removed?) of an interface that is down or gone, though it may be back when anybody looks.
+        """``ignore``: the port whose own writes are not news. ``route`` gets (new?, flags, entry), ``link``
+        the message's type and the interface, None where it is about an address, ``next_hop`` the id of a
+        nexthop object that came, changed or went.
         """
         self._socket = _open(_GROUPS)
         self._socket.setblocking(False)
-        self._route, self._links, self._went, self._lost = route, links, went, lost
+        self._route, self._link, self._next_hop, self._lost = route, link, next_hop, lost
         self._ignored = ignore.to_bytes(4, sys.byteorder)
         asyncio.get_running_loop().add_reader(self._socket, self.read)
 
@@ -189,11 +192,10 @@ class Monitor:
                 if kind in (message.RTM_NEWROUTE, message.RTM_DELROUTE):
                     if (entry := message.unpack(body)) is not None:
                         self._route(kind == message.RTM_NEWROUTE, flags, entry)
+                elif kind in (message.RTM_NEWNEXTHOP, message.RTM_DELNEXTHOP):
+                    self._next_hop(message.unpack_next_hop_id(body))
                 elif 16 <= kind <= 23:  # RTM_NEWLINK … RTM_GETADDR
-                    self._links()
-                    link = unpack_link(body) if kind in (NEWLINK, DELLINK) else None
-                    if link is not None and not (link.up and kind == NEWLINK):
-                        self._went(link.index, kind == DELLINK)
+                    self._link(kind, unpack_link(body) if kind in (NEWLINK, DELLINK) else None)
 
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._socket)

@@ -30,7 +30,9 @@ def truncate(address: bytes, length: int) -> bytes:
 
 
 class Resolver:
-    """Longest-prefix lookup of next hops. Answers are kept until `changed` or `learned_changed`."""
+    """Longest-prefix lookup of next hops. Answers are kept until `changed` or `learned_changed`, and what was
+    answered last is known until `forget`: of an event that changes no answer nothing follows.
+    """
 
     def __init__(self, learned: Learned, *, default_route: bool = True) -> None:
         self._learned = learned
@@ -42,13 +44,16 @@ class Resolver:
         self._links_up: frozenset[int] = frozenset()
         self._addresses: frozenset[bytes] = frozenset()
         self._cache: dict[bytes, tuple[Hop, ...]] = {}
+        self._answered: dict[bytes, tuple[Hop, ...]] = {}  # lately, be it still right or not
         self._asked: list[tuple[int, bytes]] = []  # learned routes whose next hops are being found out
         self._left_out = 0  # how often one did not count because it was, or was one too many
 
     def changed(
         self, routes: Iterable[RouteEntry], links_up: Iterable[int], addresses: Iterable[bytes] = ()
-    ) -> None:
-        """The node's own routes (without the agent's), usable links and own addresses, anew."""
+    ) -> set[bytes]:
+        """The node's own routes (without the agent's), usable links and own addresses, anew. The next hops
+        that lead elsewhere than they were said to.
+        """
         self._addresses = frozenset(addresses)
         self._links_up = frozenset(links_up)
         self._routes = {socket.AF_INET: {}, socket.AF_INET6: {}}
@@ -58,11 +63,23 @@ class Resolver:
             if entry.route.type is RouteType.UNICAST and not self._usable(entry):
                 continue  # it says nothing; the next best does
             known = self._routes[entry.family].get(entry.nlri)
-            if known is None or entry.metric < known.metric:
+            if known is None or (entry.metric, -entry.preference) < (known.metric, -known.preference):
                 self._routes[entry.family][entry.nlri] = entry
         for family, table in self._routes.items():
             self._lengths[family] = tuple(sorted({nlri[0] for nlri in table}, reverse=True))
         self._cache.clear()
+        answered, self._answered = self._answered, {}
+        return {address for address, hops in answered.items() if self.resolve(address) != hops}
+
+    @property
+    def asked(self) -> int:
+        """How many next hops are looked up anew with `changed`."""
+        return len(self._answered)
+
+    def forget(self) -> None:
+        """Whoever has asked asks again."""
+        self._cache.clear()
+        self._answered.clear()
 
     def learned_changed(self, family: int, nlri: bytes) -> bool:
         """A learned route came, went or changed. True if a next hop looked up may lead by way of it."""
@@ -80,7 +97,7 @@ class Resolver:
             found = self._resolve(address[:16], 0, frozenset())
             self._cover(address[:16])
             if not self._asked or self._left_out == before:  # else it is an answer for the asked ones alone
-                self._cache[address] = found
+                self._cache[address] = self._answered[address] = found
         return found
 
     def _ask(self, family: int, nlri: bytes, depth: int = 0) -> tuple[bytes, ...] | None:

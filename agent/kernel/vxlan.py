@@ -3,8 +3,10 @@
 One device per IP version of the underlay, without learning and without flooding: for every far node there is
 a neighbour entry (address inside → MAC) and a forwarding entry (MAC → the node's address outside). `ensure`
 brings all of that about from whatever is there, and removes entries nobody wants; it may be called at any
-time and changes nothing that is right. That includes an MTU that somebody has made smaller, but none that
-leaves no room for the outer headers, whether the node's link got its address later or another MTU.
+time and changes nothing that is right. A device of our name that somebody made otherwise (another port, with
+learning, with a far end or a link of its own) is made anew, as none of that can be changed in place. What is
+right includes an MTU that somebody has made smaller, but none that leaves no room for the outer headers,
+whether the node's link got its address later or another MTU.
 """
 
 from __future__ import annotations
@@ -25,6 +27,10 @@ PORT = 4789
 _OVERHEAD = {4: 50, 6: 70}  # octets of the outer headers
 _PERMANENT, _NTF_SELF = 0x80, 0x02
 _ORDINARY_MTU = 1500
+_NEVER = (  # what a device of ours has not
+    "vxlan_learning", "vxlan_group", "vxlan_group6", "vxlan_link", "vxlan_collect_metadata", "vxlan_proxy",
+    "vxlan_rsc", "vxlan_gbp", "vxlan_gpe",
+)  # fmt: skip
 _IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
 _GLOBAL = 0  # scope
 
@@ -126,7 +132,8 @@ def _fits(link: Any, wanted: Wanted) -> bool:
     if data is None or info.get("kind") != "vxlan":
         return False
     local = data.get("vxlan_local") or data.get("vxlan_local6")
-    return (data.get("vxlan_id"), local) == (VNI, wanted.local)
+    found = (data.get("vxlan_id"), data.get("vxlan_port"), local)
+    return found == (VNI, PORT, wanted.local) and not any(data.get(name) for name in _NEVER)
 
 
 async def _room(route: Any, wanted: Wanted) -> int:

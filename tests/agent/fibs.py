@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
 from typing import Any
@@ -44,7 +44,7 @@ class Owner:
             compare_every=3600,
         )
 
-    def changed(self) -> None:
+    def changed(self, moved: Set[bytes]) -> None:
         self.changes += 1
 
     def via(self, gateway: str) -> KernelRoute:

@@ -389,6 +389,27 @@ async def test_what_counts_when_peers_are_lost_may_be_declared_while_they_are(cl
     await eventually(lambda: "10.77.1.0/26" not in a.routes())
 
 
+async def test_what_expires_when_peers_are_lost_expires_for_the_next_agent_too(cluster: Cluster) -> None:
+    a, b = cluster.a, cluster.b
+    a.config["syncWait"], b.config["leaseTtl"] = 2, 600
+    cluster.declare("bgp", "BGPConfiguration", "default", {"nodeMeshMaxRestartTime": "5s"})
+    document = "apiVersion: cairn.dev/v1\nkind: CairnConfiguration\nmetadata: {name: default}\n"
+    (cluster.store / "c.yaml").write_text(document + "spec: {whenReflectorsLost: Expire}\n")
+    cluster.block("b", "10.77.1.0/26")
+    a.start()
+    b.start()
+    await eventually(lambda: "10.77.1.0/26" in a.routes() and a.said("in sync") == 1)
+    noted = a.run / "retained.json"
+    await eventually(lambda: noted.exists() and "10.0.0.2" in noted.read_text())
+    a.stop(signal.SIGKILL)
+    b.stop(signal.SIGKILL)
+    for run in b.run.glob("*"):
+        kill_exabgp(run)
+    assert "10.77.1.0/26" in a.routes()
+    a.start()
+    await eventually(lambda: "10.77.1.0/26" not in a.routes(), 30)
+
+
 async def test_a_peer_behind_a_gateway_is_told_that_the_routes_go(cluster: Cluster) -> None:
     """The way to it stays until ExaBGP has said so."""
     a, far = cluster.a, "192.168.9.3"

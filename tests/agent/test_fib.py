@@ -99,6 +99,40 @@ async def test_links_going_down_and_up_are_followed(ground: str) -> None:
         await eventually(lambda: bool(fib.resolver.resolve(bytes((10, 0, 0, 2)))))
 
 
+async def test_links_that_come_cost_no_look_at_all_routes_and_those_that_go_do(
+    ground: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running() as owner:
+        fib = owner.fib
+        await eventually(lambda: "tentative" not in sh(f"ip -n {ground} -6 addr"))
+        await owner.settled()
+        looks: list[int] = []
+        dump = RouteSocket.dump
+
+        def counting(self: RouteSocket, family: int, table: int = 0, protocol: int = 0) -> list[RouteEntry]:
+            looks.append(family)
+            return dump(self, family, table, protocol)
+
+        monkeypatch.setattr(RouteSocket, "dump", counting)
+        sh(f"ip -n {ground} link add e2 type veth peer name p2")
+        sh(f"ip -n {ground} link set p2 up && ip -n {ground} link set e2 up")
+        sh(f"ip -n {ground} addr add 10.0.2.1/24 dev e2 && ip -n {ground} link set e2 name e3")
+        await eventually(
+            lambda: "e3" in fib.links.indexes and bool(fib.resolver.resolve(bytes((10, 0, 2, 2))))
+        )
+        fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.0.2.2"))
+        await owner.settled()
+        assert not looks
+        for event in ("addr del 10.0.2.1/24 dev e3", "link set e3 down", "link del e3"):
+            sh(f"ip -n {ground} addr replace 10.0.2.1/24 dev e3 && ip -n {ground} link set e3 up")
+            await eventually(lambda: "10.77.0.0/24" in routes(ground))
+            await owner.settled()
+            looks.clear()
+            sh(f"ip -n {ground} {event}")
+            await eventually(lambda: bool(looks) and not fib.deltas[V4].actual)
+            assert not routes(ground)
+
+
 async def test_a_default_route_that_is_left_over_is_used(ground: str) -> None:
     """Two of different metrics, the better one's link without a carrier; two of one, as routers announce."""
     async with running() as owner:
@@ -118,6 +152,24 @@ async def test_a_default_route_that_is_left_over_is_used(ground: str) -> None:
         other = bytes.fromhex("20010db80901" + "00" * 9 + "09")
         await eventually(lambda: bool(fib.resolver.resolve(other)))
         assert fib.resolver.resolve(far6) == (Hop(far6, fib.links.indexes["e1"]),)
+
+
+async def test_rfc4191_3_2_of_two_routers_that_announce_themselves_the_preferred_one_is_taken(
+    ground: str,
+) -> None:
+    """Same prefix, same metric: the kernel goes by the router preference."""
+    async with running() as owner:
+        await eventually(lambda: "tentative" not in sh(f"ip -n {ground} -6 addr"))
+        for name, preference in (("p0", 0x18), ("p1", 0x08)):
+            with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as router:
+                router.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+                advertisement = struct.pack("!BBHBBHII", 134, 0, 0, 64, preference, 1800, 0, 0)
+                router.sendto(advertisement, ("ff02::1", 0, 0, socket.if_nametoindex(name)))
+        await eventually(lambda: len(sh(f"ip -n {ground} -6 route show default proto ra").splitlines()) == 2)
+        far = bytes.fromhex("20010db80900" + "00" * 9 + "09")
+        e1 = owner.fib.links.indexes["e1"]
+        await eventually(lambda: [hop.interface for hop in owner.fib.resolver.resolve(far)] == [e1])
+        assert "dev e1" in sh(f"ip -n {ground} -6 route get 2001:db8:900::9")
 
 
 @pytest.mark.parametrize("own", ["2001:db8::9/128", "2001:db8::8/125", "10.0.0.2/32"])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
+from ipaddress import ip_address
 
 import pytest
+import structlog
 
 from tests.agent.fibs import PLACE, V4, V6, Owner, nlri, routes, running
 from tests.agent.ground import eventually, needs_root, sh
@@ -114,6 +117,40 @@ async def test_what_is_spared_stays_until_it_is_wanted_again_or_nothing_is_spare
         assert "10.77.0.0/24" not in routes(ground)
 
 
+async def test_what_is_kept_at_its_former_metric_follows_its_next_hop_until_the_new_one_is_free(
+    ground: str,
+) -> None:
+    def standing(protocol: str = "179") -> set[str]:
+        listed = sh(f"ip -n {ground} route show root 10.77.0.0/16 proto {protocol}").splitlines()
+        return {" ".join(line.split()[n] for n in (0, 2, -1)) for line in listed}
+
+    sh(f"ip -n {ground} route add 10.77.0.0/24 via 10.0.0.9 metric 512 proto static")
+    async with running() as owner:
+        fib = owner.fib
+        fib.sweep()
+        fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.0.0.2"))
+        await owner.settled()
+        for gateway in ("10.0.0.2", "10.0.0.3", "10.0.0.4"):
+            fib.want(V4, nlri("10.77.0.0/24"), owner.via(gateway), 512)
+            await owner.settled()
+            assert standing() == {f"10.77.0.0/24 {gateway} 1024"}
+        fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.0.0.5"), 300)
+        await owner.settled()
+        assert standing() == {"10.77.0.0/24 10.0.0.5 300"}
+        fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.0.0.6"), 512)
+        await owner.settled()
+        assert standing() == {"10.77.0.0/24 10.0.0.6 300"}
+        assert standing("static") == {"10.77.0.0/24 10.0.0.9 512"}
+        sh(f"ip -n {ground} route del 10.77.0.0/24 proto static")
+        await eventually(lambda: standing() == {"10.77.0.0/24 10.0.0.6 512"})
+        sh(f"ip -n {ground} route add 10.77.0.0/24 via 10.0.0.9 metric 1024 proto static")
+        fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.0.0.6"))
+        await owner.settled()
+        fib.want(V4, nlri("10.77.0.0/24"), None)
+        await eventually(lambda: not standing())
+        assert standing("static") == {"10.77.0.0/24 10.0.0.9 1024"}
+
+
 async def test_what_leads_to_the_dead_alone_is_not_spared(ground: str) -> None:
     for n in range(3):
         sh(f"ip -n {ground} route add 10.77.{n}.0/24 via 10.0.0.{7 + n} metric 1024 proto 179")
@@ -169,6 +206,53 @@ async def test_what_is_appended_to_an_ipv6_route_of_ours_stays(ground: str, adde
     await fib.remove_all()
     fib.close()
     assert gateways() == foreign
+
+
+@pytest.mark.parametrize("version", ["-4", "-6"])
+async def test_nexthop_objects_of_others_routes_may_go_and_shrink(ground: str, version: str) -> None:
+    """As FRR has them; the kernel changes and removes routes with them, and says so of the objects alone."""
+    subnet, prefix, far = (
+        ("10.0.{}.9", "203.0.113.0/24", "203.0.113.1")
+        if version == "-4"
+        else ("2001:db8:{}::9", "2001:db8:900::/64", "2001:db8:900::1")
+    )
+    family = V4 if version == "-4" else V6
+
+    def gateways() -> list[str]:
+        hops = owner.fib.resolver.resolve(socket.inet_pton(family, far))
+        return [socket.inet_ntop(family, hop.gateway) for hop in hops]
+
+    async with running() as owner:
+        await eventually(lambda: "tentative" not in sh(f"ip -n {ground} -6 addr"))
+        await owner.settled()
+        for n in (0, 1):
+            sh(f"ip -n {ground} nexthop add id {n + 1} via {subnet.format(n)} dev e{n}")
+        sh(f"ip -n {ground} nexthop add id 10 group 1/2")
+        sh(f"ip -n {ground} {version} route add {prefix} nhid 10 proto zebra")
+        await eventually(lambda: len(gateways()) == 2)
+        await owner.settled()
+        sh(f"ip -n {ground} nexthop del id 2")
+        await eventually(lambda: len(gateways()) == 1, 20)
+        sh(f"ip -n {ground} nexthop replace id 1 via {subnet.format(1)} dev e1")
+        await eventually(lambda: [ip_address(each) for each in gateways()] == [ip_address(subnet.format(1))])
+        sh(f"ip -n {ground} nexthop del id 1")
+        await eventually(lambda: not gateways(), 20)
+
+
+async def test_many_routes_that_others_remove_are_few_lines_and_come_back(ground: str) -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with running() as owner:
+            for n in range(600):
+                owner.fib.want(V4, nlri(f"10.77.{n // 256}.{n % 256}/32"), owner.via("10.0.0.2"))
+            await owner.settled()
+            sh(f"ip -n {ground} route flush table main proto 179")
+            await eventually(lambda: owner.fib.drift == 600)
+            await owner.settled()
+            assert len(routes(ground)) == 600
+    told = [line for line in lines if line["event"] == "routes were changed by others"]
+    assert sum(line["routes"] for line in told) == 600
+    assert len(told) < 60
+    assert all(len(line["prefixes"]) <= 5 for line in told)
 
 
 async def test_a_former_life_is_swept_only_when_allowed(ground: str) -> None:

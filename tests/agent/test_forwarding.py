@@ -45,6 +45,13 @@ class Wishes:
     def learned_changed(self, family: int, nlri: bytes) -> bool:
         return False
 
+    def forget(self) -> None:
+        pass
+
+    @property
+    def asked(self) -> int:
+        return 0
+
     def want(self, family: int, nlri: bytes, route: KernelRoute | None, metric: int | None = None) -> None:
         prefix = str(ip_network((nlri[1:].ljust(4, b"\0"), nlri[0])))
         if route is None:

@@ -25,8 +25,9 @@ def link(index: int, name: str, up: bool = True, **more: Any) -> Link:
     return Link(index=index, ifname=name, flags=int(up), mtu=1500, **more)
 
 
-def tunnel(local: str = OWN, up: bool = True) -> Link:
-    return link(9, DEVICE, up, linkinfo={"kind": "ipip", "data": {"ipip_local": local}})
+def tunnel(local: str = OWN, up: bool = True, remote: str = "0.0.0.0") -> Link:
+    data = {"ipip_local": local, "ipip_remote": remote}
+    return link(9, DEVICE, up, linkinfo={"kind": "ipip", "data": data})
 
 
 def _address(index: int, local: str, length: int, scope: int) -> Link:
@@ -90,10 +91,11 @@ async def test_what_is_right_is_left_alone_and_what_is_down_comes_up() -> None:
     assert kernel.asked == [("set", {"index": 9, "state": "up", "mtu": 1480})]
 
 
-async def test_another_near_end_means_another_device_and_nobodys_wish_none() -> None:
-    kernel = Kernel(ETH0, tunnel("10.0.0.99"))
-    await bring_about(kernel, OWN, INSIDE)
-    assert [command for command, _ in kernel.asked] == ["del", "add", "set"]
+async def test_another_near_end_or_a_fixed_far_one_means_another_device_and_nobodys_wish_none() -> None:
+    for other in (tunnel("10.0.0.99"), tunnel(remote="10.0.0.2")):
+        kernel = Kernel(ETH0, other)
+        await bring_about(kernel, OWN, INSIDE)
+        assert [command for command, _ in kernel.asked] == ["del", "add", "set"]
     kernel = Kernel(ETH0, tunnel(), inside="10.77.0.8")
     await bring_about(kernel, OWN, INSIDE)
     assert [(command, words["address"]) for command, words in kernel.asked] == [

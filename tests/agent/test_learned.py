@@ -366,6 +366,24 @@ def test_without_a_promise_the_next_agent_waits_for_nobody(tmp_path: Path) -> No
     assert not again.learned.recalling
 
 
+def test_without_reflectors_the_next_agent_knows_when_all_time_is_over_where_that_decides(
+    tmp_path: Path,
+) -> None:
+    for keep in (False, True):
+        cluster = Cluster(peering(P), peering(Q), keep=keep)
+        cluster.up(P)
+        cluster.up(Q, restart=None)
+        again = restarted(cluster, peering(P), peering(Q), directory=tmp_path)
+        again.learned.bounds = cluster.learned.bounds
+        again.pass_time(119)
+        assert unheard(again)
+        again.pass_time(1)
+        assert unheard(again) == keep
+    unknown = Cluster(peering(P), keep=False)
+    unknown.pass_time(5000)
+    assert unheard(unknown), "nobody ever said how long"
+
+
 def test_all_reflectors_lost_over_a_restart_one_that_returns_gives_the_others_time(tmp_path: Path) -> None:
     peers = peering(P), peering(Q)
     cluster = Cluster(*peers)

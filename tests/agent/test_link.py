@@ -16,16 +16,19 @@ pytestmark = [needs_root]
 async def oracle() -> Links:
     indexes: dict[str, int] = {}
     up: set[int] = set()
+    raised: set[int] = set()
     addresses: set[bytes] = set()
     async with AsyncIPRoute() as route:
         async for link in await route.get_links():
             indexes[str(link.get("ifname"))] = link["index"]
+            if link["flags"] & 1:
+                raised.add(link["index"])
             if link["flags"] & 1 and (link["flags"] & 0x40 or link.get("operstate") == "UNKNOWN"):
                 up.add(link["index"])
         async for address in await route.get_addr():
             text = address.get("local") or address.get("address")
             addresses.add(socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text))
-    return Links(indexes, frozenset(up), frozenset(addresses))
+    return Links(indexes, frozenset(up), frozenset(addresses), frozenset(raised))
 
 
 async def test_links_and_addresses_of_every_kind_are_what_pyroute2_reads() -> None:
@@ -52,6 +55,7 @@ async def test_links_and_addresses_of_every_kind_are_what_pyroute2_reads() -> No
         assert len(read.indexes) == 407
         names = {name for name, index in read.indexes.items() if index in read.up}
         assert names == {"lo", "e0", "p0", "br0", "vxlan0"}
+        assert read.raised == {*read.up, read.indexes["veth0"]}
 
 
 def test_a_bridges_word_about_its_port_is_none_about_the_interface() -> None:

@@ -38,6 +38,7 @@ async def test_a_route_moves_to_another_metric_without_a_gap(ground: str) -> Non
                 assert routes(ground)["10.77.0.0/24"]["gateway"] == gateway
                 assert routes(ground)["10.77.0.0/24"]["metric"] == (metric or 1024)
                 assert routes(ground)["10.77.1.0/24"]["metric"] == 1024  # at 512 somebody else is
+                assert routes(ground)["10.77.1.0/24"]["gateway"] == gateway
             for prefix in ("10.77.0.0/24", "10.77.1.0/24"):
                 fib.want(V4, nlri(prefix), None)
             await eventually(lambda: not routes(ground))

@@ -130,6 +130,34 @@ def test_the_mtu_leaves_room_for_the_outer_headers_whatever_becomes_of_the_nodes
         assert mtu() == 1300
 
 
+@pytest.mark.parametrize(
+    "otherwise",
+    [
+        "id 4096 dstport 8472 nolearning local 10.0.0.1",
+        "id 4096 dstport 4789 learning local 10.0.0.1",
+        "id 4097 dstport 4789 nolearning local 10.0.0.1",
+        "id 4096 dstport 4789 nolearning local 10.0.0.9",
+        "id 4096 dstport 4789 nolearning local 10.0.0.1 remote 10.0.0.9",
+        "id 4096 dstport 4789 nolearning local 10.0.0.1 dev e0",
+        "id 4096 dstport 4789 nolearning local 10.0.0.1 gbp",
+        "dstport 4789 external",
+    ],
+)
+def test_a_device_of_our_name_that_somebody_made_otherwise_is_made_anew_once(otherwise: str) -> None:
+    with namespace("vxlan") as inside:
+        sh(f"ip -n {inside} link add e0 type veth peer name p0 && ip -n {inside} addr add {OWN}/32 dev e0")
+        sh(f"ip -n {inside} link add vxlan.cairn type vxlan {otherwise}")
+        made = set()
+        for _ in range(2):
+            assert ensure(inside, A) == ""
+            [link] = json.loads(sh(f"ip -n {inside} -d -j link show dev vxlan.cairn"))
+            made.add(link["ifindex"])
+            data = link["linkinfo"]["info_data"]
+            assert (data["id"], data["port"], data["local"], data["learning"]) == (4096, 4789, OWN, False)
+            assert not {"remote", "link", "gbp", "external"} & data.keys()
+        assert len(made) == 1
+
+
 def test_another_device_of_the_same_vni_is_told_of_and_stays() -> None:
     with namespace("vxlan") as inside:
         sh(f"ip -n {inside} link add vxlan.calico type vxlan id 4096 dstport 4789 local {OWN}")
