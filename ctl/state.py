@@ -55,9 +55,8 @@ def failures() -> Iterator[None]:
     except (Unavailable, Denied) as error:
         raise Failure(ExitCode.UNREACHABLE, str(error)) from error
     except Conflict as error:
-        raise Failure(
-            ExitCode.DIFFERS, str(error), remedy="nothing was written; run the command again"
-        ) from error
+        written = "what was written stays" if error.committed else "nothing was written"
+        raise Failure(ExitCode.DIFFERS, str(error), remedy=f"{written}; run the command again") from error
     except TooLarge as error:
         raise Failure(ExitCode.INVALID, str(error), remedy="apply it in smaller parts") from error
     except DatastoreError as error:
@@ -84,9 +83,9 @@ async def opened(location: str | None) -> AsyncIterator[Datastore]:
 
 
 async def commit(store: Datastore, writes: Sequence[Write]) -> None:
-    """Write all or nothing."""
+    """Write all or nothing, as far as one transaction of the store reaches: what follows has its own."""
     try:
-        await store.commit(writes)
+        await store.commit(writes, atomic=False)
     except Unavailable as error:
         raise Failure(
             ExitCode.UNREACHABLE,

@@ -37,6 +37,7 @@ def command(
 ) -> None:
     """Create or change the resources in the files, all in one transaction.
 
+    In etcd one takes 128 changes; more take several, one after the other, and cannot be on trial.
     First shows which resources change and what that does to the sessions and routes of every node. On a
     terminal it asks before sessions drop. A resource with a `resourceVersion` that has changed since is a
     conflict; without one it is replaced as it is.

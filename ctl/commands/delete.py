@@ -37,6 +37,8 @@ def command(
 ) -> None:
     """Delete resources by kind and name, or those in the files, all in one transaction.
 
+    In etcd one takes 128 changes; more take several, one after the other.
+
     First shows what that does to the sessions and routes of every node. On a terminal it asks before sessions
     drop. What a resource that stays refers to, such as a BGPFilter in use, is not deleted.
     """

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from bgpd.datastore import Create
+from bgpd.resources import load_documents
+from ctl import state
+from ctl.exits import Failure
 from tests.ctl.cairn import cairn
 from tests.ctl.test_trial import on_trial
 from tests.datastore.etcd_server import Etcd, Relay
@@ -70,6 +74,25 @@ def test_the_version_of_a_resource_is_that_of_its_key(etcd: Etcd, tmp_path: Path
         assert (refused.code, "IPPool default-ipv4-ippool was changed" in refused.err) == (1, True), refused
     changed.write_text(POOL)
     assert cairn("apply", "-f", changed, "--datastore", location, *trial, stdin="yes\n").code == 0
+
+
+async def test_more_changes_than_one_transaction_takes_go_in_several(etcd: Etcd, tmp_path: Path) -> None:
+    location = f"etcd://127.0.0.1:{etcd.port}"
+    peer = "kind: BGPPeer\napiVersion: projectcalico.org/v3\nmetadata: {name: p%03d}\nspec: %s\n"
+    spec = "{peerIP: 192.0.2.1, asNumber: 65001}"
+    many = tmp_path / "many.yaml"
+    many.write_text("---\n".join(peer % (number, spec) for number in range(200)))
+    refused = cairn("apply", "-f", many, "--confirm-within", "60s", "--datastore", location, stdin="yes\n")
+    assert (refused.code, "200 writes do not fit one transaction" in refused.err) == (4, True), refused
+    for words, told in ((("apply",), "200 created"), (("delete", "--yes"), "deleted: 200")):
+        done = cairn(*words, "-f", many, "--datastore", location)
+        assert (done.code, told in done.out) == (0, True), done
+    [there, *others] = load_documents(many.read_text(), "many")
+    async with state.opened(location) as store:
+        await store.create(there)
+        with pytest.raises(Failure, match="128 earlier writes") as failure, state.failures():
+            await state.commit(store, [*map(Create, others), Create(there)])
+    assert "what was written stays" in failure.value.remedy
 
 
 def test_what_cannot_be_read_is_replaced_or_deleted(etcd: Etcd) -> None:
