@@ -5,7 +5,8 @@ What a change does to the nodes is `bgpd.plan.diff`'s to say; here it is only pu
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import typer
 
@@ -24,6 +25,7 @@ _WORDS = {
     Change.WITHDRAWN: "- withdraws {0}",
     Change.ALTERED: "~ announces {0} with other attributes",
 }
+_NAMED = 20  # changes of one kind on one node, where not all are asked for
 
 
 def dropped(effect: Sequence[PlanDiff]) -> int:
@@ -33,30 +35,46 @@ def dropped(effect: Sequence[PlanDiff]) -> int:
     )
 
 
-def lines(edits: Sequence[Edit], effect: Sequence[PlanDiff]) -> list[str]:
-    """The change as text."""
+def lines(edits: Sequence[Edit], effect: Sequence[PlanDiff], *, whole: bool) -> list[str]:
+    """The change as text; unless `whole`, of many changes of one kind on a node only the first."""
     told = []
     for edit in edits:
         told.append(f"{_SIGNS[edit.verb]} {edit.key}{'  (unchanged)' if edit.verb is Verb.KEEP else ''}")
         told += [f"    {field}" for field in edit.fields]
     for node in effect:
         told.append(f"on {node.node}:")
-        told += [f"  {line}" for line in _of_node(node)]
+        told += [f"  {line}" for line in _of_node(node, whole)]
     if not effect:
         told.append("no session and no route changes on any node")
     return [visible(line) for line in told]
 
 
-def _of_node(node: PlanDiff) -> list[str]:
+def _of_node(node: PlanDiff, whole: bool) -> list[str]:
     told = [f"cannot be planned: {node.error}"] if node.error else []
-    told += [
-        f"{_WORDS[s.change].format(_peer(s))} ({', '.join(s.fields) or s.reason})" for s in node.sessions
-    ]
-    told += [f"{_WORDS[route.change].format(route.prefix)} ({route.reason})" for route in node.routes]
+    told += _named(
+        [
+            (s.change, f"{_WORDS[s.change].format(_peer(s))} ({', '.join(s.fields) or s.reason})")
+            for s in node.sessions
+        ]
+        + [(r.change, f"{_WORDS[r.change].format(r.prefix)} ({r.reason})") for r in node.routes],
+        whole,
+    )
     told += [
         f"~ {f.direction} policy{f' of {f.session}' if f.session else ''}: {f.what}" for f in node.filters
     ]
     return told
+
+
+def _named(changes: Sequence[tuple[Change, str]], whole: bool) -> Iterator[str]:
+    """The changes' lines, and how many are left out."""
+    counts = Counter[Change]()
+    for change, line in changes:
+        counts[change] += 1
+        if whole or counts[change] <= _NAMED:
+            yield line
+    for change, count in counts.items():
+        if not whole and count > _NAMED:
+            yield _WORDS[change].format(f"{count - _NAMED} more, which `-o wide` names")
 
 
 def _peer(session: SessionChange) -> str:
@@ -72,7 +90,7 @@ def tell(edits: Sequence[Edit], effect: Sequence[PlanDiff], form: Format) -> Non
         case Format.YAML:
             print(as_yaml(document(edits, effect)), end="")
         case _:
-            print("\n".join(lines(edits, effect)))
+            print("\n".join(lines(edits, effect, whole=form is Format.WIDE)))
 
 
 def agreed(effect: Sequence[PlanDiff], verb: str, at_terminal: bool | None = None) -> bool:

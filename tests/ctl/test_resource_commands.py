@@ -72,6 +72,17 @@ def test_apply_creates_then_keeps_then_changes(store: Path, tmp_path: Path) -> N
     assert cairn("get", "bgpp", "tor", "-o", "json", "--datastore", store).json["spec"]["asNumber"] == 65002
 
 
+def test_of_many_changes_the_first_are_named_and_with_wide_all(store: Path) -> None:
+    node = "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {{name: n{0}}}\n"
+    node += "spec: {{bgp: {{ipv4Address: 10.0.0.{0}/24}}}}\n"
+    mesh = "---\n".join(node.format(number) for number in range(1, 31))
+    for words, lines, more in (((), 20, 30), (("-o", "wide"), 29, 0)):
+        told = cairn("diff", "-f", "-", "--datastore", store, *words, stdin=mesh)
+        assert told.code == 1, told.err
+        assert told.out.count("+ session to n") == 30 * lines
+        assert told.out.count("+ session to 9 more, which `-o wide` names") == more
+
+
 def test_values_are_told_as_one_would_write_them_in_a_resource(store: Path) -> None:
     peer = PEER % 65001
     assert cairn("apply", "-f", "-", "--datastore", store, stdin=peer).code == 0
