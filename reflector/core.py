@@ -236,15 +236,19 @@ class Reflector:
 
         current: Family | None = None
         routes: list[Received] | None = None  # of the current family
+        waiting = False  # whether there is anything to learn
         for reach, unreach, end_of_rib, _errors in updates:
             if unreach:
-                learn()
+                if waiting:
+                    learn()
+                    waiting = False
                 for family, items in unreach:
                     if family in ribs:
                         ribs[family].withdraw(source, items, add_path=family in add_path)
                     if family in member.overfull:
                         self._less_full(member, family, items)
             for family, attributes, items, raw in reach:
+                waiting = True
                 if family is not current:
                     current, routes = family, learned.get(family)
                 if routes is None:

@@ -135,7 +135,7 @@ class LocRib:
         self._adj: dict[Source, AdjRibIn] = {}
         self._fresh: list[Run] = []
         self._before: dict[bytes, Path | None] = {}
-        self._undecided: set[bytes] = set()
+        self._undecided: dict[bytes, None] = {}  # in the order in which news of them came
 
     # What a source says
 
@@ -296,7 +296,7 @@ class LocRib:
                 self.best.pop(nlri, None)
                 self._candidates[nlri] = (left,)
             return
-        self._undecided.add(nlri)
+        self._undecided[nlri] = None
         self._exchange(nlri, choices, current, old, new)
 
     def _exchange(
@@ -425,7 +425,7 @@ class LocRib:
                     continue
                 self._candidates[prefix] = (current,)
             self._before.setdefault(prefix, current)
-            self._undecided.add(prefix)
+            self._undecided[prefix] = None
 
     def take_changes(self) -> Changes:
         """Decide what is undecided, and give what changed since the last call."""
@@ -439,9 +439,12 @@ class LocRib:
         return changes
 
     def _decide(self) -> None:
+        seen: Choices = ()  # prefixes in a row mostly have the same paths
+        choice: Path | None = None
         for nlri in self._undecided:
             choices = self._candidates[nlri]
-            choice = best(choices, self._cost)
+            if choices != seen:
+                seen, choice = choices, best(choices, self._cost)
             if choice is None:
                 self.best.pop(nlri, None)
                 if not choices:

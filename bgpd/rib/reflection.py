@@ -33,6 +33,9 @@ _NOWHERE, _LINK_LOCAL = bytes(16), b"\xfe\x80"
 _WELL_KNOWN: Final = b"\xff\xff"  # how well-known communities begin
 _INTERNAL: dict[int, bytes | None] = {code: None for code, row in ROWS.items() if row.internal_only}
 _NON_TRANSITIVE = 0x40  # of the first octet of an extended community
+_AS_SEQUENCE: Final = int(SegmentType.AS_SEQUENCE)
+_MED_BIT: Final = 1 << AttributeCode.MULTI_EXIT_DISC
+_EXTENDED_BITS: Final = 1 << AttributeCode.EXTENDED_COMMUNITIES | 1 << AttributeCode.IPV6_EXTENDED_COMMUNITIES
 _OTC_BIT: Final = 1 << AttributeCode.ONLY_TO_CUSTOMER
 # RFC 9234 5, by our own role: whose routes carry the mark already or get it here, and who is told what.
 _DOWNSTREAM = frozenset({Role.PROVIDER, Role.ROUTE_SERVER})
@@ -178,6 +181,10 @@ def _prepended(attributes: AttributeSet, asn: int) -> bytes:
 
     Segments of a confederation stay within it (RFC 5065 4).
     """
+    value = attributes.value(AttributeCode.AS_PATH) or b""
+    # Mostly one sequence is all there is.
+    if value and value[0] == _AS_SEQUENCE and value[1] < 255 and len(value) == 2 + 4 * value[1]:
+        return b"%c%c%b%b" % (_AS_SEQUENCE, value[1] + 1, asn.to_bytes(4, "big"), value[2:])
     segments = list(without_confederation(attributes.as_path))
     if segments and segments[0][0] == SegmentType.AS_SEQUENCE and len(segments[0][1]) < 255:
         segments[0] = (SegmentType.AS_SEQUENCE, (asn, *segments[0][1]))
@@ -189,7 +196,20 @@ def _prepended(attributes: AttributeSet, asn: int) -> bytes:
     )
 
 
-def _external(path: Path, target: Target) -> bytes:
+def _transitive_only(attributes: AttributeSet) -> dict[int, bytes | None]:
+    """The attributes of extended communities that must change before they leave our AS, as for `rewrite`."""
+    changes: dict[int, bytes | None] = {}
+    for code, communities in (
+        (AttributeCode.EXTENDED_COMMUNITIES, attributes.extended_communities),
+        (AttributeCode.IPV6_EXTENDED_COMMUNITIES, attributes.ipv6_extended_communities),
+    ):
+        if any(community[0] & _NON_TRANSITIVE for community in communities):
+            kept = b"".join(community for community in communities if not community[0] & _NON_TRANSITIVE)
+            changes[code] = kept or None
+    return changes
+
+
+def _external(path: Path, target: Target, always: dict[int, bytes | None]) -> bytes:
     """Attributes for another AS: our AS in front, nothing that is internal to ours (RFC 4271 5.1.3 to 5.1.5).
 
     Internal are also AIGP and Prefix-SID (RFC 7311 3.2, RFC 8669 5) and communities that are not transitive
@@ -199,17 +219,12 @@ def _external(path: Path, target: Target) -> bytes:
     """
     attributes = path.attributes
     changes: dict[int, bytes | None] = {
-        **_INTERNAL,
+        **always,
         AttributeCode.AS_PATH: _prepended(attributes, target.local_asn),
     }
-    for code, communities in (
-        (AttributeCode.EXTENDED_COMMUNITIES, attributes.extended_communities),
-        (AttributeCode.IPV6_EXTENDED_COMMUNITIES, attributes.ipv6_extended_communities),
-    ):
-        if any(community[0] & _NON_TRANSITIVE for community in communities):
-            kept = b"".join(community for community in communities if not community[0] & _NON_TRANSITIVE)
-            changes[code] = kept or None
-    if attributes.as_path:
+    if attributes.present & _EXTENDED_BITS:
+        changes |= _transitive_only(attributes)
+    if attributes.present & _MED_BIT and attributes.as_path:
         changes[AttributeCode.MULTI_EXIT_DISC] = None
     if target.role in _TO_BELOW_OR_BESIDE and not attributes.present & _OTC_BIT:
         changes[AttributeCode.ONLY_TO_CUSTOMER] = target.local_asn.to_bytes(4, "big")
@@ -230,6 +245,9 @@ def export_to(target: Target, speaker: Speaker, family: Family) -> Export:
     # Which next hops outside NEXT_HOP may be told: an IPv4 route's only where the peer takes them.
     outside = family != IPV4_UNICAST or target.extended_next_hop or target.next_hop is not None
 
+    always = _own_next_hop(target.next_hop, family)
+    if not internal:
+        always = {**_INTERNAL, **always}
     last: Source | None = None
     tail = b""  # ORIGINATOR_ID and CLUSTER_LIST of its routes
 
@@ -254,7 +272,7 @@ def export_to(target: Target, speaker: Speaker, family: Family) -> Export:
                 last, tail = source, b"\x80\x09\x04%b\x80\x0a\x04%b" % (source.bgp_identifier, cluster_id)
             raw += tail
         else:
-            unusual = _unusual(path, target, cluster_id)
+            unusual = _unusual(path, target, cluster_id, always)
             if unusual is None:
                 return None
             raw = unusual
@@ -267,17 +285,20 @@ def export_to(target: Target, speaker: Speaker, family: Family) -> Export:
                 return None
         if plain:
             return raw, next_hop
-        return _adapted(raw, next_hop, target, family)
+        return _adapted(raw, next_hop, target, always)
 
     return export
 
 
-def _unusual(path: Path, target: Target, cluster_id: bytes) -> bytes | None:
-    """The attributes of any path for a peer, in four-octet form; None where one would get too long."""
+def _unusual(path: Path, target: Target, cluster_id: bytes, always: dict[int, bytes | None]) -> bytes | None:
+    """The attributes of any path for a peer, in four-octet form; None where one would get too long.
+
+    `always`: what is changed of each path for another AS.
+    """
     attributes, source = path.attributes, path.source
     try:
         if target.kind is SourceKind.EXTERNAL:
-            return _external(path, target)
+            return _external(path, target, always)
         raw = attributes.raw
         if source.kind is _CLIENT or source.kind is _NON_CLIENT:
             raw = attributes.reflected(source.bgp_identifier, cluster_id)
@@ -288,12 +309,19 @@ def _unusual(path: Path, target: Target, cluster_id: bytes) -> bytes | None:
         return None
 
 
-def _adapted(raw: bytes, next_hop: bytes, target: Target, family: Family) -> Advert | None:
+def _own_next_hop(next_hop: bytes | None, family: Family) -> dict[int, bytes | None]:
+    """What a next hop of ours changes among the attributes, as for `rewrite`."""
+    if next_hop is None or family != IPV4_UNICAST:
+        return {}
+    return {AttributeCode.NEXT_HOP: next_hop if len(next_hop) == 4 else None}
+
+
+def _adapted(raw: bytes, next_hop: bytes, target: Target, always: dict[int, bytes | None]) -> Advert | None:
     """The same for a peer whose next hop or AS numbers are others; None as above."""
     if target.next_hop is not None:
         next_hop = target.next_hop
-        if family == IPV4_UNICAST:
-            raw = rewrite(raw, {AttributeCode.NEXT_HOP: next_hop if len(next_hop) == 4 else None})
+        if always and target.kind is not SourceKind.EXTERNAL:  # for those it is done
+            raw = rewrite(raw, always)
     try:
         return raw if target.asn4 else for_old_speaker(raw), next_hop
     except UnsendableError:

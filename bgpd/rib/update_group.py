@@ -35,6 +35,9 @@ def _total(by_source: dict[Source, list[bytes]]) -> int:
 
 ExportOfPrefix: TypeAlias = Callable[[bytes, Path], Advert | None]
 
+Wanted: TypeAlias = tuple[tuple[bytes, Path, Advert], ...]
+"""The paths of a prefix that are told, each with its identifier and what it looks like."""
+
 
 class UpdateGroup:
     """Tells its peers the best path of each prefix.
@@ -312,7 +315,7 @@ class AddPathGroup(UpdateGroup):
         self.limit = limit
         loc_rib.tells_all = True
         self.identifiers = PathIdentifiers() if identifiers is None else identifiers
-        self._told: dict[bytes, tuple[tuple[bytes, Path, Advert], ...]] = {}
+        self._told: dict[bytes, Wanted] = {}
 
     def replace_export(self, export: Export) -> None:
         """From now on tell paths differently. What is told must stay the same set of paths."""
@@ -337,12 +340,9 @@ class AddPathGroup(UpdateGroup):
         return {identifier + nlri for nlri, told in self._told.items() for identifier, _, _ in told}
 
     def _tell_all(self) -> None:
-        adverts: dict[Path, Advert | None] = {}
-        self._remember(
-            {nlri: wanted for nlri in self.loc_rib.best if (wanted := self._wanted(nlri, adverts))}
-        )
+        self._remember({nlri: wanted for nlri, wanted in self._all_wanted(self.loc_rib.best) if wanted})
 
-    def _remember(self, told: dict[bytes, tuple[tuple[bytes, Path, Advert], ...]]) -> None:
+    def _remember(self, told: dict[bytes, Wanted]) -> None:
         before, self._told = self._told, told
         for every in told.values():
             for _, path, _ in every:
@@ -351,9 +351,18 @@ class AddPathGroup(UpdateGroup):
             for _, path, _ in every:
                 self.identifiers.release(path)
 
-    def _wanted(
-        self, nlri: bytes, adverts: dict[Path, Advert | None]
-    ) -> tuple[tuple[bytes, Path, Advert], ...]:
+    def _all_wanted(self, prefixes: Iterable[bytes]) -> Iterator[tuple[bytes, Wanted]]:
+        """What is to be told of each prefix; one object where prefixes in a row have the same paths."""
+        adverts: dict[Path, Advert | None] = {}
+        seen: list[Path] = []
+        wanted: Wanted = ()
+        for nlri in prefixes:
+            paths = self.loc_rib.candidates(nlri)
+            if paths != seen or self.export_prefix is not None:
+                seen, wanted = paths, self._wanted(nlri, adverts)
+            yield nlri, wanted
+
+    def _wanted(self, nlri: bytes, adverts: dict[Path, Advert | None]) -> Wanted:
         """What is to be told of a prefix; `adverts` remembers what paths look like, from prefix to prefix."""
         wanted = []
         for path in self.loc_rib.ordered(nlri):
@@ -375,21 +384,32 @@ class AddPathGroup(UpdateGroup):
     def _moved(self, moved: dict[bytes, Path | None]) -> tuple[list[Segment], int]:
         announced: dict[tuple[Advert, Source], list[bytes]] = {}
         withdrawn: dict[Source, list[bytes]] = {}
-        adverts: dict[Path, Advert | None] = {}
+        before: Wanted = ()
+        after: Wanted = ()
+        new: list[tuple[bytes, Path]] = []
+        said: list[tuple[bytes, tuple[Advert, Source]]] = []
+        gone: list[tuple[bytes, Path]] = []
         replaced = 0
-        for nlri in moved:
-            was = {identifier: (path, advert) for identifier, path, advert in self._told.get(nlri, ())}
-            wanted = self._wanted(nlri, adverts)
-            for identifier, path, advert in wanted:
-                old = was.pop(identifier, None)
-                if old is None:
-                    self.identifiers.hold(path)
-                elif old[1] == advert:
-                    continue
-                else:
-                    replaced += 1
-                announced.setdefault((advert, path.source), []).append(identifier + nlri)
-            for identifier, (path, _) in was.items():
+        for nlri, wanted in self._all_wanted(moved):
+            told = self._told.get(nlri, ())
+            if told is not before or wanted is not after:
+                before, after = told, wanted
+                was = {identifier: (path, advert) for identifier, path, advert in told}
+                new, said = [], []
+                for identifier, path, advert in wanted:
+                    old = was.pop(identifier, None)
+                    if old is None:
+                        new.append((identifier, path))
+                    elif old[1] == advert:
+                        continue
+                    said.append((identifier, (advert, path.source)))
+                gone = [(identifier, path) for identifier, (path, _) in was.items()]
+            replaced += len(said) - len(new)
+            for _, path in new:
+                self.identifiers.hold(path)
+            for identifier, key in said:
+                announced.setdefault(key, []).append(identifier + nlri)
+            for identifier, path in gone:
                 withdrawn.setdefault(path.source, []).append(identifier + nlri)
                 self.identifiers.release(path)
             if wanted:

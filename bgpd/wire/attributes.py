@@ -327,18 +327,21 @@ def rewrite(raw: bytes, changes: Mapping[int, bytes | None]) -> bytes:
     """A valid block with attributes replaced, added (before the first of a higher code) or, for None,
     removed. Partial stays set where it was (RFC 4271 §5).
     """
-    parts: list[tuple[int, bytes]] = [(code, piece) for _flags, code, _value, piece in walk(raw)]
+    codes: list[int] = []
+    pieces: list[bytes] = []
+    for flags, code, _value, piece in walk(raw):
+        if code not in changes:
+            codes.append(code)
+            pieces.append(piece)
+        elif (value := changes[code]) is not None:
+            codes.append(code)
+            pieces.append(encode_attribute(code, ROWS[code].flags | flags & _PARTIAL, value))
     for code, value in changes.items():
-        at = next((index for index, (found, _piece) in enumerate(parts) if found == code), None)
-        partial = 0
-        if at is not None:
-            partial = parts[at][1][0] & _PARTIAL
-            del parts[at]
-        if value is not None:
-            if at is None:
-                at = next((index for index, (found, _piece) in enumerate(parts) if found > code), len(parts))
-            parts.insert(at, (code, encode_attribute(code, ROWS[code].flags | partial, value)))
-    return b"".join(piece for _code, piece in parts)
+        if value is not None and code not in codes:
+            at = next((index for index, found in enumerate(codes) if found > code), len(codes))
+            codes.insert(at, code)
+            pieces.insert(at, encode_attribute(code, ROWS[code].flags, value))
+    return b"".join(pieces)
 
 
 def encode_attributes(

@@ -134,7 +134,11 @@ class UpdateDecoder:
                     return ((IPV4_UNICAST, attributes, nlri, field),), (), None, ()
                 return self._classic(attributes, body[2:at], field)
         elif at > 2 and not block and end == total and self._ipv4:
-            return Update(unreach=_only(Unreach(IPV4_UNICAST, self._routable(IPV4_UNICAST, body[2:at]))))
+            field = body[2:at]
+            gone = self._find_ipv4(field)
+            if _octets(gone) != len(field):
+                gone = self._routable(IPV4_UNICAST, field)
+            return _withdrawing(IPV4_UNICAST, gone)
         elif at == 2 and end == total and self._asn4 and len(block) > 1:
             update = self._multiprotocol(block)
             if update is not None:
@@ -197,7 +201,7 @@ class UpdateDecoder:
             return None
         return ((family, attributes, nlri, field),), (), None, ()
 
-    def _mp_unreach_alone(self, block: bytes) -> Update | None:
+    def _mp_unreach_alone(self, block: bytes) -> Told | None:
         """An UPDATE that withdraws routes of one family; None if it is anything else, End-of-RIB included."""
         start = 4 if block[0] & 0x10 else 3
         if block[0] & 0xE0 != 0x80 or len(block) < start + 4:
@@ -208,7 +212,7 @@ class UpdateDecoder:
         if family not in self._families:
             return None
         items = self._cut_optional(family, block[start + 3 :], AttributeCode.MP_UNREACH_NLRI, block).items
-        return Update(unreach=_only(Unreach(family, items or [])))
+        return _withdrawing(family, items or [])
 
     def _careful(self, withdrawn: bytes, block: bytes, field: bytes) -> Update:
         """Decode an UPDATE of any shape."""
@@ -354,8 +358,8 @@ def _octets(items: list[bytes]) -> int:
     return total
 
 
-def _only(unreach: Unreach) -> tuple[Unreach, ...]:
-    return (unreach,) if unreach.nlri else ()
+def _withdrawing(family: Family, nlri: list[bytes]) -> Told:
+    return (), ((family, nlri),) if nlri else (), None, ()
 
 
 def _find_mp_reach(block: bytes) -> tuple[int, int, int] | None:

@@ -86,6 +86,28 @@ def test_path_identifiers_do_not_add_up() -> None:
     assert len(core.groups._identifiers[V4]._uses) < 10
 
 
+def test_prefixes_in_a_row_with_the_same_paths_are_each_told_for_themselves() -> None:
+    core = reflector()
+    a, b = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up()
+    c = SimulatedPeer(core, 3, options=MemberOptions(CLIENT, add_path_limit=3), takes_paths=True).up()
+
+    def told() -> list[list[int]]:
+        settle(c)
+        return [sorted(path.med or 0 for path in c.paths(prefix)) for prefix in (P, Q, R)]
+
+    a.announce(P, Q, R, med=1)
+    b.announce(P, Q, R, med=2)
+    assert told() == [[1, 2], [1, 2], [1, 2]]
+    b.withdraw(Q)
+    a.announce(P, R, med=3)
+    assert told() == [[2, 3], [1], [2, 3]]
+    a.down()
+    assert told() == [[2], [], [2]]
+    b.withdraw(P, R)
+    assert told() == [[], [], []]
+    assert len(core.groups._identifiers[V4]) == 0
+
+
 def test_groups_share_identifiers_also_where_the_first_began_with_nothing_to_tell() -> None:
     """A peer that comes under another policy is told the difference: an identifier means the same in both."""
     core = reflector()

@@ -50,6 +50,23 @@ def test_rfc4271_5_1_4_and_5_1_6_a_med_stays_inside_and_what_was_aggregated_stay
     assert b.told(Q).aggregator == y.told(Q).aggregator == aggregator
 
 
+def test_rfc4271_5_1_2_b_our_number_goes_before_an_as_path_of_any_shape() -> None:
+    sequence, a_set = SegmentType.AS_SEQUENCE, SegmentType.AS_SET
+    full, some = tuple(range(65200, 65455)), (65200, 65201)
+    core = reflector()
+    a, x = SimulatedPeer(core, 1).up(), external(core, 5, 65100).up()
+    for path, told in (
+        ((), ((sequence, (ASN,)),)),
+        (((sequence, full[:254]),), ((sequence, (ASN, *full[:254])),)),
+        (((sequence, full),), ((sequence, (ASN,)), (sequence, full))),
+        (((sequence, some), (a_set, some)), ((sequence, (ASN, *some)), (a_set, some))),
+        (((a_set, some),), ((sequence, (ASN,)), (a_set, some))),
+    ):
+        a.announce(P, as_path=path)
+        settle(x)
+        assert x.told(P).as_path == told
+
+
 def test_rfc5065_4_confederation_segments_stay_inside() -> None:
     core = reflector()
     a, b, x = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up(), external(core, 5, 65100).up()
