@@ -160,8 +160,13 @@ class Reflector:
                     member.readings[family].eor_at = None
         return options.import_side != before.import_side
 
-    def closed(self, member: Member, retain: Collection[Family], now: float) -> None:
-        """A session ended. `retain`: the families whose routes may be kept as stale (RFC 4724 4.2)."""
+    def closed(
+        self, member: Member, retain: Collection[Family], now: float, *, crossed: bool = False
+    ) -> None:
+        """A session ended. `retain`: the families whose routes may be kept as stale (RFC 4724 4.2).
+
+        `crossed`: it lost against another one that is on its way, which is no restart of the peer's.
+        """
         negotiated = member.negotiated
         self._stop_reading(member)
         member.negotiated = None
@@ -176,7 +181,7 @@ class Reflector:
             )
             # Its long-lived time goes on (RFC 9494 4.2: not set anew before the peer has told everything).
             lingers = kept and family in long_lived and member.long_lived(family)
-            if member.returning(family) and not lingers:
+            if member.returning(family) and not lingers and not (kept and crossed):
                 self._sweep(member, family)  # what was not confirmed before the next end is gone
             if not kept or not rib.received(member.source):
                 rib.drop(member.source, add_path=family in member.adds_paths)

@@ -60,6 +60,12 @@ def same_session(old: SessionConfig, new: SessionConfig) -> bool:
     )
 
 
+def another(old: PeerSpec, new: PeerSpec) -> bool:
+    """Whether it is another peer now, of another kind or another AS: what is known of it is not its own."""
+    before, after = old.session.peer_asn, new.session.peer_asn  # None: any
+    return old.member.kind is not new.member.kind or (before != after and None not in (before, after))
+
+
 def needs_connection(spec: PeerSpec) -> tuple[object, ...]:
     """What of a spec is fixed for a TCP connection once it is made."""
     return (spec.local_address, spec.ttl_security, spec.multihop)

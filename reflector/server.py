@@ -37,7 +37,7 @@ from bgpd.wire.messages import Notification, encode
 from reflector import sockets
 from reflector.core import FAMILIES, Reflector
 from reflector.dialling import Dialling
-from reflector.entry import Entry, Recalled, forgettable, needs_connection, same_session
+from reflector.entry import Entry, Recalled, another, forgettable, needs_connection, same_session
 from reflector.journal import SessionJournal
 from reflector.link import Link
 from reflector.listening import Listening
@@ -162,8 +162,8 @@ class Server:
         self.reflector.expected |= self._recalled.keys()
         for entry in list(self.entries.values()):
             wanted = self._spec_for(entry.address)
-            # One whom an operator keeps out stays out; it has nothing that another kind could change.
-            if wanted is None or (wanted.member.kind is not entry.spec.member.kind and entry.peer.enabled):
+            # One whom an operator keeps out stays out; it has nothing that this could change.
+            if wanted is None or (another(entry.spec, wanted) and entry.peer.enabled):
                 self._shut(entry, "no longer configured", CeaseSubcode.PEER_DECONFIGURED)
                 self.entries.pop(entry.address, None)
             elif wanted != entry.spec:
@@ -495,7 +495,7 @@ class Server:
         if member is not None:
             self._pace.stir(len(self.established))
             retain = () if entry.name in self.spec.dead else event.retain
-            self.reflector.closed(member, retain, self._loop.time())
+            self.reflector.closed(member, retain, self._loop.time(), crossed=event.crossed)
             self._pace.ask()
             entry.since = self._clock()
             entry.went_down = event.reason

@@ -62,7 +62,8 @@ class Closed:
     `sent` and `received` are the NOTIFICATION that ended it, if there was one. `established`: the session had
     been up, so there are routes to deal with; `retain` names the families whose routes may be kept as stale
     (RFC 4724 section 4.2, RFC 8538 section 4), which is none after a hard reset. `counts`: RFC 4271
-    adds one to ConnectRetryCounter.
+    adds one to ConnectRetryCounter. `crossed`: a connection that met this one before it was up goes on,
+    so the peer has not restarted meanwhile.
     """
 
     reason: str
@@ -71,6 +72,7 @@ class Closed:
     established: bool
     retain: frozenset[Family]
     counts: bool
+    crossed: bool = False
 
 
 Event = Opened | Established | UpdatesReceived | Malformed | RefreshRequested | Closed

@@ -42,7 +42,7 @@ idle hold itself or has another connection: that is no flap, and we listen and r
 were we to go Idle too, two peers could refuse each other in turn for ever.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import NamedTuple
 
@@ -382,9 +382,21 @@ class Peer:
                 self._lone = State.ACTIVE
             elif isinstance(event, Established):
                 self._rise(session, now)
-            self._events.append(SessionEvent(session, event))
             if isinstance(event, Closed):
+                known = replace(event, crossed=True) if self._crossed(session) else event
+                self._events.append(SessionEvent(session, known))
                 self._ended(session, event, now)
+            else:
+                self._events.append(SessionEvent(session, event))
+
+    def _crossed(self, session: Session) -> bool:
+        """Whether `session` met another connection before it was Established, and that one lives on."""
+        return session is self._up and any(
+            other is not session
+            and other not in self._late
+            and other.state in (State.OPENCONFIRM, State.ESTABLISHED)
+            for other in self._sessions
+        )
 
     def _rise(self, session: Session, now: float) -> None:
         """`session` is Established: an Established predecessor ends, and its end is told first."""

@@ -123,9 +123,11 @@ class SimulatedPeer:
         self.stale = {}
         return self
 
-    def down(self, now: float = 0.0, retain: frozenset[Family] = frozenset()) -> None:
+    def down(
+        self, now: float = 0.0, retain: frozenset[Family] = frozenset(), *, crossed: bool = False
+    ) -> None:
         assert self.member is not None
-        self.reflector.closed(self.member, retain, now)
+        self.reflector.closed(self.member, retain, now, crossed=crossed)
         self.member = None
 
     # What it says

@@ -176,6 +176,35 @@ def test_a_peer_that_comes_back_with_other_items_keeps_nothing() -> None:
     assert b.prefixes == {Q}
 
 
+@pytest.mark.parametrize("crossed", [True, False])
+def test_rfc4724_4_2_stale_routes_outlive_a_collision_but_not_another_restart(crossed: bool) -> None:
+    core = reflector()
+    a, b = restartable(core, 1).up(), SimulatedPeer(core, 2).up()
+    a.announce(P, Q)
+    a.down(100.0, BOTH)
+    a.up(101.0)
+    a.announce(Q)
+    a.down(102.0, BOTH, crossed=crossed)
+    a.up(102.0)
+    settle(b)
+    assert b.prefixes == ({P, Q} if crossed else {Q})
+    a.announce(Q)
+    a.end_of_rib()
+    settle(b)
+    assert b.prefixes == {Q}
+
+
+def test_rfc4724_4_2_without_graceful_notifications_a_collision_ends_what_was_kept() -> None:
+    core = reflector()
+    a, b = restartable(core, 1).up(), SimulatedPeer(core, 2).up()
+    a.announce(P)
+    a.down(100.0, BOTH)
+    a.up(101.0)
+    a.down(102.0, crossed=True)
+    settle(b)
+    assert not b.prefixes
+
+
 # RFC 4724 as restarting speaker
 
 

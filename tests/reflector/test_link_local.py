@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -17,10 +18,18 @@ LINK = socket.if_nametoindex("lo")
 LISTEN = {"address": f"{OURS}%lo", "port": 0}
 
 
+def ways() -> str:
+    return subprocess.run(
+        ["ip", "-6", "route", "show", "table", "local"], check=True, capture_output=True, text=True
+    ).stdout
+
+
 @pytest.fixture(autouse=True)
 def addresses() -> Iterator[None]:
     for address in (OURS, THEIRS):
         subprocess.run(["ip", "addr", "add", f"{address}/128", "dev", "lo", "nodad"], check=True)
+    while not all(f"local {address} " in ways() for address in (OURS, THEIRS)):
+        time.sleep(0.01)  # the kernel adds the way to an address a moment later
     yield
     for address in (OURS, THEIRS):
         subprocess.run(["ip", "addr", "del", f"{address}/128", "dev", "lo"], check=True)

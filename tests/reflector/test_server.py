@@ -105,6 +105,30 @@ async def test_a_change_touches_only_the_sessions_it_concerns() -> None:
         assert b.notification.subcode == CeaseSubcode.PEER_DECONFIGURED
 
 
+@pytest.mark.parametrize("away", [True, False])
+async def test_routes_of_an_as_that_is_no_longer_declared_go_at_once(away: bool) -> None:
+    """They could never be confirmed: who comes back with another AS number is another peer."""
+
+    def config(asn: int) -> dict[str, Any]:
+        return {"peers": [{"address": "127.0.0.3", "asn": asn, "withoutPolicy": "accept", "passive": True}]}
+
+    restart = GracefulRestart(60, False, True, ((IPV4_UNICAST, True),))
+    async with (
+        serving(**config(65002)) as server,
+        clients(server, 1, asn=65002, graceful_restart=restart) as (a,),
+        clients(server, 2) as (b,),
+    ):
+        a.announce("10.1.0.0/24")
+        await until(lambda: b.view)
+        if away:
+            await a.close()
+            await until(lambda: not server.reflector.members[a.address].established)
+            assert b.view
+        server.configure(spec_of(**config(65003)))
+        await until(lambda: not b.view)
+        assert a.address not in server.reflector.members
+
+
 async def test_what_needs_a_restart_is_refused_whole() -> None:
     async with serving() as server, clients(server, 1) as (a,):
         for change in ({"asn": 65001}, {"clusterId": "10.0.0.9"}, {"listen": {"address": "127.0.0.9"}}):

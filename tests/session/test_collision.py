@@ -187,6 +187,21 @@ def test_a_peer_that_is_established_and_gives_the_other_connection_up_keeps_its_
     assert peer.flaps == 0
 
 
+def test_rfc4724_4_2_a_collision_between_connections_that_met_is_no_restart() -> None:
+    theirs = peer_open(LOCAL_ASN, HIGH, capabilities=RESTART)
+    peer, ours, accepted = crossing(theirs)
+    peer.receive_data(accepted, theirs, NOW)
+    peer.receive_data(ours, KEEPALIVE, NOW)
+    assert peer.session is ours
+    assert accepted.state is State.OPENCONFIRM
+    peer.receive_data(accepted, KEEPALIVE, NOW)
+    assert peer.session is accepted
+    (end,) = [e for e in peer.events() if isinstance(e, SessionEvent) and isinstance(e.event, Closed)]
+    assert end.session is ours
+    assert isinstance(end.event, Closed)
+    assert (end.event.established, end.event.retain, end.event.crossed) == (True, BOTH, True)
+
+
 def test_openings_without_a_keepalive_do_not_pile_up() -> None:
     peer = Peer(PeerConfig(config(RESTART, passive=True)))
     peer.enable(NOW)
@@ -284,6 +299,7 @@ def test_rfc4724_4_2_a_new_connection_beside_an_established_one_is_the_peer_rest
     assert end.session is old
     assert isinstance(end.event, Closed)
     assert (end.event.established, end.event.retain, end.event.sent) == (True, BOTH, None)
+    assert not end.event.crossed
     assert old.data_to_send() == b""  # no NOTIFICATION
     begun = events[2].event
     assert isinstance(begun, Established)
