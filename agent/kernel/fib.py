@@ -4,7 +4,8 @@ Declare with `want`, and the writes follow. Everything that happens to our route
 deletes or alters one, an interface takes its routes along) is seen by notification and put right; a link
 that goes down, or loses an address, drops IPv4 routes without saying so, and is answered by a full look (any
 other event of links by a look at the links alone); so is a nexthop object (ip-nexthop(8)) of others' routes
-that goes; and a full look is also taken every so often, and whenever notifications were lost.
+that goes, and a link that loses its carrier and those objects with it, or goes when it was down and takes a
+multipath route along; and a full look is also taken every so often, and whenever notifications were lost.
 
 Routes are ours by protocol number and table. Creation uses NLM_F_EXCL, so that even a foreign route that
 appeared a moment ago is not overwritten; replacement is used only where our own route was seen and is atomic;
@@ -91,8 +92,9 @@ class Fib:
         self._spared: set[tuple[int, bytes]] = set()  # unwanted, and to stay all the same
         self._forsaken: Set[bytes] = frozenset()
         # The node's routes, not the agent's, by family, NLRI, table and metric: there may be several of one.
-        self._own: dict[tuple[int, bytes, int, int], dict[KernelRoute, RouteEntry]] = {}
+        self._own: dict[tuple[int, bytes, int, int], dict[tuple[KernelRoute, int], RouteEntry]] = {}
         self._objects: set[int] = set()  # the nexthop objects these have their hops from
+        self._shared: set[int] = set()  # and the interfaces of those, and of multipath routes
         self._meanwhile: list[tuple[bool, int, RouteEntry]] | None = None  # seen during a full look
         self._told_blocked: set[tuple[int, bytes]] = set()
         self._wake = asyncio.Event()
@@ -109,7 +111,7 @@ class Fib:
     def want(self, family: int, nlri: bytes, route: KernelRoute | None, metric: int | None = None) -> None:
         """``metric``: where it shall stand if not at the ordinary one."""
         ordinary, delta = self.place.metric, self.deltas[family]
-        wanted = metric or ordinary
+        wanted = metric if metric and route is not None else ordinary
         former = self._elsewhere.pop((family, nlri), ordinary)
         if former != wanted:
             if (family, nlri) not in self._kept and (nlri, former) in delta.actual:
@@ -118,7 +120,7 @@ class Fib:
                 delta.want((nlri, former), None)
         if route is not None:
             self._spared.discard((family, nlri))
-        if wanted != ordinary and route is not None:
+        if wanted != ordinary:
             self._elsewhere[family, nlri] = wanted
         delta.want((nlri, wanted), route)
         if (family, nlri) in self._kept:
@@ -231,17 +233,20 @@ class Fib:
         self._wake.set()
         if link is None:
             self._look = self._look or kind == DELADDR
-        elif link.up and kind == NEWLINK:
+            return
+        if not link.usable and (link.index in self._shared or not self.ready.is_set()):
+            self._look = True
+        if link.up and kind == NEWLINK:
             self._raised.add(link.index)
         else:
-            if link.index in self._raised:  # else no route was on it
+            if link.index in self._raised:  # else no route was on it alone
                 self._raised.remove(link.index)
                 self._look = True
             self.went(link.index, kind == DELLINK)
 
     def _next_hop_event(self, identifier: int) -> None:
         """What becomes of routes by way of an object that goes, or is taken out of a group, is not told."""
-        if identifier in self._objects:
+        if identifier in self._objects or not self.ready.is_set():
             self.look_again()
 
     def _interesting(self, entry: RouteEntry) -> bool:
@@ -265,19 +270,26 @@ class Fib:
             events, self._meanwhile = self._meanwhile, None
         for event in events:
             self._route_event(*event)
+        self._objects, self._shared = set(), set()
+        for several in self._own.values():
+            for entry in several.values():
+                self._note(entry)
         self._resolve = True
 
     async def _look_at_all(self) -> None:
         self.links = await asyncio.to_thread(self._socket.links)
-        self._raised = set(self.links.raised)
-        self._own, self._objects = {}, set()
+        self._raised |= self.links.raised
+        self._own = {}
         for family in FAMILIES:
             ours: dict[Spot, KernelRoute] = {}
             foreign: set[Spot] = set()
+            second: list[tuple[Spot, KernelRoute]] = []
             for entry in await asyncio.to_thread(self._socket.dump, family):
                 spot = entry.nlri, entry.metric
                 if self._ours(entry):
-                    if self._in_our_table(entry):
+                    if self._in_our_table(entry) and spot in ours and family == socket.AF_INET:
+                        second.append((spot, entry.route))
+                    elif self._in_our_table(entry):
                         ours[spot], added = self._parted(entry)
                         if added is not None:
                             self._keep(replace(entry, route=added))
@@ -291,6 +303,18 @@ class Fib:
                 if self.ready.is_set() and drift:
                     self.drift += drift
                     log.warning("routes were changed by others", routes=drift)
+                self._remove_second(family, second)
+
+    def _remove_second(self, family: int, routes: list[tuple[Spot, KernelRoute]]) -> None:
+        """Routes of our number beside ours: the kernel goes by the first, and that is the one we replace."""
+        wanted = [each for each in routes if each[0] in self.deltas[family].desired]
+        self._look = self._look or len(wanted) > BATCH
+        named = [
+            functools.partial(self._pack, message.RTM_DELROUTE, 0, family, spot, route)
+            for spot, route in wanted[:BATCH]
+        ]
+        if named:
+            self._socket.write(named)
 
     def _parted(self, entry: RouteEntry) -> tuple[KernelRoute, KernelRoute | None]:
         """What of a route under our protocol number is ours, and what somebody has added (IPv6)."""
@@ -304,9 +328,14 @@ class Fib:
 
     def _keep(self, entry: RouteEntry) -> None:
         key = (entry.family, entry.nlri, entry.table, entry.metric)
-        self._own.setdefault(key, {})[entry.route] = entry
+        self._own.setdefault(key, {})[entry.route, entry.protocol] = entry
+
+    def _note(self, entry: RouteEntry) -> None:
+        """What can take this route along without a word about it."""
         if entry.next_hop_id:
             self._objects.add(entry.next_hop_id)
+        if entry.next_hop_id or len(entry.route.hops) > 1:
+            self._shared.update(hop.interface for hop in entry.route.hops)
 
     def _tell_resolver(self) -> set[bytes]:
         usable = []
@@ -320,14 +349,20 @@ class Fib:
         return self.resolver.changed(usable, self.links.up, addresses)
 
     def _route_event(self, new: bool, flags: int, entry: RouteEntry) -> None:
+        self._note(entry)
         if self._meanwhile is not None:
             self._meanwhile.append((new, flags, entry))
             return
         if not self._interesting(entry):
             return
         delta, spot = self.deltas[entry.family], (entry.nlri, entry.metric)
+        known = self._own.get((entry.family, entry.nlri, entry.table, entry.metric), {})
         if self._ours(entry):
+            if known and new and flags & _NLM_F_REPLACE:
+                self.look_again()  # perhaps it was theirs
             if self._in_our_table(entry) and not self.dry_run:
+                if new and not flags & _NLM_F_REPLACE and entry.family == socket.AF_INET:
+                    self._look = self._look or spot in delta.actual  # beside it
                 if new and self._parted(entry)[1] is not None:
                     delta.occupied(spot, True)
                     self._look = True
@@ -336,13 +371,14 @@ class Fib:
                     self._drifted.append((entry.family, entry.nlri))
                 self._wake.set()
             return
-        known = self._own.get((entry.family, entry.nlri, entry.table, entry.metric), {})
         if not new:
-            self._look = known.pop(entry.route, None) is None or self._look
+            self._look = known.pop((entry.route, entry.protocol), None) is None or self._look
         else:
             if flags & _NLM_F_REPLACE:
                 self._look = len(known) > 1 or self._look  # which of them?
                 known.clear()
+            elif known and entry.family == socket.AF_INET and not flags & _NLM_F_APPEND:
+                self._look = True  # it stands before them
             self._keep(entry)
         if self._in_our_table(entry):
             delta.occupied(spot, new)

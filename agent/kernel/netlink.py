@@ -81,13 +81,24 @@ class RouteSocket:
 
     def links(self) -> Links:
         """Interfaces and addresses as they are now; what changes meanwhile is notified anyway."""
-        self._sequence += 1
-        found, _ = self._dump(pack_link_dump(self._sequence), unpack_link)
-        self._sequence += 1
-        addresses, _ = self._dump(pack_address_dump(self._sequence), unpack_address)
-        up = frozenset(link.index for link in found if link.usable)
-        raised = frozenset(link.index for link in found if link.up)
-        return Links({link.name: link.index for link in found}, up, frozenset(addresses), raised)
+        found = {link.index: link for link in self._gather(pack_link_dump, unpack_link)}
+        addresses = frozenset(self._gather(pack_address_dump, unpack_address))
+        up = frozenset(link.index for link in found.values() if link.usable)
+        raised = frozenset(link.index for link in found.values() if link.up)
+        return Links({link.name: link.index for link in found.values()}, up, addresses, raised)
+
+    def _gather(self, pack: Callable[[int], bytes], unpack: Callable[[bytes], T | None]) -> list[T]:
+        """A dump that no change came into, else what several found, the last one's last: in one that was
+        interrupted something may be missing that is there.
+        """
+        found: list[T] = []
+        for _ in range(_DUMP_TRIES):
+            self._sequence += 1
+            more, intact = self._dump(pack(self._sequence), unpack)
+            if intact:
+                return more
+            found += more
+        return found
 
     def _dump(self, request: bytes, unpack: Callable[[bytes], T | None]) -> tuple[list[T], bool]:
         """What the kernel answers, and whether nothing changed meanwhile."""

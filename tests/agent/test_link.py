@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import socket
 
+import pytest
 from pyroute2 import AsyncIPRoute, netns
 
+from agent.kernel import message
 from agent.kernel.link import Links, unpack_link
 from agent.kernel.netlink import RouteSocket
 from tests.agent.ground import namespace, needs_root, sh
@@ -56,6 +58,40 @@ async def test_links_and_addresses_of_every_kind_are_what_pyroute2_reads() -> No
         names = {name for name, index in read.indexes.items() if index in read.up}
         assert names == {"lo", "e0", "p0", "br0", "vxlan0"}
         assert read.raised == {*read.up, read.indexes["veth0"]}
+
+
+class Interrupted:
+    """A netlink socket whose first dumps end at once, by a change of what is dumped."""
+
+    def __init__(self, real: socket.socket, times: int) -> None:
+        self._real, self._times, self._answer = real, times, b""
+
+    def send(self, request: bytes) -> None:
+        if self._times:
+            self._times -= 1
+            sequence = next(message.messages(request))[2]
+            kind, flags = message.NLMSG_DONE, message.NLM_F_DUMP_INTR
+            self._answer = message.HEADER.pack(message.HEADER.size + 4, kind, flags, sequence, 0) + bytes(4)
+        else:
+            self._real.send(request)
+
+    def recv(self, length: int) -> bytes:
+        answer, self._answer = self._answer or self._real.recv(length), b""
+        return answer
+
+
+def test_links_that_an_interrupted_dump_leaves_out_are_not_taken_for_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel = RouteSocket()
+    try:
+        real = kernel._socket
+        for times in (0, 1, 4):
+            monkeypatch.setattr(kernel, "_socket", Interrupted(real, times))
+            assert "lo" in kernel.links().indexes
+        monkeypatch.undo()
+    finally:
+        kernel.close()
 
 
 def test_a_bridges_word_about_its_port_is_none_about_the_interface() -> None:
