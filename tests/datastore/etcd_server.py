@@ -38,6 +38,7 @@ class Etcd:
         self.port = free_port()
         self._peer_port = free_port()
         self._directory = directory
+        self._log = directory.with_name(f"{directory.name}.log")
         self._settings = settings
         self._scheme = scheme
         self._process: subprocess.Popen[bytes] | None = None
@@ -52,25 +53,27 @@ class Etcd:
     def start(self, *, wait: bool = True) -> None:
         client = f"{self._scheme}://127.0.0.1:{self.port}"
         peer = f"http://127.0.0.1:{self._peer_port}"
-        self._process = subprocess.Popen(
-            [
-                *("etcd", "--data-dir", str(self._directory), "--name", "one", "--logger", "zap"),
-                *("--listen-client-urls", client, "--advertise-client-urls", client),
-                *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
-                *("--initial-cluster", f"one={peer}", "--log-level", "error", "--unsafe-no-fsync"),
-                *("--heartbeat-interval", "20", "--election-timeout", "200"),
-                *self._settings,
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *("etcd", "--data-dir", str(self._directory), "--name", "one", "--logger", "zap"),
+                    *("--listen-client-urls", client, "--advertise-client-urls", client),
+                    *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+                    *("--initial-cluster", f"one={peer}", "--log-level", "error", "--unsafe-no-fsync"),
+                    *("--heartbeat-interval", "20", "--election-timeout", "200"),
+                    *self._settings,
+                ],
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
         deadline = time.monotonic() + 60
-        while wait and time.monotonic() < deadline:
+        while wait and self._process.poll() is None and time.monotonic() < deadline:
             if self.control("get", "ready", check=False, patience=3).returncode == 0:
                 return
             time.sleep(0.05)
         if wait:
-            raise TimeoutError("etcd did not start")
+            self.kill()
+            raise TimeoutError(f"etcd did not start: {self._log.read_text()[-2000:]}")
 
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
