@@ -84,7 +84,14 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
+def text(name: str, address: str = "10.0.0.1/24") -> str:
+    """A node as it stands in a file."""
+    return (
+        f"apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {{name: {name}}}\n"
+        f"spec: {{bgp: {{ipv4Address: {address}}}}}\n"
+    )
+
+
 def node(name: str, address: str = "10.0.0.1/24") -> Resource:
-    text = f"{{apiVersion: projectcalico.org/v3, kind: Node, metadata: {{name: {name}}}, "
-    (resource,) = load_documents(text + f"spec: {{bgp: {{ipv4Address: {address}}}}}}}", "test")
+    (resource,) = load_documents(text(name, address), "test")
     return resource
