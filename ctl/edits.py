@@ -18,6 +18,7 @@ from bgpd.resources import CALICO_API_VERSION, Key, Resource, to_document
 from bgpd.resources.ipam import IpamResource
 from ctl.exits import ExitCode, Failure
 from ctl.output import rfc3339
+from ctl.terminal import visible
 
 STORE_FIELDS = ("uid", "creationTimestamp", "resourceVersion")
 
@@ -82,7 +83,8 @@ def outdated(said: Iterable[Resource], edits: Iterable[Edit]) -> list[str]:
     """Which of the edits are of something else than what files say, by `resourceVersion`, they are of."""
     versions = {resource.key: resource.metadata.resource_version for resource in said}
     return [
-        f"{edit.key} was changed: it has resourceVersion {edit.write.revision}, the file that of {wanted}"
+        f"{edit.key} was changed: it has resourceVersion {edit.write.revision}, "
+        f"the file that of {visible(wanted)}"
         for edit in edits
         if isinstance(edit.write, Update | Delete)
         and (wanted := versions.get(edit.key))

@@ -176,6 +176,7 @@ def test_a_file_replaces_and_deletes_only_the_version_it_is_of(
         assert (refused.code, refused.out) == (1, ""), refused
         assert f" was changed: it has resourceVersion {version()}, the file that of {read}" in refused.err
         assert "take resourceVersion out of the file" in refused.err
+    assert r"the file that of \nok;" in cairn("apply", "-f", of(third, "\nok"), *at).err  # on one line
     diff = cairn("diff", "-f", of(third, read), *at)
     assert (diff.code, "`cairn apply` would refuse this" in diff.err) == (1, True)
     assert diff.out.startswith("~ ")
