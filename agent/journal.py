@@ -1,16 +1,22 @@
-"""What is told of plans: that one was applied, and which routes this node now originates or no longer does.
+"""What is told of plans: what is odd about one, at once, and which routes this node now originates or no
+longer does.
 
-The plan in force is compared with the one told of last, at most once a second and away from the path of a
-change; a few routes are named, all are counted. So a storm of changes makes some events a second and no more.
+For these the plan in force is compared with the one told of last, at most once a second and away from the
+path of a change; a few routes are named, all are counted. So a storm of changes makes some events a second
+and no more.
 """
 
 from collections.abc import Callable, Iterable
 
+import structlog
+
 from bgpd.plan import NodePlan
-from bgpd.telemetry.status import EventRing
+from bgpd.telemetry.status import EventRing, Severity
 
 EVERY = 1.0  # seconds
 NAMED = 5  # routes per look, each way
+
+log = structlog.get_logger("agent")
 
 
 class PlanJournal:
@@ -21,6 +27,18 @@ class PlanJournal:
         self._clock = clock
         self._told: NodePlan | None = None
         self._next = 0.0
+
+    def warn(self, before: NodePlan | None, plan: NodePlan) -> None:
+        """Tell what is odd about a plan and was not about the one before it."""
+        for remark in plan.remarks:
+            if before is None or remark not in before.remarks:
+                log.warning("the plan has a remark", remark=remark)
+        if plan.role_reason is not None and (before is None or before.role_reason is None):
+            reason = f"{plan.role_reason}; an agent reflects nothing: run `cairn reflector` for this node"
+            log.error("this node is a reflector by its plan", reason=reason)
+            self._events.add(self._clock(), "plan.reflector", reason, severity=Severity.ERROR)
+        if not plan.peerings and (before is None or before.peerings):
+            log.warning("this node has no peers: nothing is announced and nothing learned", node=plan.node)
 
     def look(self, plan: NodePlan | None, now: float) -> None:
         """Tell what changed since the last time. `now`: monotonic seconds."""

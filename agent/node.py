@@ -333,17 +333,7 @@ class Agent:
             return
         await self.sessions.fetch_passwords(plan)
         before, self.plan = self.plan, plan
-        for remark in plan.remarks:
-            if before is None or remark not in before.remarks:
-                log.warning("the plan has a remark", remark=remark)
-        if plan.role_reason is not None and (before is None or before.role_reason is None):
-            reason = f"{plan.role_reason}; an agent reflects nothing: run `cairn reflector` for this node"
-            log.error("this node is a reflector by its plan", reason=reason)
-            self._event("plan.reflector", reason, Severity.ERROR)
-        if not plan.peerings and (before is None or before.peerings):
-            log.warning("this node has no peers: nothing is announced and nothing learned", node=plan.node)
-        if self.config.learn_only:
-            log.debug("learning only: nothing is announced")
+        self._journal.warn(before, plan)
         again = self.learned.configure(plan.peerings)
         if before is None:
             self._begun = self._now()

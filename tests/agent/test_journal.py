@@ -1,5 +1,10 @@
 """What is told of plans, and how little of it in a storm."""
 
+from dataclasses import replace
+from itertools import pairwise
+
+import structlog
+
 from agent.journal import NAMED, PlanJournal
 from bgpd.plan import NodePlan, plan_node
 from bgpd.resources import ResourceSet, load_documents
@@ -54,3 +59,26 @@ def test_a_storm_is_some_events_a_second() -> None:
     for step in range(1000):  # ten seconds
         journal.look(plans[step % 40], step / 100)
     assert ring.last_id <= 10 * (2 * NAMED + 1)
+
+
+def test_what_is_odd_is_told_when_it_begins() -> None:
+    ring = EventRing()
+    journal = PlanJournal(ring, lambda: 5.0)
+    quiet = plan(1)
+    reflecting = plan_node(
+        ResourceSet.of(
+            load_documents(BASE.replace("{bgp: {", "{bgp: {routeReflectorClusterID: 10.0.0.9, "), "test")
+        ),
+        "a",
+    )
+    assert (quiet.remarks, len(quiet.peerings)) == ((), 0)
+    odd = replace(quiet, remarks=("one", "two"))
+    said: list[str] = []
+    with structlog.testing.capture_logs() as lines:
+        for before, now in pairwise([None, quiet, odd, odd, reflecting, reflecting, quiet]):
+            assert now is not None
+            journal.warn(before, now)
+            said.append(" ".join(str(line.get("remark", line["event"].split()[-1])) for line in lines))
+            lines.clear()
+    assert said == ["learned", "one two", "", "plan", "", ""]
+    assert [event.kind for event in ring.after(0)] == ["plan.reflector"]
