@@ -18,7 +18,7 @@ import structlog
 from agent.announcements import announcements, kind_of
 from agent.config import AgentConfig
 from agent.exabgp.events import EXABGP_ENDED
-from agent.exabgp.process import Process, run_line
+from agent.exabgp.process import Process, on_the_wire, run_line
 from agent.exabgp.speaker import Listener, Speaker
 from bgpd.datastore import Secrets
 from bgpd.plan.model import NodePlan, Peering, PeeringKind, SecretRef
@@ -199,8 +199,8 @@ class Sessions:
             return ""
         process = Process(directory)
         left = process.configuration_left()
-        same = process.digest == Process.digest_of(text)
-        return "" if same or without_sessions(left) != without_sessions(text) else left
+        common = without_sessions(on_the_wire(left)) == without_sessions(on_the_wire(text))
+        return left if common and not process.fits(text) else ""
 
     def _former(self, name: str, addresses: Sequence[str]) -> list[asyncio.Task[None]]:
         """What has to be over before this process may have these peers: the end of others that have them, and

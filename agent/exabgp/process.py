@@ -2,10 +2,13 @@
 
 The directory holds everything needed to find the process again::
 
-    exabgp.conf   what it was configured with      process.json  its pid, start time, configuration digest
-    socket        where handover.py listens        exabgp.log    its words (warnings and worse)
+    exabgp.conf   what it was configured with      process.json  its pid, start time, release, and the digest
+    socket        where handover.py listens                      of its configuration
+    exabgp.log    its words (warnings and worse)
 
-ExaBGP runs in a session of its own, so that neither the agent's death nor its terminal takes it along.
+ExaBGP runs in a session of its own, so that neither the agent's death nor its terminal takes it along. Nor
+does another agent's place: one that is installed elsewhere adopts it with the program it runs, and only an
+ExaBGP of another release than its own is replaced.
 A process is recognised by pid *and* start time; a pid file that outlived its process is never believed.
 Its end is noticed through a pidfd, which works for a child and for an adopted process alike.
 """
@@ -15,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import importlib.metadata
 import json
 import os
 import pwd
@@ -32,6 +36,8 @@ from agent.files import read_note, write_whole
 
 log = structlog.get_logger("agent.exabgp")
 _DESCRIPTION = re.compile(r"^ *description .*$", re.MULTILINE)
+_RUN = re.compile(r"^ *run .*$", re.MULTILINE)
+RELEASE = importlib.metadata.version("exabgp")
 _LAUNCHED = ("-m", launch.__name__, "server")
 _WRITE_AGAIN = 1.0  # seconds
 _LOG_LIMIT = 4 << 20  # octets; a longer log is begun anew
@@ -44,6 +50,11 @@ class ExaBGPError(Exception):
 def run_line(directory: Path) -> str:
     """What the configuration's ``process { run …; }`` must say for an ExaBGP of this directory."""
     return shlex.join([sys.executable, "-I", "-S", handover.__file__, str(directory / "socket")])
+
+
+def on_the_wire(configuration: str) -> str:
+    """What of a configuration a peer can notice: neither descriptions nor where our own program is."""
+    return _RUN.sub("", _DESCRIPTION.sub("", configuration))
 
 
 def _start_ticks(pid: int) -> int | None:
@@ -63,10 +74,12 @@ class Process:
         self.socket = directory / "socket"
         self.pid = 0
         self.digest = ""
+        self.release = RELEASE
         self.remembered = True
         self.doubtful = False  # one that may have another configuration is good enough: it is to be reloaded
         self.stopping = False  # asked to end: what it says of its sessions is our doing
         self._environment = environment or {}
+        self._left = ""  # the configuration that a former agent left
         self._pidfd = -1
         self.ended = asyncio.Event()
 
@@ -99,12 +112,11 @@ class Process:
 
     def configuration_left(self) -> str:
         """What the ExaBGP that a former agent left here was last to be configured with (its ``digest`` says
-        whether it is known to be, see `adopt`); empty if there is none. Nothing is watched afterwards.
+        whether it is known to be, see `adopt`); empty if there is none of our release. Nothing is watched
+        afterwards.
         """
         try:
-            return (self.directory / "exabgp.conf").read_text() if self.adopt() else ""
-        except (OSError, ValueError):
-            return ""
+            return self._left if self.adopt() and self.release == RELEASE else ""
         finally:
             self.close()
 
@@ -115,7 +127,8 @@ class Process:
         """
         if configuration is not None:
             self.digest = self.digest_of(configuration)
-        known = {"pid": self.pid, "start": _start_ticks(self.pid), "digest": self.digest}
+        start = _start_ticks(self.pid)
+        known = {"pid": self.pid, "start": start, "digest": self.digest, "release": self.release}
         try:
             write_whole(self.directory / "process.json", json.dumps(known))
         except OSError as error:
@@ -144,23 +157,28 @@ class Process:
         try:
             known = read_note(self.directory / "process.json")
             pid, start, digest = int(known["pid"]), int(known["start"]), str(known["digest"])
-        except (OSError, ValueError, KeyError, TypeError):
+            self.release = str(known.get("release", RELEASE))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return False
         if _start_ticks(pid) != start:
             return False
         self._watch(pid)
-        self.digest = ""
+        self.digest = self._left = ""
         with contextlib.suppress(OSError, ValueError):
-            written = self.digest_of((self.directory / "exabgp.conf").read_text())
-            self.digest = digest if digest == written else ""
+            self._left = (self.directory / "exabgp.conf").read_text()
+            self.digest = digest if digest == self.digest_of(self._left) else ""
         return self.running
 
     def fits(self, configuration: str) -> bool:
         """Whether the process adopted can go on where this is wanted."""
-        return self.digest == self.digest_of(configuration) or (self.doubtful and not self.digest)
+        if self.release != RELEASE:
+            return False
+        same = on_the_wire(self._left) == on_the_wire(configuration)
+        return same if self.digest else self.doubtful
 
     def start(self, configuration: str) -> None:
         self.write_configuration(configuration)
+        self.release = RELEASE
         self.make_room()
         with contextlib.suppress(FileNotFoundError):
             self.socket.unlink()

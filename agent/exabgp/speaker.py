@@ -44,7 +44,7 @@ from agent.exabgp.events import (
     parse_route,
     prefixes_of,
 )
-from agent.exabgp.process import ExaBGPError, Process
+from agent.exabgp.process import RELEASE, ExaBGPError, Process
 from agent.exabgp.troubles import Troubles
 from bgpd.render.exabgp import mark_of
 
@@ -185,7 +185,9 @@ class Speaker:
         if not self.process.running:
             adopted = self.process.adopt()
             if adopted and not self.process.fits(self.configuration):
-                log.info("exabgp has an older configuration", process=self.name, pid=self.process.pid)
+                ours = self.process.release == RELEASE
+                why = "exabgp has an older configuration" if ours else "exabgp is of another release"
+                log.info(why, process=self.name, pid=self.process.pid, release=self.process.release)
                 await self.process.stop()
                 adopted = False
             if not adopted:

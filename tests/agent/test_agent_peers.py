@@ -6,13 +6,14 @@ import asyncio
 import os
 import signal
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.exabgp.process import Process
 from bgpd.render.exabgp import addresses_of
-from tests.agent.cluster import BIRD, Cluster
+from tests.agent.cluster import BIRD, ROOT, Cluster
 from tests.agent.ground import (
     eventually,
     exabgp_pid,
@@ -203,8 +204,11 @@ async def test_nodes_that_join_one_right_after_the_other_are_all_told_everything
     assert a.said("exabgp started") == 1
 
 
-async def test_nodes_that_come_and_go_while_no_agent_runs_disturb_no_other(cluster: Cluster) -> None:
-    """The next agent takes ExaBGP over as it is, and reloads it."""
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_nodes_that_come_and_go_while_no_agent_runs_disturb_no_other(
+    cluster: Cluster, tmp_path: Path, elsewhere: bool
+) -> None:
+    """The next agent takes ExaBGP over as it is, and reloads it, also if it is installed elsewhere."""
     a, bird = cluster.a, cluster.bird
     meshed(cluster)
     cluster.block("a", "10.77.0.0/26")
@@ -214,6 +218,9 @@ async def test_nodes_that_come_and_go_while_no_agent_runs_disturb_no_other(clust
     await eventually(lambda: "192.0.2.0/24" in a.routes())
     since, pid = bird.established_since(), exabgp_pid(a.run / "mesh")
     a.stop()
+    if elsewhere:
+        (tmp_path / "elsewhere").symlink_to(ROOT)
+        a.environment = {"PYTHONPATH": str(tmp_path / "elsewhere"), "PYTHONSAFEPATH": "1"}
     join(cluster, "10.0.0.21")
     cluster.remove("n-10.0.0.20")
     cluster.block("a", "10.77.1.0/26")
@@ -223,6 +230,7 @@ async def test_nodes_that_come_and_go_while_no_agent_runs_disturb_no_other(clust
     await eventually(lambda: set(bird.routes()) == {"10.77.0.0/26", "10.77.1.0/26"})
     digest = Process.digest_of(configured.read_text())
     await eventually(lambda: digest in (a.run / "mesh" / "process.json").read_text())
+    assert (f"{tmp_path}/elsewhere/agent/exabgp/handover.py" in configured.read_text()) == elsewhere
     assert (bird.established_since(), exabgp_pid(a.run / "mesh")) == (since, pid)
     cluster.remove("n-10.0.0.3")
     await eventually(lambda: not bird.established())

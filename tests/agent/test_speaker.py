@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import shutil
 import signal
 import socket
 from pathlib import Path
@@ -11,6 +13,7 @@ from random import Random
 
 import pytest
 
+from agent.exabgp import handover
 from agent.exabgp import speaker as speaker_module
 from agent.exabgp.channel import Channel
 from agent.exabgp.events import EXABGP_ENDED
@@ -121,6 +124,28 @@ async def test_the_next_agent_adopts_exabgp_and_its_session(bench: Bench) -> Non
         await eventually(lambda: bench.bird.routes() == declared(speaker, bench.peer), 60)
         assert exabgp_pid(bench.run) == pid
         assert bench.bird.established_since() == since
+
+
+@pytest.mark.parametrize("release", [None, "4.2.22"])
+async def test_an_agent_that_is_installed_elsewhere_adopts_an_exabgp_of_its_release(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: str | None
+) -> None:
+    """And replaces another. The first note is as agents wrote it that knew of no release."""
+    async with bench.speaker(stop=False) as (speaker, recorder):
+        await eventually(is_up(recorder, bench.peer))
+    pid, since, note = exabgp_pid(bench.run), bench.bird.established_since(), bench.run / "process.json"
+    known = json.loads(note.read_text())
+    del known["release"]
+    note.write_text(json.dumps(known | ({"release": release} if release else {})))
+    monkeypatch.setattr(handover, "__file__", shutil.copy(handover.__file__, tmp_path))
+    async with bench.speaker() as (speaker, recorder):
+        speaker.outbox.peer(bench.peer).want("10.1.0.9/32", "next-hop self")
+        await eventually(is_up(recorder, bench.peer))
+        assert recorder.ups == [release is None]
+        assert await speaker.settle(30)
+        await eventually(lambda: set(bench.bird.routes()) == {"10.1.0.9/32"})
+        assert (exabgp_pid(bench.run) == pid) == (release is None)
+        assert (bench.bird.established_since() == since) == (release is None)
 
 
 DYING_AGENT = """
