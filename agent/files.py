@@ -9,7 +9,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 _MOST = 2.0**53  # nothing noted here is as large
+log = structlog.get_logger("agent")
 
 
 def hold(directory: Path) -> int | None:
@@ -34,6 +37,12 @@ def read_note(path: Path) -> Any:
         return json.loads(text, parse_int=_number, parse_float=_number, parse_constant=_number)
     except RecursionError:
         raise ValueError(f"{path} is nested too deeply") from None
+
+
+def unusable(path: Path, error: Exception) -> None:
+    """Say that what a former agent noted counts for nothing: damaged, or of a version with another form."""
+    if not isinstance(error, FileNotFoundError):
+        log.warning("what a former agent noted cannot be used", file=str(path), reason=repr(error))
 
 
 def _number(text: str) -> int | float:

@@ -7,14 +7,13 @@ counting is in its run directory too, for as long as it has to; otherwise the fi
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import structlog
 
-from agent.files import read_note, write_whole
+from agent.files import read_note, unusable, write_whole
 from bgpd.datastore import Changes, Snapshot
 from bgpd.resources import Key, Resource, ResourceError, ResourceSet, decode, encode
 
@@ -51,13 +50,19 @@ class LastGood:
         if self._kept != before or not self._written:
             self._write()
 
-    def _read(self) -> Iterable[Resource]:
-        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, ResourceError):
-            return [
-                decode(Key(kind, name, namespace), value.encode("utf-8", "surrogatepass"))
-                for kind, namespace, name, value in read_note(self._path)
-            ]
-        return ()
+    def _read(self) -> Iterator[Resource]:
+        """What cannot be used of the file costs nothing else."""
+        try:
+            noted = list(read_note(self._path))
+        except (OSError, ValueError, TypeError) as error:
+            unusable(self._path, error)
+            return
+        for each in noted:
+            try:
+                kind, namespace, name, value = each
+                yield decode(Key(kind, name, namespace), value.encode("utf-8", "surrogatepass"))
+            except (ValueError, TypeError, AttributeError, ResourceError) as error:
+                unusable(self._path, error)
 
     def _write(self) -> None:
         kept = [

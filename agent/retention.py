@@ -19,7 +19,7 @@ from typing import Any
 
 import structlog
 
-from agent.files import read_note, write_whole
+from agent.files import read_note, unusable, write_whole
 from agent.learned import FAMILIES, Retained
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -41,7 +41,8 @@ class Retention:
             if known["boot"] != _BOOT.read_text().strip():
                 return {}
             return {address: _retained(each) for address, each in known["peers"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            unusable(self._path, error)
             return {}
 
     def note(self, retained: Mapping[str, Retained]) -> None:

@@ -32,7 +32,7 @@ from pathlib import Path
 import structlog
 
 from agent.exabgp import handover, launch
-from agent.files import read_note, write_whole
+from agent.files import read_note, unusable, write_whole
 
 log = structlog.get_logger("agent.exabgp")
 _DESCRIPTION = re.compile(r"^ *description .*$", re.MULTILINE)
@@ -158,7 +158,8 @@ class Process:
             known = read_note(self.directory / "process.json")
             pid, start, digest = int(known["pid"]), int(known["start"]), str(known["digest"])
             self.release = str(known.get("release", RELEASE))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            unusable(self.directory / "process.json", error)
             return False
         if _start_ticks(pid) != start:
             return False

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import structlog
 
-from agent.files import read_note, write_whole
+from agent.files import read_note, unusable, write_whole
 from agent.kernel import message
 from agent.kernel.message import ANY, Place, RouteEntry
 from agent.kernel.netlink import BATCH, KernelError, RouteSocket
@@ -56,7 +56,8 @@ def forget(directory: Path, place: Place) -> None:
 def _places(file: Path) -> list[tuple[int, int]]:
     try:
         places = [(int(table), int(protocol)) for table, protocol in read_note(file)]
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError) as error:
+        unusable(file, error)
         return []
     return [each for each in places if 0 <= each[0] < 1 << 32 and 0 <= each[1] < 1 << 8]
 

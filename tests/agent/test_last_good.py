@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
 
 import pytest
@@ -56,9 +57,19 @@ def test_a_file_that_is_none_is_no_hindrance(tmp_path: Path, capsys: pytest.Capt
     for text in ("", "{", "[1]", *(f"[{entry}]" for entry in entries)):
         path.write_text(text)
         assert list(LastGood(path).recall(Snapshot((), 1, unreadable(POOL)))) == []
+        assert "what a former agent noted cannot be used" in capsys.readouterr().out
     nowhere = LastGood(tmp_path / "no" / "folder" / "last-good.json")
     nowhere.heard(Changes((), 2, unreadable(POOL)), ResourceSet.of(declared().values()))
     assert "the next agent would not know what counts" in capsys.readouterr().out
+
+
+def test_what_another_version_noted_costs_nothing_that_this_one_knows(tmp_path: Path) -> None:
+    path, resources = tmp_path / "last-good.json", declared()
+    LastGood(path).heard(Changes((), 2, unreadable(POOL, PEER)), ResourceSet.of(resources.values()))
+    [peer, pool] = json.loads(path.read_text())
+    later = [["Nothing", "", "p", "{}"], [*peer[:3], peer[3].replace("65100", '"all"')], [*pool, 2027]]
+    path.write_text(json.dumps([*later, pool]))
+    assert [each.key for each in LastGood(path).recall(Snapshot((), 3, unreadable(POOL, PEER)))] == [POOL]
 
 
 def test_what_the_disk_had_no_room_for_is_written_when_it_has(

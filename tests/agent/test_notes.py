@@ -26,17 +26,20 @@ def test_what_was_noted_is_read_as_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", HUGE)
 @pytest.mark.parametrize("name", ["pid", "start"])
-async def test_no_exabgp_is_found_by_a_number_out_of_bounds(tmp_path: Path, name: str, number: str) -> None:
+async def test_no_exabgp_is_found_by_a_number_out_of_bounds(
+    tmp_path: Path, name: str, number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     known = {"pid": "1", "start": "1", "digest": '"x"', name: number}
     text = ", ".join(f'"{key}": {value}' for key, value in known.items())
     (tmp_path / "process.json").write_text(f"{{{text}}}")
     assert not Process(tmp_path).adopt()
+    assert "what a former agent noted cannot be used" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("number", HUGE)
 @pytest.mark.parametrize("name", ["until", "restart", "longLived", "longLivedUntil"])
 def test_no_peer_is_waited_for_as_long_as_a_number_out_of_bounds(
-    tmp_path: Path, name: str, number: str
+    tmp_path: Path, name: str, number: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     peer = {"up": "true", "until": "1.5", "restart": "120", "longLived": "{}", "longLivedUntil": "{}"}
     peer[name] = f'{{"ipv4-unicast": {number}}}' if name.startswith("long") else number
@@ -44,6 +47,16 @@ def test_no_peer_is_waited_for_as_long_as_a_number_out_of_bounds(
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     (tmp_path / "retained.json").write_text(f'{{"boot": "{boot}", "peers": {{"10.0.0.1": {{{text}}}}}}}')
     assert Retention(tmp_path / "retained.json").recall() == {}
+    assert "what a former agent noted cannot be used" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("note", ["process.json", "retained.json"])
+async def test_a_note_that_is_not_there_is_not_spoken_of(
+    tmp_path: Path, note: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = Process(tmp_path).adopt() if note == "process.json" else Retention(tmp_path / note).recall()
+    assert not found
+    assert capsys.readouterr().out == ""
 
 
 @needs_root
