@@ -42,7 +42,7 @@ from agent.kernel.vxlan import ensure
 from agent.last_good import LastGood
 from agent.learned import Bounds, Learned
 from agent.registration import register
-from agent.retention import Retention
+from agent.retention import Retention, unseen
 from agent.sessions import Sessions
 from agent.tunnels import Tunnels, mac_of
 from agent.workloads import Workloads
@@ -250,6 +250,7 @@ class Agent:
                     self.resources = self.resources.with_changes(_changes(update))
                     self._last_good.heard(update, self.resources)
                 self._unread.heard(update, self.resources)
+                self.sessions.unread = self._unread.peers
                 if self._looked_at != (self.resources.nodes, self.resources.live_nodes):
                     self._look_for_the_dead()
                 if self._declared_as is not (declared := self.resources.nodes.get(self.config.node)):
@@ -257,6 +258,8 @@ class Agent:
                     if declared is not None:
                         asyncio.get_running_loop().call_later(self._correct_after, self._look_at_declaration)
                 await self._replan()
+                if self.sessions.left_alone:
+                    self.sessions.sweep()
                 if self.sessions.told:
                     self.to_wire.cancel()  # nothing to tell came of it
 
@@ -335,11 +338,13 @@ class Agent:
         before, self.plan = self.plan, plan
         self._journal.warn(before, plan)
         again = self.learned.configure(plan.peerings)
+        known = {str(peering.peer_address) for peering in before.peerings} if before is not None else set()
+        new = self.learned.peers.keys() - known
         if before is None:
             self._begun = self._now()
             self.learned.recall(self._retention.recall(), self._begun)
-        known = {str(peering.peer_address) for peering in before.peerings} if before is not None else set()
-        new = self.learned.peers.keys() - known
+        elif self.sessions.left_alone:
+            self.learned.recall(unseen(new, self.config.sync_wait), self._now())
         self._expected |= {address: self._now() for address in new}
         if before is None or before.peerings != plan.peerings:
             self.sessions.configure(plan)
@@ -509,7 +514,7 @@ class Agent:
 
     def _consider_sync(self) -> None:
         """May what nobody wants be removed?"""
-        if self._sparing and not self.learned.recalling:
+        if self._sparing and not (self.learned.recalling or self.sessions.left_alone):
             self._sparing = False
             self.fib.sweep()
         if self.in_sync or self.plan is None:
@@ -519,7 +524,7 @@ class Agent:
         everyone = bool(planned) and all(peer.up for peer in planned)
         if self.learned.synced and (everyone or (grown and not self.learned.unheard)):
             self.in_sync = True
-            self._sparing = self.learned.recalling
+            self._sparing = self.learned.recalling or bool(self.sessions.left_alone)
             self.fib.sweep(sparing=self._sparing)
             log.info("in sync", routes=sum(len(rib.best) for rib in self.learned.ribs.values()))
             self._event("agent.in-sync", "every session has told everything")

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,11 @@ class Retention:
         """No route is left."""
         with contextlib.suppress(OSError):  # the worst that a file left behind does is to keep nothing
             self._path.unlink()
+
+
+def unseen(addresses: Iterable[str], seconds: float) -> dict[str, Retained]:
+    """The same of peers that nobody listened to until now: their sessions may be found up, for so long."""
+    return {address: Retained(True, None, ceil(seconds), {}, {}, False) for address in addresses}
 
 
 def _document(retained: Retained) -> dict[str, object]:

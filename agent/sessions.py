@@ -114,6 +114,8 @@ class Sessions:
         self._running: dict[str, _Running] = {}
         self._by_peer: dict[str, Speaker] = {}
         self._swept = False
+        self.unread = False  # there may be peers that the plan does not have
+        self.left_alone: list[str] = []  # processes of a former agent that may be theirs
         self.problems: dict[str, str] = {}  # peering → why it has no session
         self._passwords: Mapping[SecretRef, str] = {}  # of the sessions planned, as last read
         self._secrets = secrets
@@ -159,8 +161,20 @@ class Sessions:
         for problem in self.problems.items():
             log.error("a session cannot be set up", peering=problem[0], reason=problem[1])
         if not self._swept:
+            self.sweep()
+
+    def sweep(self) -> None:
+        """End what a former agent left running and the plan does not have, unless a peer that cannot be read
+        may be its: such a session goes on as it is, and nobody listens.
+        """
+        left = self._leftovers(self._running)
+        alone = [directory.name for directory in left if self.unread and _lives(directory)]
+        for name in sorted({*alone} - {*self.left_alone}):
+            log.error("an ExaBGP is left alone: its peer may be one that cannot be read", process=name)
+        self.left_alone = alone
+        if not alone:
             self._swept = True
-            for directory in self._leftovers(wanted):
+            for directory in left:
                 self._spawn(end_leftover(directory), frozenset((directory.name,)))
 
     async def fetch_passwords(self, plan: NodePlan) -> None:
@@ -363,6 +377,14 @@ class Sessions:
     async def _settle_ending(self) -> None:
         if self._ending:
             await asyncio.gather(*self._ending, return_exceptions=True)
+
+
+def _lives(directory: Path) -> bool:
+    process = Process(directory)
+    try:
+        return process.adopt()
+    finally:
+        process.close()
 
 
 async def end_leftover(directory: Path) -> None:

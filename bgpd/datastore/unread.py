@@ -1,14 +1,16 @@
-"""Settings of the whole cluster that are there and cannot be read.
+"""What is there and cannot be read, and what is not to be done because of it.
 
 What cannot be read counts as it was last; for whoever has just begun nothing was. Of most resources that
 means one peer or one pool less. A BGPConfiguration that is taken for absent means another AS number and a
-full mesh: better to wait for its repair, and leave everything as it stands.
+full mesh: better to wait for its repair, and leave everything as it stands. And a session that goes on from
+before may be that of a peer that cannot be read (a later version declared it): it is not to be ended.
 """
 
 from bgpd.datastore.store import Changes, Snapshot
 from bgpd.resources import Key, ResourceSet
 
 SETTINGS = frozenset({"BGPConfiguration", "CairnConfiguration"})
+PEERS = frozenset({"BGPPeer", "Node"})
 
 
 class UnreadSettings:
@@ -22,7 +24,7 @@ class UnreadSettings:
         """Take in an update; ``resources`` are what is known with it."""
         for invalid in news.invalid:
             key = invalid.key
-            if key is None or key.kind not in SETTINGS or key.name not in self._names:
+            if key is None or not (key.kind in PEERS or (key.kind in SETTINGS and key.name in self._names)):
                 continue
             if invalid.reason is None:
                 self._reasons.pop(key, None)
@@ -34,5 +36,12 @@ class UnreadSettings:
     def reason(self) -> str:
         """Why nothing can be planned; empty if something can."""
         return "; ".join(
-            f"{reason}; nothing is done before it is repaired" for reason in self._reasons.values()
+            f"{reason}; nothing is done before it is repaired"
+            for key, reason in self._reasons.items()
+            if key.kind in SETTINGS
         )
+
+    @property
+    def peers(self) -> bool:
+        """Whether there may be peers that the plan does not have."""
+        return any(key.kind in PEERS for key in self._reasons)

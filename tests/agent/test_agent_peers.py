@@ -359,6 +359,41 @@ async def test_a_peer_declared_again_while_what_was_left_of_it_is_ended_has_an_e
     assert is_running(exabgp_pid(a.run / "peer-10.0.0.3"))
 
 
+@pytest.mark.parametrize("repaired", [True, False])
+async def test_a_peer_that_a_later_version_declared_keeps_the_session_it_has(
+    cluster: Cluster, repaired: bool
+) -> None:
+    """Cairn was rolled back: until the peer can be read its session goes on, and its routes stay."""
+    a, bird = cluster.a, cluster.bird
+    a.config["syncWait"] = 2
+    cluster.block("a", "10.77.0.0/26")
+    cluster.peer_with_bird()
+    bird.start()
+    a.start()
+    await eventually(lambda: "10.77.0.0/26" in bird.routes("agent") and "192.0.2.0/24" in a.routes())
+    since, pid = bird.established_since("agent"), exabgp_pid(a.run / "peer-10.0.0.3")
+    a.stop()
+    later = {"peerIP": "10.0.0.3", "asNumber": 65100, "sourceAddress": "Any"}
+    cluster.declare("tor", "BGPPeer", "tor", later)
+    a.start()
+    await eventually(lambda: a.said("in sync") == 2)
+    cluster.block("a", "10.77.1.0/26")
+    await eventually(lambda: "10.77.1.0/26" in a.routes())
+    assert a.said("an ExaBGP is left alone: its peer may be one that cannot be read") == 1
+    assert {"192.0.2.0/24", "10.77.0.0/26"} <= set(a.routes())
+    if repaired:
+        cluster.peer_with_bird()
+        while "10.77.1.0/26" not in bird.routes("agent"):
+            assert "192.0.2.0/24" in a.routes()
+            await asyncio.sleep(0.01)
+        assert (bird.established_since("agent"), exabgp_pid(a.run / "peer-10.0.0.3")) == (since, pid)
+        assert "192.0.2.0/24" in a.routes()
+    else:
+        assert (bird.established_since("agent"), is_running(pid)) == (since, True)
+        cluster.remove("tor")
+        await eventually(lambda: not is_running(pid) and "192.0.2.0/24" not in a.routes())
+
+
 async def test_a_lost_peer_that_is_the_last_leaves_its_routes(cluster: Cluster) -> None:
     """Fail static: with no session left at all, forwarding goes on."""
     a, b = cluster.a, cluster.b
