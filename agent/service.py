@@ -120,7 +120,7 @@ class Service:
             await agent.leave()
             return
         notifier = SystemdNotifier(self._environ)
-        watchdog = aside(notifier.feed_watchdog(source.healthy), "watchdog")
+        watchdog = aside(notifier.feed_watchdog(source.working), "watchdog")
         running = asyncio.create_task(agent.run(), name="agent")
         asked = NodeStatusWriter(agent.store, source, config.node)
         answering = aside(asked.run(), "node status")

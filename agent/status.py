@@ -60,12 +60,14 @@ class AgentStatus:
         )
 
     def healthy(self) -> tuple[bool, str]:
-        agent = self._agent
-        if agent.plan is None:
-            return False, f"no plan: {agent.plan_error}"
+        if self._agent.plan is None:
+            return False, f"no plan: {self._agent.plan_error}"
+        return self.working()
+
+    def working(self) -> tuple[bool, str]:
         lost = [
             f"{name} ({speaker.last_error or 'starting'})"
-            for name, speaker in agent.sessions.speakers.items()
+            for name, speaker in self._agent.sessions.speakers.items()
             if not speaker.attached and speaker.detached_for > _ATTACH_TIME
         ]
         if lost:

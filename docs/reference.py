@@ -366,6 +366,9 @@ class _Nobody:
     def service(self) -> ServiceStatus:
         return ServiceStatus("agent", "n", "1", 0.0)
 
+    def working(self) -> tuple[bool, str]:
+        return self.healthy()
+
     def healthy(self) -> tuple[bool, str]:
         return True, ""
 

@@ -151,7 +151,7 @@ class Service:
             url = await surroundings.start()
             log.info("status is served", url=url)
         calm_garbage_collector()
-        beside = {aside(notifier.feed_watchdog(source.healthy), "watchdog")}
+        beside = {aside(notifier.feed_watchdog(source.working), "watchdog")}
         if following is not None:
             beside.add(aside(following.report(source), "report"))
         log.info("reflector ready", ports=server.ports, asn=server.spec.speaker.asn)

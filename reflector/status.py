@@ -76,11 +76,12 @@ class ReflectorStatus:
             mode="stopping" if server.stopping else draining,
         )
 
+    def working(self) -> tuple[bool, str]:
+        return (True, "healthy") if self._server.ports else (False, "not listening")
+
     def healthy(self) -> tuple[bool, str]:
-        if not self._server.ports:
-            return False, "not listening"
         problems = self._problems()
-        return (False, "; ".join(problems)) if problems else (True, "healthy")
+        return (False, "; ".join(problems)) if problems and self._server.ports else self.working()
 
     def peers(self) -> Sequence[PeerStatus]:
         return [self._peer(entry) for _, entry in sorted(self._server.entries.items())]

@@ -192,8 +192,9 @@ class StatusServer:
             return _failure(error.status, error.text or error.reason)
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        healthy, reason = self._source.healthy()
-        return web.Response(status=200 if healthy else 503, text=f"{reason or 'ok'}\n")
+        working, why = self._source.working()
+        shown = (self._source.healthy()[1] or "ok") if working else why
+        return web.Response(status=200 if working else 503, text=f"{shown}\n")
 
     async def _readyz(self, _: web.Request) -> web.Response:
         service = self._source.service()

@@ -119,7 +119,7 @@ def description(software: str, most: int) -> Json:
         },
         "security": [{}, {"token": []}],
         "paths": {
-            "/healthz": _probe("healthz", "Do all parts of the service answer?"),
+            "/healthz": _probe("healthz", "Do all parts of the service answer? Says what else is wrong."),
             "/readyz": _probe("readyz", "May traffic rely on it? Names the peer that is missing."),
             "/metrics": _get("metrics", "Prometheus exposition.", _text("The metrics.")),
             "/api/v1/status": _get("status", "Who, how, since when.", _model("Status", "The status.")),

@@ -268,8 +268,13 @@ class StatusSource(Protocol):
 
     def service(self) -> ServiceStatus: ...
 
+    def working(self) -> tuple[bool, str]:
+        """Liveness, really asked of the parts (is ExaBGP answering, is the loop turning); and why not. A
+        service that does not work is restarted: only what that may mend counts.
+        """
+
     def healthy(self) -> tuple[bool, str]:
-        """Liveness, really asked of the parts (is ExaBGP answering, is the loop turning); and why not."""
+        """Whether it works, and what is declared can be carried out; and why not."""
 
     def peers(self) -> Sequence[PeerStatus]: ...
 

@@ -1,7 +1,7 @@
 """Telling systemd how we are: `Type=notify` over its plain datagram socket; no library needed.
 
 Outside of systemd (NOTIFY_SOCKET unset) everything here does nothing. The watchdog is fed only while the
-service says it is healthy, so a service that hangs, or whose parts do, is restarted.
+service says it works, so a service that hangs, or whose parts do, is restarted.
 """
 
 import asyncio
@@ -38,13 +38,13 @@ class SystemdNotifier:
         """The line that `systemctl status` shows."""
         self._send(*_status(status))
 
-    async def feed_watchdog(self, healthy: Callable[[], tuple[bool, str]]) -> None:
-        """Run until cancelled (at once if there is no watchdog): feed it twice per period while healthy."""
+    async def feed_watchdog(self, working: Callable[[], tuple[bool, str]]) -> None:
+        """Run until cancelled (at once if there is no watchdog): feed it twice per period while it works."""
         if not self._watchdog or not self._address:
             return
         looked = False
         while True:
-            ok, reason = healthy()
+            ok, reason = working()
             if ok:
                 self._send("WATCHDOG=1")
             elif looked:  # at the first look a service has just begun

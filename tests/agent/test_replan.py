@@ -51,6 +51,9 @@ async def test_a_plan_that_cannot_be_made_is_said_once_and_ends_nothing(
     for _ in range(2):
         await agent._replan()
     assert words in agent.plan_error
+    status = AgentStatus(agent)
+    assert status.healthy() == (False, f"no plan: {agent.plan_error}")
+    assert status.working() == (True, "healthy")  # no restart mends that
     said = capsys.readouterr().out
     assert said.count("a defect of the plan") == (not isinstance(error, PlanError))
     await agent.leave()

@@ -357,6 +357,16 @@ async def test_why_a_session_ended_is_not_hidden_by_what_came_after() -> None:
         assert found.last_reason_at == 1005.0
 
 
+async def test_what_is_declared_and_cannot_be_done_is_ill_health_that_no_restart_mends() -> None:
+    async with serving() as server:
+        status = ReflectorStatus(
+            server, "rr", "1", started_at=0.0, store=lambda: None, plan=dict,
+            problems=lambda: ("t: no password",), moment=float,
+        )  # fmt: skip
+        assert status.healthy() == (False, "t: no password")
+        assert status.working() == (True, "healthy")
+
+
 async def test_rfc4271_6_3_next_hops_of_this_machine_are_for_its_own_peers_only() -> None:
     async with serving() as server:
         near, far = (server._enter(server.spec.peers[0], address) for address in ("127.0.0.9", "192.0.2.1"))

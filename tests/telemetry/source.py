@@ -28,6 +28,7 @@ class Source:
     def __init__(self) -> None:
         self.ring = EventRing(50)
         self.health = (True, "")
+        self.works = (True, "")
         self.mode = "running"
         self.called = "agent"
         self.started_at = 1000.0
@@ -45,6 +46,9 @@ class Source:
         return ServiceStatus(
             self.called, "node-a", "1.2.3", self.started_at, 64512, "10.0.0.1", "", self.mode
         )
+
+    def working(self) -> tuple[bool, str]:
+        return self.works
 
     def healthy(self) -> tuple[bool, str]:
         return self.health

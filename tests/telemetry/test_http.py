@@ -53,7 +53,10 @@ async def test_probes(client: aiohttp.ClientSession, source: Source) -> None:
     source.started_at = 900.0
     async with client.get("/readyz") as answer:
         assert answer.status == 200
-    source.health = (False, "exabgp does not answer")
+    source.health = (False, "no plan: a setting cannot be read")
+    async with client.get("/healthz") as answer:  # which nobody is to be restarted for
+        assert (answer.status, await answer.text()) == (200, "no plan: a setting cannot be read\n")
+    source.works = source.health = (False, "exabgp does not answer")
     async with client.get("/healthz") as answer:
         assert (answer.status, await answer.text()) == (503, "exabgp does not answer\n")
 

@@ -45,7 +45,7 @@ def test_abstract_socket() -> None:
         assert server.recv(1000) == b"READY=1"
 
 
-async def test_watchdog_is_fed_only_while_healthy(manager: tuple[socket.socket, str]) -> None:
+async def test_watchdog_is_fed_only_while_it_works(manager: tuple[socket.socket, str]) -> None:
     server, path = manager
     server.setblocking(False)
     healthy = [True]
