@@ -66,7 +66,7 @@ class Channel:
                 left = max(0.1, deadline - self._loop.time())
                 async with asyncio.timeout(min(_GREETING, left)):
                     return await self._greet(connection)
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, ExaBGPError):
                 connection.close()
                 raise
             except (OSError, TimeoutError) as error:
@@ -89,6 +89,8 @@ class Channel:
         if greeting != handover.GREETING or len(descriptors) != 2:
             for descriptor in descriptors:
                 os.close(descriptor)
+            if greeting.startswith(handover.NAME):
+                raise ExaBGPError("its API process is of another version")
             raise OSError("unexpected greeting")
         rest = b""
         try:

@@ -30,7 +30,8 @@ import time
 
 FIRST_WAIT = 3.0  # seconds; what ExaBGP says meanwhile fits into the pipe
 PIPE_SIZE = 1 << 20  # octets; what F_SETPIPE_SZ grants everyone
-GREETING = b"cairn-handover 1\n"
+NAME = b"cairn-handover "
+GREETING = NAME + b"1\n"  # another number if what follows is another
 _EVENTS, _COMMANDS = 0, 1
 WORTH_KEEPING = re.compile(rb'"type": "(state|open)"')
 _PEER = re.compile(rb'"peer": "([^"]+)"')

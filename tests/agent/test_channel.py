@@ -17,6 +17,7 @@ import pytest
 
 from agent.exabgp import handover
 from agent.exabgp.channel import Channel
+from agent.exabgp.process import ExaBGPError
 from tests.agent.ground import eventually, short_directory
 
 
@@ -129,6 +130,21 @@ async def test_an_attempt_that_is_given_up_is_over_whatever_happens_to_it(greete
         else:
             assert greeted
         channel.close()
+
+
+async def test_an_api_process_of_another_version_is_not_tried_again() -> None:
+    """Nor is its ExaBGP left unheard until patience ends: it is replaced."""
+    channel = Channel(lambda lines: None, lambda: None)
+    with short_directory() as directory, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(directory / "socket"))
+        listener.listen()
+        task = asyncio.create_task(channel.attach(directory / "socket", patience=3600))
+        served, _ = await asyncio.to_thread(listener.accept)
+        with served:
+            socket.send_fds(served, [handover.NAME + b"10\n"], [listener.fileno(), listener.fileno()])
+            async with asyncio.timeout(30):
+                with pytest.raises(ExaBGPError, match="another version"):
+                    await task
 
 
 async def test_the_pipes_go_to_no_program_that_the_agent_starts(exabgp: FakeExaBGP) -> None:
