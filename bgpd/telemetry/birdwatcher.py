@@ -18,13 +18,15 @@ Left out: `preferred` counts (they would cost a walk of the whole Loc-RIB per pe
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from aiohttp import web
 
 from bgpd.telemetry.documents import Document, rfc3339
 from bgpd.telemetry.status import Direction, PeerStatus, RouteQuery, RouteStatus, StatusSource
+from bgpd.telemetry.turns import Turns
 
 PATHS = ("/status", "/protocols", "/routes/")
 _PAGE = 500
@@ -49,9 +51,18 @@ _Keep = Callable[[RouteStatus], bool]
 class Birdwatcher:
     """The endpoints over one source. `clock`: seconds since the epoch."""
 
-    def __init__(self, source: StatusSource, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        source: StatusSource,
+        clock: Callable[[], float],
+        peers: Callable[[], Sequence[PeerStatus]],
+        turns: Turns,
+    ) -> None:
+        """`peers` gives them as of a moment ago; searches of the table take `turns`."""
         self._source = source
         self._clock = clock
+        self._peers = peers
+        self._turns = turns
         self._running = 0
 
     def routes(self) -> list[web.RouteDef]:
@@ -86,7 +97,7 @@ class Birdwatcher:
         )
 
     async def _protocols(self, _: web.Request) -> web.Response:
-        return self._answer({"protocols": {peer.name: protocol(peer) for peer in self._source.peers()}})
+        return self._answer({"protocols": {peer.name: protocol(peer) for peer in self._peers()}})
 
     async def _short(self, _: web.Request) -> web.Response:
         return self._answer(
@@ -99,7 +110,7 @@ class Birdwatcher:
                         "since": rfc3339(peer.since),
                         "info": peer.state.capitalize(),
                     }
-                    for peer in self._source.peers()
+                    for peer in self._peers()
                 }
             }
         )
@@ -122,7 +133,7 @@ class Birdwatcher:
         self, request: web.Request, keep: _Keep, direction: Direction = Direction.IN
     ) -> web.StreamResponse:
         name = request.match_info["id"]
-        if all(peer.name != name for peer in self._source.peers()):
+        if all(peer.name != name for peer in self._peers()):
             return self._answer({"routes": []})
         query = RouteQuery(direction=direction, peer=name)
         return await self._routes(request, [replace(query, family=family) for family in _FAMILIES], keep)
@@ -161,26 +172,29 @@ class Birdwatcher:
 
     async def _send(self, response: web.StreamResponse, queries: Iterable[RouteQuery], keep: _Keep) -> None:
         """Write the document of `_answer`, its routes a page at a time."""
-        peers = {peer.name: peer for peer in self._source.peers()}
+        peers = {peer.name: peer for peer in self._peers()}
         text = json.dumps({**self._head(), "routes": []}).removesuffix("]}")
         sent = 0
         for query in queries:
             offset, total = 0, 1
             while offset < total and sent < _MOST:
-                page = self._source.routes(replace(query, offset=offset, limit=_PAGE))
-                found = [
-                    json.dumps(_route(route, peers.get(route.peer))) for route in page.routes if keep(route)
-                ]
+                asked = replace(query, offset=offset, limit=_PAGE)
+                total, found = await self._turns.take(partial(self._page, asked, keep, peers))
                 text += ", " * bool(sent and found) + ", ".join(found)
                 sent += len(found)
-                offset, total = offset + _PAGE, page.total
+                offset += _PAGE
                 async with asyncio.timeout(_PATIENCE):
                     await response.write(text.encode())
                 text = ""
-                await asyncio.sleep(0)  # sessions go first
         async with asyncio.timeout(_PATIENCE):
             await response.write(f"{text}]}}".encode())
             await response.write_eof()
+
+    def _page(self, query: RouteQuery, keep: _Keep, peers: Mapping[str, PeerStatus]) -> tuple[int, list[str]]:
+        """How many there are, and of one page those to keep, as JSON."""
+        page = self._source.routes(query)
+        kept = (route for route in page.routes if keep(route))
+        return page.total, [json.dumps(_route(route, peers.get(route.peer))) for route in kept]
 
     def _answer(self, document: Document) -> web.Response:
         return web.json_response({**self._head(), **document}, headers=_HEADERS)

@@ -48,9 +48,11 @@ from bgpd.telemetry.metrics import CONTENT_TYPE, Metrics
 from bgpd.telemetry.openapi import description
 from bgpd.telemetry.readiness import readiness
 from bgpd.telemetry.status import Event, PeerVerb, StatusSource
+from bgpd.telemetry.turns import BusyError, Turns
 
 _HEARTBEAT = 15.0
 _PATIENCE = 60.0  # seconds for a reader of the feed to take something
+_SEARCHES, _LOOKS = 32, 256  # answers that may be awaited: searches of the table, and all others
 _OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 _PLAIN = tuple(what for what in QUESTIONS if what != "events")  # those that are JSON alone
 
@@ -99,6 +101,7 @@ class StatusServer:
         self._metrics = metrics or Metrics(source, clock=clock)
         self._clock = clock
         self._answers = Answers(source, clock)
+        self._searches, self._looks = Turns(_SEARCHES), Turns(_LOOKS)
         self._arrived = asyncio.Event()
         self._unsubscribe: Callable[[], None] = lambda: None
         self._feeds = 0
@@ -129,7 +132,7 @@ class StatusServer:
                 *(web.post(f"/api/v1/peers/{verb}", partial(self._operate, verb)) for verb in PeerVerb),
                 web.post("/api/v1/log-level", self._log_level),
                 *page.routes(),
-                *Birdwatcher(self._source, self._clock).routes(),
+                *Birdwatcher(self._source, self._clock, self._answers.peer_list, self._searches).routes(),
             ]
         )
         logging.getLogger("aiohttp.server").addFilter(is_our_error)
@@ -188,6 +191,8 @@ class StatusServer:
                 return await handler(request)
         except QuestionError as error:
             return _failure(400, str(error))
+        except BusyError as error:
+            return _failure(503, str(error))
         except web.HTTPException as error:
             return _failure(error.status, error.text or error.reason)
 
@@ -199,7 +204,7 @@ class StatusServer:
     async def _readyz(self, _: web.Request) -> web.Response:
         service = self._source.service()
         ready, reason = readiness(
-            self._source.peers(),
+            self._answers.peer_list(),
             self._clock() - service.started_at,
             healthy=self._source.healthy(),
             mode=service.mode,
@@ -207,11 +212,14 @@ class StatusServer:
         return web.Response(status=200 if ready else 503, text=f"{reason}\n")
 
     async def _get_metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+        body = await self._looks.take(self._metrics.render)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
     def _answering(self, what: str) -> _Answer:
+        turns = self._searches if what == "routes" else self._looks
+
         async def answer(request: web.Request) -> web.StreamResponse:
-            return _json(self._answers.answer(what, request.query))
+            return await turns.take(lambda: _json(self._answers.answer(what, request.query)))
 
         return answer
 

@@ -61,7 +61,11 @@ def _text(description: str) -> Json:
 
 
 def _get(id: str, summary: str, answer: Json, parameters: list[Json] | None = None) -> Json:
-    responses = {"200": answer, **_REFUSALS}
+    responses = {
+        "200": answer,
+        **_REFUSALS,
+        "503": _model("Failure", "Too many wait for such an answer already."),
+    }
     if parameters:
         responses["400"] = _model("Failure", "A parameter has no such value; the text names it.")
     return {
