@@ -179,7 +179,7 @@ def _ipam_key(rest: str) -> Key | None:
 
 def _network(text: str) -> IPv4Network | IPv6Network | None:
     try:
-        return ip_network(text)
+        return ip_network(text) if "%" not in text else None  # no zone: that may be any text
     except ValueError:
         return None
 

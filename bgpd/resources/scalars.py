@@ -87,11 +87,14 @@ def read_address(value: object) -> IPAddress:
         address = ip_address(_text(value, "an address"))
     except ValueError:
         raise ValueError(f"{value!r} is no IPv4 or IPv6 address") from None
-    if isinstance(address, IPv6Address) and address.scope_id is not None:
-        raise ValueError(
-            f"{value!r} has a zone, which means nothing on another machine; leave out %{address.scope_id}"
-        )
+    _have_no_zone(value, address)
     return address
+
+
+def _have_no_zone(value: object, address: IPAddress) -> None:
+    """Raises ``ValueError``: a zone may be any text, and would stand in routers' configurations as it is."""
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        raise ValueError(f"{value!r} has a zone, which means nothing on another machine; leave it out")
 
 
 def read_mac(value: object) -> str:
@@ -108,9 +111,12 @@ def read_network(value: object) -> IPNetwork:
         return value
     text = _text(value, "a CIDR")
     try:
-        return ip_network(text)
+        network = ip_network(text)
     except ValueError:
         pass
+    else:
+        _have_no_zone(value, network.network_address)
+        return network
     try:
         masked = ip_network(text, strict=False)
     except ValueError:
@@ -125,9 +131,11 @@ def read_interface(value: object) -> IPInterface:
     if isinstance(value, IPv4Interface | IPv6Interface):
         return value
     try:
-        return ip_interface(_text(value, "an address"))
+        interface = ip_interface(_text(value, "an address"))
     except ValueError:
         raise ValueError(f"{value!r} is no address with its subnet, such as 192.168.1.5/24") from None
+    _have_no_zone(value, interface)
+    return interface
 
 
 def read_duration(value: object) -> float:

@@ -372,3 +372,22 @@ def test_what_go_does_not_write_is_no_duration(text: str) -> None:
 def test_communities_know_their_size() -> None:
     assert str(Community((65000, 1))) == "65000:1"
     assert Community((1, 2, 3)).is_large
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [
+        ("IPPool", {"cidr": "fd00::%{}/64"}),
+        ("BGPConfiguration", {"serviceClusterIPs": [{"cidr": "fd00::%{}/64"}]}),
+        ("BGPFilter", {"exportV6": [{"action": "Accept", "matchOperator": "In", "cidr": "fd00::%{}/64"}]}),
+        ("Node", {"bgp": {"ipv6Address": "fd00::1%{}/64"}}),
+        ("BGPPeer", {"peerIP": "fd00::1%{}", "asNumber": 65000}),
+        ("WorkloadEndpoint", {"node": "n", "interfaceName": "cali1", "ipNetworks": ["fd00::1%{}/128"]}),
+    ],
+)
+@pytest.mark.parametrize("zone", ["eth0", "x\nannounce route fd00:666:: next-hop self\nx", "x; }"])
+def test_no_address_brings_a_zone_which_may_be_any_text(kind: str, spec: object, zone: str) -> None:
+    key = Key(kind, "n-k8s-w-eth0", "d") if kind == "WorkloadEndpoint" else Key(kind, "default")
+    value = json.dumps({"spec": spec}).replace("%{}", "%" + json.dumps(zone)[1:-1])
+    with pytest.raises(ResourceError, match="zone"):
+        decode(key, value.encode())

@@ -51,6 +51,7 @@ def test_every_kind_has_an_example() -> None:
         "/calico/resources/v3/projectcalico.org/workloadendpoints/only-a-name",
         "/calico/ipam/v2/host/n1/ipv4/block/10.0.0.1-26",
         "/calico/ipam/v2/host/n1/ipv6/block/10.0.0.0-26",
+        "/calico/ipam/v2/host/n1/ipv6/block/fd00::%x-122",
         "/calico/ipam/v2/assignment/ipv4/block/nonsense",
         "/cairn/v1/leases/",
         "/elsewhere",
