@@ -1,8 +1,8 @@
 """The load generator as a Python object: compile it, start it, give it commands.
 
 The C sources are compiled once per content (the hash of the sources and flags names the
-program) into bench/out/, which is never committed; where that is not writable, into a
-directory under the system's temporary one.
+program) into bench/out/, which is never committed; where that is not writable, into one of
+our own in the system's temporary directory, where anybody could have put such a program.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import select
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -59,6 +60,17 @@ class Answer:
         return f"> {self.seconds:.0f} s ({data['established']} up, {data['exact']} of {data['due']} exact)"
 
 
+def _private() -> Path:
+    """A directory that nobody else can write. Raises GeneratorError."""
+    directory = Path(tempfile.gettempdir()) / f"cairn-bench-{os.geteuid()}"
+    with contextlib.suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise GeneratorError(f"{directory} is not a directory that only we can write: remove it")
+    return directory
+
+
 def build(compiler: str | None = None) -> Path:
     """The compiled generator's path. Raises GeneratorError without a C compiler."""
     sources = sorted(SOURCES.glob("*.c"))
@@ -70,7 +82,7 @@ def build(compiler: str | None = None) -> Path:
         OUT.mkdir(exist_ok=True)
         directory = OUT
     except OSError:
-        directory = Path(tempfile.gettempdir())
+        directory = _private()
     program = directory / name
     if program.exists():
         return program

@@ -5,10 +5,12 @@ one fault. Only a C compiler is needed.
 """
 
 import contextlib
+import os
 import shutil
 import socket
 import struct
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -253,3 +255,32 @@ def test_build_is_cached_by_content_and_says_what_is_missing(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(GeneratorError, match="no C compiler"):
         build()
+
+
+@pytest.mark.parametrize("foreign", [None, "theirs", "open to all", "link"])
+def test_no_program_is_run_that_somebody_left_in_the_temporary_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, foreign: str | None
+) -> None:
+    name = build().name
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(module, "OUT", tmp_path / "file" / "out")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    place = tmp_path / f"cairn-bench-{os.geteuid()}"
+    for planted in (tmp_path, *([place] if foreign else [])):
+        planted.mkdir(exist_ok=True)
+        (planted / name).write_text("#!/bin/sh\n")
+    if foreign == "open to all":
+        place.chmod(0o777)
+    elif foreign == "link":
+        place.rename(tmp_path / "elsewhere")
+        place.symlink_to("elsewhere")
+    elif foreign == "theirs":
+        other = os.geteuid() + 1
+        monkeypatch.setattr(os, "geteuid", lambda: other)
+        place.rename(tmp_path / f"cairn-bench-{other}")
+    if foreign is None:
+        assert build() == place / name
+        assert build().read_bytes().startswith(b"\x7fELF")
+    else:
+        with pytest.raises(GeneratorError, match="only we can write"):
+            build()
