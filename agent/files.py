@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -51,18 +52,23 @@ def _number(text: str) -> int | float:
     return int(number) if number.is_integer() else number
 
 
+def _owners(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 def write_whole(path: Path, text: str) -> None:
     """One step, or nothing; and nothing is needed where the file says it already, be the disk full.
 
-    Readable by its owner only. Raises OSError.
+    Readable by its owner only, whatever stood in its place or beside it. Raises OSError.
     """
     draft = path.with_name(f"{path.name}.new")
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        if path.read_text() == text:
+        if path.lstat().st_mode == stat.S_IFREG | 0o600 and path.read_text() == text:
             return
     try:
-        draft.touch(mode=0o600)
-        draft.write_text(text)
+        draft.unlink(missing_ok=True)
+        with open(draft, "x", opener=_owners) as file:
+            file.write(text)
         draft.replace(path)
     except OSError:
         draft.unlink(missing_ok=True)

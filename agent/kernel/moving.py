@@ -23,6 +23,7 @@ from pathlib import Path
 
 import structlog
 
+from agent.config import PROTOCOLS_TAKEN
 from agent.files import read_note, unusable, write_whole
 from agent.kernel import message
 from agent.kernel.message import ANY, Place, RouteEntry
@@ -59,7 +60,11 @@ def _places(file: Path) -> list[tuple[int, int]]:
     except (OSError, ValueError, TypeError) as error:
         unusable(file, error)
         return []
-    return [each for each in places if 0 <= each[0] < 1 << 32 and 0 <= each[1] < 1 << 8]
+    return [
+        (table, protocol)
+        for table, protocol in places  # as a configuration may have them: any other is not ours
+        if 1 <= table < 1 << 32 and 5 <= protocol < 1 << 8 and protocol not in PROTOCOLS_TAKEN
+    ]
 
 
 def _note(file: Path, places: list[tuple[int, int]]) -> None:
