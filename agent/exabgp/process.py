@@ -38,6 +38,7 @@ log = structlog.get_logger("agent.exabgp")
 _DESCRIPTION = re.compile(r"^ *description .*$", re.MULTILINE)
 _RUN = re.compile(r"^ *run .*$", re.MULTILINE)
 RELEASE = importlib.metadata.version("exabgp")
+_PASSED_ON = re.compile("PATH|HOME|LANG|LC_.*|LD_LIBRARY_PATH|TZ|PYTHON.*")  # and not what may be a password
 _LAUNCHED = ("-m", launch.__name__, "server")
 _WRITE_AGAIN = 1.0  # seconds
 _LOG_LIMIT = 4 << 20  # octets; a longer log is begun anew
@@ -186,7 +187,7 @@ class Process:
         log = self.directory / "exabgp.log"
         # The settings that make ExaBGP ours: no pipes of its command line, acknowledgements, and an end
         # when the API process is lost for good rather than peers stopped one by one.
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("exabgp")} | {
+        environment = {key: value for key, value in os.environ.items() if _PASSED_ON.fullmatch(key)} | {
             "exabgp.daemon.user": pwd.getpwuid(os.geteuid()).pw_name,
             "exabgp.daemon.drop": "false",
             "exabgp.api.cli": "false",

@@ -60,3 +60,23 @@ async def test_nothing_is_run_from_the_folder_the_agent_was_started_in(
         await process.ended.wait()
     assert not (tmp_path / "obeyed").exists()
     assert "configuration" in process.last_words(), "ExaBGP itself has spoken"
+
+
+def environment_of(pid: int) -> list[bytes]:
+    return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+
+
+async def test_exabgp_is_told_no_password_of_the_agents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"ETCD_PASSWORD", "CAIRN_SECRET_TOR_PASSWORD", "BROKER", "NOTIFY_SOCKET", "exabgp.tcp.port"}
+    for name in given:
+        monkeypatch.setenv(name, "s3cret")
+    monkeypatch.setenv("PYTHONHASHSEED", "1")
+    process = Process(tmp_path / "run")
+    process.start("nothing that ExaBGP understands")
+    environment = environment_of(process.pid)
+    async with asyncio.timeout(30):
+        await process.ended.wait()
+    assert not any(b"s3cret" in each for each in environment)
+    assert {b"PYTHONHASHSEED=1", b"exabgp.api.ack=true"} <= set(environment)
