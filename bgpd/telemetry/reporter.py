@@ -18,6 +18,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import structlog
@@ -29,11 +30,13 @@ from bgpd.telemetry.distribution import Distribution
 from bgpd.telemetry.documents import event_document, peer_document, rfc3339, status_document
 from bgpd.telemetry.peer_query import totals
 from bgpd.telemetry.status import Event, Sample, StatusSource
+from bgpd.telemetry.turns import BusyError, Turns
 
 EVERY = 60.0  # seconds between two reports if nothing happens
 MOST_DOWN = 50
 MOST_EVENTS, RECENT = 20, 300.0  # told in a report: so many, of so many seconds
 MOST_OCTETS = 1_000_000  # etcd takes 1.5 MB in a request
+MOST_ASKED = 64  # questions at a time
 _GATHER, _PACE = 0.3, 5.0  # seconds after an event until it is reported, and between two reports
 _ASK_ALIKE = ("name", "address", "node", "state", "since", "last_reason")
 
@@ -54,6 +57,7 @@ class Reporter:
         self._node = node
         self._clock = clock
         self._answers = Answers(source, clock)
+        self._turns = Turns(MOST_ASKED)
         self._happened = asyncio.Event()
         self._revision: int | None = None
         self._ready: tuple[bool, float] | None = None
@@ -175,7 +179,11 @@ class Reporter:
     async def _answer_one(self, entry: Entry) -> None:
         question = entry.resource
         assert isinstance(question, ServiceQuestion)
-        answered = question.model_copy(update={"status": self._found(question)})
+        try:
+            found = await self._turns.take(partial(self._found, question))
+        except BusyError as error:
+            found = ServiceAnswer(failure=str(error))
+        answered = question.model_copy(update={"status": found})
         try:
             await self._store.update(answered, entry.revision)
             await asyncio.sleep(EVERY)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bgpd.datastore import Datastore, open_datastore
-from bgpd.resources import Key, Node, ResourceError, ServiceQuestion, ServiceReport, etcd_key
+from bgpd.resources import Key, Node, ResourceError, ServiceAnswer, ServiceQuestion, ServiceReport, etcd_key
 from bgpd.telemetry import reporter as reporting
 from bgpd.telemetry.reporter import Reporter
 from bgpd.telemetry.status import RoutePage, RouteQuery
@@ -22,6 +22,7 @@ from ctl import afar
 from tests.ctl.cairn import Done, cairn, clean_environment
 from tests.datastore.etcd_server import Etcd
 from tests.telemetry.source import Source, peer
+from tests.telemetry.test_turns import CROWD, TAKES, Slow, turns_of_the_loop
 
 pytestmark = [
     pytest.mark.etcd,
@@ -155,6 +156,32 @@ async def test_questions_are_answered_and_removed(
         async with asyncio.timeout(20):
             while await store.get(good.key) is not None:  # noqa: ASYNC110 - a datastore sets no event
                 await asyncio.sleep(0.05)
+
+
+async def test_many_questions_leave_the_loop_to_others_in_between(
+    store: Datastore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "MOST_ASKED", CROWD - 2)
+    spec = {"service": "agent", "node": "n1", "what": "routes"}
+    for number in range(CROWD):
+        document = {"metadata": {"name": f"n1.agent.{number}"}, "spec": spec}
+        await store.create(ServiceQuestion.model_validate(document, by_alias=True))
+    async with turns_of_the_loop() as turns, reporting_for(store, Slow(), "n1"):
+        answers: list[ServiceAnswer] = []
+        async with asyncio.timeout(30):
+            while len(answers) < CROWD:
+                entry = await store.get(Key("ServiceQuestion", f"n1.agent.{len(answers)}"))
+                if (
+                    entry is not None
+                    and isinstance(entry.resource, ServiceQuestion)
+                    and entry.resource.status
+                ):
+                    answers.append(entry.resource.status)
+                await asyncio.sleep(0.01)
+    assert max(turns) < TAKES * CROWD / 2
+    assert [answer.failure for answer in answers if answer.failure] == [
+        f"{CROWD - 2} such answers are awaited; ask again"
+    ] * 2
 
 
 async def test_the_whole_cluster_from_afar(store: Datastore, etcd: Etcd, source: Source) -> None:
