@@ -19,6 +19,7 @@ from reflector.config import IPNetwork, Listen
 ACCEPTS = 32  # connections taken per turn
 CROWDED = 0.02  # seconds without accepting when there is no room
 EXHAUSTED = 1.0  # the same when the system has nothing left for one
+SAY_AGAIN = 60.0  # seconds after which it is said again that clients are turned away
 
 log = structlog.get_logger(__name__)  # compiled there is no frame to read it from
 
@@ -38,6 +39,7 @@ class Listening:
         self._has_room = has_room
         self._listeners: list[socket.socket] = []
         self._begun = False
+        self._say_from = 0.0
 
     def open(self, addresses: Iterable[Listen]) -> None:
         """Take the addresses; raises SocketError when one cannot be had. Nobody comes before `begin`."""
@@ -55,6 +57,18 @@ class Listening:
     def ports(self) -> list[int]:
         """The ports listened on, in the order they were asked for."""
         return [listener.getsockname()[1] for listener in self._listeners]
+
+    def is_ample(self, sock: socket.socket) -> bool:
+        """Whether a client that nobody declared by itself may have a descriptor; that it may not is told."""
+        if sockets.is_ample(sock):
+            return True
+        if self._loop.time() >= self._say_from:
+            self._say_from = self._loop.time() + SAY_AGAIN
+            log.error(
+                "the last file descriptors are kept for declared peers; other clients are turned away",
+                limit="raise LimitNOFILE or ulimit -n",
+            )
+        return False
 
     def change_keys(self, changes: Iterable[tuple[IPNetwork, str | None, str | None]]) -> None:
         """Have connections from these addresses signed with another key: addresses, old and new key.

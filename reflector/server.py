@@ -347,7 +347,7 @@ class Server:
     def _take(self, sock: socket.socket, address: str) -> None:
         entry = self.entries.get(address) or self.entries.get(address.partition("%")[0])
         spec = entry.spec if entry is not None else self._spec_for(address)
-        if spec is None:
+        if spec is None or not (spec.single or self._listening.is_ample(sock)):
             self.strangers += 1
             sock.close()
             return

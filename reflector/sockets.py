@@ -24,6 +24,7 @@ BACKLOG = 65535  # as much as net.core.somaxconn allows
 SEND_BUFFER_OCTETS = 1 << 20
 DESCRIPTORS = 65536  # as many as are used at most
 FOR_LISTENING = 36  # of them, the uppermost
+FOR_DECLARED = 16  # one in so many, next to those
 
 _MD5SIG = struct.Struct("=128sBBHI80s")
 _HOPS = struct.Struct("@Niii")  # a control message with an `int`
@@ -103,6 +104,17 @@ def _uppermost(sock: socket.socket) -> socket.socket:
         sock.close()
         return upper
     return sock
+
+
+def is_ample(sock: socket.socket) -> bool:
+    """Whether so many descriptors are left that a client may have one that nobody declared by itself.
+
+    The system gives the lowest that is free. So a flood of such clients, of as many addresses as there may
+    be, leaves some for declared peers, and for all else that opens a file.
+    """
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = min(soft, DESCRIPTORS)
+    return sock.fileno() < most - most // FOR_DECLARED
 
 
 def unconnected(address: str, local: IPv4Address | IPv6Address | None) -> socket.socket:

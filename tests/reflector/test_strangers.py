@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 import socket
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -36,6 +37,26 @@ async def test_strangers_are_closed_at_once() -> None:
         assert server.strangers == 1
         assert a.established
         assert list(server.entries) == [a.address]
+
+
+async def test_the_last_descriptors_are_for_declared_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = {"address": "127.0.0.202", "asn": ASN, "passive": True}
+    async with serving(peers=[named]) as server:
+        with socket.socket() as free:
+            few = free.fileno() + 12  # six clients and as many ends of ours
+        monkeypatch.setattr(resource, "getrlimit", lambda _: (few, few))
+        monkeypatch.setattr(sockets, "FOR_DECLARED", few + 1)  # all below the limit are for anybody
+        with capture_logs() as logs:
+            crowd = [await Client(n, server.ports[0]).connect() for n in range(1, 21)]
+            await until(lambda: server.strangers >= 10)
+            async with clients(server, 200) as (peer,):
+                assert peer.established
+                assert server.strangers + len(server.entries) - 1 == len(crowd)
+        assert [each["event"].partition(";")[0] for each in logs if each["log_level"] == "error"] == [
+            "the last file descriptors are kept for declared peers"
+        ]
+        for client in crowd:
+            await client.close()
 
 
 @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 19, bytes(4096)])
