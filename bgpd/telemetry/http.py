@@ -22,6 +22,7 @@ import asyncio
 import hmac
 import json
 import logging
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ from bgpd.telemetry import page
 from bgpd.telemetry.answers import MAX_LIMIT, QUESTIONS, Answers, QuestionError, number, one_of
 from bgpd.telemetry.birdwatcher import Birdwatcher
 from bgpd.telemetry.certificate import Certificate, CertificateError
-from bgpd.telemetry.connections import HANDSHAKE, Connections, is_our_error
+from bgpd.telemetry.connections import Connections, is_our_error
 from bgpd.telemetry.documents import (
     SCHEMA_VERSION,
     Document,
@@ -106,7 +107,6 @@ class StatusServer:
         self._unsubscribe: Callable[[], None] = lambda: None
         self._feeds = 0
         self._runner: web.AppRunner | None = None
-        self._listener: asyncio.Server | None = None
         self._connections: Connections
         self._port = 0
 
@@ -137,27 +137,19 @@ class StatusServer:
         )
         logging.getLogger("aiohttp.server").addFilter(is_our_error)
         certificate = self._certified()
+        listener = _listening(self._options.address, self._options.port)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         assert self._runner.server is not None, "it has just been set up"
-        self._connections = Connections(self._runner.server, certificate)
-        self._listener = await asyncio.get_running_loop().create_server(
-            self._connections.accept,
-            self._options.address,
-            self._options.port,
-            ssl=certificate.context if certificate else None,
-            ssl_handshake_timeout=HANDSHAKE if certificate else None,
-            reuse_address=True,
-            backlog=32,  # that many are accepted at once, before any of them counts
-        )
-        self._port = int(self._listener.sockets[0].getsockname()[1])
+        self._connections = Connections(self._runner.server, listener, certificate)
+        self._connections.listen()
+        self._port = int(listener.getsockname()[1])
         self._unsubscribe = self._source.events.subscribe(self._announce)
 
     async def stop(self) -> None:
         self._unsubscribe()
-        if self._listener is not None:
-            self._listener.close()
         if self._runner is not None:
+            self._connections.close()
             await self._runner.cleanup()
             self._runner = None
 
@@ -310,6 +302,14 @@ def _json(document: Document, status: int = 200) -> web.Response:
 
 def _failure(status: int, reason: str) -> web.Response:
     return _json({"version": SCHEMA_VERSION, "error": reason}, status)
+
+
+def _listening(address: str, port: int) -> socket.socket:
+    """Raises OSError."""
+    family, _, _, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.create_server(place, family=family, backlog=32)
+    listener.setblocking(False)
+    return listener
 
 
 def _octets(header: str) -> bytes:

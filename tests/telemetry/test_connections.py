@@ -3,6 +3,8 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from bgpd.telemetry import connections, http
 from bgpd.telemetry.http import HttpOptions, StatusServer
 from tests.telemetry.source import Source
+from tests.telemetry.test_http import issue
 
 FEED = {"Accept": "text/event-stream", "Last-Event-ID": "0"}
 
@@ -109,3 +112,29 @@ async def test_what_is_no_http_is_refused_without_a_word_in_the_log(
             assert (await reader.readline()).split()[1] == status
         writer.close()
     assert caplog.records == []
+
+
+async def test_those_who_do_not_come_to_the_end_of_a_handshake_make_room(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connections, "_MOST", 20)
+    monkeypatch.setattr(connections, "_AT_ONCE", 4)
+    certificate, key = issue(tmp_path)
+    server = StatusServer(Source(), HttpOptions(token="s3cret", certificate=certificate, key=key))
+    await server.start()
+    silent = []
+    with caplog.at_level(logging.WARNING):
+        for number in range(60):
+            silent.append(await opened(server, (b"", b"\x16\x03\x01", b"GET / HTTP/1.1\r\n\r\n")[number % 3]))
+            await asyncio.sleep(0)
+        for reader, _ in silent[:40]:
+            async with asyncio.timeout(5):  # which is less than a handshake may take
+                with suppress(ConnectionError):
+                    while await reader.read(1000):
+                        pass
+        async with session(server) as client, client.get("/api/v1/status", ssl=False) as answer:
+            assert answer.status == 200
+    for _, writer in silent:
+        writer.close()
+    await server.stop()
+    assert not caplog.records
