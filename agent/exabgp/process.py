@@ -38,7 +38,8 @@ log = structlog.get_logger("agent.exabgp")
 _DESCRIPTION = re.compile(r"^ *description .*$", re.MULTILINE)
 _RUN = re.compile(r"^ *run .*$", re.MULTILINE)
 RELEASE = importlib.metadata.version("exabgp")
-_PASSED_ON = re.compile("PATH|HOME|LANG|LC_.*|LD_LIBRARY_PATH|TZ|PYTHON.*")  # and not what may be a password
+# Of the environment, and not what may be a password; by the last, a lab finds what is its own.
+_PASSED_ON = re.compile("PATH|HOME|LANG|LC_.*|LD_LIBRARY_PATH|TZ|PYTHON.*|CAIRN_LAB.*")
 _LAUNCHED = ("-m", launch.__name__, "server")
 _WRITE_AGAIN = 1.0  # seconds
 _LOG_LIMIT = 4 << 20  # octets; a longer log is begun anew
