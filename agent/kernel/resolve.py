@@ -80,6 +80,8 @@ class Resolver:
         """Whoever has asked asks again."""
         self._cache.clear()
         self._answered.clear()
+        for covering in self._covering.values():
+            covering.clear()
 
     def learned_changed(self, family: int, nlri: bytes) -> bool:
         """A learned route came, went or changed. True if a next hop looked up may lead by way of it."""
@@ -95,7 +97,6 @@ class Resolver:
         if found is None:
             before = self._left_out
             found = self._resolve(address[:16], 0, frozenset())
-            self._cover(address[:16])
             if not self._asked or self._left_out == before:  # else it is an answer for the asked ones alone
                 self._cache[address] = self._answered[address] = found
         return found
@@ -119,6 +120,7 @@ class Resolver:
             self._covering[family].update(truncate(address, length) for length in range(len(address) * 8 + 1))
 
     def _resolve(self, address: bytes, depth: int, visited: frozenset[bytes]) -> tuple[Hop, ...]:
+        self._cover(address)
         if address in self._addresses:
             return ()  # RFC 4271 5.1.3: a route to ourselves is no route
         family = socket.AF_INET if len(address) == 4 else socket.AF_INET6

@@ -170,6 +170,26 @@ def test_a_learned_route_that_covers_no_next_hop_changes_nothing() -> None:
     assert not made.learned_changed(socket.AF_INET, learned.add("10.77.0.0/26", "10.0.0.2"))
 
 
+def test_of_next_hops_that_nobody_asks_for_any_more_nothing_is_known() -> None:
+    made, learned = resolver(entry("10.0.0.0/24", link(1)), entry("2001:db8::/64", link(2)))
+    gone = {socket.AF_INET: "10.0.0.2", socket.AF_INET6: "2001:db8::2"}
+    for family, address in gone.items():
+        made.resolve(packed(address))
+        assert made.learned_changed(family, learned.add(address, address))
+    made.forget()
+    for family, address in gone.items():
+        assert not made.learned_changed(family, learned.add(address, address))
+
+
+def test_what_a_next_hop_leads_by_way_of_is_asked_for_with_it() -> None:
+    made, learned = resolver(entry("10.0.0.0/24", link(1)))
+    made.learned_changed(socket.AF_INET, learned.add("10.1.0.0/24", "10.2.0.1"))
+    made.forget()
+    assert made.resolve(packed("10.1.0.5")) == ()
+    assert made.learned_changed(socket.AF_INET, learned.add("10.2.0.0/24", "10.0.0.253"))
+    assert made.resolve(packed("10.1.0.5")) == (Hop(packed("10.0.0.253"), 1),)
+
+
 def test_ipv6_and_the_global_half_of_a_next_hop_of_32_octets() -> None:
     made, _ = resolver(entry("2001:db8::/64", link(2)))
     both = packed("2001:db8::2") + packed("fe80::2")
