@@ -279,7 +279,7 @@ class Sessions:
         await self._withdraw(running.speaker, taken_over)
         await running.halt()
         await running.speaker.stop()
-        (running.speaker.process.directory / "process.json").unlink(missing_ok=True)
+        running.speaker.process.clear()
         for peer in sorted(running.speaker.established & planned):
             self._listener.session_down(peer, EXABGP_ENDED)
 
@@ -395,4 +395,4 @@ async def end_leftover(directory: Path) -> None:
         await process.stop()
     process.close()
     await asyncio.to_thread(process.make_room)
-    (directory / "process.json").unlink(missing_ok=True)
+    process.clear()

@@ -43,6 +43,7 @@ _PASSED_ON = re.compile("PATH|HOME|LANG|LC_.*|LD_LIBRARY_PATH|TZ|PYTHON.*|CAIRN_
 _LAUNCHED = ("-m", launch.__name__, "server")
 _WRITE_AGAIN = 1.0  # seconds
 _LOG_LIMIT = 4 << 20  # octets; a longer log is begun anew
+_FILES = ("process.json", "exabgp.conf", "exabgp.log", "socket")
 
 
 class ExaBGPError(Exception):
@@ -270,6 +271,17 @@ class Process:
         except TimeoutError:
             self.send(signal.SIGKILL)
             await self.ended.wait()
+
+    def clear(self) -> None:
+        """Leave nothing of an ExaBGP that is over: peers come and go for years, and a file has a password.
+
+        What else is in the directory is not ours and stays. Raises OSError.
+        """
+        for name in _FILES:
+            for path in (self.directory / name, self.directory / f"{name}.new"):
+                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.directory.rmdir()
 
     def last_words(self) -> str:
         """The end of ExaBGP's log, for an error message."""

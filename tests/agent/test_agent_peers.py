@@ -43,7 +43,7 @@ async def test_a_router_is_learned_from_but_not_its_default_route(cluster: Clust
     cluster.peer_with_bird()
     await eventually(lambda: cluster.bird.established("agent"))
     cluster.remove("tor")
-    await eventually(lambda: not (a.run / "peer-10.0.0.3" / "process.json").exists())
+    await eventually(lambda: not (a.run / "peer-10.0.0.3").exists())
     await eventually(lambda: "192.0.2.0/24" not in a.routes())
     await eventually(lambda: cluster.bird.routes("agent") == {})
 

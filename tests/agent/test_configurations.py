@@ -73,3 +73,16 @@ async def test_a_leftover_that_cannot_be_put_away_does_not_keep_a_node_from_leav
     listener: Any = None
     config = AgentConfig(node="n1", exabgp=ExaBGP(run_directory=tmp_path))
     await Sessions(config, listener, Secrets(None, {})).stop()
+
+
+def test_of_a_process_nobody_wants_no_file_is_left_and_of_others_every_one(tmp_path: Path) -> None:
+    """Peers come and go for years, and a configuration has passwords in it."""
+    gone, other = tmp_path / "peer-192.0.2.1", tmp_path / "secrets"
+    for directory, names in ((gone, ("exabgp.conf", "exabgp.conf.new", "exabgp.log")), (other, ("key",))):
+        directory.mkdir()
+        for name in names:
+            (directory / name).write_text("password")
+    listener: Any = None
+    config = AgentConfig(node="n1", exabgp=ExaBGP(run_directory=tmp_path))
+    asyncio.run(Sessions(config, listener, Secrets(None, {})).stop())
+    assert sorted(tmp_path.rglob("*")) == [other, other / "key"]
