@@ -196,43 +196,54 @@ def ordered(paths: Iterable[Path], cost: Cost | None = None) -> Iterator[Path]:
             yield from merge(*ases, key=last_steps)
 
 
-def explain(paths: Sequence[Path], cost: Cost | None = None) -> list[tuple[Path, Reason]]:
-    """Every path with the step that eliminated it; the best comes first with the step that decided."""
-    losers: list[tuple[Path, Reason]] = []
+class _Elimination:
+    """Who is left, who is not and by which step, and the step that left one of several."""
 
-    def keep(current: list[Path], survivors: list[Path], reason: Reason) -> list[Path]:
+    __slots__ = ("current", "decided", "losers")
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.current = list(paths)
+        self.losers: list[tuple[Path, Reason]] = []
+        self.decided = Reason.ONLY_PATH
+
+    def keep(self, survivors: list[Path], reason: Reason) -> None:
+        if len(self.current) > 1 and len(survivors) == 1:
+            self.decided = reason
         kept = set(survivors)
-        losers.extend((p, reason) for p in current if p not in kept)
-        return survivors
+        self.losers.extend((p, reason) for p in self.current if p not in kept)
+        self.current = survivors
 
-    current = keep(list(paths), [p for p in paths if p.ineligible is None], Reason.INELIGIBLE)
+
+def explain(paths: Sequence[Path], cost: Cost | None = None) -> list[tuple[Path, Reason]]:
+    """Every path with the step that eliminated it; the best comes first with the step that decided.
+
+    No functions in here: compiled, they and their variables would be a cycle, and paths long gone be kept by
+    what was asked about them.
+    """
+    left = _Elimination(paths)
+    left.keep([p for p in paths if p.ineligible is None], Reason.INELIGIBLE)
     if cost is not None:
-        reachable = [p for p in current if cost(p.attributes.next_hop) is not None]
-        current = keep(current, reachable, Reason.NEXT_HOP_UNREACHABLE)
-    if not current:
-        return losers
-    decided = Reason.ONLY_PATH if len(current) == 1 else Reason.PATH_IDENTIFIER
-
-    def step(survivors: list[Path], reason: Reason) -> None:
-        nonlocal current, decided
-        if len(current) > 1 and len(survivors) == 1:
-            decided = reason
-        current = keep(current, survivors, reason)
-
+        reachable = [p for p in left.current if cost(p.attributes.next_hop) is not None]
+        left.keep(reachable, Reason.NEXT_HOP_UNREACHABLE)
+    if not left.current:
+        return left.losers
+    left.decided = Reason.ONLY_PATH if len(left.current) == 1 else Reason.PATH_IDENTIFIER
     for reason, shift in RANK_STEPS:
-        least = min(p.ranked() >> shift for p in current)
-        step([p for p in current if p.rank >> shift == least], reason)
-    step(_lowest_med(current), Reason.MED)
-    step([p for p in current if p.source.kind is SourceKind.EXTERNAL] or current, Reason.EXTERNAL)
+        least = min(p.ranked() >> shift for p in left.current)
+        left.keep([p for p in left.current if p.rank >> shift == least], reason)
+    left.keep(_lowest_med(left.current), Reason.MED)
+    external = [p for p in left.current if p.source.kind is SourceKind.EXTERNAL]
+    left.keep(external or left.current, Reason.EXTERNAL)
     if cost is not None:
-        costs = {id(p): cost(p.attributes.next_hop) or 0 for p in current}
+        costs = {id(p): cost(p.attributes.next_hop) or 0 for p in left.current}
         nearest = min(costs.values())
-        step([p for p in current if costs[id(p)] == nearest], Reason.INTERIOR_COST)
-    lowest_identifier = min(_identifier(p) for p in current)
-    step([p for p in current if _identifier(p) == lowest_identifier], Reason.BGP_IDENTIFIER)
-    shortest = min(p.attributes.cluster_list_length for p in current)
-    step([p for p in current if p.attributes.cluster_list_length == shortest], Reason.CLUSTER_LIST_LENGTH)
-    lowest_address = min(p.source.address_key for p in current)
-    step([p for p in current if p.source.address_key == lowest_address], Reason.PEER_ADDRESS)
-    step([min(current, key=lambda p: p.path_id)], Reason.PATH_IDENTIFIER)
-    return [(current[0], decided), *reversed(losers)]
+        left.keep([p for p in left.current if costs[id(p)] == nearest], Reason.INTERIOR_COST)
+    lowest_identifier = min(_identifier(p) for p in left.current)
+    left.keep([p for p in left.current if _identifier(p) == lowest_identifier], Reason.BGP_IDENTIFIER)
+    shortest = min(p.attributes.cluster_list_length for p in left.current)
+    nearby = [p for p in left.current if p.attributes.cluster_list_length == shortest]
+    left.keep(nearby, Reason.CLUSTER_LIST_LENGTH)
+    lowest_address = min(p.source.address_key for p in left.current)
+    left.keep([p for p in left.current if p.source.address_key == lowest_address], Reason.PEER_ADDRESS)
+    left.keep([min(left.current, key=lambda p: p.path_id)], Reason.PATH_IDENTIFIER)
+    return [(left.current[0], left.decided), *reversed(left.losers)]
