@@ -9,12 +9,13 @@ network lets it.
 
 from __future__ import annotations
 
+import socket
 from ipaddress import IPv4Address
 from typing import Any
 
 from pyroute2 import AsyncIPRoute
 
-from agent.kernel.tunnel_address import furnish, loosen
+from agent.kernel.tunnel_address import furnish, link_of, loosen
 
 DEVICE = "ipip.cairn"
 _OVERHEAD = 20  # octets of the outer header
@@ -36,21 +37,21 @@ async def ensure(local: str | None, inside: str | None) -> None:
 
 async def bring_about(route: Any, local: str | None, inside: str | None) -> None:
     """`ensure` over a given rtnetlink connection."""
-    links = [link async for link in await route.link("dump")]
-    present = next((link for link in links if link.get("ifname") == DEVICE), None)
+    present = await link_of(route, ifname=DEVICE)
     if present is not None and (local is None or not _fits(present, local)):
         await route.link("del", index=present["index"])
         present = None
     if local is None:
         return
-    if present is None:
+    made = present is None
+    if made:
         await route.link("add", ifname=DEVICE, kind="ipip", ipip_local=local, ipip_ttl=64, ipip_pmtudisc=1)
-    found = await route.link_lookup(ifname=DEVICE)
-    if not found:
+        present = await link_of(route, ifname=DEVICE)
+    if present is None:
         return  # somebody has removed it, which is heard, and it is made again
-    [index] = found
-    if present is None or not present["flags"] & _IFF_UP:  # made, or left half made by a former agent
-        mtu = await _mtu(route, local, links)
+    index = present["index"]
+    if made or not present["flags"] & _IFF_UP:  # or left half made by a former agent
+        mtu = await _mtu(route, local)
         await route.link("set", index=index, state="up", **({"mtu": mtu} if mtu else {}))
     await furnish(route, index, local, inside or local)
 
@@ -63,11 +64,11 @@ def _fits(link: Any, local: str) -> bool:
     return data.get("ipip_local") == local and data.get("ipip_remote") in (None, str(_ANYWHERE))
 
 
-async def _mtu(route: Any, local: str, links: list[Any]) -> int | None:
+async def _mtu(route: Any, local: str) -> int | None:
     """What fits into a packet of the link that has the node's address."""
-    for address in [each async for each in await route.get_addr()]:  # read to its end, else EBUSY
+    for address in [each async for each in await route.get_addr(family=socket.AF_INET)]:
         if address.get("local") == local and address["scope"] == _GLOBAL:
-            for link in links:
-                if link["index"] == address["index"]:
-                    return int(link.get("mtu")) - _OVERHEAD
+            link = await link_of(route, index=address["index"])
+            if link is not None:
+                return int(link.get("mtu")) - _OVERHEAD
     return None

@@ -8,14 +8,31 @@ that nobody finds it in two places; packets that come with such an address need 
 
 from __future__ import annotations
 
+import errno
 import socket
 from pathlib import Path
 from typing import Any
+
+from pyroute2.netlink.exceptions import NetlinkError
 
 _SYSCTL = Path("/proc/sys/net/ipv4/conf")
 _GLOBAL, _LINK = 0, 253  # scopes
 _HOST = 32
 _STRICT, _LOOSE = "1", "2"
+
+
+async def link_of(route: Any, **which: str | int) -> Any | None:
+    """The interface of this ``ifname`` or ``index``, if there is one. ``route``: an rtnetlink connection.
+
+    Asked for alone: of 250 interfaces pyroute2 reads a tenth of a second, in which the loop does nothing
+    else, and makes 20,000 objects that only a collection of garbage gets rid of.
+    """
+    try:
+        return next(iter(await route.link("get", **which)), None)
+    except NetlinkError as error:
+        if error.code == errno.ENODEV:
+            return None
+        raise
 
 
 async def furnish(route: Any, index: int, local: str, inside: str) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from agent.kernel.tunnel_address import furnish, loosen
+from agent.kernel.tunnel_address import furnish, link_of, loosen
 
 DEVICES = {4: "vxlan.cairn", 6: "vxlan6.cairn"}
 VNI = 4096
@@ -33,6 +33,7 @@ _NEVER = (  # what a device of ours has not
 )  # fmt: skip
 _IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
 _GLOBAL = 0  # scope
+_FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ async def ensure(wanted: list[Wanted]) -> None:
 
 
 async def _bring_about(route: Any, name: str, device: Wanted | None) -> None:
-    present = await _device(route, name)
+    present = await link_of(route, ifname=name)
     if present is not None and (device is None or not _fits(present, device)):
         await route.link("del", index=present["index"])
         present = None
@@ -82,7 +83,7 @@ async def _bring_about(route: Any, name: str, device: Wanted | None) -> None:
         return
     if present is None:
         await _create(route, name, device)
-        present = await _device(route, name)
+        present = await link_of(route, ifname=name)
     if present is None:
         return
     up, room = present["flags"] & _IFF_UP, await _room(route, device)
@@ -113,19 +114,6 @@ async def _create(route: Any, name: str, wanted: Wanted) -> None:
         raise OSError(error.code, what) from error
 
 
-async def _device(route: Any, name: str) -> Any | None:
-    found = await route.link_lookup(ifname=name)
-    if not found:
-        return None
-    return await _link(route, found[0])
-
-
-async def _link(route: Any, index: int) -> Any | None:
-    """A dump of several reads is read to its end: until then the kernel answers no other (EBUSY)."""
-    links = [link async for link in await route.link("dump")]
-    return next((link for link in links if link["index"] == index), None)
-
-
 def _fits(link: Any, wanted: Wanted) -> bool:
     info = link.get("linkinfo")
     data = info.get("data") if info is not None else None
@@ -140,10 +128,10 @@ async def _room(route: Any, wanted: Wanted) -> int:
     """The MTU that leaves room for the outer headers on the link that has the node's address. As long as none
     has it, or only the loopback, the links that carry the packets are taken for ordinary ones.
     """
-    mtu = _ORDINARY_MTU
-    for address in [each async for each in await route.get_addr()]:
+    mtu, family = _ORDINARY_MTU, _FAMILY[wanted.version]
+    for address in [each async for each in await route.get_addr(family=family)]:  # to its end, else EBUSY
         if wanted.local in (address.get("local"), address.get("address")) and address["scope"] == _GLOBAL:
-            link = await _link(route, address["index"])
+            link = await link_of(route, index=address["index"])
             if link is not None and not link["flags"] & _IFF_LOOPBACK:
                 mtu = int(link.get("mtu"))
     return mtu - _OVERHEAD[wanted.version]
@@ -151,7 +139,7 @@ async def _room(route: Any, wanted: Wanted) -> int:
 
 async def _entries(route: Any, index: int, wanted: Wanted) -> None:
     """Raises NetlinkError, but only when all others are as they should be."""
-    family = socket.AF_INET if wanted.version == 4 else socket.AF_INET6
+    family = _FAMILY[wanted.version]
     neighbours = {far.inside: far.mac for far in wanted.far}
     forwarding = {far.mac: far.underlay for far in wanted.far}
     failed: list[NetlinkError] = []

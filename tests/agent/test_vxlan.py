@@ -71,6 +71,26 @@ def test_a_node_of_many_interfaces_and_addresses_has_its_entries(tmp_path: Path)
             assert entries(inside) == ({each.inside for each in far}, {each.underlay for each in far})
 
 
+def test_a_nodes_other_interfaces_are_not_read(tmp_path: Path) -> None:
+    """They may be hundreds, and this is done whenever a node comes or goes."""
+    batch = tmp_path / "batch"
+    batch.write_text("\n".join(f"link add w{n} type veth peer name x{n}" for n in range(20)))
+    code = (
+        "import asyncio, gc\nfrom agent.kernel import ipip, vxlan\n"
+        "from agent.kernel.vxlan import Far, Wanted\n"
+        "from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg\ngc.disable()\n"
+        f"asyncio.run(vxlan.ensure([{Wanted(4, OWN, OWN, '66:00:00:00:00:01', (A,))!r}]))\n"
+        "asyncio.run(ipip.ensure(None, None))\n"
+        "print(sum(type(each) is ifinfmsg and each.get('ifname') in %r for each in gc.get_objects()))"
+    )
+    with namespace("vxlan") as inside:
+        sh(f"ip -n {inside} -batch {batch} && ip -n {inside} addr add {OWN}/32 dev lo")
+        names = [f"{side}{n}" for side in "wx" for n in range(20)]
+        words = ["ip", "netns", "exec", inside, sys.executable, "-c", code % names]
+        assert subprocess.run(words, check=True, capture_output=True, text=True).stdout == "0\n"
+        assert entries(inside) == ({"10.0.0.2"}, {"10.0.0.2"})
+
+
 def test_a_setting_that_cannot_be_made_costs_no_entry_and_no_other_device() -> None:
     six = Far("fe80::2", "66:00:00:00:00:02", "fd10::2")
     wanted = [
