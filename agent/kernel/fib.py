@@ -101,6 +101,7 @@ class Fib:
         self._look = True
         self._look_at_links = False
         self._raised: set[int] = set()  # interfaces on which there may be routes
+        self._lowered: set[int] = set()  # those that went since the last full look, with the routes on them
         self._resolve = False
         self._refused: set[tuple[int, Change]] = set()  # until when they are tried again:
         self._retry_at = 0.0
@@ -241,6 +242,7 @@ class Fib:
         else:
             if link.index in self._raised:  # else no route was on it alone
                 self._raised.remove(link.index)
+                self._lowered.add(link.index)
                 self._look = True
             self.went(link.index, kind == DELLINK)
 
@@ -248,6 +250,11 @@ class Fib:
         """What becomes of routes by way of an object that goes, or is taken out of a group, is not told."""
         if identifier in self._objects or not self.ready.is_set():
             self.look_again()
+
+    def _went(self, route: KernelRoute, lowered: Set[int] = frozenset()) -> bool:
+        """Whether a route that is not there any more went with its interfaces: that is nobody's doing."""
+        present = self.links.raised - lowered - self._lowered
+        return bool(route.hops) and all(hop.interface not in present for hop in route.hops)
 
     def _interesting(self, entry: RouteEntry) -> bool:
         return entry.table in (_MAIN, self.place.table, _LOCAL if self.dry_run else _MAIN)
@@ -277,6 +284,7 @@ class Fib:
         self._resolve = True
 
     async def _look_at_all(self) -> None:
+        lowered, self._lowered = self._lowered, set()
         self.links = await asyncio.to_thread(self._socket.links)
         self._raised |= self.links.raised
         self._own = {}
@@ -299,7 +307,11 @@ class Fib:
                     if self._in_our_table(entry):
                         foreign.add(spot)
             if not self.dry_run:
-                drift = self.deltas[family].observe(ours, foreign)
+                delta = self.deltas[family]
+                went_along = sum(
+                    spot not in ours and self._went(route, lowered) for spot, route in delta.actual.items()
+                )
+                drift = delta.observe(ours, foreign) - went_along
                 if self.ready.is_set() and drift:
                     self.drift += drift
                     log.warning("routes were changed by others", routes=drift)
@@ -366,7 +378,9 @@ class Fib:
                 if new and self._parted(entry)[1] is not None:
                     delta.occupied(spot, True)
                     self._look = True
-                elif delta.observed(spot, entry.route if new else None):
+                elif delta.observed(spot, entry.route if new else None) and (
+                    new or not self._went(entry.route)
+                ):
                     self.drift += 1
                     self._drifted.append((entry.family, entry.nlri))
                 self._wake.set()

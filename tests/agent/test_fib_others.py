@@ -31,6 +31,39 @@ async def test_what_others_delete_or_alter_is_put_right(ground: str) -> None:
         assert "2001:db8:77::/64" in routes(ground, family="-6")
 
 
+async def test_what_goes_with_its_interface_was_changed_by_nobody(ground: str) -> None:
+    """The end of any workload, and no reason for an alert."""
+    hosts = {V4: "10.77.0.{}/32", V6: "fd00:77::{}/128"}
+
+    def ours() -> list[str]:
+        return sorted(route for family in ("-4", "-6") for route in routes(ground, family=family))
+
+    def want(number: int) -> None:
+        for family, host in hosts.items():
+            owner.fib.want(family, nlri(host.format(number)), owner.fib.workload(f"w{number}"))
+
+    for number in (1, 2, 3):
+        sh(f"ip -n {ground} link add w{number} type veth peer name x{number}")
+        sh(f"ip -n {ground} link set x{number} up && ip -n {ground} link set w{number} up")
+    async with running() as owner:
+        await eventually(lambda: None not in map(owner.fib.workload, ("w1", "w2", "w3")))
+        for number in (1, 2, 3):
+            want(number)
+        await eventually(lambda: len(ours()) == 6)
+        await owner.settled()
+        sh(f"ip -n {ground} link del w1")
+        sh(f"ip -n {ground} link set w2 down && ip -n {ground} link set w2 up")
+        await eventually(lambda: owner.fib.workload("w1") is None)
+        want(1)
+        await eventually(lambda: len(ours()) == 4)
+        await owner.settled()
+        assert owner.fib.drift == 0
+        for family, host in (("-4", "10.77.0.3"), ("-6", "fd00:77::3")):
+            sh(f"ip -n {ground} {family} route del {host} proto 179")
+        await eventually(lambda: owner.fib.drift == 2)
+        await eventually(lambda: len(ours()) == 4)
+
+
 async def test_foreign_routes_are_never_overwritten_nor_removed(ground: str) -> None:
     sh(f"ip -n {ground} route add 10.77.0.0/24 via 10.0.0.9 metric 1024 proto static")
     sh(f"ip -n {ground} route add 10.77.1.0/24 via 10.0.0.9 proto bird")
