@@ -282,15 +282,19 @@ class Agent:
             self._registering.set()
 
     async def _keep_tunnels(self) -> None:
+        said: set[str] = set()
         while True:
             self._tunnelling.clear()
             if not self.fib.dry_run and self.plan is not None:
+                before, said = said, set()
                 ends = self.tunnels.wanted_ipip() or (None, None)
                 for make in (partial(ensure, self.tunnels.wanted()), partial(ipip.ensure, *ends)):
                     try:
                         await make()
                     except (NetlinkError, OSError) as error:
-                        log.error("a tunnel cannot be set up", reason=str(error))
+                        said.add(reason := str(error))
+                        if reason not in before:
+                            log.error("a tunnel cannot be set up", reason=reason)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.config.kernel.compare_every):
                     await self._tunnelling.wait()

@@ -467,3 +467,17 @@ async def test_a_node_itself_reaches_workloads_behind_vxlan_whatever_looks_at_re
     await eventually(lambda: b.routes().get("10.77.0.0/26", {}).get("dev") == "vxlan.cairn")
     ping = ["ip", "netns", "exec", a.inside, "ping", "-c", "1", "-W", "1", "10.77.1.5"]
     await eventually(lambda: subprocess.run(ping, capture_output=True, check=False).returncode == 0)
+
+
+async def test_why_a_tunnel_cannot_be_set_up_is_said_once(cluster: Cluster) -> None:
+    """It is tried again every minute and whenever a node comes or goes."""
+    a = cluster.a
+    a.config["kernel"] = {"compareEvery": 0.1}
+    sh(f"ip -n {a.inside} link add other type vxlan id 4096 dstport 4789 local 10.0.0.1")
+    cluster.declare("pool", "IPPool", "p", {"cidr": "10.77.0.0/16", "blockSize": 26, "vxlanMode": "Always"})
+    a.start()
+    await eventually(lambda: a.said("a tunnel cannot be set up") > 0)
+    await asyncio.sleep(1.0)
+    assert a.said("a tunnel cannot be set up") == 1
+    sh(f"ip -n {a.inside} link del other")
+    await eventually(lambda: "vxlan.cairn" in sh(f"ip -n {a.inside} link"))
