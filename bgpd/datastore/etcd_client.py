@@ -16,7 +16,7 @@ from its cluster to refuse rather than serve old data. Needs etcd 3.4 or later.
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,10 @@ class Connection:
         call = self._lease.LeaseKeepAlive(metadata=await self._metadata(), timeout=timeout)
         try:
             await call.write(rpc.LeaseKeepAliveRequest(ID=lease))
+            await call.done_writing()
             answer = await call.read()
+            with suppress(grpc.aio.AioRpcError):
+                await call.read()  # its end: etcd counts a call that is given up among those that failed
         finally:
             call.cancel()
         return 0.0 if answer is grpc.aio.EOF else float(answer.TTL)

@@ -4,7 +4,9 @@
 """
 
 import asyncio
+import re
 import signal
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -174,6 +176,23 @@ async def test_how_long_an_outage_lasts_does_not_hang_on_which_endpoint_was_trie
         assert store.health().since == since
         told = [record.message for record in caplog.records if record.levelname == "WARNING"]
         assert 1 < len(told) == len(set(told))
+
+
+async def test_a_lease_that_is_kept_is_not_counted_as_failed_calls(etcd: Etcd) -> None:
+    """An alert that comes with etcd is about their share of the calls of a method."""
+
+    def calls() -> dict[str, float]:
+        url = f"http://127.0.0.1:{etcd.port}/metrics"
+        lines = urllib.request.urlopen(url).read().decode().splitlines()
+        found = (
+            re.match(r'grpc_server_handled_total{grpc_code="(\w+)".*LeaseKeepAlive', each) for each in lines
+        )
+        return {match[1]: number for match in found if match and (number := float(match.string.split()[-1]))}
+
+    async with opened(etcd.options()) as store:
+        await store.hold("n1", ttl=1.0)
+        await until(lambda: sum(calls().values()) > 2)
+    assert calls().keys() == {"OK"}
 
 
 async def test_wiped(etcd: Etcd) -> None:
