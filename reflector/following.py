@@ -144,7 +144,8 @@ class Following:
             passwords, missing = self._secrets.read_all(_secrets_of(plan))
             live = self._resources.live_nodes
             if self._store.health().current:  # nobody is declared dead on old news
-                self._seen_alive |= live
+                # One that is declared again has not been seen yet.
+                self._seen_alive = (self._seen_alive & self._resources.nodes.keys()) | live
                 self._dead = self._seen_alive - live
             spec, _ = spec_of(plan, self.config, passwords, live, self._dead)
             self._carry_out(spec)

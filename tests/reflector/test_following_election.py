@@ -97,6 +97,12 @@ async def test_a_node_that_was_alive_and_is_not_is_dead_and_one_that_never_was_i
         hold = await store.hold("n1", 60.0)
         await until(lambda: r1.spec is not None and not r1.spec.dead)
         await hold.release()
+        await until(lambda: r1.spec is not None and r1.spec.dead == {"10.0.0.1"})
+        (tmp_path / "n1.yaml").unlink()
+        await until(lambda: "10.0.0.1" not in r1.clients)
+        (tmp_path / "n1.yaml").write_text(NODE % ("n1", "", 1))  # it may run another speaker now
+        await until(lambda: "10.0.0.1" in r1.clients)
+        assert not r1.spec.dead
     await store.close()
 
 
