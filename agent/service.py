@@ -104,6 +104,8 @@ class Service:
             proven = self.config
             self.config, self._reload = self._reload, None
             self._stopping.clear()
+            self.agent = None
+            gc.collect()  # the former agent refers to itself, and its routes would be kept with it for ever
 
     async def _one_agent(self) -> None:
         config = self.config
@@ -145,6 +147,7 @@ class Service:
                 await reporter.forget()
             await (agent.withdraw() if self.withdrawing else agent.leave())
             await surroundings.stop()
+            source.close()
             log.info("agent stopped", node=config.node, withdrawn=self.withdrawing)
 
 

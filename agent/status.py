@@ -42,6 +42,10 @@ class AgentStatus:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
 
+    def close(self) -> None:
+        """The agent is over, and not kept by who has this: aiohttp remembers whom it has called."""
+        del self._agent
+
     @property
     def events(self) -> EventRing:
         return self._agent.events

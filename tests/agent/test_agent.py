@@ -310,6 +310,47 @@ async def test_a_bad_new_configuration_is_refused_and_a_good_one_taken(cluster: 
     assert b.said("session down") == 0
 
 
+RELOADED = """
+import asyncio, pathlib, sys, urllib.request, weakref
+from agent.config import load
+from agent.service import Service
+path = pathlib.Path(sys.argv[1])
+text = path.read_text()
+async def main():
+    service = Service(load(path), path=path)
+    running = asyncio.create_task(service.run())
+    former = []
+    for number in range(3):
+        while service.agent is None or any(each() is service.agent for each in former):
+            await asyncio.sleep(0.1)
+        while not service.agent.in_sync:
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(1.0)  # a timer of its beginning knows it
+        await asyncio.to_thread(urllib.request.urlopen, "http://127.0.0.1:9178/healthz")
+        path.write_text(text + f"staticRoutes: [198.51.100.{number}/32]")
+        former.append(weakref.ref(service.agent))
+        service.reload()
+    while any(each() is service.agent for each in former):
+        await asyncio.sleep(0.1)
+    print("left:", sum(each() is not None for each in former))
+    service.stop()
+    await running
+asyncio.run(main())
+"""
+
+
+async def test_of_the_agent_before_a_reload_nothing_is_kept(cluster: Cluster) -> None:
+    """Its routes, most of all; and nothing brings about that garbage of that age is collected."""
+    a, b = cluster.a, cluster.b
+    b.start()
+    a.config["http"] = {"port": 9178}
+    path, said = cluster.directory / "a.yaml", cluster.directory / "agents"
+    await asyncio.to_thread(path.write_text, yaml.safe_dump(a.config))
+    with python(RELOADED, str(path), inside=a.inside, output=said) as reloaded:
+        assert await asyncio.to_thread(reloaded.wait, 60) == 0
+    assert "left: 0" in (await asyncio.to_thread(said.read_text)).splitlines()
+
+
 async def test_another_table_or_protocol_number_takes_the_routes_along_even_with_nobody_left_to_ask(
     cluster: Cluster,
 ) -> None:
