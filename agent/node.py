@@ -21,11 +21,9 @@ import os
 import time
 from collections.abc import Mapping, Sequence, Set
 from contextlib import aclosing
-from functools import partial
 from importlib.metadata import version
 
 import structlog
-from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.announcements import with_disputed
 from agent.config import AgentConfig
@@ -34,17 +32,15 @@ from agent.exabgp.adj_rib_out import Refused
 from agent.files import hold
 from agent.forwarding import Forwarding
 from agent.journal import PlanJournal
-from agent.kernel import ipip
 from agent.kernel.fib import Fib
 from agent.kernel.message import Place
 from agent.kernel.moving import forget, move
-from agent.kernel.vxlan import ensure
 from agent.last_good import LastGood
 from agent.learned import Bounds, Learned
 from agent.registration import register
 from agent.retention import Retention, unseen
 from agent.sessions import Sessions
-from agent.tunnels import Tunnels, mac_of
+from agent.tunnels import Tunnels, mac_of, set_up
 from agent.workloads import Workloads
 from bgpd.datastore import (
     Changes,
@@ -199,6 +195,7 @@ class Agent:
         if not self.fib.dry_run:
             await move(directory, self.fib.place)  # `run` may have been ended before it had
             await self.fib.remove_all()
+            await set_up([], None)
             forget(directory, self.fib.place)
             self._retention.forget()
         if self._hold is not None:
@@ -286,15 +283,10 @@ class Agent:
         while True:
             self._tunnelling.clear()
             if not self.fib.dry_run and self.plan is not None:
-                before, said = said, set()
-                ends = self.tunnels.wanted_ipip() or (None, None)
-                for make in (partial(ensure, self.tunnels.wanted()), partial(ipip.ensure, *ends)):
-                    try:
-                        await make()
-                    except (NetlinkError, OSError) as error:
-                        said.add(reason := str(error))
-                        if reason not in before:
-                            log.error("a tunnel cannot be set up", reason=reason)
+                reasons = await set_up(self.tunnels.wanted(), self.tunnels.wanted_ipip())
+                for reason in reasons - said:
+                    log.error("a tunnel cannot be set up", reason=reason)
+                said = reasons
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.config.kernel.compare_every):
                     await self._tunnelling.wait()

@@ -146,7 +146,7 @@ class Service:
             if self.withdrawing:
                 await reporter.forget()
             await (agent.withdraw() if self.withdrawing else agent.leave())
-            await surroundings.stop()
+            await surroundings.stop(leaving=self.withdrawing)
             source.close()
             log.info("agent stopped", node=config.node, withdrawn=self.withdrawing)
 

@@ -16,10 +16,13 @@ one (see ``kernel.ipip``); only to nodes that declare an end, for a router would
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from hashlib import sha1
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from agent.kernel import ipip
+from pyroute2.netlink.exceptions import NetlinkError
+
+from agent.kernel import ipip, vxlan
 from agent.kernel.route import Hop
 from agent.kernel.vxlan import DEVICES, Far, Wanted
 from bgpd.plan.model import Encapsulation, NodePlan, PoolPlan, TunnelEnd
@@ -169,3 +172,14 @@ class Tunnels:
             return Hop(next_hop, self._ipip, onlink=True)
         device, far = self._devices.get(version), self._ends.get(next_hop)
         return None if device is None or far is None else Hop(far.packed, device, onlink=version == 4)
+
+
+async def set_up(devices: list[Wanted], ipip_ends: tuple[str, str] | None) -> set[str]:
+    """Have these VXLAN devices, this IPIP device, and no others of ours. Gives why some cannot be had."""
+    reasons = set()
+    for make in (partial(vxlan.ensure, devices), partial(ipip.ensure, *(ipip_ends or (None, None)))):
+        try:
+            await make()
+        except (NetlinkError, OSError) as error:
+            reasons.add(str(error))
+    return reasons

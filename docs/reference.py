@@ -291,7 +291,7 @@ Topics, below `<prefix>/v1/<service>/<node>`:
 
 | topic | payload | |
 |---|---|---|
-| `status` | Online, Offline | retained, every 10 s; the broker itself says offline when we vanish |
+| `status` | Online, Offline | retained, every 10 s; offline also by the broker; empty: it left for good |
 | `peers/<name>` | PeerSummary | retained, when it changed, at most 100 per 10 s; empty: the peer is gone |
 | `events` | Event | as they happen; while the broker is away the last 1,000 are kept, the rest counted |
 """

@@ -17,7 +17,7 @@ import logging
 import ssl
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ import aiomqtt
 from bgpd.datastore.backoff import Backoff
 from bgpd.telemetry.documents import SCHEMA_VERSION, Document, event_document, rfc3339, status_document
 from bgpd.telemetry.peer_summaries import PeerSummaries, level_of
-from bgpd.telemetry.status import Event, StatusSource
+from bgpd.telemetry.status import Event, PeerStatus, StatusSource
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class MqttPublisher:
         self._wake = asyncio.Event()
         self._unsubscribe: Callable[[], None] = lambda: None
         self._task: asyncio.Task[None] | None = None
-        self._stopping = False
+        self._stopping = self._leaving = False
         self._peers = PeerSummaries(options.peers_per_status)
         self.client: aiomqtt.Client | None = None
         self.published = 0
@@ -92,12 +92,15 @@ class MqttPublisher:
         self._unsubscribe = self._source.events.subscribe(self._add)
         self._task = asyncio.get_running_loop().create_task(self._run(), name="mqtt")
 
-    async def stop(self, patience: float = 2.0) -> None:
-        """Publish what is queued and say goodbye, or give up after `patience` seconds."""
+    async def stop(self, patience: float = 2.0, *, leaving: bool = False) -> None:
+        """Publish what is queued and say goodbye, or give up after `patience` seconds.
+
+        `leaving`: for good, so nothing of us shall stay retained.
+        """
         self._unsubscribe()
         if self._task is None:
             return
-        self._stopping = True
+        self._stopping, self._leaving = True, leaving
         self._wake.set()
         if not self.connected:
             self._task.cancel()
@@ -164,14 +167,21 @@ class MqttPublisher:
                 await self._publish(client, "status", self._online(), retain=True)
                 status_at = time.monotonic() + self._options.status_every
                 await self._publish_queue(client)
-                await self._publish_peers(client)
+                await self._publish_peers(client, self._source.peers())
             await self._publish_queue(client)
             if self._stopping:
-                await client.publish(f"{self._topic}/status", self._offline("stopped"), 1, retain=True)
+                await self._say_goodbye(client)
                 return
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, status_at - time.monotonic())):
                     await self._wake.wait()
+
+    async def _say_goodbye(self, client: aiomqtt.Client) -> None:
+        await client.publish(f"{self._topic}/status", self._offline("stopped"), 1, retain=True)
+        if self._leaving:
+            while self._peers.due(()):
+                await self._publish_peers(client, ())
+            await client.publish(f"{self._topic}/status", b"", qos=1, retain=True)
 
     async def _find_retained(self, client: aiomqtt.Client) -> None:
         """Listen until the next status for what the broker has of peers, of which some may be gone by now.
@@ -204,8 +214,8 @@ class MqttPublisher:
                 self._queue.popleft()
             self.published += 1
 
-    async def _publish_peers(self, client: aiomqtt.Client) -> None:
-        for level, summary in self._peers.due(self._source.peers()):
+    async def _publish_peers(self, client: aiomqtt.Client, peers: Sequence[PeerStatus]) -> None:
+        for level, summary in self._peers.due(peers):
             leaf = f"peers/{level}"
             if summary is None:
                 await client.publish(f"{self._topic}/{leaf}", b"", qos=1, retain=True)

@@ -50,10 +50,10 @@ class Surroundings:
             raise ConfigError(f"http: {error}; choose an address and a port that are free here") from error
         return self._http.url
 
-    async def stop(self) -> None:
-        """Say goodbye and stop."""
+    async def stop(self, *, leaving: bool = False) -> None:
+        """Say goodbye and stop; `leaving` for good."""
         if self._mqtt is not None:
-            await self._mqtt.stop()
+            await self._mqtt.stop(leaving=leaving)
         if self._http is not None:
             await self._http.stop()
 

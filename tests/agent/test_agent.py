@@ -439,6 +439,10 @@ async def test_across_subnets_a_pool_may_ask_for_vxlan(cluster: Cluster) -> None
     cluster.declare(file, "Node", "a", spec)  # as an operator's manifest has it: without its tunnel's end
     await eventually(lambda: "vxlanTunnelMACAddr" in own.read_text())
     await eventually(lambda: b.routes().get("10.77.0.0/26", {}).get("dev") == "vxlan.cairn")
+    b.stop(signal.SIGUSR2)
+    assert "vxlan" not in sh(f"ip -n {b.inside} link")
+    b.start()
+    await eventually(lambda: b.routes().get("10.77.0.0/26", {}).get("dev") == "vxlan.cairn")
     cluster.declare("pool", "IPPool", "p", {"cidr": "10.77.0.0/16", "vxlanMode": "Never"})
     await eventually(lambda: b.routes().get("10.77.0.0/26", {}).get("gateway") == "10.0.9.3")
     await eventually(lambda: "vxlan" not in sh(f"ip -n {b.inside} link"))

@@ -76,6 +76,8 @@ class Listener:
                 if "/peers/" in str(message.topic):
                     self._summary(str(message.topic).rpartition("/")[2], message.payload)
                     continue
+                if not message.payload:
+                    continue
                 shape = _shape_of(str(message.topic), message.payload)
                 shape.model_validate_json(message.payload, strict=True)
                 kept = self.statuses if str(message.topic).endswith("/status") else self.events
@@ -131,6 +133,28 @@ async def test_status_is_retained_events_arrive_and_goodbye_is_said(broker: Brok
         await until(lambda: late.statuses)
     assert late.retained == [True]
     assert (late.statuses[0]["state"], late.statuses[0]["reason"]) == ("offline", "stopped")
+
+
+async def test_who_leaves_for_good_leaves_nothing_on_the_broker(broker: Broker, source: Source) -> None:
+    broker.start()
+    source.peer_list = [peer(f"rr{number}") for number in range(25)]
+    options = MqttOptions("127.0.0.1", broker.port, peers_per_status=10, **FAST)
+    publisher = MqttPublisher(source, options)
+    publisher.start()
+    retained: list[str] = []
+    async with listening(options) as listener:
+        await until(lambda: len(listener.peers) == 25)
+        await publisher.stop(leaving=True)
+        await until(lambda: all(told is None for told in listener.peers.values()))
+    async with aiomqtt.Client("127.0.0.1", broker.port) as late:
+        await late.subscribe("cairn/#")
+        await late.subscribe("mark")
+        await late.publish("mark", b"")
+        async for message in late.messages:
+            if str(message.topic) == "mark":
+                break
+            retained.append(str(message.topic))
+    assert retained == []
 
 
 async def test_the_broker_says_offline_when_we_vanish(broker: Broker, source: Source) -> None:
