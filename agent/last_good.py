@@ -40,6 +40,8 @@ class LastGood:
     def heard(self, news: Changes, resources: ResourceSet) -> None:
         """Keep what became unreadable, as it is in ``resources``, and forget what was repaired or removed."""
         before = dict(self._kept)
+        for change in news.changes:
+            self._kept.pop(change.key, None)
         for invalid in news.invalid:
             if invalid.key is None:
                 continue

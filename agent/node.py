@@ -234,7 +234,7 @@ class Agent:
                 for invalid in update.invalid:
                     if invalid.reason is None:
                         self.invalid.pop(invalid.place, None)
-                    else:
+                    elif self.invalid.get(invalid.place) != invalid.reason:
                         self.invalid[invalid.place] = invalid.reason
                         log.error("a resource cannot be read", place=invalid.place, reason=invalid.reason)
                 if isinstance(update, Snapshot):
@@ -339,7 +339,7 @@ class Agent:
         if before is None:
             self._begun = self._now()
             self.learned.recall(self._retention.recall(), self._begun)
-        elif self.sessions.left_alone:
+        elif self._sparing or self.sessions.left_alone:
             self.learned.recall(unseen(new, self.config.sync_wait), self._now())
         self._expected |= {address: self._now() for address in new}
         if before is None or before.peerings != plan.peerings:
@@ -363,7 +363,8 @@ class Agent:
         if self.plan_error == reason:
             return False
         self.plan_error = reason
-        if self.plan is None and self.config.node not in self.resources.nodes:
+        declared = self.config.node in self.resources.nodes
+        if self.plan is None and not declared and not self._unread.reason:
             log.info("this node is not declared yet", node=self.config.node)  # but is about to be
             return True
         log.error("no plan can be made; the last one stays", reason=reason)
@@ -508,9 +509,14 @@ class Agent:
         if self.plan is not None:
             self.sessions.announce(with_disputed(self.plan, disputed), superseded)
 
+    @property
+    def _to_be_spared(self) -> bool:
+        """Whether the kernel may have routes of a former life that somebody will want yet."""
+        return self.learned.recalling or bool(self.sessions.left_alone) or self._unread.routes
+
     def _consider_sync(self) -> None:
         """May what nobody wants be removed?"""
-        if self._sparing and not (self.learned.recalling or self.sessions.left_alone):
+        if self._sparing and not self._to_be_spared:
             self._sparing = False
             self.fib.sweep()
         if self.in_sync or self.plan is None:
@@ -520,7 +526,7 @@ class Agent:
         everyone = bool(planned) and all(peer.up for peer in planned)
         if self.learned.synced and (everyone or (grown and not self.learned.unheard)):
             self.in_sync = True
-            self._sparing = self.learned.recalling or bool(self.sessions.left_alone)
+            self._sparing = self._to_be_spared
             self.fib.sweep(sparing=self._sparing)
             log.info("in sync", routes=sum(len(rib.best) for rib in self.learned.ribs.values()))
             self._event("agent.in-sync", "every session has told everything")

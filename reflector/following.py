@@ -111,10 +111,10 @@ class Following:
                     resources = resources.with_changes(
                         {c.key: c.entry.resource if c.entry else None for c in news.changes}
                     )
-                for invalid in news.invalid:
-                    if invalid.reason is not None:
+                for place, reason in dict.fromkeys((each.place, each.reason) for each in news.invalid):
+                    if reason is not None:
                         what = "a resource cannot be read; its last good version counts"
-                        log.error(what, place=invalid.place, reason=invalid.reason)
+                        log.error(what, place=place, reason=reason)
                 self._unread.heard(news, resources)
                 self._resources = resources
                 await self._fetch_passwords()

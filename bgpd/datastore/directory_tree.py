@@ -271,6 +271,7 @@ class DirectoryTree:
             fault = str(error)
         except UnicodeDecodeError:
             fault = f"{place}: not UTF-8 text"
+            text = path.read_text(encoding="utf-8", errors="replace")
         except OSError as error:
             fault = f"{place}: cannot be read: {error.strerror}"
         if file is None:

@@ -11,13 +11,14 @@ from hashlib import blake2b
 from pathlib import PurePath
 from urllib.parse import quote
 
-from bgpd.datastore.unread import SETTINGS
 from bgpd.resources import Key, Resource, dump_documents, encode, load_documents, to_document
 
 SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _LONGEST = 200  # octets; what makes it a name of its own, and a suffix, come behind it
 _KIND = re.compile(r"""(?:^|[\s{,])["']?kind["']?\s*:\s*["']?(\w+)""")
 _NAME = re.compile(r"""[\s{,]["']?name["']?\s*:\s*["']?([\w.-]+)""")
+_NODE = re.compile(r"""[\s{,]["']?node["']?\s*:\s*["']?([\w.-]+)""")
+_CIDR = re.compile(r"""[\s{,]["']?cidr["']?\s*:\s*["']?([\w.:/]+)""")
 _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 
 
@@ -74,15 +75,20 @@ def edited(text: str, edits: Mapping[Key, Resource | None], place: str) -> str:
 
 
 def unread_in(text: str, before: Iterable[Key]) -> tuple[Key, ...]:
-    """What is missing with a text that cannot be read: the settings in it, or else the one resource there is.
+    """What is missing with a text that cannot be read, as far as its words tell.
 
-    As far as its words tell, and if they tell nothing, what was in it `before`.
+    If they tell nothing, what was in it `before`.
     """
-    documents = _SEPARATOR.split(text)
-    found = [(_KIND.search(document), _NAME.search(document)) for document in documents]
-    keys = tuple(Key(kind[1], name[1]) for kind, name in found if kind and name) or tuple(before)
-    settings = tuple(key for key in keys if key.kind in SETTINGS)
-    return settings or (keys if len(keys) == 1 else ())
+    named = [_named_in(document) for document in _SEPARATOR.split(text)]
+    return tuple(dict.fromkeys(key for key in named if key is not None)) or tuple(before)
+
+
+def _named_in(document: str) -> Key | None:
+    kind, name = _KIND.search(document), _NAME.search(document)
+    if kind is not None and kind[1] == "BlockAffinity":
+        node, cidr = _NODE.search(document), _CIDR.search(document)
+        return Key(kind[1], f"{node[1]}/{cidr[1]}") if node and cidr else None
+    return Key(kind[1], name[1]) if kind and name else None
 
 
 def _in_document(text: str, place: str) -> list[Resource]:

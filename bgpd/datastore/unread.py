@@ -1,18 +1,23 @@
 """What is there and cannot be read, and what is not to be done because of it.
 
-What cannot be read counts as it was last; for whoever has just begun nothing was. Of most resources that
-means one peer or one pool less. A BGPConfiguration that is taken for absent means another AS number and a
-full mesh, and a BGPFilter that a peer names would let in and out what it is there to hold back: better to
-wait for its repair, and leave everything as it stands. And a session that goes on from
-before may be that of a peer that cannot be read (a later version declared it): it is not to be ended.
+What cannot be read counts as it was last; for whoever has just begun nothing was. Some of it is better
+waited for, and everything left as it stands: without a BGPConfiguration a node is of another AS and in a full
+mesh; without a BGPFilter that a peer names, or an IPPool, what they hold back goes in and out and packets
+leave their tunnels; without a BlockAffinity of its own a node withdraws the block. Of other resources it
+means one peer or workload less. But a session or a route that is there from before may be theirs, and is not
+to be ended.
 """
 
+from bgpd.datastore.interests import Interests
 from bgpd.datastore.store import Changes, Snapshot
 from bgpd.resources import Key, ResourceSet
 
 SETTINGS = frozenset({"BGPConfiguration", "CairnConfiguration"})
+POOL, FILTER = "IPPool", "BGPFilter"
 PEERS = frozenset({"BGPPeer", "Node"})
-FILTER = "BGPFilter"
+AFFINITY, WORKLOAD = "BlockAffinity", "WorkloadEndpoint"
+AWAITED = SETTINGS | {POOL, FILTER, AFFINITY}
+_KINDS = AWAITED | PEERS | {WORKLOAD}
 
 
 class UnreadSettings:
@@ -20,6 +25,7 @@ class UnreadSettings:
 
     def __init__(self, node: str | None) -> None:
         self._names = {"default", f"node.{node}"}
+        self._own = Interests(_KINDS, node or "")
         self._reasons: dict[Key, str] = {}
         self._filters: set[str] = set()  # those that peers name
 
@@ -27,7 +33,7 @@ class UnreadSettings:
         """Take in an update; ``resources`` are what is known with it."""
         for invalid in news.invalid:
             key = invalid.key
-            if key is None or not (key.kind in {*PEERS, FILTER} or self._is_setting(key)):
+            if key is None or not self._own.wants(key):
                 continue
             if invalid.reason is None:
                 self._reasons.pop(key, None)
@@ -38,8 +44,10 @@ class UnreadSettings:
             peers = resources.of_kind("BGPPeer").values()
             self._filters = {name for peer in peers for name in peer.spec.filters or ()}
 
-    def _is_setting(self, key: Key) -> bool:
-        return key.kind in SETTINGS and key.name in self._names
+    def _is_awaited(self, key: Key) -> bool:
+        if key.kind in SETTINGS:
+            return key.name in self._names
+        return key.kind in AWAITED and (key.kind != FILTER or key.name in self._filters)
 
     @property
     def reason(self) -> str:
@@ -47,10 +55,15 @@ class UnreadSettings:
         return "; ".join(
             f"{reason}; nothing is done before it is repaired"
             for key, reason in self._reasons.items()
-            if key.kind in SETTINGS or (key.kind == FILTER and key.name in self._filters)
+            if self._is_awaited(key)
         )
 
     @property
     def peers(self) -> bool:
         """Whether there may be peers that the plan does not have."""
         return any(key.kind in PEERS for key in self._reasons)
+
+    @property
+    def routes(self) -> bool:
+        """Whether there may be routes that the plan does not have."""
+        return self.peers or any(key.kind == WORKLOAD for key in self._reasons)

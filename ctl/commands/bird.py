@@ -160,10 +160,10 @@ class _Latest:
                             for change in news.changes
                         }
                     )
-                for invalid in news.invalid:
-                    if invalid.reason is not None:
+                for place, reason in dict.fromkeys((each.place, each.reason) for each in news.invalid):
+                    if reason is not None:
                         what = "a resource cannot be read; its last good version counts"
-                        log.error(what, place=invalid.place, reason=invalid.reason)
+                        log.error(what, place=place, reason=reason)
                 unread.heard(news, resources)
                 self.resources, self.unread = resources, unread.reason
                 self.news.set()

@@ -51,6 +51,15 @@ def test_it_is_kept_while_it_cannot_be_read_and_no_longer(tmp_path: Path) -> Non
     assert not path.exists()
 
 
+def test_what_was_written_anew_since_is_not_remembered(tmp_path: Path) -> None:
+    """It can be read again and nobody had to say so, in a file of several that was put right as it was."""
+    path, resources = tmp_path / "last-good.json", declared()
+    agent = LastGood(path)
+    agent.heard(Changes((), 2, unreadable(POOL)), ResourceSet.of(resources.values()))
+    agent.heard(Changes((Change(POOL, Entry(POOL, resources[POOL], 3)),), 3, ()), ResourceSet.of())
+    assert not path.exists()
+
+
 def test_a_file_that_is_none_is_no_hindrance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "last-good.json"
     entries = ('["IPPool", "", "p", "{}"]', '["IPPool", "", "p", {}]', '["Nothing", "", "p", "{}"]')

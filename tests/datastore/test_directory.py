@@ -110,8 +110,10 @@ async def test_what_cannot_be_read_is_named_as_far_as_can_be_told(
     path.write_text(text("n"))
     async with following(store) as follower:
         configuration, one, n = Key("BGPConfiguration", "default"), Key("Node", "one"), Key("Node", "n")
+        x, y = Key("Node", "x"), Key("Node", "y")
         told = [(invalid.place, invalid.key) for invalid in follower.invalid]
-        assert told == [("nodes.yaml", None), ("one.json", one), ("settings.yaml", configuration)]
+        settings_too = [("settings.yaml", key) for key in (configuration, x, y)]
+        assert told == [("nodes.yaml", x), ("nodes.yaml", y), ("one.json", one), *settings_too]
 
         async def next_told() -> list[tuple[Key | None, bool]]:
             await until(lambda: follower.invalid)
@@ -131,9 +133,26 @@ async def test_what_cannot_be_read_is_named_as_far_as_can_be_told(
         (tmp_path / "one.json").unlink()
         assert await next_told() == [(one, True)]
         (tmp_path / "settings.yaml").write_bytes(b"\xff")
-        assert await next_told() == [(configuration, False)]
+        assert await next_told() == [(configuration, False), (x, False), (y, False)]
         (tmp_path / "settings.yaml").write_text(text("z") + "}")
-        assert await next_told() == [(configuration, True), (Key("Node", "z"), False)]
+        gone = [(key, True) for key in (configuration, x, y)]
+        assert await next_told() == [*gone, (Key("Node", "z"), False)]
+
+
+@pytest.mark.parametrize("fault", [b"}", b"\xff"])
+async def test_what_is_waited_for_is_named_in_any_file(
+    store: DirectoryStore, tmp_path: Path, fault: bytes
+) -> None:
+    head = b"apiVersion: projectcalico.org/v3\nkind: "
+    documents = (
+        b"IPPool\nmetadata: {name: p}\nspec: {cidr: 10.77.0.0/16}\n",
+        b"BGPFilter\nmetadata: {name: f}\n",
+        b"BlockAffinity\nmetadata: {name: a-10-77-0-0-26}\nspec: {node: a, cidr: 10.77.0.0/26}\n",
+    )
+    (tmp_path / "all.yaml").write_bytes(b"---\n".join(head + each for each in documents) + fault)
+    async with following(store) as follower:
+        keys = [Key("IPPool", "p"), Key("BGPFilter", "f"), Key("BlockAffinity", "a/10.77.0.0/26")]
+        assert [invalid.key for invalid in follower.invalid] == keys
 
 
 async def test_a_lock_that_somebody_keeps_is_said_and_waited_for(

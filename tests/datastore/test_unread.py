@@ -55,3 +55,31 @@ def test_there_may_be_peers_until_all_can_be_read(kind: str) -> None:
     assert (unread.peers, unread.reason) == (True, "")
     unread.heard(Changes((), 2, invalid(key, None)), known())
     assert not unread.peers
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "awaited", "routes"),
+    [
+        ("BGPConfiguration", "default", True, False),
+        ("BGPConfiguration", "node.a", True, False),
+        ("BGPConfiguration", "node.b", False, False),
+        ("CairnConfiguration", "default", True, False),
+        ("IPPool", "p", True, False),
+        ("BlockAffinity", "a/10.77.0.0/26", True, False),
+        ("BlockAffinity", "b/10.77.1.0/26", False, False),
+        ("WorkloadEndpoint", "a-k8s-w-eth0", False, True),
+        ("WorkloadEndpoint", "b-k8s-w-eth0", False, False),
+        ("BGPPeer", "t", False, True),
+        ("Node", "b", False, True),
+        ("NodeLease", "b", False, False),
+        ("IPAMBlock", "10.77.0.0/26", False, False),
+    ],
+)
+def test_what_holds_something_back_is_waited_for_and_what_has_routes_spares_them(
+    kind: str, name: str, awaited: bool, routes: bool
+) -> None:
+    unread, key = UnreadSettings("a"), Key(kind, name, "default" if kind == "WorkloadEndpoint" else "")
+    unread.heard(Snapshot((), 1, invalid(key)), known())
+    assert (bool(unread.reason), unread.routes) == (awaited, routes)
+    unread.heard(Changes((), 2, invalid(key, None)), known())
+    assert (unread.reason, unread.routes) == ("", False)
