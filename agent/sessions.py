@@ -23,7 +23,14 @@ from agent.exabgp.speaker import Listener, Speaker
 from bgpd.datastore import Secrets
 from bgpd.plan.model import NodePlan, Peering, PeeringKind, SecretRef
 from bgpd.render import RenderError
-from bgpd.render.exabgp import addresses_of, configuration, unprotected, without_sessions
+from bgpd.render.exabgp import (
+    addresses_of,
+    configuration,
+    sessions_in,
+    unprotected,
+    with_sessions,
+    without_sessions,
+)
 from bgpd.telemetry.aside import aside
 
 SHARED = "mesh"
@@ -115,7 +122,9 @@ class Sessions:
         self._by_peer: dict[str, Speaker] = {}
         self._swept = False
         self.unread = False  # there may be peers that the plan does not have
-        self.left_alone: list[str] = []  # processes of a former agent that may be theirs
+        self.left_alone: list[str] = []  # processes and sessions of a former agent that may be theirs
+        self._spared: dict[str, str] = {}  # those sessions, of the shared process, by their peers
+        self._shared: tuple[str, list[str]] = "", []  # what that process has besides
         self.problems: dict[str, str] = {}  # peering → why it has no session
         self._passwords: Mapping[SecretRef, str] = {}  # of the sessions planned, as last read
         self._secrets = secrets
@@ -152,7 +161,11 @@ class Sessions:
         for name in self._running.keys() - wanted.keys():
             self._end(name, kept_addresses, kept.keys())
         for name in sorted(wanted, key=lambda name: (name not in self._running, name != SHARED)):
-            self._ensure(name, *wanted[name])  # who lets go of peers, first
+            text, addresses = wanted[name][0], [str(each.peer_address) for each in wanted[name][1]]
+            if name == SHARED:
+                self._shared = text, addresses
+                text, addresses = self._with_spared(kept.keys())
+            self._ensure(name, text, addresses)  # who lets go of peers, first
         self._by_peer = {
             str(peering.peer_address): self._running[name].speaker
             for name, (_, peerings) in wanted.items()
@@ -167,15 +180,31 @@ class Sessions:
         """End what a former agent left running and the plan does not have, unless a peer that cannot be read
         may be its: such a session goes on as it is, and nobody listens.
         """
-        left = self._leftovers(self._running)
+        left = self._leftovers(self._running) if not self._swept else []
         alone = [directory.name for directory in left if self.unread and _lives(directory)]
         for name in sorted({*alone} - {*self.left_alone}):
             log.error("an ExaBGP is left alone: its peer may be one that cannot be read", process=name)
-        self.left_alone = alone
+        if self._spared and not self.unread and SHARED in self._running:
+            self._ensure(SHARED, *self._with_spared(()))
+        self.left_alone = [*alone, *self._spared]
         if not alone:
             self._swept = True
             for directory in left:
                 self._spawn(end_leftover(directory), frozenset((directory.name,)))
+
+    def _with_spared(self, planned: Collection[str]) -> tuple[str, list[str]]:
+        """What the shared process shall have, with its sessions of a former agent that may be of a peer that
+        cannot be read, and the peers of both.
+        """
+        text, addresses = self._shared
+        before = self._spared
+        if SHARED not in self._running:
+            before = sessions_in(self._left(self._config.exabgp.run_directory / SHARED, text))
+        spared = {peer: session for peer, session in before.items() if self.unread and peer not in planned}
+        for peer in sorted(spared.keys() - self._spared.keys()):
+            log.error("a session is left alone: its peer may be one that cannot be read", peer=peer)
+        self._spared = spared
+        return (with_sessions(text, spared.values()) if spared else text), [*addresses, *spared]
 
     async def fetch_passwords(self, plan: NodePlan) -> None:
         """Have those passwords at hand that only the datastore may have."""
@@ -185,8 +214,7 @@ class Sessions:
         """Whether a password reads otherwise than before (`configure` then takes it)."""
         return self._secrets.read_all(_secrets_of(plan))[0] != self._passwords
 
-    def _ensure(self, name: str, text: str, peerings: Sequence[Peering]) -> None:
-        addresses = [str(peering.peer_address) for peering in peerings]
+    def _ensure(self, name: str, text: str, addresses: list[str]) -> None:
         running = self._running.get(name)
         if running is None:
             directory = self._config.exabgp.run_directory / name

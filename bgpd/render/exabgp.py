@@ -20,7 +20,7 @@ hold time is sent), allowed own AS, next-hop modes and filters.
 
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from ipaddress import IPv4Address
 
@@ -35,6 +35,7 @@ PROCESS = "agent"
 MAX_PASSWORD = 80
 _MARK = re.compile(r'^  description "([0-9a-f]{16}): ', re.MULTILINE)
 _SESSION = re.compile(r"^neighbor (\S+) \{", re.MULTILINE)
+_WHOLE_SESSION = re.compile(r"^neighbor (\S+) \{\n.*?^\}\n", re.MULTILINE | re.DOTALL)
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
 _FAMILY_NAMES: Mapping[int, str] = {1: "ipv4", 2: "ipv6"}
 
@@ -114,6 +115,18 @@ def addresses_of(configuration: str) -> list[str]:
 def without_sessions(configuration: str) -> str:
     """What is not said of any one session: two that have the same differ in their peers alone."""
     return _SESSION.split(configuration, maxsplit=1)[0]
+
+
+def sessions_in(configuration: str) -> dict[str, str]:
+    """What a configuration says of each peer, by the peer's address."""
+    return {found[1]: found[0] for found in _WHOLE_SESSION.finditer(configuration)}
+
+
+def with_sessions(configuration: str, sessions: Iterable[str]) -> str:
+    """A configuration that has these sessions of another one too, under a mark of its own."""
+    text = "\n".join((configuration, *sessions))
+    mark = sha256(text.encode()).hexdigest()[:16]
+    return _MARK.sub(f'  description "{mark}: ', text)
 
 
 def unprotected(peerings: Sequence[Peering], passwords: Mapping[SecretRef, str]) -> list[Peering]:

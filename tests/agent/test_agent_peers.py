@@ -371,6 +371,7 @@ async def test_a_peer_that_a_later_version_declared_keeps_the_session_it_has(
     bird.start()
     a.start()
     await eventually(lambda: "10.77.0.0/26" in bird.routes("agent") and "192.0.2.0/24" in a.routes())
+    await eventually(lambda: a.said("in sync") == 1)
     since, pid = bird.established_since("agent"), exabgp_pid(a.run / "peer-10.0.0.3")
     a.stop()
     later = {"peerIP": "10.0.0.3", "asNumber": 65100, "sourceAddress": "Any"}

@@ -9,8 +9,10 @@ import signal
 
 import pytest
 
+from bgpd.render.exabgp import addresses_of
 from tests.agent.cluster import Cluster
 from tests.agent.ground import eventually, exabgp_pid, needs_bird, needs_root
+from tests.agent.test_agent_peers import in_one_mesh, join
 
 pytestmark = [needs_root, pytest.mark.scenario, *needs_bird]
 LATER = {"cidr": "10.77.0.0/16", "blockSize": 26, "disableBGPExport": True, "vxlanMode": "Sometimes"}
@@ -51,6 +53,49 @@ async def test_an_own_block_that_cannot_be_read_stays_announced(cluster: Cluster
     await eventually(lambda: a.said("in sync") == 2, 30)
     assert "10.77.0.0/26" in bird.routes("agent")
     assert bird.established_since("agent") == since
+
+
+@pytest.mark.parametrize("repaired", [True, False])
+async def test_a_node_of_the_mesh_that_cannot_be_read_keeps_its_session(
+    cluster: Cluster, repaired: bool
+) -> None:
+    """The shared ExaBGP has it still after a reload, and the kernel its routes."""
+    a, bird = cluster.a, cluster.bird
+    a.config["syncWait"] = 2
+    cluster.b.start()
+    await in_one_mesh(cluster)
+    join(cluster, "10.0.0.20")  # nobody is there
+    configured = a.run / "mesh" / "exabgp.conf"
+    await eventually(
+        lambda: "10.0.0.20" in addresses_of(configured.read_text()) and a.said("in sync") == 1
+    )
+    since, pid = bird.established_since(), exabgp_pid(a.run / "mesh")
+    a.stop()
+    later = {"bgp": {"ipv4Address": "10.0.0.3/24", "asNumber": "all"}}
+    cluster.declare("n-10.0.0.3", "Node", "10-0-0-3", later)
+    join(cluster, "10.0.0.21")
+    cluster.block("b", "10.77.2.0/26")
+    a.start()
+    await eventually(lambda: "10.0.0.21" in addresses_of(configured.read_text()), 20)
+    await eventually(lambda: a.said("in sync") == 2 and "10.77.2.0/26" in a.routes(), 30)
+    await asyncio.sleep(2)
+    assert a.said("a session is left alone: its peer may be one that cannot be read") >= 1
+    assert "192.0.2.0/24" in a.routes()
+    assert (bird.established_since(), exabgp_pid(a.run / "mesh")) == (since, pid)
+    assert set(bird.routes()) == {"10.77.0.0/26"}
+    cluster.block("a", "10.77.1.0/26")
+    if repaired:
+        join(cluster, "10.0.0.3")
+        while "10.77.1.0/26" not in bird.routes():
+            assert "192.0.2.0/24" in a.routes()
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(3)
+        assert "192.0.2.0/24" in a.routes()
+        assert (bird.established_since(), exabgp_pid(a.run / "mesh")) == (since, pid)
+    else:
+        cluster.remove("n-10.0.0.3")
+        await eventually(lambda: not bird.established() and "192.0.2.0/24" not in a.routes(), 30)
+        assert exabgp_pid(a.run / "mesh") == pid
 
 
 async def test_without_the_run_directory_the_routes_of_a_peer_that_cannot_be_read_stay(
