@@ -58,7 +58,19 @@ MODELS: Mapping[str, type[Resource]] = MappingProxyType(
 
 
 def decode(key: Key, value: bytes) -> Resource:
-    """Read a stored value. Raises ``ResourceError`` naming the etcd key and the field."""
+    """Read a stored value. Raises ``ResourceError`` naming the etcd key and the field.
+
+    A NodeLease says what it has to by being there, whatever a later version writes into it.
+    """
+    try:
+        return _decoded(key, value)
+    except ResourceError:
+        if key.kind != NodeLease.KIND:
+            raise
+        return _decoded(key, b"")
+
+
+def _decoded(key: Key, value: bytes) -> Resource:
     model = MODELS.get(key.kind)
     if model is None:
         raise ResourceError(str(key), f"no kind is named {key.kind!r}")

@@ -19,6 +19,7 @@ from bgpd.resources import (
     decode,
     encode,
 )
+from bgpd.resources.resource_set import ResourceSet
 from bgpd.resources.scalars import Community, read_duration, write_duration
 
 _BODIES: dict[Key, dict[str, Any]] = {
@@ -391,3 +392,16 @@ def test_no_address_brings_a_zone_which_may_be_any_text(kind: str, spec: object,
     value = json.dumps({"spec": spec}).replace("%{}", "%" + json.dumps(zone)[1:-1])
     with pytest.raises(ResourceError, match="zone"):
         decode(key, value.encode())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"{",
+        b"[]",
+        b'{"spec": {"holder": {"agent": "n"}, "since": [1]}}',
+        b'{"apiVersion": "cairn.dev/v2", "kind": "Lease", "metadata": {"name": "m"}, "spec": 7}',
+    ],
+)
+def test_a_lease_shows_its_node_alive_whatever_is_written_in_it(value: bytes) -> None:
+    assert ResourceSet.of([decode(Key("NodeLease", "n"), value)]).live_nodes == {"n"}
