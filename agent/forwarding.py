@@ -70,6 +70,8 @@ class Encapsulation(Protocol):
 
     def hop(self, family: Family, nlri: bytes, next_hop: bytes) -> Hop | None: ...
 
+    def doubtful(self, family: Family, nlri: bytes, next_hop: bytes) -> bool: ...
+
 
 class Forwarding:
     """Declares to `fib` what follows from `learned`, the plan and the node's links."""
@@ -256,6 +258,8 @@ class Forwarding:
         if nlri not in self.learned.ribs[family].best:
             return None
         next_hops = self.learned.next_hops(family, nlri)
+        if any(self.encapsulation.doubtful(family, nlri, next_hop) for next_hop in next_hops):
+            return None
         tunnelled = [self.encapsulation.hop(family, nlri, next_hop) for next_hop in next_hops]
         if any(tunnelled):
             return self._route(

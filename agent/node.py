@@ -255,6 +255,9 @@ class Agent:
                     if declared is not None:
                         asyncio.get_running_loop().call_later(self._correct_after, self._look_at_declaration)
                 await self._replan()
+                if self.tunnels.unread != self._unread.peers:
+                    self.tunnels.unread = self._unread.peers
+                    self.forwarding.resolved_anew()
                 if self.sessions.left_alone:
                     self.sessions.sweep()
                 if self.sessions.told:

@@ -50,6 +50,7 @@ class Tunnels:
     """The tunnels of this node, as of the last plan and the links there are."""
 
     def __init__(self) -> None:
+        self.unread = False  # there may be nodes that the plan does not have
         self._plan: NodePlan | None = None
         self._pools: dict[int, list[PoolPlan]] = {4: [], 6: []}
         self._ends: dict[bytes, IPv4Address | IPv6Address] = {}
@@ -151,6 +152,18 @@ class Tunnels:
 
     def hop(self, family: Family, nlri: bytes, next_hop: bytes) -> Hop | None:
         """The way through a tunnel to a prefix, or None if packets go straight."""
+        pool = self._pool_of(family, nlri, next_hop)
+        return None if pool is None else self._through(pool, pool.cidr.version, next_hop[:16])
+
+    def doubtful(self, family: Family, nlri: bytes, next_hop: bytes) -> bool:
+        """Whether a tunnel that cannot be read may lead to a prefix: packets are not to go straight then."""
+        pool = self._pool_of(family, nlri, next_hop) if self.unread else None
+        return pool is not None and next_hop[:16] not in (
+            self._nodes if pool.encapsulation is Encapsulation.IPIP else self._ends
+        )
+
+    def _pool_of(self, family: Family, nlri: bytes, next_hop: bytes) -> PoolPlan | None:
+        """The pool whose packets to a prefix go through a tunnel."""
         version = 4 if family == IPV4_UNICAST else 6
         pools = self._pools[version]
         if not pools or self._plan is None:
@@ -160,9 +173,8 @@ class Tunnels:
         for pool in pools:
             cidr = pool.cidr
             if nlri[0] >= cidr.prefixlen and value & int(cidr.netmask) == int(cidr.network_address):
-                if pool.cross_subnet and self._plan.is_direct(ip_address(next_hop[:16])):
-                    return None
-                return self._through(pool, version, next_hop[:16])
+                direct = pool.cross_subnet and self._plan.is_direct(ip_address(next_hop[:16]))
+                return None if direct else pool
         return None
 
     def _through(self, pool: PoolPlan, version: int, next_hop: bytes) -> Hop | None:

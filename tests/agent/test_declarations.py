@@ -206,6 +206,26 @@ def test_tunnels_carry_what_the_pool_says(mode: str, near: bool) -> None:
     }
 
 
+@pytest.mark.parametrize("encapsulation", ["vxlanMode", "ipipMode"])
+@pytest.mark.parametrize(("mode", "near"), [("Always", True), ("CrossSubnet", False)])
+def test_while_nodes_cannot_be_read_nothing_that_may_be_theirs_goes_straight(
+    encapsulation: str, mode: str, near: bool
+) -> None:
+    own = "10.0.0.2"
+    ends = {"ipv4VXLANTunnelAddr": own, "bgp": {"ipv4Address": f"{own}/24", "ipv4IPIPTunnelAddr": own}}
+    pool = resource("IPPool", "p", {"cidr": "10.77.0.0/16", encapsulation: mode})
+    tunnels = Tunnels()
+    tunnels.planned(plan_of(resource("Node", "b", ends), pool))
+    inside, outside = nlri_of(ip_network("10.77.5.0/26")), nlri_of(ip_network("192.0.2.0/24"))
+    known, close, far = (ip_address(text).packed for text in (own, "10.0.0.9", "10.0.9.9"))
+    for unread in (False, True, False):
+        tunnels.unread = unread
+        assert tunnels.doubtful(IPV4_UNICAST, inside, far) is unread
+        assert tunnels.doubtful(IPV4_UNICAST, inside, close) is (unread and near)
+        assert not tunnels.doubtful(IPV4_UNICAST, inside, known)
+        assert not tunnels.doubtful(IPV4_UNICAST, outside, far)
+
+
 def test_a_node_that_is_declared_with_ends_of_its_own_has_its_devices_so() -> None:
     spec = {"ipv4VXLANTunnelAddr": "10.77.0.1", "vxlanTunnelMACAddr": "66:11:22:33:44:55"}
     bgp = {"ipv4Address": "10.0.0.1/24", "ipv4IPIPTunnelAddr": "10.77.0.2"}

@@ -66,7 +66,12 @@ class Wishes:
 
 
 class Straight:
-    """No tunnels."""
+    """No tunnels that can be read."""
+
+    doubt = False
+
+    def doubtful(self, *_: Any) -> bool:
+        return self.doubt
 
     def hop(self, *_: Any) -> Hop | None:
         return None
@@ -77,6 +82,19 @@ def announced(cluster: Cluster, prefix: str, local_pref: int | None, med: int | 
     hop = IPv4Address("10.0.0.9").packed
     for message in encode_updates(IPV4_UNICAST, attributes, hop, [nlri_of(ip_network(prefix))]):
         cluster.update(P, message)
+
+
+def test_what_may_have_to_go_through_a_tunnel_that_cannot_be_read_has_no_way_of_its_own() -> None:
+    cluster, wishes, tunnels = Cluster(peering(P)), Wishes(), Straight()
+    forwarding = Forwarding(cast("Fib", wishes), cluster.learned, tunnels, lambda *_: None)
+    cluster.up(P)
+    tunnels.doubt = True
+    announced(cluster, A, 100)
+    forwarding.changed(cluster.learned.take_changes())
+    assert not wishes.routes
+    tunnels.doubt = False
+    forwarding.resolved_anew()
+    assert set(wishes.routes) == {A}
 
 
 def test_a_priority_that_is_not_the_ordinary_one_is_the_metric() -> None:
