@@ -28,6 +28,7 @@ from bgpd.telemetry.status import (
     SampleKind,
     ServiceStatus,
     StoreHealth,
+    unread,
     why_down,
 )
 from bgpd.wire.nlri import Family, nlri_of, prefix_of
@@ -66,7 +67,8 @@ class AgentStatus:
     def healthy(self) -> tuple[bool, str]:
         if self._agent.plan is None:
             return False, f"no plan: {self._agent.plan_error}"
-        return self.working()
+        working, why = self.working()
+        return working, unread(self._agent.invalid) or why if working else why
 
     def working(self) -> tuple[bool, str]:
         lost = [

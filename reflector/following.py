@@ -75,6 +75,7 @@ class Following:
         self._seen_alive: frozenset[str] = frozenset()
         self._dead: frozenset[str] = frozenset()
         self.problems: tuple[str, ...] = ()
+        self.invalid: dict[str, str] = {}  # place → why it cannot be read
         try:
             self._store = open_datastore(config.datastore, environ)
         except DatastoreError as error:
@@ -112,7 +113,10 @@ class Following:
                         {c.key: c.entry.resource if c.entry else None for c in news.changes}
                     )
                 for place, reason in dict.fromkeys((each.place, each.reason) for each in news.invalid):
-                    if reason is not None:
+                    if reason is None:
+                        self.invalid.pop(place, None)
+                    else:
+                        self.invalid[place] = reason
                         what = "a resource cannot be read; its last good version counts"
                         log.error(what, place=place, reason=reason)
                 self._unread.heard(news, resources)

@@ -144,6 +144,7 @@ class Service:
             store=following.health if following is not None else lambda: None,
             plan=following.plan if following is not None else dict,
             problems=lambda: following.problems if following is not None else (),
+            invalid=lambda: following.invalid if following is not None else {},
             moment=lambda at: time.time() + at - loop.time(),
         )
         surroundings = self._load_surroundings(source)

@@ -22,6 +22,7 @@ from bgpd.telemetry.status import (
     SampleKind,
     ServiceStatus,
     StoreHealth,
+    unread,
 )
 from bgpd.wire.nlri import Family, nlri_of, prefix_of
 from reflector.entry import Entry
@@ -46,8 +47,9 @@ class ReflectorStatus:
         plan: Callable[[], Mapping[str, object]],
         problems: Callable[[], Sequence[str]],
         moment: Callable[[float], float],
+        invalid: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
-        """`moment` gives the wall time of a time on the server's clock."""
+        """`moment` gives the wall time of a time on the server's clock; `invalid` what cannot be read."""
         self._server = server
         self._name = name
         self._version = version
@@ -55,6 +57,7 @@ class ReflectorStatus:
         self._store = store
         self._plan = plan
         self._problems = problems
+        self._invalid = invalid
         self._moment = moment
 
     @property
@@ -81,7 +84,10 @@ class ReflectorStatus:
 
     def healthy(self) -> tuple[bool, str]:
         problems = self._problems()
-        return (False, "; ".join(problems)) if problems and self._server.ports else self.working()
+        working, why = self.working()
+        if working and problems:
+            return False, "; ".join(problems)
+        return working, unread(self._invalid()) or why if working else why
 
     def peers(self) -> Sequence[PeerStatus]:
         return [self._peer(entry) for _, entry in sorted(self._server.entries.items())]

@@ -41,6 +41,12 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
+def _reasons(why: str, healthy: bool, told: str) -> list[str]:
+    if not healthy:
+        return [told]
+    return [why] if told in ("", "healthy") else [why, told]
+
+
 def status_document(source: StatusSource, now: float) -> Document:
     """Who, how, since when, and the peers in numbers. `now`: seconds since the epoch."""
     service = source.service()
@@ -61,7 +67,7 @@ def status_document(source: StatusSource, now: float) -> Document:
         "log_level": level(),
         "healthy": healthy[0],
         "ready": ready,
-        "reason": why if healthy[0] else healthy[1],
+        "reason": "; ".join(_reasons(why, *healthy)),
         "peers": {
             "total": len(peers),
             "established": sum(peer.established for peer in peers),

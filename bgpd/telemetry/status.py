@@ -20,6 +20,7 @@ from typing import Protocol
 from bgpd.telemetry.distribution import Distribution
 
 ESTABLISHED = "ESTABLISHED"
+_MOST_UNREAD = 3  # resources that a reason names
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,15 @@ def why_down(lost: str, latest: str) -> str:
     if not lost or not latest or latest == lost:
         return latest or lost
     return f"{lost}; since then: {latest}"
+
+
+def unread(invalid: Mapping[str, str]) -> str:
+    """What a working service says of resources that it cannot read: place → why. Empty if there is none."""
+    if not invalid:
+        return ""
+    first = "; ".join(" ".join(reason.split()) for reason in list(invalid.values())[:_MOST_UNREAD])
+    more = f"; and {len(invalid) - _MOST_UNREAD} more" if len(invalid) > _MOST_UNREAD else ""
+    return f"what cannot be read counts as it was last, if it was: {first}{more}"
 
 
 class Direction(StrEnum):
@@ -274,7 +284,7 @@ class StatusSource(Protocol):
         """
 
     def healthy(self) -> tuple[bool, str]:
-        """Whether it works, and what is declared can be carried out; and why not."""
+        """Whether it works, and what is declared can be carried out; and why not, or what is to be told."""
 
     def peers(self) -> Sequence[PeerStatus]: ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -11,7 +12,7 @@ import pytest
 
 from bgpd.render.exabgp import addresses_of
 from tests.agent.cluster import Cluster
-from tests.agent.ground import eventually, exabgp_pid, needs_bird, needs_root
+from tests.agent.ground import eventually, exabgp_pid, needs_bird, needs_root, sh
 from tests.agent.test_agent_peers import in_one_mesh, join
 
 pytestmark = [needs_root, pytest.mark.scenario, *needs_bird]
@@ -61,14 +62,12 @@ async def test_a_node_of_the_mesh_that_cannot_be_read_keeps_its_session(
 ) -> None:
     """The shared ExaBGP has it still after a reload, and the kernel its routes."""
     a, bird = cluster.a, cluster.bird
-    a.config["syncWait"] = 2
+    a.config |= {"syncWait": 2, "http": {"port": 9178}}
     cluster.b.start()
     await in_one_mesh(cluster)
     join(cluster, "10.0.0.20")  # nobody is there
     configured = a.run / "mesh" / "exabgp.conf"
-    await eventually(
-        lambda: "10.0.0.20" in addresses_of(configured.read_text()) and a.said("in sync") == 1
-    )
+    await eventually(lambda: "10.0.0.20" in addresses_of(configured.read_text()) and a.said("in sync") == 1)
     since, pid = bird.established_since(), exabgp_pid(a.run / "mesh")
     a.stop()
     later = {"bgp": {"ipv4Address": "10.0.0.3/24", "asNumber": "all"}}
@@ -79,6 +78,9 @@ async def test_a_node_of_the_mesh_that_cannot_be_read_keeps_its_session(
     await eventually(lambda: "10.0.0.21" in addresses_of(configured.read_text()), 20)
     await eventually(lambda: a.said("in sync") == 2 and "10.77.2.0/26" in a.routes(), 30)
     await asyncio.sleep(2)
+    told = json.loads(sh(f"ip netns exec {a.inside} curl -s http://127.0.0.1:9178/api/v1/status"))
+    assert told["healthy"]
+    assert "what cannot be read counts as it was last, if it was: n-10.0.0.3.yaml:" in told["reason"]
     assert a.said("a session is left alone: its peer may be one that cannot be read") >= 1
     assert "192.0.2.0/24" in a.routes()
     assert (bird.established_since(), exabgp_pid(a.run / "mesh")) == (since, pid)

@@ -51,3 +51,6 @@ async def test_unreadable_settings_are_no_other_as(tmp_path: Path) -> None:
         await until(lambda: len(carried) > again)
         assert {spec.speaker.asn for spec in carried} == {65000}
         assert not refused
+        assert [place.rpartition("/")[2] for place in followed.invalid] == ["default"]
+        etcd.put(etcd_key(SETTINGS), encode(declared[SETTINGS]).decode())
+        await until(lambda: not followed.invalid)

@@ -17,7 +17,7 @@ from aiohttp import web
 from bgpd.telemetry.config import ConfigError, Http
 from bgpd.telemetry.http import HttpOptions, HttpOptionsError, StatusServer
 from bgpd.telemetry.logging import level, set_level
-from bgpd.telemetry.status import PeerVerb
+from bgpd.telemetry.status import PeerVerb, unread
 from bgpd.telemetry.surroundings import Surroundings
 from tests.telemetry.source import Source, peer
 
@@ -61,7 +61,7 @@ async def test_probes(client: aiohttp.ClientSession, source: Source) -> None:
         assert (answer.status, await answer.text()) == (503, "exabgp does not answer\n")
 
 
-async def test_status_peers_plan_metrics(client: aiohttp.ClientSession) -> None:
+async def test_status_peers_plan_metrics(client: aiohttp.ClientSession, source: Source) -> None:
     async with client.get("/api/v1/status") as answer:
         status = await answer.json()
     assert status["node"] == "node-a"
@@ -70,6 +70,12 @@ async def test_status_peers_plan_metrics(client: aiohttp.ClientSession) -> None:
     assert status["datastore"]["reason"] == "nothing listens there"
     assert (status["healthy"], status["ready"]) == (True, False)
     assert "tor1 (10.0.0.2, ACTIVE, connection refused)" in status["reason"]
+    source.health = (True, unread({f"f{number}": f"f{number}: {'x' * number}" for number in range(1, 6)}))
+    async with client.get("/api/v1/status") as answer:
+        told = await answer.json()
+    assert told["healthy"]
+    assert told["reason"].startswith(status["reason"] + "; what cannot be read counts as it was last")
+    assert told["reason"].endswith(": f1: x; f2: xx; f3: xxx; and 2 more")
     async with client.get("/api/v1/peers") as answer:
         peers = (await answer.json())["peers"]
     assert [(found["name"], found["established"]) for found in peers] == [("rr1", True), ("tor1", False)]
