@@ -52,10 +52,18 @@ class UnreadSettings:
     @property
     def reason(self) -> str:
         """Why nothing can be planned; empty if something can."""
+        return self._told(frozenset())
+
+    @property
+    def reason_of_any(self) -> str:
+        """The same for who can leave nothing alone: another configuration of BIRD is the whole of it."""
+        return self._told(PEERS | {WORKLOAD})
+
+    def _told(self, kinds: frozenset[str]) -> str:
         return "; ".join(
             f"{reason}; nothing is done before it is repaired"
             for key, reason in self._reasons.items()
-            if self._is_awaited(key)
+            if key.kind in kinds or self._is_awaited(key)
         )
 
     @property

@@ -118,7 +118,7 @@ class _Steps:
     async def take(self, resources: ResourceSet, secrets: Secrets, unread: str) -> bool:
         """Bring the daemons to the plan of these resources; whether they are in step.
 
-        `unread`: why settings cannot be read, which keeps the first plan waiting.
+        `unread`: what cannot be read, which keeps the first plan waiting.
         """
         try:
             if unread and not self._planned:
@@ -165,7 +165,7 @@ class _Latest:
                         what = "a resource cannot be read; its last good version counts"
                         log.error(what, place=place, reason=reason)
                 unread.heard(news, resources)
-                self.resources, self.unread = resources, unread.reason
+                self.resources, self.unread = resources, unread.reason_of_any
                 self.news.set()
 
 
@@ -175,7 +175,7 @@ async def _follow(location: str | None, directory: Path, steps: _Steps, once: bo
         if once:
             found, unread = await state.snapshot(store, KINDS), UnreadSettings(steps.node)
             unread.heard(found, resources := state.resource_set(found))
-            return await steps.take(resources, secrets, unread.reason)
+            return await steps.take(resources, secrets, unread.reason_of_any)
         latest, stop = _Latest(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -275,6 +275,25 @@ def test_settings_that_cannot_be_read_are_waited_for(bird: Bird, tmp_path: Path)
         run.end()
 
 
+def test_a_peer_that_cannot_be_read_keeps_its_session_over_a_restart(bird: Bird, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "node.yaml").write_text(NODE)
+    (store / "settings.yaml").write_text(SETTINGS % (20000 + os.getpid() % 20000))
+    peer = PEER % (2, "")
+    (store / "peer.yaml").write_text(peer)
+    assert cairn("bird", "run", *words_for(bird, store), "--once").code == 0
+    (store / "peer.yaml").write_text(peer.replace("asNumber: ", "asNumber: of "))
+    (store / "another.yaml").write_text((PEER % (3, "")).replace("tor", "another"))
+    once = cairn("bird", "run", *words_for(bird, store), "--once")
+    assert once.code == 1
+    assert "nothing is done before it is repaired" in once.out + once.err
+    assert "protocol bgp Global_127_0_0_2" in bird.config.read_text()
+    (store / "peer.yaml").write_text(peer)
+    assert cairn("bird", "run", *words_for(bird, store), "--once").code == 0
+    assert "protocol bgp Global_127_0_0_3" in bird.config.read_text()
+
+
 def test_both_daemons_of_bird_1_are_kept_in_step(tmp_path: Path) -> None:
     store = tmp_path / "store"
     store.mkdir()
