@@ -117,7 +117,7 @@ class Following:
                         self.invalid.pop(place, None)
                     else:
                         self.invalid[place] = reason
-                        what = "a resource cannot be read; its last good version counts"
+                        what = "a resource cannot be read; its last good version counts, if one is known"
                         log.error(what, place=place, reason=reason)
                 self._unread.heard(news, resources)
                 self._resources = resources

@@ -162,7 +162,7 @@ class _Latest:
                     )
                 for place, reason in dict.fromkeys((each.place, each.reason) for each in news.invalid):
                     if reason is not None:
-                        what = "a resource cannot be read; its last good version counts"
+                        what = "a resource cannot be read; its last good version counts, if one is known"
                         log.error(what, place=place, reason=reason)
                 unread.heard(news, resources)
                 self.resources, self.unread = resources, unread.reason_of_any

@@ -26,7 +26,7 @@ def command(
         wanted = ip_network(prefix, strict=False)
     except ValueError:
         raise usage(f"{prefix!r} is no address or prefix", "write 10.77.1.5 or 10.77.1.0/26") from None
-    resources = state.declared(datastore)
+    resources = state.to_be_planned(datastore)
     if node is not None:
         must_be_declared(resources, node)
     findings = [

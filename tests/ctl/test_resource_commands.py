@@ -278,6 +278,19 @@ def test_the_same_resource_in_two_files_is_refused(tmp_path: Path) -> None:
     assert (done.code, f"also in {one}" in done.err) == (4, True)
 
 
+@pytest.mark.parametrize(
+    "words", [("plan", "node-1"), ("explain", "10.77.1.5"), ("render", "bird", "--node", "node-1")]
+)
+def test_nothing_is_said_of_what_a_pool_that_cannot_be_read_may_hold_back(
+    store: Path, words: tuple[str, ...]
+) -> None:
+    write(store / "all.yaml", CLUSTER.replace("vxlanMode: Never", "vxlanMode: Later"))
+    told = cairn(*words, "--datastore", store)
+    assert (told.code, told.out) == (4, "")
+    assert "'Later'" in told.err
+    assert "nothing is done before it is repaired" in told.err
+
+
 def test_files_that_cannot_be_read_are_wrong_usage(tmp_path: Path) -> None:
     assert cairn("validate").code == 2
     assert cairn("validate", "-f", tmp_path / "none.yaml").code == 2
