@@ -312,7 +312,7 @@ class Agent:
 
     async def _replan(self) -> None:
         try:
-            if self.plan is None and self._unread.reason:
+            if self._unread.reason:
                 raise PlanError("settings", self._unread.reason)
             plan = plan_node(self.resources, self.config.node, self.config.static_routes)
         except PlanError as error:

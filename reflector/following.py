@@ -142,7 +142,7 @@ class Following:
             return
         self._secrets.directory = self.config.secrets
         try:
-            if self._plan is None and self._unread.reason:
+            if self._unread.reason:
                 raise PlanError("settings", self._unread.reason)
             plan = plan_node(self._resources, self.config.node)
             passwords, missing = self._secrets.read_all(_secrets_of(plan))

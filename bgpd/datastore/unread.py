@@ -21,7 +21,10 @@ _KINDS = AWAITED | PEERS | {WORKLOAD}
 
 
 class UnreadSettings:
-    """Those of one node, from the first snapshot on: what becomes unreadable later counts as it was."""
+    """Those of one node, from the first snapshot on: what becomes unreadable later counts as it was.
+
+    Only a filter that never could be read is waited for also where a peer comes to name it later.
+    """
 
     def __init__(self, node: str | None) -> None:
         self._names = {"default", f"node.{node}"}
@@ -37,7 +40,7 @@ class UnreadSettings:
                 continue
             if invalid.reason is None:
                 self._reasons.pop(key, None)
-            elif isinstance(news, Snapshot) or key in self._reasons:
+            elif isinstance(news, Snapshot) or key in self._reasons or key.kind == FILTER:
                 self._reasons[key] = invalid.reason
         self._reasons = {key: reason for key, reason in self._reasons.items() if key not in resources}
         if any(key.kind == FILTER for key in self._reasons):

@@ -111,17 +111,16 @@ class _Steps:
         self._version = version
         self._options = bird
         self._following = following
-        self._planned = False
         self._problem = ""
         self._down: list[str] = []
 
     async def take(self, resources: ResourceSet, secrets: Secrets, unread: str) -> bool:
         """Bring the daemons to the plan of these resources; whether they are in step.
 
-        `unread`: what cannot be read, which keeps the first plan waiting.
+        `unread`: what cannot be read, and is waited for.
         """
         try:
-            if unread and not self._planned:
+            if unread:
                 raise PlanError("settings", unread)
             plan = plan_node(resources, self.node)
             passwords, down = await read_passwords(plan.peerings, secrets)
@@ -135,7 +134,7 @@ class _Steps:
                 self._problem = str(error)
                 log.error("no configuration can be made, the former one stays", reason=self._problem)
             return False
-        self._planned, self._problem = True, ""
+        self._problem = ""
         return await self._following.step(texts)
 
 

@@ -39,6 +39,19 @@ def test_a_filter_that_a_peer_names_is_waited_for_and_no_other() -> None:
     assert unread.reason == ""
 
 
+def test_a_filter_that_comes_unreadable_and_is_named_later_is_waited_for() -> None:
+    unread = UnreadSettings("a")
+    unread.heard(Snapshot((), 1), known())
+    unread.heard(Changes((), 2, invalid(FILTER)), known())
+    assert unread.reason == ""
+    unread.heard(Changes((), 3, ()), known(PEER))
+    assert unread.reason
+    unread.heard(Changes((), 4, invalid(FILTER, None)), known(PEER, GOOD))
+    assert unread.reason == ""
+    unread.heard(Changes((), 5, invalid(FILTER)), known(PEER, GOOD))
+    assert unread.reason == ""
+
+
 def test_a_filter_whose_last_good_version_is_known_is_not_waited_for() -> None:
     unread = UnreadSettings("a")
     unread.heard(Snapshot((), 1, invalid(FILTER)), known(PEER, GOOD))

@@ -13,6 +13,32 @@ from tests.reflector.clients import until
 from tests.reflector.test_passwords_etcd import CLUSTER
 
 
+async def test_no_peer_comes_without_the_filter_it_names(tmp_path: Path) -> None:
+    head = "apiVersion: projectcalico.org/v3\nkind: "
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    path = tmp_path / "filter.yaml"
+    wrong, right = (
+        f"{head}BGPFilter\nmetadata: {{name: f}}\nspec: {{{spec}}}\n" for spec in ("importV4: 1", "")
+    )
+    carried: list[ReflectorSpec] = []
+    refused: list[str] = []
+    config = ReflectorConfig.model_validate({"datastore": str(tmp_path), "node": "r1"})
+    followed = Following(config, {}, carried.append, refused.append)
+    task = asyncio.create_task(followed.run())
+    await until(lambda: bool(carried))
+    path.write_text(wrong)
+    await until(lambda: bool(followed.invalid))
+    spec = "{peerIP: 127.0.0.77, asNumber: 65100, filters: [f]}"
+    (tmp_path / "peer.yaml").write_text(f"{head}BGPPeer\nmetadata: {{name: t}}\nspec: {spec}\n")
+    await until(lambda: bool(refused))
+    assert "nothing is done before it is repaired" in refused[0]
+    assert "127.0.0.77" not in str(carried)
+    path.write_text(right)
+    await until(lambda: "127.0.0.77" in str(carried[-1]))
+    task.cancel()
+    await followed.close()
+
+
 @pytest.mark.parametrize("fault", ["asNumber: many", "asNumber: 65000}}"])
 async def test_an_unreadable_file_of_settings_is_no_other_as(tmp_path: Path, fault: str) -> None:
     settings, _, others = CLUSTER.partition("---\n")
