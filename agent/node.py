@@ -312,9 +312,10 @@ class Agent:
 
     async def _replan(self) -> None:
         try:
-            if self._unread.reason:
+            if self.plan is None and self._unread.reason:
                 raise PlanError("settings", self._unread.reason)
-            plan = plan_node(self.resources, self.config.node, self.config.static_routes)
+            resources = self._unread.planned(self.resources)
+            plan = plan_node(resources, self.config.node, self.config.static_routes)
         except PlanError as error:
             self._no_plan(str(error))
             return

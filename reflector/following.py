@@ -142,9 +142,9 @@ class Following:
             return
         self._secrets.directory = self.config.secrets
         try:
-            if self._unread.reason:
+            if self._plan is None and self._unread.reason:
                 raise PlanError("settings", self._unread.reason)
-            plan = plan_node(self._resources, self.config.node)
+            plan = plan_node(self._unread.planned(self._resources), self.config.node)
             passwords, missing = self._secrets.read_all(_secrets_of(plan))
             live = self._resources.live_nodes
             if self._store.health().current:  # nobody is declared dead on old news
@@ -173,7 +173,7 @@ class Following:
         """Have those passwords at hand that only the datastore may have."""
         if self._resources is not None and self.config.node is not None:
             try:
-                plan = plan_node(self._resources, self.config.node)
+                plan = plan_node(self._unread.planned(self._resources), self.config.node)
             except Exception:  # noqa: BLE001  what it is, `declare` says
                 return
             await self._secrets.fetch(_secrets_of(plan), asyncio.get_running_loop().time())

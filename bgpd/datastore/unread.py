@@ -8,9 +8,11 @@ means one peer or workload less. But a session or a route that is there from bef
 to be ended.
 """
 
+from collections.abc import Mapping
+
 from bgpd.datastore.interests import Interests
 from bgpd.datastore.store import Changes, Snapshot
-from bgpd.resources import Key, ResourceSet
+from bgpd.resources import BGPPeer, Key, ResourceSet
 
 SETTINGS = frozenset({"BGPConfiguration", "CairnConfiguration"})
 POOL, FILTER = "IPPool", "BGPFilter"
@@ -23,14 +25,17 @@ _KINDS = AWAITED | PEERS | {WORKLOAD}
 class UnreadSettings:
     """Those of one node, from the first snapshot on: what becomes unreadable later counts as it was.
 
-    Only a filter that never could be read is waited for also where a peer comes to name it later.
+    A filter may also come unreadable, and be named later: then each peer that names it counts as it was before
+    (see `planned`), and nothing else has to wait.
     """
 
     def __init__(self, node: str | None) -> None:
         self._names = {"default", f"node.{node}"}
         self._own = Interests(_KINDS, node or "")
         self._reasons: dict[Key, str] = {}
-        self._filters: set[str] = set()  # those that peers name
+        self._peers: Mapping[Key, BGPPeer] = {}  # as they last were without such a filter
+        self._withheld: dict[Key, BGPPeer | None] = {}  # those that name one → as they were, if they were
+        self._filters: set[str] = set()  # those that they name
 
     def heard(self, news: Snapshot | Changes, resources: ResourceSet) -> None:
         """Take in an update; ``resources`` are what is known with it."""
@@ -43,9 +48,24 @@ class UnreadSettings:
             elif isinstance(news, Snapshot) or key in self._reasons or key.kind == FILTER:
                 self._reasons[key] = invalid.reason
         self._reasons = {key: reason for key, reason in self._reasons.items() if key not in resources}
-        if any(key.kind == FILTER for key in self._reasons):
-            peers = resources.of_kind("BGPPeer").values()
-            self._filters = {name for peer in peers for name in peer.spec.filters or ()}
+        self._withhold(resources.of_kind("BGPPeer"))
+
+    def _withhold(self, peers: Mapping[Key, BGPPeer]) -> None:
+        filters = {key.name for key in self._reasons if key.kind == FILTER}
+        named: dict[Key, set[str]] = {}
+        for key, peer in peers.items() if filters else ():
+            if names := filters.intersection(peer.spec.filters or ()):
+                named[key] = names
+        self._filters = set().union(*named.values())
+        self._withheld = {key: self._peers.get(key) for key in named}
+        kept = {key: peer for key, peer in self._withheld.items() if peer is not None}
+        self._peers = (
+            {key: peer for key, peer in peers.items() if key not in named} | kept if named else peers
+        )
+
+    def planned(self, resources: ResourceSet) -> ResourceSet:
+        """What is to be planned of what is known: no peer is set up without the filters it names."""
+        return resources.with_changes(self._withheld) if self._withheld else resources
 
     def _is_awaited(self, key: Key) -> bool:
         if key.kind in SETTINGS:

@@ -111,16 +111,17 @@ class _Steps:
         self._version = version
         self._options = bird
         self._following = following
+        self._planned = False
         self._problem = ""
         self._down: list[str] = []
 
     async def take(self, resources: ResourceSet, secrets: Secrets, unread: str) -> bool:
         """Bring the daemons to the plan of these resources; whether they are in step.
 
-        `unread`: what cannot be read, and is waited for.
+        `unread`: what cannot be read, which keeps the first plan waiting.
         """
         try:
-            if unread:
+            if unread and not self._planned:
                 raise PlanError("settings", unread)
             plan = plan_node(resources, self.node)
             passwords, down = await read_passwords(plan.peerings, secrets)
@@ -134,7 +135,7 @@ class _Steps:
                 self._problem = str(error)
                 log.error("no configuration can be made, the former one stays", reason=self._problem)
             return False
-        self._problem = ""
+        self._planned, self._problem = True, ""
         return await self._following.step(texts)
 
 
@@ -164,7 +165,7 @@ class _Latest:
                         what = "a resource cannot be read; its last good version counts, if one is known"
                         log.error(what, place=place, reason=reason)
                 unread.heard(news, resources)
-                self.resources, self.unread = resources, unread.reason_of_any
+                self.resources, self.unread = unread.planned(resources), unread.reason_of_any
                 self.news.set()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bgpd.datastore import Changes, Invalid, Snapshot, UnreadSettings
-from bgpd.resources import Key, ResourceSet, load_documents
+from bgpd.resources import Key, Resource, ResourceSet, load_documents
 
 FILTER = Key("BGPFilter", "f")
 PEER = """\
@@ -25,6 +25,10 @@ def known(*documents: str) -> ResourceSet:
     return ResourceSet.of(each for text in documents for each in load_documents(text, "f"))
 
 
+def only(*documents: str) -> list[Resource]:
+    return list(known(*documents))
+
+
 def invalid(key: Key, reason: str | None = "'Log' is no action") -> tuple[Invalid, ...]:
     return (Invalid(f"/{key.name}", key, reason),)
 
@@ -39,17 +43,23 @@ def test_a_filter_that_a_peer_names_is_waited_for_and_no_other() -> None:
     assert unread.reason == ""
 
 
-def test_a_filter_that_comes_unreadable_and_is_named_later_is_waited_for() -> None:
+def test_a_peer_that_comes_to_name_an_unreadable_filter_counts_as_it_was() -> None:
+    bare, other = PEER.replace(", filters: [f]", ""), PEER.replace("name: t", "name: u")
     unread = UnreadSettings("a")
-    unread.heard(Snapshot((), 1), known())
-    unread.heard(Changes((), 2, invalid(FILTER)), known())
-    assert unread.reason == ""
-    unread.heard(Changes((), 3, ()), known(PEER))
-    assert unread.reason
-    unread.heard(Changes((), 4, invalid(FILTER, None)), known(PEER, GOOD))
-    assert unread.reason == ""
-    unread.heard(Changes((), 5, invalid(FILTER)), known(PEER, GOOD))
-    assert unread.reason == ""
+
+    def planned(*documents: str, news: tuple[Invalid, ...] = ()) -> list[Resource]:
+        resources = known(*documents)
+        unread.heard(Changes((), 2, news), resources)
+        return list(unread.planned(resources))
+
+    unread.heard(Snapshot((), 1), known(bare))
+    assert planned(bare, news=invalid(FILTER)) == only(bare)
+    assert planned(PEER, other) == only(bare)
+    assert planned(PEER.replace("65100", "65101"), other) == only(bare)
+    assert planned(other) == only()
+    assert planned(bare.replace("65100", "65102"), other) == only(bare.replace("65100", "65102"))
+    assert planned(PEER, other, GOOD, news=invalid(FILTER, None)) == only(PEER, other, GOOD)
+    assert planned(PEER, GOOD, news=invalid(FILTER)) == only(PEER, GOOD)  # as it was, and it was good
 
 
 def test_a_filter_whose_last_good_version_is_known_is_not_waited_for() -> None:
