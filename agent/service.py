@@ -44,7 +44,9 @@ class Service:
         self.config = config
         self._path = path
         self._environ = environ
+        self._notifier = SystemdNotifier(environ)
         self._stopping = asyncio.Event()
+        self._ending = False  # whatever is read anew meanwhile
         self._reload: AgentConfig | None = None
         self.withdrawing = False
         self.agent: Agent | None = None
@@ -52,6 +54,8 @@ class Service:
     def stop(self, *, withdraw: bool = False) -> None:
         """End; with ``withdraw`` take everything this node announced and learned along."""
         self.withdrawing = self.withdrawing or withdraw
+        self._ending = True
+        self._notifier.stopping()
         self._stopping.set()
 
     def reload(self) -> None:
@@ -64,7 +68,7 @@ class Service:
         except ConfigError as error:
             log.error("the new configuration is refused; the old one stays", reason=str(error))
             return
-        if config == self.config:
+        if config == (self._reload or self.config):
             log.info("the configuration is unchanged")
             return
         if config.exabgp.run_directory != self.config.exabgp.run_directory:
@@ -73,6 +77,7 @@ class Service:
             log.error("the new configuration is refused; the old one stays", reason=reason)
             return
         self._reload = config
+        self._notifier.reloading()
         self._stopping.set()
 
     async def run(self, *, signals: bool = True) -> None:
@@ -99,7 +104,7 @@ class Service:
                 log.error("the new configuration cannot be used; the old one is back", reason=str(error))
                 self.config, proven = proven, None
                 continue
-            if self._reload is None:
+            if self._reload is None or self._ending:
                 return
             proven = self.config
             self.config, self._reload = self._reload, None
@@ -121,8 +126,7 @@ class Service:
             alone.cancel()
             await agent.leave()
             return
-        notifier = SystemdNotifier(self._environ)
-        watchdog = aside(notifier.feed_watchdog(source.working), "watchdog")
+        watchdog = aside(self._notifier.feed_watchdog(source.working), "watchdog")
         running = asyncio.create_task(agent.run(), name="agent")
         asked = NodeStatusWriter(agent.store, source, config.node)
         answering = aside(asked.run(), "node status")
@@ -133,12 +137,11 @@ class Service:
             if url:
                 log.info("status is served", url=url)
             log.info("agent started", node=config.node, datastore=agent.store.location)
-            notifier.ready()
+            self._notifier.ready()
             await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
             if running.done():
                 running.result()
         finally:
-            notifier.stopping()
             tasks = (watchdog, stopping, running, answering, reporting)
             for task in tasks:
                 task.cancel()

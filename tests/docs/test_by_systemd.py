@@ -244,10 +244,22 @@ def restarted(walk: Walk, node: Machine, reflector: Machine) -> None:
     assert service(node, "cairn-agent")["MainPID"] != before
     eventually(node, ["cairn", "peers"], "ESTABLISHED")
     assert exabgp(node) == speaker
+    reloaded(node)
+    assert exabgp(node) == speaker
     walk(reflector, "systemctl restart cairn-reflector")
     assert service(reflector, "cairn-reflector")["ActiveState"] == "active"
     eventually(reflector, ["cairn", "peers"], "ESTABLISHED")
     eventually(reflector, ["cairn", "routes"], BLOCK)
+
+
+def reloaded(node: Machine) -> None:
+    """Another configuration is no stop to systemd."""
+    before = service(node, "cairn-agent")["MainPID"]
+    node.run(["sh", "-c", "echo 'logLevel: debug' >>/etc/cairn/agent.yaml"])
+    node.run(["systemctl", "reload", "cairn-agent"])
+    eventually(node, ["curl", "-s", "http://127.0.0.1:9178/api/v1/status"], "debug")
+    until(lambda: service(node, "cairn-agent")["SubState"] == "running")
+    assert service(node, "cairn-agent")["MainPID"] == before
 
 
 def ended_for_good(walk: Walk, node: Machine, reflector: Machine) -> None:
