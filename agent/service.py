@@ -31,6 +31,7 @@ from bgpd.telemetry.reporter import Reporter
 from bgpd.telemetry.surroundings import Surroundings
 from bgpd.telemetry.systemd import SystemdNotifier
 
+HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP)
 TAKEN_OUT = 5  # exit status after SIGUSR2: systemd shall not start it again
 log = structlog.get_logger("agent")
 
@@ -105,12 +106,14 @@ class Service:
                 self.config, proven = proven, None
                 continue
             if self._reload is None or self._ending:
-                return
+                break
             proven = self.config
             self.config, self._reload = self._reload, None
             self._stopping.clear()
             self.agent = None
             gc.collect()  # the former agent refers to itself, and its routes would be kept with it for ever
+        if signals:  # how we end is said by the exit status, not by a signal that comes while we do
+            signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
 
     async def _one_agent(self) -> None:
         config = self.config

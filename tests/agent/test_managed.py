@@ -83,3 +83,15 @@ async def test_an_end_that_comes_with_a_reload_is_one(
     await reload(cluster, staticRoutes=["198.51.100.0/24"])
     process.send_signal(number)
     assert await asyncio.to_thread(process.wait, 20) == status
+
+
+async def test_a_signal_at_the_last_moment_changes_no_exit_status(cluster: Cluster, manager: Manager) -> None:
+    cluster.a.start()
+    await eventually(partial(manager.has_heard, "READY=1"))
+    process = cluster.a.process
+    assert process is not None
+    process.send_signal(signal.SIGUSR2)
+    while process.poll() is None:
+        process.send_signal(signal.SIGHUP)
+        await asyncio.sleep(0.001)
+    assert process.returncode == 5
