@@ -5,7 +5,8 @@ SIGQUIT ends us for a restart: peers that know graceful restart keep our routes 
 the datastore runs on, so that no other reflector is elected meanwhile. SIGHUP reads the configuration
 anew, and a bad one is refused whole while the old one stays in force; SIGRTMIN+22 makes the log detailed,
 SIGRTMIN+23 as before. With a datastore the peers are what the plan gives this node, followed live; when that
-gives it another AS, router ID or cluster ID, the process is replaced by one that begins with these.
+gives it another AS, router ID or cluster ID, the process is replaced by one that begins with these. One
+that waits long for its first plan counts as started and says what it waits for: no restart would mend it.
 
 What is not configured is not loaded: `following` (the datastore) and `surroundings` (HTTP, MQTT) bring
 libraries that together weigh more than all the rest.
@@ -29,7 +30,7 @@ from pydantic.alias_generators import to_camel
 from bgpd.telemetry.aside import aside
 from bgpd.telemetry.config import ConfigError, naming
 from bgpd.telemetry.logging import level_by_signal, set_level
-from bgpd.telemetry.status import EventRing, Severity
+from bgpd.telemetry.status import EventRing, ServiceStatus, Severity, StatusSource
 from bgpd.telemetry.systemd import SystemdNotifier
 from reflector.config import ReflectorConfig, load
 from reflector.recall import Recall
@@ -37,11 +38,13 @@ from reflector.server import Server
 from reflector.sockets import DESCRIPTORS, SocketError
 from reflector.spec import ReflectorSpec, from_config
 from reflector.status import ReflectorStatus
+from reflector.waiting import WaitingStatus
 
 if TYPE_CHECKING:
     from bgpd.telemetry.surroundings import Surroundings
     from reflector.following import Following
 
+PATIENCE = 10.0  # seconds that a start may take before it is one that waits
 LINGER = 0.5  # seconds that last words get to leave the host
 FIXED = ("listen", "datastore", "node", "name", "http", "mqtt", "run_directory")  # no reload changes them
 
@@ -80,6 +83,7 @@ class Service:
         self._restarting = False
         self.anew = False  # the process shall be replaced by one that begins with what is declared now
         self._following: Following | None = None
+        self._waits_for = "the datastore has not been read yet"
         self.events = EventRing()
         self.server: Server | None = None
 
@@ -107,6 +111,9 @@ class Service:
                 tasks.add(asyncio.create_task(following.run(), name="datastore"))
                 log.info("waiting for the datastore", datastore=following.location, node=self._config.node)
                 tasks.add(asyncio.create_task(self._started.wait()))
+                done, _ = await asyncio.wait(tasks, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+                if not done:
+                    await self._wait(following, notifier, tasks)
                 await self._first_of(tasks)
             if self.server is not None:
                 tasks = {task for task in tasks if not task.done()}
@@ -132,6 +139,26 @@ class Service:
         for task in done:
             task.result()
 
+    async def _wait(
+        self, following: "Following", notifier: SystemdNotifier, tasks: set[asyncio.Task[object]]
+    ) -> None:
+        """Be there while the first plan is waited for."""
+        who = ServiceStatus(
+            "reflector", self._config.node or "", metadata.version("cairn"), started_at=time.time()
+        )
+        source = WaitingStatus(who, self.events, following.health, lambda: self._waits_for)
+        surroundings = self._load_surroundings(source)
+        if surroundings is not None:
+            log.info("status is served", url=await surroundings.start())
+        watchdog = aside(notifier.feed_watchdog(source.working), "watchdog")
+        notifier.ready(self._waits_for)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            watchdog.cancel()
+            if surroundings is not None:
+                await surroundings.stop()
+
     async def _serve(
         self, server: Server, notifier: SystemdNotifier, tasks: set[asyncio.Task[object]]
     ) -> None:
@@ -156,7 +183,7 @@ class Service:
         if following is not None:
             beside.add(aside(following.report(source), "report"))
         log.info("reflector ready", ports=server.ports, asn=server.spec.speaker.asn)
-        notifier.ready()
+        notifier.ready("serving")
         try:
             await self._first_of(tasks)
         finally:
@@ -172,7 +199,7 @@ class Service:
         )
         return made
 
-    def _load_surroundings(self, source: ReflectorStatus) -> "Surroundings | None":
+    def _load_surroundings(self, source: StatusSource) -> "Surroundings | None":
         if self._config.http is None and self._config.mqtt is None:
             return None
         made: Surroundings = import_module("bgpd.telemetry.surroundings").Surroundings(
@@ -236,6 +263,7 @@ class Service:
         self.events.add(time.time(), "config.applied", f"{self._path} applied")
 
     def _refused(self, why: str) -> None:
+        self._waits_for = why
         log.error("refused", reason=why)
         self.events.add(time.time(), "config.refused", why, severity=Severity.ERROR)
 

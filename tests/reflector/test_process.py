@@ -4,18 +4,23 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import yaml
 
 from bgpd.wire.capabilities import GracefulRestart
 from bgpd.wire.iana import CeaseSubcode
 from bgpd.wire.nlri import IPV4_UNICAST
+from reflector import service
+from reflector.config import load
+from tests.ports import free_port
 from tests.reflector.clients import Client, clients, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -256,3 +261,31 @@ async def test_a_kill_frees_the_port_and_clients_come_back(program: Program) -> 
     await program.start()
     back = await Client(1, port).up()
     assert back.established
+
+
+async def test_one_that_waits_for_its_datastore_counts_as_started_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "PATIENCE", 0.1)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        port = free_port()
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        program = Program(tmp_path)
+        program.configure(
+            yaml.safe_dump({"node": "rr", "datastore": "etcd://127.0.0.1:1", "http": {"port": port}})
+        )
+        environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "20000"}
+        waiting = service.Service(program.path, load(program.path), environ)
+        running = asyncio.create_task(waiting.run())
+        heard = asyncio.get_running_loop()
+        told = {await asyncio.wait_for(heard.sock_recv(manager, 1000), 20) for _ in range(4)}
+        assert told == {b"READY=1\nSTATUS=the datastore has not been read yet", b"WATCHDOG=1"}
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
+            for path, status in (("/healthz", 200), ("/readyz", 503), ("/metrics", 200)):
+                async with client.get(path) as answer:
+                    assert (path, answer.status) == (path, status)
+            async with client.get("/api/v1/status") as answer:
+                assert "no plan" in (await answer.json())["reason"]
+        waiting.stop()
+        await running
