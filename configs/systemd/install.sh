@@ -7,8 +7,9 @@
 #
 # Releases stand in /opt/cairn/releases, /opt/cairn/.venv points to the current one. An upgrade is this script of the
 # new release and a restart of the service: the agent's ExaBGP goes on meanwhile and no session is lost. --rollback
-# points back to the release before. Configuration in /etc/cairn is only written where there is none. --remove leaves
-# that and the declared state alone. Needs Python 3.11 or newer with venv; nothing else of the system is changed.
+# points back to the release before. Configuration in /etc/cairn is only written where there is none. --remove ends the
+# services, a running agent for good (its routes are withdrawn), and leaves configuration and declared state alone.
+# Needs Python 3.11 or newer with venv; nothing else of the system is changed.
 # --compile makes the hot modules machine code, for a busy reflector: needs a C compiler and the headers of Python.
 set -eu
 source=$(cd "$(dirname "$0")/../.." && pwd)
@@ -35,6 +36,16 @@ home=$root/opt/cairn
 running() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
 reload_systemd() { if running; then systemctl daemon-reload; fi; }
 
+put() {  # whole or not at all, be the disk full
+    cp "$1" "$2.new"
+    mv "$2.new" "$2"
+}
+
+take_out() {  # what the agent leaves to the next one, nobody would end any more
+    systemctl kill --kill-whom=main --signal=SIGUSR2 cairn-agent 2>/dev/null || return 0
+    while systemctl show --property=ActiveState cairn-agent | grep -q '=active$\|=deactivating$'; do sleep 0.2; done
+}
+
 point_to() {  # atomically: there is no moment without a current release
     ln -sfn "$1" "$home/.venv.new"
     mv -T "$home/.venv.new" "$home/.venv"
@@ -42,7 +53,10 @@ point_to() {  # atomically: there is no moment without a current release
 
 case $action in
     rollback)
-        before=$(cat "$home/previous" 2>/dev/null) || { echo "install.sh: there is no release to go back to" >&2; exit 1; }
+        before=$(cat "$home/previous" 2>/dev/null) && [ -n "$before" ] && [ -d "$root$before" ] || {
+            echo "install.sh: there is no release to go back to" >&2
+            exit 1
+        }
         now=$(readlink "$home/.venv")
         point_to "$before"
         echo "$now" >"$home/previous"
@@ -50,6 +64,7 @@ case $action in
         exit 0
         ;;
     remove)
+        if running; then take_out; fi
         for service in agent reflector; do
             if running; then systemctl disable --now "cairn-$service" 2>/dev/null || true; fi
             rm -f "$root/etc/systemd/system/cairn-$service.service"
@@ -86,18 +101,17 @@ if [ -n "$compile" ]; then
     rm -rf "$tools"
 fi
 "$release/bin/cairn" --version
-trap - EXIT INT TERM
-
-if [ -L "$home/.venv" ]; then readlink "$home/.venv" >"$home/previous"; fi
-point_to "${release#"$root"}"
 mkdir -p "$root/etc/cairn/secrets" "$root/etc/systemd/system" "$root/usr/local/bin" "$root/usr/local/share/man/man1"
 chmod 700 "$root/etc/cairn/secrets"
 ln -sfn /opt/cairn/.venv/bin/cairn "$root/usr/local/bin/cairn"
 cp "$source"/docs/man/*.1 "$root/usr/local/share/man/man1/"
 for service in $services; do
-    [ -e "$root/etc/cairn/$service.yaml" ] || cp "$source/configs/$service.yaml" "$root/etc/cairn/$service.yaml"
-    cp "$source/configs/systemd/cairn-$service.service" "$root/etc/systemd/system/"
+    [ -e "$root/etc/cairn/$service.yaml" ] || put "$source/configs/$service.yaml" "$root/etc/cairn/$service.yaml"
+    put "$source/configs/systemd/cairn-$service.service" "$root/etc/systemd/system/cairn-$service.service"
 done
+if [ -L "$home/.venv" ]; then readlink "$home/.venv" >"$home/previous.new"; mv "$home/previous.new" "$home/previous"; fi
+trap - EXIT INT TERM
+point_to "${release#"$root"}"
 reload_systemd
 echo "installed ${release##*/}"
 for service in $services; do

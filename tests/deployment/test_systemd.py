@@ -65,6 +65,9 @@ def test_rollback_swaps_and_remove_leaves_the_configuration(tmp_path: Path) -> N
         done = script("--rollback", "--root", tmp_path)
         assert done.returncode == 0, done.stderr
         assert (home / ".venv").readlink() == Path("/opt/cairn/releases") / release
+    shutil.rmtree(home / "releases/new")
+    assert script("--rollback", "--root", tmp_path).returncode == 1
+    assert (home / ".venv").readlink() == Path("/opt/cairn/releases/old")
     assert script("--remove", "--root", tmp_path).returncode == 0
     assert not home.exists()
     assert (tmp_path / "etc/cairn/agent.yaml").read_text() == "node: mine\n"
@@ -77,6 +80,36 @@ def test_what_is_wrong_is_said_and_changes_nothing(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "apt install python3-venv" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+PYTHON = """\
+#!/bin/sh
+case $* in
+    *"-m venv"*) mkdir -p "$3/bin"; ln -s "$0" "$3/bin/python"; ln -s /bin/true "$3/bin/cairn" ;;
+    *base_prefix*) echo /usr ;;
+esac
+"""
+
+
+def test_a_full_disk_leaves_the_release_that_was_there(tmp_path: Path) -> None:
+    python, root = tmp_path / "python", tmp_path / "root"
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+    arguments = ("--agent", "--root", root, "--python", python)
+    done = script(*arguments)
+    assert done.returncode == 0, done.stderr
+    home, unit = root / "opt/cairn", root / "etc/systemd/system/cairn-agent.service"
+    before = unit.read_text()
+    [release] = (home / "releases").iterdir()
+    another = release.rename(release.with_name("another"))  # not of this very second
+    (home / ".venv").unlink()
+    (home / ".venv").symlink_to("/opt/cairn/releases/another")
+    words = ["prlimit", "--fsize=1024", *map(str, (INSTALL, *arguments))]
+    assert subprocess.run(words, capture_output=True, check=False).returncode != 0
+    assert (home / ".venv").readlink() == Path("/opt/cairn/releases/another")
+    assert unit.read_text() == before
+    assert list((home / "releases").iterdir()) == [another]
+    assert not (home / "previous").exists()
 
 
 def test_the_wheel_has_the_page(tmp_path: Path) -> None:
