@@ -102,7 +102,7 @@ class Secrets:
         if found is None:
             etcd = self._refusals.get(secret, f"etcd has no key {secret_key(*secret)}")
             looked = [
-                f"there is no file {path}" if path is not None else "no directory of secrets is given",
+                _no_file(path) if path is not None else "no directory of secrets is given",
                 f"{variable} is not set",
                 *([etcd] if self._store is not None and self._store.shared else []),
             ]
@@ -134,18 +134,31 @@ class Secrets:
         return self.directory / secret[0] / secret[1] if self.directory is not None else None
 
     def _file(self, secret: tuple[str, str]) -> str | None:
-        """Give a file's content; ``None`` when there is none. Raises SecretError when it cannot be read."""
+        """Give a file's content; ``None`` when there is none, or none for our user.
+
+        Raises SecretError when it cannot be read.
+        """
         path = self._path(secret)
         if path is None:
             return None
         try:
             return path.read_text(encoding="utf-8")
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             return None
         except UnicodeDecodeError as error:
             raise SecretError(f"file {path} is not UTF-8 text") from error
         except OSError as error:
             raise SecretError(f"file {path} cannot be read: {error.strerror}") from error
+
+
+def _no_file(path: Path) -> str:
+    try:
+        path.open("rb").close()
+    except PermissionError as error:
+        return f"file {path} cannot be read: {error.strerror}"
+    except OSError:
+        pass
+    return f"there is no file {path}"
 
 
 def _malformed(secret: tuple[str, str]) -> bool:

@@ -1,5 +1,6 @@
 """Passwords: where they are looked for, in which order, and that nothing but `read` ever has one."""
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from bgpd.datastore.errors import Unavailable
 from bgpd.datastore.etcd_store import EtcdStore
 from bgpd.datastore.secrets import REREAD, variable_of
 from bgpd.plan import SecretRef
+from tests.agent.ground import needs_root
 from tests.datastore.etcd_server import Etcd
 
 TOR = SecretRef("tor", "pass-word")
@@ -31,6 +33,20 @@ def test_a_file_comes_before_the_environment(tmp_path: Path) -> None:
     assert found.read(TOR) == "of the environment"
     put(tmp_path, "of the file\r\n")
     assert found.read(TOR) == "of the file"
+
+
+@needs_root
+def test_a_file_that_is_for_another_user_is_none(tmp_path: Path) -> None:
+    """A reflector's unit runs as nobody in particular, and /etc/cairn/secrets is root's."""
+    put(tmp_path, "of the agent")
+    tmp_path.chmod(0o700)
+    os.seteuid(65534)
+    try:
+        assert secrets(tmp_path, {VARIABLE: "of the environment"}).read(TOR) == "of the environment"
+        with pytest.raises(SecretError, match=f"file {tmp_path}/tor/pass-word cannot be read: Permission"):
+            secrets(tmp_path, {}).read(TOR)
+    finally:
+        os.seteuid(0)
 
 
 def test_a_missing_one_says_where_it_was_looked_for(tmp_path: Path) -> None:
