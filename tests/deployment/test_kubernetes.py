@@ -15,6 +15,7 @@ import reflector.config
 from ctl.main import COMMANDS
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs/kubernetes"
+WATCHDOG = 30  # seconds, of the units
 FILES = ("namespace.yaml", "configuration.yaml", "agent.yaml", "reflector.yaml")
 
 
@@ -76,6 +77,7 @@ class Probe(Part):
     http_get: HttpGet
     initial_delay_seconds: int = 0
     period_seconds: int = 10
+    timeout_seconds: int = 1
     failure_threshold: int = 3
 
 
@@ -269,6 +271,9 @@ def test_the_configurations_load_and_the_probes_ask_where_the_services_answer(tm
         [container] = found.spec.template.spec.containers
         alive, ready = container.liveness_probe.http_get, container.readiness_probe.http_get
         assert (alive.path, ready.path) == ("/healthz", "/readyz")
+        patience = container.liveness_probe.period_seconds * (container.liveness_probe.failure_threshold - 1)
+        assert patience >= WATCHDOG  # as long as under systemd
+        assert container.liveness_probe.timeout_seconds > 1  # a loop that is busy answers late
         assert {(each.host, each.port) for each in (alive, ready)} == {(str(http.address), http.port)}
     [daemon] = [found.spec for found in WORKLOADS if found.kind == "DaemonSet"]
     assert daemon is not None
