@@ -307,9 +307,9 @@ class Sessions:
         await self._withdraw(running.speaker, taken_over)
         await running.halt()
         await running.speaker.stop()
-        running.speaker.process.clear()
         for peer in sorted(running.speaker.established & planned):
             self._listener.session_down(peer, EXABGP_ENDED)
+        running.speaker.process.clear()
 
     async def _withdraw(self, speaker: Speaker, but: frozenset[str]) -> None:
         leaving = [peer for address, peer in speaker.outbox.peers.items() if address not in but]
