@@ -21,24 +21,17 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import models_json_schema
 
 from agent.config import AgentConfig
+from bgpd.datastore import Health
 from bgpd.resources import documents_schema
 from bgpd.resources.support import SUPPORT
 from bgpd.telemetry import schema
 from bgpd.telemetry.answers import MAX_LIMIT
 from bgpd.telemetry.metrics import Metrics
 from bgpd.telemetry.openapi import description
-from bgpd.telemetry.status import (
-    EventRing,
-    FamilyStatus,
-    PeerStatus,
-    PeerVerb,
-    RoutePage,
-    RouteQuery,
-    Sample,
-    ServiceStatus,
-)
+from bgpd.telemetry.status import EventRing, FamilyStatus, PeerStatus, ServiceStatus
 from ctl.main import application
 from reflector.config import ReflectorConfig
+from reflector.waiting import WaitingStatus
 
 TOP = Path(__file__).resolve().parent.parent
 NOTE = "<!-- Written by docs/reference.py; edit the code it is made from. -->\n\n"
@@ -358,19 +351,12 @@ def event_kinds() -> set[str]:
     return found
 
 
-class _Nobody:
+class _Nobody(WaitingStatus):
     """A source that has one of everything, for the names of the metrics."""
 
-    events = EventRing()
-
-    def service(self) -> ServiceStatus:
-        return ServiceStatus("agent", "n", "1", 0.0)
-
-    def working(self) -> tuple[bool, str]:
-        return self.healthy()
-
-    def healthy(self) -> tuple[bool, str]:
-        return True, ""
+    def __init__(self) -> None:
+        health = Health(True, 0.0, "")
+        super().__init__(ServiceStatus("agent", "n", "1", 0.0), EventRing(), lambda: health, str)
 
     def peers(self) -> list[PeerStatus]:
         counts = {"update": 1}
@@ -386,27 +372,6 @@ class _Nobody:
                 messages_sent=counts,
             )
         ]
-
-    def routes(self, _: RouteQuery) -> RoutePage:
-        return RoutePage(0, ())
-
-    def plan(self) -> dict[str, object]:
-        return {}
-
-    def samples(self) -> list[Sample]:
-        return []
-
-    class _Store:
-        current, since, endpoint, reason, resyncs, repairs, reconnects = True, 0.0, "", "", 0, 0, 0
-
-    def datastore(self) -> _Store:
-        return self._Store()
-
-    async def drain(self, draining: bool = True) -> None:
-        del draining
-
-    async def operate(self, verb: PeerVerb, peer: str, reason: str) -> None:
-        del verb, peer, reason
 
 
 def own_samples() -> dict[str, tuple[str, str, str]]:
