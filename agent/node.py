@@ -50,7 +50,7 @@ from bgpd.datastore import (
     Interests,
     Secrets,
     Snapshot,
-    UnreadSettings,
+    Unread,
 )
 from bgpd.plan import NodePlan, PlanError, plan_node
 from bgpd.resources import Key, Node, Resource, ResourceSet
@@ -92,7 +92,7 @@ class Agent:
         self.plan_error = "the datastore has not been read yet"
         self.in_sync = False
         self.invalid: dict[str, str] = {}
-        self._unread = UnreadSettings(config.node)
+        self._unread = Unread(config.node)
         self._last_good = LastGood(config.exabgp.run_directory / "last-good.json")
         self._retention = Retention(config.exabgp.run_directory / "retained.json")
         self._sparing = False  # in sync, but for what peers of a former life may come to tell again

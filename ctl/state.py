@@ -24,7 +24,7 @@ from bgpd.datastore import (
     Snapshot,
     TooLarge,
     Unavailable,
-    UnreadSettings,
+    Unread,
     Write,
     open_datastore,
 )
@@ -133,7 +133,7 @@ def to_be_planned(location: str | None, node: str | None = None) -> ResourceSet:
 
     async def read() -> ResourceSet:
         async with opened(location) as store:
-            found, unread = await snapshot(store), UnreadSettings(node)
+            found, unread = await snapshot(store), Unread(node)
             unread.heard(found, resources := resource_set(found))
             if unread.reason:
                 raise Failure(ExitCode.INVALID, unread.reason)

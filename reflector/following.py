@@ -19,7 +19,7 @@ from bgpd.datastore import (
     Interests,
     Secrets,
     Snapshot,
-    UnreadSettings,
+    Unread,
     open_datastore,
 )
 from bgpd.plan import NodePlan, PlanError, SecretRef, plan_node
@@ -69,7 +69,7 @@ class Following:
         self._carry_out = carry_out
         self._refused = refused
         self._resources: ResourceSet | None = None
-        self._unread = UnreadSettings(config.node)
+        self._unread = Unread(config.node)
         self._plan: NodePlan | None = None
         self._hold: Hold | None = None
         self._seen_alive: frozenset[str] = frozenset()

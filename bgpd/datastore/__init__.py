@@ -31,7 +31,7 @@ from bgpd.datastore.store import (
     Update,
     Write,
 )
-from bgpd.datastore.unread import UnreadSettings
+from bgpd.datastore.unread import Unread
 
 __all__ = [
     "EVERYTHING",
@@ -55,7 +55,7 @@ __all__ = [
     "Snapshot",
     "TooLarge",
     "Unavailable",
-    "UnreadSettings",
+    "Unread",
     "Update",
     "Write",
     "open_datastore",

@@ -22,8 +22,8 @@ AWAITED = SETTINGS | {POOL, FILTER, AFFINITY}
 _KINDS = AWAITED | PEERS | {WORKLOAD}
 
 
-class UnreadSettings:
-    """Those of one node, from the first snapshot on: what becomes unreadable later counts as it was.
+class Unread:
+    """That of one node, from the first snapshot on: what becomes unreadable later counts as it was.
 
     A filter may also come unreadable, and be named later: then each peer that names it counts as it was
     before (see `planned`), and nothing else has to wait.

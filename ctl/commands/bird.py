@@ -15,7 +15,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from bgpd.datastore import Changes, Datastore, Interests, Secrets, Snapshot, UnreadSettings
+from bgpd.datastore import Changes, Datastore, Interests, Secrets, Snapshot, Unread
 from bgpd.plan import PlanError, plan_node
 from bgpd.render import BirdOptions, RenderError, bird_files
 from bgpd.resources import ResourceSet
@@ -148,7 +148,7 @@ class _Latest:
         self.news = asyncio.Event()
 
     async def watch(self, store: Datastore, node: str) -> None:
-        resources, unread = ResourceSet.of(), UnreadSettings(node)
+        resources, unread = ResourceSet.of(), Unread(node)
         async with contextlib.aclosing(store.watch(Interests(kinds=KINDS, node=node))) as stream:
             async for news in stream:
                 if isinstance(news, Snapshot):
@@ -173,7 +173,7 @@ async def _follow(location: str | None, directory: Path, steps: _Steps, once: bo
     async with state.opened(location) as store:
         secrets = Secrets(directory, os.environ, store)
         if once:
-            found, unread = await state.snapshot(store, KINDS), UnreadSettings(steps.node)
+            found, unread = await state.snapshot(store, KINDS), Unread(steps.node)
             unread.heard(found, resources := state.resource_set(found))
             return await steps.take(resources, secrets, unread.reason_of_any)
         latest, stop = _Latest(), asyncio.Event()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bgpd.datastore import Changes, Invalid, Snapshot, UnreadSettings
+from bgpd.datastore import Changes, Invalid, Snapshot, Unread
 from bgpd.resources import Key, Resource, ResourceSet, load_documents
 
 FILTER = Key("BGPFilter", "f")
@@ -34,7 +34,7 @@ def invalid(key: Key, reason: str | None = "'Log' is no action") -> tuple[Invali
 
 
 def test_a_filter_that_a_peer_names_is_waited_for_and_no_other() -> None:
-    unread = UnreadSettings("a")
+    unread = Unread("a")
     unread.heard(Snapshot((), 1, invalid(FILTER)), known())
     assert unread.reason == ""
     unread.heard(Changes((), 2, ()), known(PEER))
@@ -45,7 +45,7 @@ def test_a_filter_that_a_peer_names_is_waited_for_and_no_other() -> None:
 
 def test_a_peer_that_comes_to_name_an_unreadable_filter_counts_as_it_was() -> None:
     bare, other = PEER.replace(", filters: [f]", ""), PEER.replace("name: t", "name: u")
-    unread = UnreadSettings("a")
+    unread = Unread("a")
 
     def planned(*documents: str, news: tuple[Invalid, ...] = ()) -> list[Resource]:
         resources = known(*documents)
@@ -63,7 +63,7 @@ def test_a_peer_that_comes_to_name_an_unreadable_filter_counts_as_it_was() -> No
 
 
 def test_a_filter_whose_last_good_version_is_known_is_not_waited_for() -> None:
-    unread = UnreadSettings("a")
+    unread = Unread("a")
     unread.heard(Snapshot((), 1, invalid(FILTER)), known(PEER, GOOD))
     assert unread.reason == ""
     unread.heard(Changes((), 2, invalid(FILTER)), known(PEER, GOOD))
@@ -72,7 +72,7 @@ def test_a_filter_whose_last_good_version_is_known_is_not_waited_for() -> None:
 
 @pytest.mark.parametrize("kind", ["BGPPeer", "Node"])
 def test_there_may_be_peers_until_all_can_be_read(kind: str) -> None:
-    unread, key = UnreadSettings("a"), Key(kind, "x")
+    unread, key = Unread("a"), Key(kind, "x")
     assert not unread.peers
     unread.heard(Snapshot((), 1, invalid(key)), known())
     assert (unread.peers, unread.reason) == (True, "")
@@ -101,7 +101,7 @@ def test_there_may_be_peers_until_all_can_be_read(kind: str) -> None:
 def test_what_holds_something_back_is_waited_for_and_what_has_routes_spares_them(
     kind: str, name: str, awaited: bool, routes: bool
 ) -> None:
-    unread, key = UnreadSettings("a"), Key(kind, name, "default" if kind == "WorkloadEndpoint" else "")
+    unread, key = Unread("a"), Key(kind, name, "default" if kind == "WorkloadEndpoint" else "")
     unread.heard(Snapshot((), 1, invalid(key)), known())
     assert (bool(unread.reason), unread.routes) == (awaited, routes)
     unread.heard(Changes((), 2, invalid(key, None)), known())
