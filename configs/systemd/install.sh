@@ -43,7 +43,11 @@ put() {  # whole or not at all, be the disk full
 
 take_out() {  # what the agent leaves to the next one, nobody would end any more
     systemctl kill --kill-whom=main --signal=SIGUSR2 cairn-agent 2>/dev/null || return 0
-    while systemctl show --property=ActiveState cairn-agent | grep -q '=active$\|=deactivating$'; do sleep 0.2; done
+    tries=300  # a minute: one that is frozen is only stopped, as by systemctl
+    while [ $tries -gt 0 ] && systemctl show --property=ActiveState cairn-agent | grep -q '=active$\|=deactivating$'; do
+        sleep 0.2
+        tries=$((tries - 1))
+    done
 }
 
 point_to() {  # atomically: there is no moment without a current release
