@@ -8,7 +8,8 @@ List at a revision R, then watch from R + 1 on one stream. What may happen, and 
   a progress request asks for a sign of life; without one the connection counts as broken;
 - the wanted revision is compacted away, the stream ends without an error, a watch is canceled (an expired
   token, a lost permission): list again and yield the *difference*;
-- the server's past is older than ours (wiped, or restored): list again, and every key counts as new;
+- the server's past is not ours (wiped, restored, another cluster's), also where it has come as far as ours by
+  now: list again, and every key counts as new;
 - an event was lost, or a watch lags without end (both seen with etcd): now and then all keys and ModRevisions
   are compared, and what still differs a little later is repaired by listing again.
 
@@ -20,7 +21,6 @@ Left out: decoding (see `etcd_store`). Nothing is raised to the reader; `WatchRe
 
 import asyncio
 import logging
-import sys
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
@@ -91,7 +91,9 @@ class EtcdWatch:
         self._random = Random()  # noqa: S311 - spreads load, keeps no secret
         self._view: dict[bytes, int] = {}
         self._revision = 0
+        self._latest: KeyValue | None = None  # the last value told, by which our past is known
         self._cluster = 0
+        self._mistrusted = False  # the server's past is not ours
         self._watched: list[_Watched] = []
         self._namespaces: frozenset[bytes] = frozenset()
         self._told: set[str] = set()
@@ -146,14 +148,21 @@ class EtcdWatch:
 
     def _adopt(self, listing: Listing, *, first: bool) -> Batch:
         """Take a listing as the truth; what differs from the view is the batch."""
-        if listing.revision < self._revision:
-            _log.warning("etcd went back from revision %d to %d", self._revision, listing.revision)
+        if self._mistrusted or listing.revision < self._revision:
+            _log.warning(
+                "etcd was restored, or is another one: what it has at revision %d counts, not what it told "
+                "until its revision %d",
+                listing.revision,
+                self._revision,
+            )
             self._view = dict.fromkeys(self._view, -1)
+            self._mistrusted = False
         old = self._view
         self._view = {item.key: item.revision for item in listing.items}
         items = [item for item in listing.items if old.get(item.key) != item.revision]
         items += [KeyValue(key, None, listing.revision) for key in old if key not in self._view]
         self._revision = listing.revision
+        self._latest = max(listing.items, key=lambda item: item.revision, default=None)
         self._namespaces = listing.namespaces
         self._watched = self._ranges_from(listing.revision + 1)
         return Batch(items, listing.revision, first)
@@ -209,7 +218,10 @@ class EtcdWatch:
             elif response.created and requested:
                 watched = requested.popleft()
                 by_id[response.watch_id] = watched
-                await self._check_past(response.header, watched)
+                self._check_cluster(response.header.cluster_id)
+                if resumed:
+                    await self._check_past()
+                    resumed = False
                 if not requested:
                     self._is_current()
             elif response.events and response.watch_id in by_id:
@@ -240,6 +252,8 @@ class EtcdWatch:
             if event.type != kv.Event.DELETE:
                 self._view[pair.key] = pair.mod_revision
                 items.append(KeyValue(pair.key, pair.value, pair.mod_revision))
+                if self._latest is None or pair.mod_revision > self._latest.revision:
+                    self._latest = items[-1]
             elif self._view.pop(pair.key, None) is not None:
                 items.append(KeyValue(pair.key, None, pair.mod_revision))
         watched.next = last + 1
@@ -269,18 +283,29 @@ class EtcdWatch:
         self._watched += parts
         return parts
 
-    async def _check_past(self, header: Any, watched: _Watched) -> None:
-        """Make sure that the server's past is ours: a wiped one would wait for our revision for ever."""
-        if self._cluster not in (0, header.cluster_id):
-            self._revision = sys.maxsize  # whatever it lists is older than that
-            self._cluster = header.cluster_id
+    def _check_cluster(self, cluster: int) -> None:
+        known, self._cluster = self._cluster, cluster
+        if known not in (0, cluster):
+            self._mistrusted = True
             raise ListAgainError("another cluster answers at this endpoint")
-        self._cluster = header.cluster_id
-        if header.revision < watched.next - 1:
-            request = rpc.RangeRequest(key=watched.range.start, limit=1, keys_only=True)
-            answer = await self._client.request(request)
-            if answer.message.header.revision < watched.next - 1:
-                raise ListAgainError("the server's revision is older than ours; it was wiped or restored")
+
+    async def _check_past(self) -> None:
+        """Make sure that the server's past is ours: a wiped one would wait for our revision for ever, and one
+        that was put back may have gone on beyond it, with other things at the same revisions.
+        """
+        start = self._watched[0].range.start
+        request = rpc.RangeRequest(key=start, limit=1, keys_only=True)
+        present = (await self._client.request(request)).message.header.revision
+        self._mistrusted = present < self._revision
+        if self._latest is not None and not self._mistrusted:
+            key, value, revision = self._latest
+            try:
+                found = (await self._client.request(rpc.RangeRequest(key=key, revision=revision))).message.kvs
+            except Compacted:
+                return
+            self._mistrusted = [(each.mod_revision, each.value) for each in found] != [(revision, value)]
+        if self._mistrusted:
+            raise ListAgainError("the server's past is not the one it told; it was wiped or restored")
 
     async def _compare(self, suspects: set[tuple[bytes, int | None]]) -> set[tuple[bytes, int | None]]:
         """Compare all keys with the view; a difference seen twice is an event that was lost."""

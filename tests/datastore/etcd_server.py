@@ -90,6 +90,15 @@ class Etcd:
         """Lose all data; to be called while it is not running."""
         shutil.rmtree(self._directory)
 
+    def save(self, copy: Path) -> None:
+        """Copy all data; to be called while it is not running."""
+        shutil.copytree(self._directory, copy)
+
+    def restore(self, copy: Path) -> None:
+        """Be again as when `copy` was saved; to be called while it is not running."""
+        self.wipe()
+        shutil.copytree(copy, self._directory)
+
     def control(
         self, *words: str, check: bool = True, patience: int = 60
     ) -> subprocess.CompletedProcess[str]:

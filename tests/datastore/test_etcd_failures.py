@@ -211,6 +211,38 @@ async def test_wiped(etcd: Etcd) -> None:
             await follower.until("a", "z")
 
 
+async def test_restored_and_gone_on_beyond_what_we_know(etcd: Etcd, tmp_path: Path) -> None:
+    """Other changes than ours have the revisions we know by the time we are back."""
+    relay = Relay(etcd.port)
+    await relay.start()
+    options = replace(etcd.options(IMPATIENT), endpoints=(Endpoint("127.0.0.1", relay.port),))
+    async with opened(options) as store, opened(etcd.options()) as other:
+        await fill(other)
+        etcd.kill()
+        etcd.save(tmp_path / "yesterday")
+        await asyncio.to_thread(etcd.start)
+        async with following(store) as follower:
+            await until(lambda: store.health().current)
+            await other.create(node("lost"))
+            await other.create(node("today", "10.0.0.2/24"))
+            await follower.until("a", "b", "c", "lost", "today")
+            relay.swallow()
+            etcd.kill()
+            etcd.restore(tmp_path / "yesterday")
+            await asyncio.to_thread(etcd.start)
+            await other.create(node("new"))
+            await other.create(node("today", "10.0.0.3/24"))  # at the revision it had with another address
+            await until(lambda: not store.health().current)
+            relay.forward()
+            await follower.until("a", "b", "c", "new", "today")
+            await follower.until_equal(other)
+            await until(lambda: store.health().current)
+            await other.create(node("later"))
+            await follower.until("a", "b", "c", "later", "new", "today")
+            follower.complaints.clear()  # what was the same yesterday is told again
+    await relay.stop()
+
+
 async def test_watching_starts_before_etcd_does(tmp_path: Path) -> None:
     etcd = Etcd(tmp_path / "data")
     async with opened(etcd.options()) as store:
