@@ -3,11 +3,15 @@
 When the lease is lost (etcd was away for longer than the TTL, or somebody revoked it), a new one is taken
 and the key written again. A restarted holder simply writes the key under its own new lease; the old one
 then expires without taking the key along, so a quick restart shows no gap.
+
+Another holder of the same key (a cloned machine) is told of and left alone. When it ends, the key goes with
+its lease while ours lives on; so the key itself is looked at too, once per TTL, and written again.
 """
 
 import asyncio
 import logging
 from contextlib import suppress
+from itertools import count
 
 from bgpd.datastore.backoff import Backoff
 from bgpd.datastore.errors import DatastoreError
@@ -27,6 +31,7 @@ class EtcdHold:
         self._ttl = max(1, round(ttl))
         self._lease = 0
         self._task: asyncio.Task[None] | None = None
+        self._shared = False  # somebody else holds the key too
 
     @property
     def held(self) -> bool:
@@ -57,18 +62,37 @@ class EtcdHold:
 
     async def _take(self) -> None:
         lease = (await self._client.request(rpc.LeaseGrantRequest(TTL=self._ttl))).message.ID
+        await self._put(lease)
+        self._lease = lease
+
+    async def _look(self) -> None:
+        """See to it that the key is there, whoever else holds it."""
+        found = (await self._client.request(rpc.RangeRequest(key=self._key))).message.kvs
+        shared = bool(found) and found[0].lease not in (0, self._lease)
+        if shared and not self._shared:
+            _log.error(
+                "%s is held by another service too: is there a second machine of this name? "
+                "Give every node a name of its own",
+                self._key.decode(),
+            )
+        self._shared = shared
+        if not found or not found[0].lease:
+            await self._put(self._lease)
+
+    async def _put(self, lease: int) -> None:
         put = rpc.RequestOp(request_put=rpc.PutRequest(key=self._key, value=self._value, lease=lease))
         await self._client.request(rpc.TxnRequest(success=[put]))
-        self._lease = lease
 
     async def _keep(self) -> None:
         backoff = Backoff(0.1, max(0.2, self._ttl / 3))
         told: set[str] = set()
-        while True:
+        for refreshed in count(1):
             try:
                 if self._lease and await self._client.keep_alive(self._lease) > 0:
                     told.clear()
                     backoff.reset()
+                    if refreshed % 3 == 0:
+                        await self._look()
                     await asyncio.sleep(self._ttl / 3)
                     continue
                 if self._lease:

@@ -316,6 +316,21 @@ async def test_lost_lease_is_taken_again(etcd: Etcd) -> None:
         await follower.until(kind="NodeLease")
 
 
+async def test_two_holders_of_one_name_are_told_of_and_the_end_of_one_is_not_the_others(
+    etcd: Etcd, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(etcd.options()) as store, opened(etcd.options()) as clone, following(store) as follower:
+        hold = await store.hold("n1", ttl=1.0)
+        other = await clone.hold("n1", ttl=1.0)
+        await until(lambda: "a second machine of this name" in caplog.text)
+        await other.release()
+        await follower.until(kind="NodeLease")
+        await follower.until("n1", kind="NodeLease")
+        await hold.release()
+        await follower.until(kind="NodeLease")
+    assert caplog.text.count("a second machine of this name") == 1
+
+
 async def test_liveness_ends_with_its_holder(etcd: Etcd) -> None:
     async with opened(etcd.options()) as watcher, following(watcher) as follower:
         async with opened(etcd.options()) as holder:
