@@ -65,6 +65,7 @@ def plan_node(resources: ResourceSet, node: str, statics: tuple[IPNetwork, ...] 
         max_prefixes=max_prefixes,
         remarks=(
             *sessions.remarks,
+            *routes.remarks,
             *(f"{place}: no community is named {name!r}" for place, name in unknown.items()),
         ),
         role_reason=_role_reason(facts, declared),

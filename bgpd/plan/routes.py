@@ -4,6 +4,8 @@
 so that
   traffic to unassigned addresses does not loop. A pending one is not announced (another node may win it), one
   being released is withdrawn. What the IPAMBlock says counts as little as in Calico; no agent hears of it.
+- A block with a Node's address in it is neither: the blackhole would cut this node off from that one and from
+  the datastore that could put it right, and so would the route all others. Its workloads are host routes.
 - A workload's address outside the node's announced blocks (borrowed from another's, migrated here, or in a
 block
   still pending) is announced as a host route.
@@ -27,7 +29,7 @@ from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
-from bgpd.plan.facts import cluster_spec, node_spec
+from bgpd.plan.facts import NodeFacts, cluster_facts, cluster_spec, node_spec
 from bgpd.plan.model import (
     Blackhole,
     Origination,
@@ -53,7 +55,7 @@ from bgpd.resources.ipam import BlockAffinity
 from bgpd.resources.keys import Key
 from bgpd.resources.node import Node
 from bgpd.resources.resource_set import ResourceSet, State, changed_keys
-from bgpd.resources.scalars import Community, IPNetwork
+from bgpd.resources.scalars import Community, IPAddress, IPNetwork
 from bgpd.resources.workload_endpoint import WorkloadEndpoint
 
 EXCLUDED_FROM_LOAD_BALANCERS = "node.kubernetes.io/exclude-from-external-load-balancers"
@@ -73,6 +75,7 @@ class NodeRoutes:
     blackholes: tuple[Blackhole, ...]
     workloads: tuple[WorkloadRoute, ...]
     rules: ExportRules
+    remarks: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,7 @@ class _Blocks(NamedTuple):
     own: tuple[_Candidate, ...]
     refused: tuple[Rejection, ...]
     coverage: Coverage
+    remarks: tuple[str, ...]
 
 
 class _Claim(NamedTuple):
@@ -196,7 +200,7 @@ def _routes(
     releases: tuple[ExportPolicy, ...],
 ) -> _Routes:
     node = resources.nodes[name]
-    blocks = resources.derived(_blocks, ("BlockAffinity",), name)
+    blocks = resources.derived(_blocks, ("BlockAffinity", "Node"), name)
     own: list[_Candidate] = []
     rejected = list(blocks.refused)
     for block in blocks.own:
@@ -241,6 +245,7 @@ def _routes(
         blackholes=tuple(Blackhole(block.prefix, block.reason) for block in own if not is_host(block.prefix)),
         workloads=claimed.workloads.items,
         rules=terms.rules,
+        remarks=blocks.remarks,
     )
     return _Routes(last.routes if last is not None and last.routes == routes else routes, terms, claimed)
 
@@ -304,15 +309,20 @@ def _order(item: Rejection) -> tuple[int, int, int, str, str]:
 def _blocks(resources: ResourceSet, node: str) -> _Blocks:
     own: list[_Candidate] = []
     refused: list[Rejection] = []
+    remarks: list[str] = []
+    nodes = cluster_facts(resources).by_address
     for affinity in resources.affinities_of(node):
         if (refusal := _block_refusal(affinity)) is not None:
             refused.append(Rejection(affinity.cidr, OriginKind.BLOCK, refusal))
+        elif (refusal := _node_inside(affinity.cidr, nodes)) is not None:
+            refused.append(Rejection(affinity.cidr, OriginKind.BLOCK, refusal))
+            remarks.append(f"{refusal}: the block is not announced; release it")
         else:
             state = affinity.spec.state or "implicitly confirmed"
             reason = f"block {affinity.cidr}, affinity to {node} {state}"
             own.append(_Candidate(affinity.cidr, OriginKind.BLOCK, reason))
     coverage = Coverage(Covered(block.prefix, block.reason) for block in own)
-    return _Blocks(tuple(own), tuple(refused), coverage)
+    return _Blocks(tuple(own), tuple(refused), coverage, tuple(remarks))
 
 
 def _block_refusal(affinity: BlockAffinity) -> str | None:
@@ -321,6 +331,16 @@ def _block_refusal(affinity: BlockAffinity) -> str | None:
         return None
     state = "deleted" if affinity.spec.deleted else affinity.spec.state
     return f"the affinity of block {affinity.cidr} to {affinity.node} is {state}"
+
+
+def _node_inside(block: IPNetwork, nodes: Mapping[IPAddress, tuple[NodeFacts, ...]]) -> str | None:
+    """Say which node's own address a block has in it. Whichever of the two are fewer are gone through."""
+    few = block.num_addresses <= len(nodes)
+    inside = (address for address in (block if few else nodes) if address in (nodes if few else block))
+    found = min(inside, default=None)
+    return (
+        None if found is None else f"{found} in block {block} is the address of Node {nodes[found][0].name}"
+    )
 
 
 def _claim(resources: ResourceSet, node: str, prefix: IPNetwork) -> _Claim:

@@ -10,6 +10,7 @@ agent starts, a migrating workload is declared twice for a moment. Left out: wha
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple
@@ -59,6 +60,7 @@ def examine(resources: ResourceSet) -> list[Finding]:
         *_peers(resources),
         *_configurations(resources),
         *_nodes(resources),
+        *_nodes_inside(resources),
         *_pools(resources),
         *_blocks(resources),
         *_endpoints(resources),
@@ -240,6 +242,34 @@ def _nodes(resources: ResourceSet) -> Iterator[Finding]:
                     f"{interface.ip} is the address of Node {owner} already",
                     "give every node an address of its own",
                 )
+
+
+def _nodes_inside(resources: ResourceSet) -> Iterator[Finding]:
+    """Nodes whose own addresses workloads may be given, or have."""
+    owners = sorted(
+        (interface.version, int(interface.ip), interface.ip, node.name)
+        for node in resources.nodes.values()
+        for interface in (node.ipv4, node.ipv6)
+        if interface is not None
+    )
+
+    def inside(network: IPNetwork) -> str | None:
+        at = bisect_left(owners, (network.version, int(network.network_address)))
+        for *_, address, name in owners[at : at + 1]:
+            if address in network:
+                return f"{network} has {address} in it, the address of Node {name}"
+        return None
+
+    for pool in resources.pools:
+        if what := inside(pool.spec.cidr):
+            yield _warning(pool, "spec.cidr", what, "take the workloads' addresses from elsewhere")
+    for affinity in resources.affinities.values():
+        if what := inside(affinity.cidr):
+            yield _error(affinity, "spec.cidr", f"{what}, and is not announced", "release the block")
+    for endpoint in resources.endpoints.values():
+        for index, network in enumerate(endpoint.spec.ip_networks or ()):
+            if what := inside(network):
+                yield _error(endpoint, f"spec.ipNetworks[{index}]", what, "give it another address")
 
 
 def _pools(resources: ResourceSet) -> Iterator[Finding]:

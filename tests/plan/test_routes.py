@@ -57,6 +57,36 @@ def test_only_confirmed_blocks_are_announced_and_blackholed() -> None:
     assert plan.originated[0].reason == "block 10.1.0.0/26, affinity to n1 confirmed"
 
 
+def test_a_block_with_a_nodes_address_in_it_cuts_nobody_off() -> None:
+    resources = cluster(
+        THREE,
+        node("n6", "{bgp: {ipv6Address: 'fd00:1::7/64'}}"),
+        block("n1", "10.0.0.0/26"),
+        block("n1", "10.0.0.64/26"),
+        block("n1", "10.0.0.0/8"),
+        block("n1", "fd00:1::/122"),
+        endpoint("n1", "web", "[10.0.0.40/32]"),
+        "kind: IPPool\nmetadata: {name: all}\nspec: {cidr: 10.0.0.0/8}",
+    )
+    plan = plan_node(resources, "n1")
+    assert announced(plan) == {"10.0.0.64/26", "10.0.0.40/32"}
+    assert {str(hole.prefix) for hole in plan.blackholes} == {"10.0.0.64/26"}
+    assert reasons(resources, "n1") == {
+        "10.0.0.0/26": "10.0.0.1 in block 10.0.0.0/26 is the address of Node n1",
+        "10.0.0.0/8": "10.0.0.1 in block 10.0.0.0/8 is the address of Node n1",
+        "fd00:1::/122": "fd00:1::7 in block fd00:1::/122 is the address of Node n6",
+    }
+    assert (
+        "10.0.0.1 in block 10.0.0.0/26 is the address of Node n1: the block is not announced; release it"
+        in plan.remarks
+    )
+    moved = resources.with_changes(
+        dict.fromkeys(Key("Node", f"n{number}") for number in (2, 3))
+        | {Key("Node", "n1"): cluster(bgp("n1", 71)).nodes["n1"]}
+    )
+    assert announced(plan_node(moved, "n1")) == {"10.0.0.0/26"}
+
+
 def test_the_affinity_says_whose_a_block_is_and_not_the_block() -> None:
     """As in Calico: agents hear of no IPAMBlock, and what is planned is what they do."""
     other = "kind: IPAMBlock\nspec: {cidr: 10.1.0.0/26, affinity: 'host:n2'}"

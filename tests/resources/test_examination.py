@@ -84,6 +84,14 @@ CASES = {
         [POOL, "kind: IPPool\nmetadata: {name: inner}\nspec: {cidr: 10.77.64.0/20}"],
         ("error", "IPPool inner: spec.cidr"),
     ),
+    "pool of nodes": (
+        ["kind: IPPool\nmetadata: {name: p}\nspec: {cidr: 10.0.0.0/29}"],
+        ("warning", "IPPool p: spec.cidr"),
+    ),
+    "workload at a node's address": (
+        [WORKLOAD % ("n1", "p", "n1", "p", "10.0.0.2")],
+        ("error", "WorkloadEndpoint a/n1-k8s-p-eth0: spec.ipNetworks[0]"),
+    ),
     "pool for nobody": (
         [POOL.replace("all()", "has(gpu)")],
         ("warning", "IPPool pool: spec.nodeSelector"),
@@ -130,6 +138,14 @@ def test_each_fault_is_found_at_its_place_and_nothing_else(name: str) -> None:
     assert found(*texts) == {expected}
 
 
+def test_a_block_with_nodes_in_it_is_found_beside_the_pool_it_is_from() -> None:
+    pool = "kind: IPPool\nmetadata: {name: p}\nspec: {cidr: 10.0.0.0/16}"
+    assert found(pool, BLOCK.replace("10.77.1.0", "10.0.0.0"), BLOCK.replace("10.77.1.0", "10.0.0.64")) == {
+        ("warning", "IPPool p: spec.cidr"),
+        ("error", "BlockAffinity n1/10.0.0.0/26: spec.cidr"),
+    }
+
+
 def test_errors_come_first_and_every_finding_has_a_remedy() -> None:
     findings = examine(cluster(THREE, BLOCK, PEER % "filters: [none], nodeSelector: has(rack)"))
     assert [item.severity for item in findings] == [Severity.ERROR, Severity.WARNING, Severity.WARNING]
@@ -139,7 +155,7 @@ def test_errors_come_first_and_every_finding_has_a_remedy() -> None:
 def test_a_pool_inside_another_is_found_past_others_between_them() -> None:
     pools = "\n---\n".join(
         f"kind: IPPool\nmetadata: {{name: p{index}}}\nspec: {{cidr: {cidr}}}"
-        for index, cidr in enumerate(("10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16", "11.0.0.0/8", "fd00::/48"))
+        for index, cidr in enumerate(("20.0.0.0/8", "20.1.0.0/16", "20.2.0.0/16", "21.0.0.0/8", "fd00::/48"))
     )
     assert found(pools) == {("error", "IPPool p1: spec.cidr"), ("error", "IPPool p2: spec.cidr")}
 
