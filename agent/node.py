@@ -37,7 +37,7 @@ from agent.kernel.message import Place
 from agent.kernel.moving import forget, move
 from agent.last_good import LastGood
 from agent.learned import Bounds, Learned
-from agent.registration import register
+from agent.registration import register, why_absent
 from agent.retention import Retention, unseen
 from agent.sessions import Sessions
 from agent.tunnels import Tunnels, mac_of, set_up
@@ -69,7 +69,7 @@ KINDS = frozenset(
 _LONGEST_TICK = 1.0
 _PASSWORDS_EVERY = 2.0  # seconds
 _ALONE_EVERY = 0.2
-_FIRST_CORRECTION, _LONGEST_CORRECTION = 0.5, 60.0  # seconds after somebody declared this node otherwise
+_FIRST_CORRECTION, _LONGEST_CORRECTION = 0.5, 3600.0  # seconds after somebody declared this node otherwise
 
 log = structlog.get_logger("agent")
 
@@ -543,7 +543,7 @@ class Agent:
                 del self._expected[address]
             elif self._now() >= since + self.config.sync_wait:
                 del self._expected[address]
-                reason = "is it reachable, and are its address, AS number and password right?"
+                reason = why_absent(peer.peering.local_address)
                 log.warning("no session came about", peer=address, name=peer.peering.name, reason=reason)
 
     def _look_for_the_dead(self) -> None:

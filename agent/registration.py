@@ -8,6 +8,8 @@ interface that holds the default route, as Calico's "first found" does. What oth
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 from collections.abc import Mapping
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Any
@@ -21,6 +23,7 @@ from agent.config import AgentConfig
 from bgpd.datastore import Conflict, Datastore, DatastoreError
 from bgpd.resources import ANNOTATIONS, CALICO_API_VERSION, Key, Node, ResourceError, to_document
 from bgpd.resources.cairn import CONFIGURED, LEARN_ONLY
+from bgpd.resources.scalars import IPAddress
 
 _SCOPE_GLOBAL = 0
 _RETRY = 5.0  # seconds
@@ -104,6 +107,21 @@ async def found_addresses() -> dict[int, str]:
 
 def _interface(text: str) -> IPv4Interface | IPv6Interface:
     return ip_interface(text)
+
+
+def why_absent(own: IPAddress | None) -> str:
+    """What may be the reason that a peer never came. ``own``: the address this node speaks from."""
+    if own is not None:
+        with socket.socket(socket.AF_INET if own.version == 4 else socket.AF_INET6) as trial:
+            try:
+                trial.bind((str(own), 0))
+            except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL:
+                    return (
+                        f"{own} is declared for this node and is no address of this machine; correct the "
+                        "Node, or give this machine another name if the Node is another's"
+                    )
+    return "is it reachable, and are its address, AS number and password right?"
 
 
 async def register(
