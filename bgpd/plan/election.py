@@ -1,9 +1,10 @@
 """Which nodes are reflectors when the cluster elects them, as a function of what is declared and who lives.
 
 **Candidates** are the nodes of the cluster's AS that the declaration's ``nodeSelector`` finds, that have an
-address, are no reflectors by hand and hold a liveness lease. When none of them is known to be alive (no agent
-has written a lease, or all are gone) every candidate counts as alive: somebody must be elected, and a cluster
-whose reflectors are all silent keeps what it knows.
+address and are no reflectors by hand. Those that hold a liveness lease come first; places that are left go to
+the others. So somebody is elected while nobody has written a lease yet, a cluster whose reflectors are all
+silent keeps what it knows, and leases that come one after the other (to another etcd, or one that lost them)
+take the sessions from one reflector at a time.
 
 **Order.** Every candidate has a score, a hash of its name alone (rendezvous hashing), so the outcome depends
 on who is there, never on who came first. The best of every rack (``spreadLabel``; nodes without it are one
@@ -43,12 +44,11 @@ def elect(declared: ReflectorElection, candidates: Mapping[str, str], live: froz
     """Elect among ``candidates``, the racks of the nodes that fit the declaration by name; ``live`` are the
     nodes with a lease.
     """
-    alive = {name: rack for name, rack in candidates.items() if name in live}
-    unknown = not alive
-    ordered = _ordered((alive or candidates).items())
+    ordered = _ordered((name, rack) for name, rack in candidates.items() if name in live)
+    silent = _ordered((name, rack) for name, rack in candidates.items() if name not in live)
     count = max(declared.count, FEWEST)
-    selected = ordered[:count]
-    among = f"{len(ordered)} candidates" + ("" if not unknown else ", none of which is known to be alive")
+    selected = (ordered + silent)[:count]
+    among = f"{len(candidates)} candidates, {len(ordered) or 'none'} of which known to be alive"
     return Election(
         cluster_id=declared.cluster_id,
         elected={

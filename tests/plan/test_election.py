@@ -158,6 +158,18 @@ def test_any_history_ends_in_the_same_plans_and_nobody_is_ever_without_a_reflect
         assert was & now or not was & living
 
 
+@given(st.permutations(NAMES[:6]), counts)
+def test_leases_that_were_lost_and_come_back_take_one_session_at_a_time(order: list[str], count: int) -> None:
+    """Whoever is elected may be alive also without a lease."""
+    resources = alive(ResourceSet.of(base(count)), NAMES[:6])
+    was = reflectors_of(plan_node(resources, "n1"))
+    for number in range(len(order) + 1):
+        now = reflectors_of(plan_node(alive(resources, order[:number]), "n1"))
+        assert len(now) == len(was)
+        assert len(was - now) <= 1
+        was = now
+
+
 def test_every_node_has_a_session_with_each_elected_and_no_mesh() -> None:
     resources = alive(ResourceSet.of(base()), NAMES[:6])
     found = plans(resources)
@@ -208,7 +220,7 @@ def test_with_nobody_known_to_be_alive_candidates_are_elected_all_the_same() -> 
     plan = plan_node(ResourceSet.of(base()), "n1")
     assert len(reflectors_of(plan)) == 2
     chosen = plan_node(ResourceSet.of(base()), next(iter(reflectors_of(plan))))
-    assert "none of which is known to be alive" in str(chosen.role_reason)
+    assert "6 candidates, none of which known to be alive" in str(chosen.role_reason)
 
 
 def test_without_candidates_the_mesh_stays() -> None:
