@@ -23,7 +23,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from random import Random
@@ -39,6 +39,8 @@ from bgpd.datastore.etcd_listing import KeyValue, Listing, list_layout
 from bgpd.datastore.etcd_options import Timing
 from bgpd.datastore.etcd_ranges import SPREAD_LIMIT, Layout, Range
 from bgpd.datastore.etcd_stubs import WATCH_PROGRESS_REQUEST, kv, rpc
+
+_TOGETHER, _LONGEST_TOGETHER = 0.01, 0.05  # seconds in which what changed at once arrives
 
 _log = logging.getLogger(__name__)
 
@@ -225,20 +227,40 @@ class EtcdWatch:
                 if not requested:
                     self._is_current()
             elif response.events and response.watch_id in by_id:
-                watched = by_id[response.watch_id]
-                batch = self._apply(watched, response.events)
+                told, batch = await self._together(stream, response, by_id)
                 if batch.items:
                     yield batch
-                if watched.gap:
-                    del by_id[response.watch_id]
+                for watch_id in told:
+                    if not by_id[watch_id].gap:
+                        continue
+                    watched = by_id.pop(watch_id)
                     await stream.write(
-                        rpc.WatchRequest(cancel_request=rpc.WatchCancelRequest(watch_id=response.watch_id))
+                        rpc.WatchRequest(cancel_request=rpc.WatchCancelRequest(watch_id=watch_id))
                     )
                     for part in self._split(watched):
                         requested.append(part)
                         await stream.write(_create(part))
 
-    def _apply(self, watched: _Watched, events: Iterable[Any]) -> Batch:
+    async def _together(
+        self, stream: "_Stream", response: Any, by_id: Mapping[int, _Watched]
+    ) -> tuple[set[int], Batch]:
+        """What a transaction changed in several ranges: of each its watch tells by itself, one after the
+        other, and half of it may mean another AS. Endpoints, which mean a route each, wait for nobody.
+        """
+        told: set[int] = set()
+        items: list[KeyValue] = []
+        latest = asyncio.get_running_loop().time() + _LONGEST_TOGETHER
+        following: Any | None = response
+        while following is not None:
+            watched = by_id.get(following.watch_id)
+            if watched is not None:
+                told.add(following.watch_id)
+                items += self._apply(watched, following.events)
+            several = any(by_id[each].range in self._layout.fixed for each in told)
+            following = await stream.more(latest) if several else None
+        return told, Batch(items, self._revision, first=False)
+
+    def _apply(self, watched: _Watched, events: Iterable[Any]) -> list[KeyValue]:
         """What the events change; nothing between this and yielding the batch may fail."""
         items: list[KeyValue] = []
         last = watched.next - 1
@@ -258,7 +280,7 @@ class EtcdWatch:
                 items.append(KeyValue(pair.key, None, pair.mod_revision))
         watched.next = last + 1
         self._revision = max(self._revision, last)
-        return Batch(items, self._revision, first=False)
+        return items
 
     def _is_ours(self, key: bytes) -> bool:
         """Whether a key of a mixed range is our node's; its namespace is known from now on."""
@@ -396,6 +418,20 @@ class _Stream:
                 await self.write(WATCH_PROGRESS_REQUEST)
             elif now >= until:
                 return None
+
+    async def more(self, latest: float) -> Any | None:
+        """Events that come within a moment, before `latest`; anything else `read` will tell, and the end."""
+        loop = asyncio.get_running_loop()
+        if self._reading is None:
+            self._reading = loop.create_task(self._call.read())
+        await asyncio.wait({self._reading}, timeout=max(0.0, min(_TOGETHER, latest - loop.time())))
+        if not self._reading.done() or self._reading.cancelled() or self._reading.exception() is not None:
+            return None
+        response = self._reading.result()
+        if response is grpc.aio.EOF or not response.events:
+            return None
+        self._reading, self._heard, self._asked = None, loop.time(), None
+        return response
 
     def _unavailable(self, what: str) -> Unavailable:
         return Unavailable(f"etcd at {self._connection.endpoint}: {what}")

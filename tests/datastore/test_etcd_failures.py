@@ -15,11 +15,21 @@ from typing import Any
 
 import pytest
 
-from bgpd.datastore import Conflict, Datastore, Denied, Interests, Unavailable, etcd_listing, etcd_watch
+from bgpd.datastore import (
+    Conflict,
+    Create,
+    Datastore,
+    Delete,
+    Denied,
+    Interests,
+    Unavailable,
+    etcd_listing,
+    etcd_watch,
+)
 from bgpd.datastore.etcd_options import Endpoint, EtcdOptions, Tls
 from bgpd.datastore.etcd_store import EtcdStore
-from bgpd.datastore.etcd_watch import Batch, EtcdWatch
-from bgpd.resources import Metadata
+from bgpd.datastore.etcd_watch import EtcdWatch
+from bgpd.resources import Metadata, load_documents
 from tests.datastore.etcd_server import FAST, IMPATIENT, Etcd, Relay, needs_etcd
 from tests.datastore.follower import following, node, until
 from tests.ports import free_port
@@ -273,11 +283,31 @@ async def test_comparison_repairs_what_the_watch_lost(etcd: Etcd, monkeypatch: p
             watch = store._watches[0]
             await until(lambda: store.health().current)
             with monkeypatch.context() as deaf:
-                deaf.setattr(watch, "_apply", lambda *_: Batch([], watch._revision, first=False))
+                deaf.setattr(watch, "_apply", lambda *_: [])
                 await change_all(etcd)
                 await until(lambda: store.health().repairs >= 1)
             await follower.until("a", "c", "d")
             await follower.until_equal(store)
+
+
+async def test_what_one_transaction_changes_is_told_at_once(
+    etcd: Etcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each kind is a watch of its own; half of a change may be another AS."""
+    monkeypatch.setattr(etcd_watch, "_TOGETHER", 0.5)
+    monkeypatch.setattr(etcd_watch, "_LONGEST_TOGETHER", 0.5)
+    settings = (
+        "apiVersion: projectcalico.org/v3\nkind: BGPConfiguration\nmetadata: {name: default}\nspec: {}\n"
+        "---\napiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: p}\nspec: {cidr: 10.77.0.0/16}"
+    )
+    async with opened(etcd.options()) as store, following(store) as follower:
+        await until(lambda: store.health().current)
+        resources = [node("a"), node("b"), *load_documents(settings, "test")]
+        await store.commit([Create(resource) for resource in resources])
+        await follower.until("a", "b")
+        await store.commit([Delete(resource.key) for resource in resources])
+        await follower.until()
+    assert [len(update.changes) for update in follower.updates] == [4, 4]
 
 
 async def test_large_values_over_a_slow_link_are_listed_in_small_pages(
