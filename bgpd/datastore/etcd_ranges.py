@@ -84,9 +84,13 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What to read for some interests: ranges wanted whole, and at most one spread."""
+    """What to read for some interests: ranges wanted whole, and at most one spread.
+
+    `settings`: those of the fixed ranges of which a change may mean more than a route of its own.
+    """
 
     fixed: tuple[Range, ...]
+    settings: frozenset[Range]
     spread: Spread | None = None
 
 
@@ -107,4 +111,6 @@ def layout(interests: Interests) -> Layout:
             fixed.append(Range(etcd_prefix(kind).encode()))
         else:
             fixed.append(prefix_range(etcd_prefix(kind)))
-    return Layout(tuple(fixed), spread)
+    routes = tuple(etcd_prefix(kind).encode() for kind in ("BlockAffinity", "WorkloadEndpoint"))
+    settings = frozenset(range for range in fixed if not range.start.startswith(routes))
+    return Layout(tuple(fixed), settings, spread)

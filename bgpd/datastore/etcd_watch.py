@@ -245,7 +245,7 @@ class EtcdWatch:
         self, stream: "_Stream", response: Any, by_id: Mapping[int, _Watched]
     ) -> tuple[set[int], Batch]:
         """What a transaction changed in several ranges: of each its watch tells by itself, one after the
-        other, and half of it may mean another AS. Endpoints, which mean a route each, wait for nobody.
+        other, and half of it may mean another AS. What means a route and no more waits for nobody.
         """
         told: set[int] = set()
         items: list[KeyValue] = []
@@ -256,8 +256,8 @@ class EtcdWatch:
             if watched is not None:
                 told.add(following.watch_id)
                 items += self._apply(watched, following.events)
-            several = any(by_id[each].range in self._layout.fixed for each in told)
-            following = await stream.more(latest) if several else None
+            patient = any(by_id[each].range in self._layout.settings for each in told)
+            following = await stream.more(latest) if patient else None
         return told, Batch(items, self._revision, first=False)
 
     def _apply(self, watched: _Watched, events: Iterable[Any]) -> list[KeyValue]:

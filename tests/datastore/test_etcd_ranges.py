@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from bgpd.datastore.etcd_ranges import Layout, Range, Spread, layout, prefix_range
 from bgpd.datastore.interests import Interests, endpoint_prefix
-from bgpd.resources import Key, endpoint_name, etcd_key
+from bgpd.resources import Key, endpoint_name, etcd_key, etcd_prefix
 
 LABEL = st.text("ab-", min_size=1, max_size=4).map(lambda text: f"x{text}y")
 NAME = st.sampled_from(["a", "a-b", "a--b", "b", "a.b", "ab"])
@@ -58,3 +58,11 @@ def test_layouts() -> None:
     assert single == Range(b"/calico/ipam/v2/config")
     assert single.start in single
     assert b"/calico/ipam/v2/config/x" not in single
+
+
+def test_what_is_a_route_and_no_more_is_no_setting() -> None:
+    """Whoever watches does not wait for what else may have changed with it."""
+    kinds = frozenset({"BlockAffinity", "IPPool", "Node", "WorkloadEndpoint"})
+    settings = frozenset(map(prefix_range, map(etcd_prefix, ("IPPool", "Node"))))
+    assert layout(Interests(kinds=kinds)).settings == settings
+    assert layout(Interests(kinds=kinds, node="a")).settings == settings
