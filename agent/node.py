@@ -35,7 +35,6 @@ from agent.journal import PlanJournal
 from agent.kernel.fib import Fib
 from agent.kernel.message import Place
 from agent.kernel.moving import forget, move
-from agent.last_good import LastGood
 from agent.learned import Bounds, Learned
 from agent.registration import register, why_absent
 from agent.retention import Retention, unseen
@@ -48,12 +47,12 @@ from bgpd.datastore import (
     DatastoreError,
     Hold,
     Interests,
+    LastGood,
     Secrets,
-    Snapshot,
     Unread,
 )
 from bgpd.plan import NodePlan, PlanError, plan_node
-from bgpd.resources import Key, Node, Resource, ResourceSet
+from bgpd.resources import Node, ResourceSet
 from bgpd.telemetry.distribution import Distribution, Stopwatch
 from bgpd.telemetry.flapping import Flapping
 from bgpd.telemetry.status import EventRing, Severity
@@ -93,7 +92,7 @@ class Agent:
         self.in_sync = False
         self.invalid: dict[str, str] = {}
         self._unread = Unread(config.node)
-        self._last_good = LastGood(config.exabgp.run_directory / "last-good.json")
+        self._last_good = LastGood(config.exabgp.run_directory)
         self._retention = Retention(config.exabgp.run_directory / "retained.json")
         self._sparing = False  # in sync, but for what peers of a former life may come to tell again
         kernel = config.kernel
@@ -237,15 +236,9 @@ class Agent:
                     elif self.invalid.get(invalid.place) != invalid.reason:
                         self.invalid[invalid.place] = invalid.reason
                         log.error("a resource cannot be read", place=invalid.place, reason=invalid.reason)
-                if isinstance(update, Snapshot):
-                    recalled = self._last_good.recall(update)
-                    self.resources = ResourceSet.of(
-                        (*(entry.resource for entry in update.entries), *recalled)
-                    )
-                else:
+                if isinstance(update, Changes):
                     self.to_wire.start(self._now())
-                    self.resources = self.resources.with_changes(_changes(update))
-                    self._last_good.heard(update, self.resources)
+                self.resources = self._last_good.counted(update, self.resources)
                 self._unread.heard(update, self.resources)
                 self.sessions.unread = self._unread.peers
                 if self._looked_at != (self.resources.nodes, self.resources.live_nodes):
@@ -588,9 +581,3 @@ def addresses_of_the_dead(resources: ResourceSet, seen_alive: Set[str]) -> set[b
         return {each.ip.packed for node in nodes for each in (node.ipv4, node.ipv6) if each is not None}
 
     return of(seen_alive - resources.live_nodes) - of(resources.live_nodes)
-
-
-def _changes(update: Changes) -> dict[Key, Resource | None]:
-    """What became of which resource. One that could not be read, and is gone, may have been recalled."""
-    gone = dict.fromkeys(each.key for each in update.invalid if each.key is not None and each.reason is None)
-    return gone | {change.key: change.entry.resource if change.entry else None for change in update.changes}

@@ -20,8 +20,8 @@ from typing import Any
 
 import structlog
 
-from agent.files import read_note, unusable, write_whole
 from agent.learned import FAMILIES, Retained
+from bgpd.notes import read_note, unusable, write_whole
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 log = structlog.get_logger("agent")

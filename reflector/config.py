@@ -5,6 +5,7 @@ same values can come from a datastore instead (`datastore` and `node`): then the
 plan gives this node. Names are camelCase in the file, as in the resources.
 """
 
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -161,3 +162,9 @@ class ReflectorConfig(Model):
 def load(path: Path) -> ReflectorConfig:
     """Read a configuration file; raises ConfigError with the place and the remedy."""
     return shared.read(path, ReflectorConfig, "asn: 65000")
+
+
+def run_directory(config: ReflectorConfig, environ: Mapping[str, str]) -> Path | None:
+    """Where what is to be known after a restart is kept: as configured, or as systemd provides it."""
+    provided = environ.get("RUNTIME_DIRECTORY")
+    return config.run_directory or (Path(provided) if provided else None)

@@ -59,6 +59,8 @@ class Reflector:
         self.groups = Groups(speaker, self.ribs)
         self.deferred_until: float | None = started + deferral if deferral > 0 else None
         self.expected: set[str] = set()
+        self.incomplete = False
+        """Whether there may be peers to expect that nobody could name so far."""
         self.absent: Collection[str] = ()
         self.changes = 0
         self.defects: dict[str, Exception] = {}
@@ -386,7 +388,7 @@ class Reflector:
 
         Not for one that is `absent`.
         """
-        if now < self._settled_at or now < self._stirred_at + self._quiet:
+        if self.incomplete or now < self._settled_at or now < self._stirred_at + self._quiet:
             return False
         for name in self.expected:
             member = self.members.get(name)

@@ -2,23 +2,23 @@
 
 Loaded only by a reflector that has a datastore: the clients of etcd take half as much memory again as a
 reflector that is told its peers by a file. A plan that cannot be made changes nothing, and a datastore
-that is lost takes nothing away. The reflector shows its node as alive while it runs, which makes it a
-candidate where the cluster elects its reflectors.
+that is lost takes nothing away; what cannot be read counts as it was, over a restart too. The reflector shows
+its node as alive while it runs, which makes it a candidate where the cluster elects its reflectors.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import structlog
 
 from bgpd.datastore import (
-    Changes,
     DatastoreError,
     Hold,
     Interests,
+    LastGood,
     Secrets,
-    Snapshot,
     Unread,
     open_datastore,
 )
@@ -29,7 +29,7 @@ from bgpd.telemetry.config import ConfigError
 from bgpd.telemetry.documents import plain
 from bgpd.telemetry.reporter import Reporter
 from bgpd.telemetry.status import StatusSource, StoreHealth
-from reflector.config import ReflectorConfig
+from reflector.config import ReflectorConfig, run_directory
 from reflector.declared import spec_of
 from reflector.sockets import SocketError
 from reflector.spec import ReflectorSpec
@@ -69,6 +69,7 @@ class Following:
         self._carry_out = carry_out
         self._refused = refused
         self._resources: ResourceSet | None = None
+        self._last_good = LastGood(run_directory(config, environ))
         self._unread = Unread(config.node)
         self._plan: NodePlan | None = None
         self._hold: Hold | None = None
@@ -106,12 +107,7 @@ class Following:
         resources = ResourceSet.of()
         async with contextlib.aclosing(self._store.watch(INTERESTS)) as stream:
             async for news in stream:
-                if isinstance(news, Snapshot):
-                    resources = ResourceSet.of(entry.resource for entry in news.entries)
-                elif isinstance(news, Changes):
-                    resources = resources.with_changes(
-                        {c.key: c.entry.resource if c.entry else None for c in news.changes}
-                    )
+                resources = self._last_good.counted(news, resources)
                 for place, reason in dict.fromkeys((each.place, each.reason) for each in news.invalid):
                     if reason is None:
                         self.invalid.pop(place, None)
@@ -152,7 +148,7 @@ class Following:
                 self._seen_alive = (self._seen_alive & self._resources.nodes.keys()) | live
                 self._dead = self._seen_alive - live
             spec, _ = spec_of(plan, self.config, passwords, live, self._dead)
-            self._carry_out(spec)
+            self._carry_out(replace(spec, incomplete=self._unread.peers))
         except (PlanError, ValueError, SocketError) as error:
             self._refused(f"the plan cannot be carried out: {error}")
             return

@@ -10,13 +10,13 @@ looked at. An unreadable file is no file; so is one that is not ours, larger tha
 pipe, as they may stand in a directory where others write too.
 """
 
-import os
-import stat
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 import structlog
+
+from bgpd.notes import contents
 
 IPAddress = IPv4Address | IPv6Address
 NAME = "clients"
@@ -38,7 +38,7 @@ class Recall:
         if self._path is None:
             return {}
         try:
-            pairs = [line.split() for line in _contents(self._path).splitlines()]
+            pairs = [line.split() for line in contents(self._path, LONGEST).splitlines()]
             return {str(ip_address(client)): ip_address(ours) for client, ours in pairs}
         except FileNotFoundError:
             return {}
@@ -62,15 +62,3 @@ class Recall:
             self._failing = True
         else:
             self._written, self._failing = dict(clients), False
-
-
-def _contents(path: Path) -> str:
-    """The text of a file of ours; raises OSError or ValueError for anything else."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()):
-            raise ValueError(f"{path} is not a file of ours")
-        contents = file.read(LONGEST + 1)
-    if len(contents) > LONGEST:
-        raise ValueError(f"{path} is larger than {LONGEST} octets")
-    return contents.decode()

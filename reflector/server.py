@@ -158,8 +158,8 @@ class Server:
         self._specs = tuple(sorted(spec.peers, key=lambda p: p.network.prefixlen, reverse=True))
         now = self._loop.time()
         self._recalled = {a: ours for a, ours in self._recalled.items() if self._spec_for(a) is not None}
-        self.reflector.expected = {str(p.network.network_address) for p in spec.peers if p.single}
-        self.reflector.expected |= self._recalled.keys()
+        named = {str(p.network.network_address) for p in spec.peers if p.single}
+        self.reflector.expected, self.reflector.incomplete = named | self._recalled.keys(), spec.incomplete
         for entry in list(self.entries.values()):
             wanted = self._spec_for(entry.address)
             # One whom an operator keeps out stays out; it has nothing that this could change.

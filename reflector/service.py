@@ -32,7 +32,7 @@ from bgpd.telemetry.config import ConfigError, naming
 from bgpd.telemetry.logging import level_by_signal, set_level
 from bgpd.telemetry.status import EventRing, ServiceStatus, Severity, StatusSource
 from bgpd.telemetry.systemd import SystemdNotifier
-from reflector.config import ReflectorConfig, load
+from reflector.config import ReflectorConfig, load, run_directory
 from reflector.recall import Recall
 from reflector.server import Server
 from reflector.sockets import DESCRIPTORS, SocketError
@@ -220,8 +220,7 @@ class Service:
 
     def _carry_out(self, spec: ReflectorSpec) -> None:
         if self.server is None:
-            directory = self._config.run_directory or self._environ.get("RUNTIME_DIRECTORY")
-            recall = Recall(Path(directory) if directory is not None else None)
+            recall = Recall(run_directory(self._config, self._environ))
             server = Server(spec, asyncio.get_running_loop(), self.events, time.time, recall)
             server.start()
             self.server = server

@@ -91,7 +91,7 @@ class ReflectorSpec:
     """The whole reflector. `absent`: addresses of peers that are not waited for at the start.
 
     `dead`: those of nodes that were alive and are not; a session that ended is not coming back, whatever its
-    restart time.
+    restart time. `incomplete`: there may be peers whose declaration cannot be read.
     """
 
     speaker: Speaker
@@ -100,6 +100,7 @@ class ReflectorSpec:
     limits: Limits = field(default_factory=Limits)
     absent: frozenset[str] = frozenset()
     dead: frozenset[str] = frozenset()
+    incomplete: bool = False
 
 
 def read_password(source: SecretSource | None, environ: Mapping[str, str] = os.environ) -> str | None:

@@ -32,7 +32,7 @@ from pathlib import Path
 import structlog
 
 from agent.exabgp import handover, launch
-from agent.files import read_note, unusable, write_whole
+from bgpd.notes import read_note, unusable, write_whole
 
 log = structlog.get_logger("agent.exabgp")
 _DESCRIPTION = re.compile(r"^ *description .*$", re.MULTILINE)

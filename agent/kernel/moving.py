@@ -24,10 +24,10 @@ from pathlib import Path
 import structlog
 
 from agent.config import PROTOCOLS_TAKEN
-from agent.files import read_note, unusable, write_whole
 from agent.kernel import message
 from agent.kernel.message import ANY, Place, RouteEntry
 from agent.kernel.netlink import BATCH, KernelError, RouteSocket
+from bgpd.notes import read_note, unusable, write_whole
 
 FILE = "kernel.json"
 log = structlog.get_logger("agent.kernel")

@@ -15,6 +15,7 @@ from bgpd.datastore.errors import (
     Unavailable,
 )
 from bgpd.datastore.interests import EVERYTHING, Interests
+from bgpd.datastore.last_good import LastGood
 from bgpd.datastore.location import open_datastore
 from bgpd.datastore.secrets import SecretError, Secrets
 from bgpd.datastore.store import (
@@ -49,6 +50,7 @@ __all__ = [
     "Hold",
     "Interests",
     "Invalid",
+    "LastGood",
     "Misconfigured",
     "SecretError",
     "Secrets",

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from agent.exabgp.process import Process
-from agent.files import read_note, write_whole
 from agent.kernel.message import Place
 from agent.kernel.moving import FILE, move
 from agent.retention import Retention
+from bgpd.notes import read_note, write_whole
 from tests.agent.ground import needs_root, sh
 
 DEEP = 100_000 * "[" + 100_000 * "]"
@@ -64,7 +64,7 @@ async def test_no_exabgp_is_found_by_a_number_out_of_bounds(
     text = ", ".join(f'"{key}": {value}' for key, value in known.items())
     (tmp_path / "process.json").write_text(f"{{{text}}}")
     assert not Process(tmp_path).adopt()
-    assert "what a former agent noted cannot be used" in capsys.readouterr().out
+    assert "what was noted before cannot be used" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("number", HUGE)
@@ -78,7 +78,7 @@ def test_no_peer_is_waited_for_as_long_as_a_number_out_of_bounds(
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     (tmp_path / "retained.json").write_text(f'{{"boot": "{boot}", "peers": {{"10.0.0.1": {{{text}}}}}}}')
     assert Retention(tmp_path / "retained.json").recall() == {}
-    assert "what a former agent noted cannot be used" in capsys.readouterr().out
+    assert "what was noted before cannot be used" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("note", ["process.json", "retained.json"])

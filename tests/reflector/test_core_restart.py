@@ -238,6 +238,20 @@ def test_rfc4724_4_1_end_of_rib_waits_for_the_expected_peers_but_not_for_ever() 
     assert a.messages.count("eor") == 2
 
 
+def test_end_of_rib_waits_while_there_may_be_a_peer_whose_declaration_cannot_be_read() -> None:
+    core = reflector(deferral=60.0)
+    core.expected, core.incomplete = {"192.0.2.1"}, True
+    a = restartable(core, 1).up(1.0)
+    a.end_of_rib()
+    tick(core, 30.0)
+    settle(a)
+    assert "eor" not in a.messages
+    core.incomplete = False
+    tick(core, 31.0)
+    settle(a)
+    assert a.messages.count("eor") == 2
+
+
 def test_rfc4724_2_end_of_rib_comes_also_where_there_is_nothing_to_tell() -> None:
     """Once per family, after all routes there were, to peers with and without the capability of their own."""
     core = reflector()

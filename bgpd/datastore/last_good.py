@@ -1,11 +1,9 @@
-"""The last good versions of what cannot be read at the moment, kept for the next agent.
+"""The last good versions of what cannot be read at the moment, kept for the next life of a service.
 
-A resource that was overwritten with something unreadable counts as it was (see ``datastore``). An agent that
-is restarted meanwhile would take it for absent, and drop a peer or a pool. So whatever this agent goes on
-counting is in its run directory too, for as long as it has to; otherwise the file is not there.
+A resource that was overwritten with something unreadable counts as it was. A service that is restarted
+meanwhile would take it for absent, and drop a peer or a pool. So whatever it goes on counting is in its run
+directory too, for as long as it has to; otherwise the file is not there.
 """
-
-from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
@@ -13,23 +11,34 @@ from pathlib import Path
 
 import structlog
 
-from agent.files import read_note, unusable, write_whole
-from bgpd.datastore import Changes, Snapshot
+from bgpd.datastore.store import Changes, Snapshot
+from bgpd.notes import read_note, unusable, write_whole
 from bgpd.resources import Key, Resource, ResourceError, ResourceSet, decode, encode
 
-log = structlog.get_logger("agent")
+NAME = "last-good.json"
+
+log = structlog.get_logger(__name__)
 
 
 class LastGood:
-    """``path``: the file, a JSON list of [kind, namespace, name, stored value]."""
+    """A file in ``directory``, a JSON list of [kind, namespace, name, stored value]; none without one."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, directory: Path | None) -> None:
+        self._path = directory / NAME if directory is not None else None
         self._kept: dict[Key, Resource] = {}
         self._written = True  # what could not be written is, with the next news
 
+    def counted(self, news: Snapshot | Changes, resources: ResourceSet) -> ResourceSet:
+        """What counts with an update, where ``resources`` did."""
+        if isinstance(news, Snapshot):
+            recalled = self.recall(news)
+            return ResourceSet.of((*(entry.resource for entry in news.entries), *recalled))
+        resources = resources.with_changes(_changes(news))
+        self.heard(news, resources)
+        return resources
+
     def recall(self, snapshot: Snapshot) -> Iterable[Resource]:
-        """What a former agent counted, of what cannot be read now."""
+        """What counted before our start, of what cannot be read now."""
         unreadable = {invalid.key for invalid in snapshot.invalid}
         self._kept = {resource.key: resource for resource in self._read() if resource.key in unreadable}
         self._write()
@@ -54,6 +63,8 @@ class LastGood:
 
     def _read(self) -> Iterator[Resource]:
         """What cannot be used of the file costs nothing else."""
+        if self._path is None:
+            return
         try:
             noted = list(read_note(self._path))
         except (OSError, ValueError, TypeError) as error:
@@ -67,6 +78,8 @@ class LastGood:
                 unusable(self._path, error)
 
     def _write(self) -> None:
+        if self._path is None:
+            return
         kept = [
             [key.kind, key.namespace, key.name, encode(resource).decode("utf-8", "surrogatepass")]
             for key, resource in sorted(self._kept.items())
@@ -80,5 +93,12 @@ class LastGood:
         except OSError as error:
             if self._written:
                 reason = str(error)
-                log.error("the next agent would not know what counts", file=str(self._path), reason=reason)
+                what = "what counts would not be known after a restart"
+                log.error(what, file=str(self._path), reason=reason)
             self._written = False
+
+
+def _changes(news: Changes) -> dict[Key, Resource | None]:
+    """What became of which resource. One that could not be read, and is gone, may have been recalled."""
+    gone = dict.fromkeys(each.key for each in news.invalid if each.key is not None and each.reason is None)
+    return gone | {change.key: change.entry.resource if change.entry else None for change in news.changes}

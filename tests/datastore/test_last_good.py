@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.last_good import LastGood
 from bgpd.datastore import Change, Changes, Entry, Invalid, Snapshot
+from bgpd.datastore.last_good import NAME, LastGood
 from bgpd.resources import Key, Resource, ResourceSet, load_documents
 
 POOL, PEER = Key("IPPool", "p"), Key("BGPPeer", "t")
@@ -35,16 +35,16 @@ def unreadable(*keys: Key) -> tuple[Invalid, ...]:
 
 
 def test_it_is_kept_while_it_cannot_be_read_and_no_longer(tmp_path: Path) -> None:
-    path, resources = tmp_path / "last-good.json", declared()
-    agent = LastGood(path)
+    path, resources = tmp_path / NAME, declared()
+    agent = LastGood(tmp_path)
     assert list(agent.recall(Snapshot((), 1))) == []
     agent.heard(
         Changes((), 2, unreadable(POOL, PEER, Key("IPPool", "never read"))),
         ResourceSet.of(resources.values()),
     )
     again = Snapshot((), 3, unreadable(POOL, PEER))
-    assert {resource.key: resource for resource in LastGood(path).recall(again)} == resources
-    successor = LastGood(path)
+    assert {resource.key: resource for resource in LastGood(tmp_path).recall(again)} == resources
+    successor = LastGood(tmp_path)
     assert [each.key for each in successor.recall(Snapshot((), 3, unreadable(PEER)))] == [PEER]
     repaired = Changes((Change(PEER, Entry(PEER, resources[PEER], 4)),), 4, (Invalid("/t", PEER, None),))
     successor.heard(repaired, ResourceSet.of(resources.values()))
@@ -53,32 +53,32 @@ def test_it_is_kept_while_it_cannot_be_read_and_no_longer(tmp_path: Path) -> Non
 
 def test_what_was_written_anew_since_is_not_remembered(tmp_path: Path) -> None:
     """It can be read again and nobody had to say so, in a file of several that was put right as it was."""
-    path, resources = tmp_path / "last-good.json", declared()
-    agent = LastGood(path)
+    path, resources = tmp_path / NAME, declared()
+    agent = LastGood(tmp_path)
     agent.heard(Changes((), 2, unreadable(POOL)), ResourceSet.of(resources.values()))
     agent.heard(Changes((Change(POOL, Entry(POOL, resources[POOL], 3)),), 3, ()), ResourceSet.of())
     assert not path.exists()
 
 
 def test_a_file_that_is_none_is_no_hindrance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "last-good.json"
+    path = tmp_path / NAME
     entries = ('["IPPool", "", "p", "{}"]', '["IPPool", "", "p", {}]', '["Nothing", "", "p", "{}"]')
     for text in ("", "{", "[1]", *(f"[{entry}]" for entry in entries)):
         path.write_text(text)
-        assert list(LastGood(path).recall(Snapshot((), 1, unreadable(POOL)))) == []
-        assert "what a former agent noted cannot be used" in capsys.readouterr().out
-    nowhere = LastGood(tmp_path / "no" / "folder" / "last-good.json")
+        assert list(LastGood(tmp_path).recall(Snapshot((), 1, unreadable(POOL)))) == []
+        assert "what was noted before cannot be used" in capsys.readouterr().out
+    nowhere = LastGood(tmp_path / "no" / "folder")
     nowhere.heard(Changes((), 2, unreadable(POOL)), ResourceSet.of(declared().values()))
-    assert "the next agent would not know what counts" in capsys.readouterr().out
+    assert "what counts would not be known after a restart" in capsys.readouterr().out
 
 
 def test_what_another_version_noted_costs_nothing_that_this_one_knows(tmp_path: Path) -> None:
-    path, resources = tmp_path / "last-good.json", declared()
-    LastGood(path).heard(Changes((), 2, unreadable(POOL, PEER)), ResourceSet.of(resources.values()))
+    path, resources = tmp_path / NAME, declared()
+    LastGood(tmp_path).heard(Changes((), 2, unreadable(POOL, PEER)), ResourceSet.of(resources.values()))
     [peer, pool] = json.loads(path.read_text())
     later = [["Nothing", "", "p", "{}"], [*peer[:3], peer[3].replace("65100", '"all"')], [*pool, 2027]]
     path.write_text(json.dumps([*later, pool]))
-    assert [each.key for each in LastGood(path).recall(Snapshot((), 3, unreadable(POOL, PEER)))] == [POOL]
+    assert [each.key for each in LastGood(tmp_path).recall(Snapshot((), 3, unreadable(POOL, PEER)))] == [POOL]
 
 
 def test_what_the_disk_had_no_room_for_is_written_when_it_has(
@@ -87,10 +87,10 @@ def test_what_the_disk_had_no_room_for_is_written_when_it_has(
     def full(path: Path, text: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    path, resources = tmp_path / "last-good.json", ResourceSet.of(declared().values())
-    agent = LastGood(path)
+    resources = ResourceSet.of(declared().values())
+    agent = LastGood(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr("agent.last_good.write_whole", full)
+        patched.setattr("bgpd.datastore.last_good.write_whole", full)
         agent.heard(Changes((), 2, unreadable(PEER)), resources)
     agent.heard(Changes((), 3, ()), resources)
-    assert [each.key for each in LastGood(path).recall(Snapshot((), 4, unreadable(PEER)))] == [PEER]
+    assert [each.key for each in LastGood(tmp_path).recall(Snapshot((), 4, unreadable(PEER)))] == [PEER]
