@@ -4,16 +4,16 @@ Most kinds have a prefix of their own and are wanted whole. Block affinities beg
 Workload endpoints begin with the *namespace* and only then the node, and etcd can filter by nothing but
 key ranges. Three ways to watch one node's endpoints:
 
-- the whole prefix, filtered here: exact, but every agent is sent every endpoint's change (nodes x
-changes); - `<namespace>/<node>-` for each namespace known: sparse, but a new namespace's first endpoint
-would be missed; - both, cleverly: for the known namespaces only our node's part, and *between* them the
-gaps. Whatever appears in a
-  gap is by definition the first endpoint of a new namespace: it reveals the namespace, and the gap is
+- the whole prefix, filtered here: exact, but every agent is sent every endpoint's change (nodes x changes);
+- `<namespace>/<node>-` for each namespace known: sparse, but the first endpoint of a new one would be missed;
+- both, cleverly: for the known namespaces only our node's part, and *between* them the gaps. Whatever appears
+  in a gap is by definition the first endpoint of a new namespace: it reveals the namespace, and the gap is
   split around it. Exact, immediate, and sparse. That is what `Spread` does.
 
-The price is 2 x namespaces + 1 watches per agent on one stream (etcd keeps a few hundred bytes for
-each). Beyond `SPREAD_LIMIT` namespaces the whole prefix is watched after all; listing stays sparse in
-any case, it reads only our part of each namespace.
+The price is 2 x namespaces + 1 watches per agent on one stream (etcd keeps a few hundred bytes for each).
+Beyond `SPREAD_LIMIT` namespaces gaps are left as they are, and what is in them is filtered here; the next
+comparison tells which namespaces are left, and if these are too many the whole prefix is watched. Listing
+stays sparse in any case: it reads only our part of each namespace.
 
 All pure: no requests are made here.
 """

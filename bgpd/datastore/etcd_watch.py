@@ -73,7 +73,8 @@ class ListAgainError(Exception):
 class _Watched:
     """One range being watched; `next` is the first revision it has yet to deliver.
 
-    `mixed`: other nodes' keys come too and are dropped here. `gap`: mixed, and split when something comes.
+    `mixed`: other nodes' keys come too and are dropped here. `gap`: mixed, and split when something comes,
+    while there are not too many parts.
     """
 
     range: Range
@@ -170,15 +171,19 @@ class EtcdWatch:
         return Batch(items, listing.revision, first)
 
     def _ranges_from(self, revision: int) -> list[_Watched]:
-        watched = [_Watched(range, revision) for range in self._layout.fixed]
+        return [*(_Watched(range, revision) for range in self._layout.fixed), *self._spread_from(revision)]
+
+    def _spread_from(self, revision: int) -> list[_Watched]:
         spread = self._layout.spread
         if spread is None:
-            return watched
+            return []
         if len(self._namespaces) > SPREAD_LIMIT:
-            return [*watched, _Watched(spread.whole(), revision, mixed=True)]
-        watched += [_Watched(spread.own(name), revision) for name in sorted(self._namespaces)]
+            return [_Watched(spread.whole(), revision, mixed=True)]
         gaps = spread.gaps(self._namespaces)
-        return [*watched, *(_Watched(gap, revision, mixed=True, gap=True) for gap in gaps)]
+        return [
+            *(_Watched(spread.own(name), revision) for name in sorted(self._namespaces)),
+            *(_Watched(gap, revision, mixed=True, gap=True) for gap in gaps),
+        ]
 
     async def _follow(self, *, resumed: bool) -> AsyncGenerator[Batch, None]:
         """One stream's life. Raises ListAgainError, or a DatastoreError when resuming will do."""
@@ -212,6 +217,8 @@ class EtcdWatch:
             response = await stream.read(until=compare_at)
             if response is None:
                 suspects = await self._compare(suspects)
+                if not requested:
+                    await self._rearrange(stream, by_id, requested)
                 compare_at = loop.time() + (self._timing.settle if suspects else every)
             elif response.canceled or response.compact_revision:
                 if response.watch_id not in by_id and not response.created and not response.compact_revision:
@@ -230,16 +237,23 @@ class EtcdWatch:
                 told, batch = await self._together(stream, response, by_id)
                 if batch.items:
                     yield batch
-                for watch_id in told:
-                    if not by_id[watch_id].gap:
-                        continue
-                    watched = by_id.pop(watch_id)
-                    await stream.write(
-                        rpc.WatchRequest(cancel_request=rpc.WatchCancelRequest(watch_id=watch_id))
-                    )
-                    for part in self._split(watched):
-                        requested.append(part)
-                        await stream.write(_create(part))
+                gaps = [by_id[watch_id] for watch_id in told if by_id[watch_id].gap]
+                if gaps and len(self._namespaces) <= SPREAD_LIMIT:
+                    for gap in gaps:
+                        self._split(gap)
+                    await self._rearrange(stream, by_id, requested)
+
+    async def _rearrange(
+        self, stream: "_Stream", by_id: dict[int, _Watched], requested: deque[_Watched]
+    ) -> None:
+        """Have the stream watch what is to be watched now."""
+        for watch_id in [known for known, watched in by_id.items() if watched not in self._watched]:
+            del by_id[watch_id]
+            await stream.write(rpc.WatchRequest(cancel_request=rpc.WatchCancelRequest(watch_id=watch_id)))
+        for watched in self._watched:
+            if watched not in by_id.values() and watched not in requested:
+                requested.append(watched)
+                await stream.write(_create(watched))
 
     async def _together(
         self, stream: "_Stream", response: Any, by_id: Mapping[int, _Watched]
@@ -290,12 +304,10 @@ class EtcdWatch:
         self._namespaces |= {namespace}
         return key in spread.own(namespace)
 
-    def _split(self, gap: _Watched) -> list[_Watched]:
+    def _split(self, gap: _Watched) -> None:
         """Put in the place of `gap` what it is now that more namespaces are known in it."""
         spread = self._layout.spread
         assert spread is not None, "only a spread makes gaps"
-        if len(self._namespaces) > SPREAD_LIMIT:
-            raise ListAgainError(f"more than {SPREAD_LIMIT} namespaces: watching them as one range")
         inside = [name for name in self._namespaces if spread.own(name).start in gap.range]
         parts = [_Watched(spread.own(name), gap.next) for name in inside]
         parts += [
@@ -303,7 +315,6 @@ class EtcdWatch:
         ]
         self._watched.remove(gap)
         self._watched += parts
-        return parts
 
     def _check_cluster(self, cluster: int) -> None:
         known, self._cluster = self._cluster, cluster
@@ -350,7 +361,18 @@ class EtcdWatch:
             for watched in self._watched:
                 watched.next = max(watched.next, listing.revision + 1)
             self._revision = max(self._revision, listing.revision)
+            if len(self._namespaces) > SPREAD_LIMIT:
+                self._forget_namespaces(listing)
         return differing
+
+    def _forget_namespaces(self, listing: Listing) -> None:
+        """Of more than are watched one by one, know those that are left, and watch accordingly."""
+        self._namespaces = listing.namespaces
+        fixed, spread = self._watched[: len(self._layout.fixed)], self._watched[len(self._layout.fixed) :]
+        wanted = self._spread_from(listing.revision + 1)
+        others = {watched.range for watched in wanted} != {watched.range for watched in spread}
+        if others and all(watched.next == listing.revision + 1 for watched in spread):
+            self._watched = [*fixed, *wanted]
 
 
 class _Stream:

@@ -419,18 +419,30 @@ async def test_an_agent_is_not_sent_other_nodes_endpoints(
 async def test_more_namespaces_than_are_watched_one_by_one(
     etcd: Etcd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nothing is listed anew for them, and those that are gone are not counted for ever."""
     monkeypatch.setattr(etcd_watch, "SPREAD_LIMIT", 3)
     ours = Interests(kinds=frozenset({"WorkloadEndpoint"}), node="a")
     body = '{"spec":{"node":"%s","orchestrator":"k8s","pod":"p","endpoint":"e","interfaceName":"cali1"}}'
-    async with opened(etcd.options()) as store, following(store, ours) as follower:
+    timing = replace(FAST, compare_every=0.5, settle=0.05)
+    async with opened(etcd.options(timing)) as store, following(store, ours) as follower:
+        (watch,) = store._watches
         for number in range(6):
             await asyncio.to_thread(etcd.put, endpoint(f"n{number}", "a-k8s-p-e"), body % "a")
             await asyncio.to_thread(etcd.put, endpoint(f"n{number}", "b-k8s-p-e"), body % "b")
         await follower.until(*["a-k8s-p-e"] * 6, kind="WorkloadEndpoint")
-        assert store.health().resyncs == 1
-        await asyncio.to_thread(etcd.delete, "--prefix", endpoint("n3", ""))
-        await follower.until(*["a-k8s-p-e"] * 5, kind="WorkloadEndpoint")
+        await until(lambda: len(watch._watched) == 1)  # all as one
+        for number in (5, 3, 1):
+            await asyncio.to_thread(etcd.delete, "--prefix", endpoint(f"n{number}", ""))
+        await follower.until(*["a-k8s-p-e"] * 3, kind="WorkloadEndpoint")
+        await until(lambda: len(watch._watched) == 7)  # those left, and what is between them
+        for number in range(6):
+            await asyncio.to_thread(
+                etcd.put, endpoint(f"n{number}", "a-k8s-q-e"), body.replace('"p"', '"q"') % "a"
+            )
+        await follower.until(*["a-k8s-p-e"] * 3, *["a-k8s-q-e"] * 6, kind="WorkloadEndpoint")
         await follower.until_equal(store, ours)
+        health = store.health()
+        assert (health.resyncs, health.repairs, health.reconnects) == (0, 0, 0)
 
 
 async def test_values_that_are_no_resources(etcd: Etcd) -> None:
