@@ -89,6 +89,8 @@ class Service:
             loop.add_signal_handler(signal.SIGINT, self.stop)
             loop.add_signal_handler(signal.SIGUSR2, lambda: self.stop(withdraw=True))
             loop.add_signal_handler(signal.SIGHUP, self.reload)
+            if os.getpid() == 1:
+                loop.add_signal_handler(signal.SIGCHLD, bury)
             level_by_signal(loop, lambda: self.config.log_level)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())  # what came while it was loaded is heard now
         gc.collect()
@@ -155,6 +157,16 @@ class Service:
             await surroundings.stop(leaving=self.withdrawing)
             source.close()
             log.info("agent stopped", node=config.node, withdrawn=self.withdrawing)
+
+
+def bury() -> None:
+    """The first process of a container is left what an ExaBGP leaves behind; nobody else waits for it.
+
+    An ExaBGP's own end is seen otherwise.
+    """
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 async def run(config: AgentConfig | Path) -> int:

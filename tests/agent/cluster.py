@@ -33,13 +33,15 @@ class Node:
         }  # fmt: skip
         self.process: subprocess.Popen[bytes] | None = None
         self.environment: dict[str, str] = {}
+        self.within: list[str] = []  # the command that runs it
 
     def start(self) -> None:
         path = self.directory / f"{self.name}.yaml"
         path.write_text(yaml.safe_dump(self.config))
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                ["ip", "netns", "exec", self.inside, sys.executable, "-m", "agent", "--config", str(path)],
+                [*self.within, "ip", "netns", "exec", self.inside,
+                 sys.executable, "-m", "agent", "--config", str(path)],
                 cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **self.environment},
             )  # fmt: skip
 
