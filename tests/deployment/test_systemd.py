@@ -45,6 +45,7 @@ def test_the_unit_notifies_is_watched_and_reloads(unit: Path) -> None:
     lines = set(unit.read_text().splitlines())
     assert {"Type=notify", "WatchdogSec=30", "ExecReload=/bin/kill -HUP $MAINPID"} <= lines
     assert {"Restart=always", "StartLimitIntervalSec=0"} <= lines  # and for as long as it takes
+    assert "OOMScoreAdjust=-900" in lines
     assert any(line.startswith("CapabilityBoundingSet=CAP_") for line in lines)
     assert ("KillMode=process" in lines) == (unit.stem == "cairn-agent")
 
