@@ -12,6 +12,7 @@ from ctl import options
 from ctl.checks import Finding, Verdict, of_datastore, of_machine
 from ctl.exits import ExitCode
 from ctl.output import Column, Format, Listing, show
+from ctl.reading import of_services
 
 _USUAL = Path("/etc/cairn/agent.yaml")
 
@@ -29,8 +30,9 @@ def command(
 ) -> None:
     """Check this machine as a node, and what concerns it in the datastore. Exit 1 at a problem.
 
-    The machine: ExaBGP, kernel settings, port, disk, leftovers. With a datastore, named here or in the
-    configuration: whether that answers and this node can be planned; clock, passwords, others' routes.
+    The machine: ExaBGP, kernel settings, port, disk, leftovers, what files the services may not read. With a
+    datastore, named here or in the configuration: whether that answers and this node can be planned; clock,
+    passwords, others' routes.
     """
     found = list(_examined(config, port, datastore))
     styles = {Verdict.GOOD.value: "green", Verdict.NOTE.value: "yellow", Verdict.BAD.value: "bold red"}
@@ -53,6 +55,7 @@ def _examined(named: Path | None, port: int, datastore: str | None) -> Iterator[
         elif named is not None or not isinstance(error.__cause__, FileNotFoundError):
             yield Finding("configuration", Verdict.BAD, str(error), "mend it; the agent would not start")
     yield from of_machine(port, config)
+    yield from of_services(config, path)
     location = datastore or config.datastore
     if location is not None:
         yield from of_datastore(location, config)

@@ -157,11 +157,35 @@ def started(walk: Walk, node: Machine, reflector: Machine) -> None:
     assert service(reflector, "cairn-reflector")["UnitFileState"] == "enabled"
     eventually(reflector, ["cairn", "peers"], "ESTABLISHED")
     eventually(reflector, ["cairn", "routes"], BLOCK)
+    unreadable(node, reflector)
     assert "active (running)" in walk(node, "systemctl status cairn-agent")
     assert "agent started" in walk(node, "journalctl -u cairn-agent -n 50")
     assert walk(node, "journalctl -u cairn-agent | grep refused", code=1) == ""
     walk(node, "systemctl kill --kill-whom=main --signal=SIGRTMIN+22 cairn-agent")
     eventually(node, ["curl", "-s", "http://127.0.0.1:9178/api/v1/status"], "debug")
+
+
+def unreadable(node: Machine, reflector: Machine) -> None:
+    """`cairn doctor` sees what root can read and the service cannot."""
+    for machine, kind, path, spoil in (
+        (
+            node,
+            "agent",
+            "/etc/cairn/agent.yaml",
+            ["chown", "65533"],
+        ),  # root without the right to others' files
+        (node, "agent", "/etc/cairn/secrets/tor/password", ["chown", "65533"]),
+        (reflector, "reflector", "/etc/cairn/reflector.yaml", ["true"]),
+    ):
+        if path.endswith("password"):
+            machine.write(path, "s3cret\n")
+        for words, code in (([*spoil, path], 1), (["chown", "0", path], 0)):
+            machine.run(words)
+            machine.run(["chmod", "600" if code else "644", path])
+            said = json.loads(machine.run(["cairn", "doctor", "-o", "json"], code))["findings"]
+            [found] = [each for each in said if each["check"] == f"files of cairn-{kind}"]
+            assert found["verdict"] == ("problem" if code else "ok")
+            assert (f"{path}: Permission denied" in found["seen"]) is bool(code)
 
 
 def looked_at(walk: Walk, node: Machine, reflector: Machine) -> None:
