@@ -6,10 +6,14 @@ peers out. So where there are many, the oldest that is not being answered goes w
 oldest of those still at the handshake of TLS, for which nobody needs a token. Who asks as soon as he is
 connected, as probes do, is answered in any crowd.
 
+asyncio and aiohttp leave each connection referring to itself, and the services collect such things rarely. So
+the youngest of them are looked through after every so many connections.
+
 Also here: what cannot be read as HTTP is the other side's fault, and no error of ours with a traceback.
 """
 
 import asyncio
+import gc
 import logging
 import resource
 import socket
@@ -24,6 +28,7 @@ from bgpd.telemetry.certificate import Certificate
 HANDSHAKE = 10.0  # seconds for that of TLS
 _MOST = 500
 _AT_ONCE = 32  # are accepted in a turn of the loop, before any of them counts
+_LEFT = 1000  # connections, of a few kilobytes each, that may be left to the garbage collector
 _EXHAUSTED = 1.0  # seconds without accepting when the system has nothing left for one
 
 _log = logging.getLogger(__name__)
@@ -44,6 +49,7 @@ class Connections:
         self._certificate = certificate
         self._answering: set[web.RequestHandler] = set()
         self._coming: dict[asyncio.Task[None], None] = {}  # oldest first
+        self._left = 0
         self._loop = asyncio.get_running_loop()
 
     def listen(self) -> None:
@@ -61,7 +67,7 @@ class Connections:
             try:
                 sock, _address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+                break
             except OSError as error:
                 _log.error("no connection can be accepted: %s", error.strerror)
                 self._loop.remove_reader(self._listener)
@@ -72,6 +78,10 @@ class Connections:
             task = self._loop.create_task(self._greet(sock))
             self._coming[task] = None
             task.add_done_callback(lambda task: self._coming.pop(task, None))
+            self._left += 1
+        if self._left >= _LEFT:
+            self._left = 0
+            gc.collect(0)
 
     async def _greet(self, sock: socket.socket) -> None:
         """Have it served; what it is shown is the certificate of today."""

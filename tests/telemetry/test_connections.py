@@ -1,6 +1,7 @@
 """A status server whose clients are too many, silent, or speak no HTTP."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -138,3 +139,24 @@ async def test_those_who_do_not_come_to_the_end_of_a_handshake_make_room(
         writer.close()
     await server.stop()
     assert not caplog.records
+
+
+@pytest.mark.parametrize("request_line", [b"GET /healthz HTTP/1.1", b"GET /nothing HTTP/1.1", b"nonsense"])
+async def test_of_those_that_went_only_so_many_are_left_to_the_garbage_collector(
+    served: tuple[Source, StatusServer], monkeypatch: pytest.MonkeyPatch, request_line: bytes
+) -> None:
+    _, server = served
+    monkeypatch.setattr(connections, "_LEFT", 10)
+    usual = gc.get_threshold()
+    gc.collect()
+    before = len(gc.get_objects())
+    gc.set_threshold(1_000_000, 50, 100)  # as a reflector does
+    try:
+        for _ in range(200):
+            reader, writer = await opened(server, request_line + b"\r\nConnection: close\r\n\r\n")
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+        assert len(gc.get_objects()) < before + 3000
+    finally:
+        gc.set_threshold(*usual)
