@@ -568,7 +568,10 @@ class Reflector:
         return path if reading.group.advert(nlri, path) is not None else None
 
     def advertised_count(self, member: Member, family: Family) -> int:
-        """How many prefixes a member has when it has read everything; an upper bound where filters choose."""
+        """How many prefixes a member has when it has read everything; an upper bound where its group is not
+        told all that is the best: by filters, communities, roles, as a non-client, long-lived stale. To count
+        those, every prefix would have to be looked at for each question.
+        """
         reading, rib = member.readings.get(family), self.ribs[family]
         if reading is None:
             return 0

@@ -30,6 +30,11 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # RFC 4273's bgpPeerState numbers, which dashboards for other daemons use too.
 STATE_NUMBERS = ("IDLE", "CONNECT", "ACTIVE", "OPENSENT", "OPENCONFIRM", "ESTABLISHED")
 
+_ANNOUNCED = (
+    "Prefixes announced to the peer. Of a reflector the most it may be: what filters, communities or roles "
+    "keep from it, and long-lived stale routes, are counted; `cairn routes out --peer` lists what it is told."
+)
+
 
 class Metrics:
     """A service's registry. `render()` gives the exposition text."""
@@ -162,7 +167,7 @@ class StatusCollector(Collector):
             ("received", "Prefixes the peer announces."),
             ("accepted", "Prefixes that passed our import policy."),
             ("rejected", "Prefixes that did not."),
-            ("advertised", "Prefixes announced to the peer."),
+            ("advertised", _ANNOUNCED),
         ):
             family_of = GaugeMetricFamily(f"cairn_bgp_peer_prefixes_{count}", text, labels=per_family)
             for peer in peers:

@@ -71,7 +71,7 @@ class FamilyNumbers(Shape):
     received: Count
     accepted: Count
     rejected: Count
-    advertised: Count
+    advertised: Annotated[int, Field(ge=0, description="Of a reflector the most it may be; see the metrics.")]
     end_of_rib: bool
 
 

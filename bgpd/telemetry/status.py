@@ -27,7 +27,8 @@ _MOST_UNREAD = 3  # resources that a reason names
 class FamilyStatus:
     """Prefix counts of one address family ("ipv4-unicast") on one session.
 
-    received = accepted + rejected: what the peer has announced and not withdrawn; `advertised` to it.
+    received = accepted + rejected: what the peer has announced and not withdrawn; `advertised` to it,
+    or fewer where that cannot be counted cheaply.
     `end_of_rib`: the peer's End-of-RIB has been received on this session.
     """
 
