@@ -31,6 +31,7 @@ from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
 from bgpd.wire.update import Told, encode_end_of_rib, encode_withdrawals
 from reflector.admission import external, filtered
 from reflector.groups import Groups
+from reflector.guests import Guests
 from reflector.member import GroupKey, Member, MemberOptions, Reading
 
 FAMILIES = (IPV4_UNICAST, IPV6_UNICAST)
@@ -66,6 +67,7 @@ class Reflector:
         self.defects: dict[str, Exception] = {}
         """Members who cannot be told what changed; their sessions must end."""
         self.paths_refused = 0
+        self._guests = Guests()
         self._settled_at = started + SETTLED_AFTER if unexpected_clients else started
         self._quiet = QUIET if unexpected_clients else 0.0
         self._stirred_at = self._now = started
@@ -105,7 +107,7 @@ class Reflector:
         member.options = options
         member.local_address = local_address
         member.negotiated = negotiated
-        member.news_at = now
+        member.up_at = member.news_at = now
         member.adds_paths = negotiated.add_path_receive
         member.awaiting_eor = set(negotiated.families) if negotiated.graceful_restart is not None else set()
         member.heard_eor.clear()
@@ -171,7 +173,7 @@ class Reflector:
         """
         negotiated = member.negotiated
         self._stop_reading(member)
-        member.negotiated = None
+        member.negotiated, member.lasted = None, now - member.up_at
         member.awaiting_eor.clear()
         member.heard_eor.clear()
         member.refresh_until.clear()
@@ -209,6 +211,13 @@ class Reflector:
         for family, rib in self.ribs.items():
             rib.drop(member.source, add_path=family in member.adds_paths)
         self.members.pop(member.name, None)
+
+    def forget_guests(self) -> list[Member]:
+        """Take out who is away and nobody named, beyond what there is room for; whom."""
+        surplus = self._guests.surplus(self.members.values(), self.expected)
+        for member in surplus:
+            self.forget(member)
+        return surplus
 
     def _stop_reading(self, member: Member) -> None:
         for reading in member.readings.values():

@@ -102,6 +102,8 @@ class Member:
     options: MemberOptions
     local_address: bytes = b""
     negotiated: Negotiated | None = None
+    up_at: float = 0.0  # when its session came up
+    lasted: float = 0.0  # seconds that the last one did
     news_at: float = 0.0  # when it came up, or last said something of its routes
     readings: dict[Family, Reading] = field(default_factory=dict)
     awaiting_eor: set[Family] = field(default_factory=set)

@@ -68,8 +68,7 @@ class Server:
         recall: Recall | None = None,
     ) -> None:
         """`clock` gives the wall time of events for people; `recall` keeps clients through a restart."""
-        self._loop = loop
-        self._clock = clock
+        self._loop, self._clock = loop, clock
         self._recall = recall or Recall(None)
         self._recalled: dict[str, IPv4Address | IPv6Address] = {}
         self._specs: tuple[PeerSpec, ...] = ()
@@ -89,8 +88,7 @@ class Server:
         self._ticking: asyncio.TimerHandle | None = None
         self._resumed: list[Link] = []
         self._random = random.Random()  # noqa: S311 - spreads timers, keeps no secret
-        self.events = events
-        self.spec = spec
+        self.events, self.spec = events, spec
         self._journal = SessionJournal(events, clock)
         self.reflector = Reflector(
             spec.speaker,
@@ -101,8 +99,7 @@ class Server:
         self.entries: dict[str, Entry] = {}
         self._kept_out: set[str] = set()  # by the operator, whatever is declared meanwhile
         self.established: set[Link] = set()
-        self.strangers = 0
-        self.stopping = False
+        self.strangers, self.stopping = 0, False
 
     # Starting, changing, stopping
 
@@ -569,6 +566,9 @@ class Server:
             gone = {entry.name for entry in self.entries.values() if entry.unreached and not entry.links}
             self.reflector.absent = gone | self.spec.absent
         if self.reflector.tick(now):
+            self._pace.ask()
+        for member in self.reflector.forget_guests():
+            log.warning("too many clients are away; the routes of one are withdrawn", peer=member.name)
             self._pace.ask()
         if deferring and self.reflector.deferred_until is None:
             self._settle_down(now)

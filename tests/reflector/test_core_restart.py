@@ -9,6 +9,7 @@ from bgpd.session.restart import retained_families
 from bgpd.wire.capabilities import GracefulRestart
 from bgpd.wire.iana import WellKnownCommunity
 from reflector.core import STALE_PATH_TIME, Reflector
+from reflector.guests import FEWEST
 from reflector.member import MemberOptions
 from tests.reflector.simulated import (
     ASN,
@@ -203,6 +204,36 @@ def test_rfc4724_4_2_without_graceful_notifications_a_collision_ends_what_was_ke
     a.down(102.0, crossed=True)
     settle(b)
     assert not b.prefixes
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_one_that_walks_through_addresses_leaves_routes_at_few_of_them(named: bool) -> None:
+    core = reflector()
+    steady = [restartable(core, n).up(0.0) for n in range(1, 4)]
+    for n, peer in enumerate(steady):
+        peer.announce(f"10.8.{n}.0/24")
+        peer.down(100.0, BOTH)
+    core.expected = {f"192.0.2.{n}" for n in range(100, 160)} if named else set()
+    for n in range(100, 160):
+        peer = restartable(core, n).up(float(n))
+        peer.announce(f"10.9.{n}.0/24")
+        peer.down(n + 0.5, BOTH)
+        core.forget_guests()
+    left = 60 if named else FEWEST - 3
+    assert len(core.members) == 3 + left
+    assert {peer.name for peer in steady} <= core.members.keys(), "what was there for long is kept"
+    assert len(core.ribs[V4]) == 3 + left
+
+
+def test_all_that_were_there_at_once_may_be_away_at_once() -> None:
+    core = reflector()
+    peers = [restartable(core, n).up(0.0) for n in range(1, 101)]
+    core.forget_guests()
+    for n, peer in enumerate(peers):
+        peer.announce(f"10.9.{n}.0/24")
+        peer.down(100.0, BOTH)
+    assert not core.forget_guests()
+    assert len(core.members) == 100
 
 
 # RFC 4724 as restarting speaker

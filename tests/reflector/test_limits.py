@@ -20,12 +20,27 @@ from bgpd.wire.iana import CeaseSubcode, ErrorCode, RefreshSubtype
 from bgpd.wire.messages import KEEPALIVE, RouteRefresh, encode
 from bgpd.wire.nlri import IPV4_UNICAST, nlri_of
 from bgpd.wire.update import Update, encode_updates, encode_withdrawals
-from reflector import pace
+from reflector import guests, pace
 from reflector import server as server_module
 from reflector.member import Member
 from tests.reflector.clients import Client, clients, serving, sessions, spec_of, until
 
 P = "10.1.0.0/24"
+
+
+async def test_one_that_walks_through_addresses_leaves_routes_at_few_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(guests, "FEWEST", 3)
+    restart = GracefulRestart(60, False, True, ((IPV4_UNICAST, True),))
+    async with serving(clients=[{"prefix": "127.0.0.0/24"}]) as server, clients(server, 1) as (a,):
+        for number in range(2, 10):
+            async with clients(server, number, graceful_restart=restart) as (b,):
+                b.announce(f"10.1.{number}.0/24")
+                nlri = nlri_of(ip_network(f"10.1.{number}.0/24"))
+                await until(partial(a.view.__contains__, nlri))
+        await until(lambda: len(a.view) == 3)
+        assert len(server.reflector.members) == 1 + 3
 
 
 async def test_rfc4486_4_too_many_prefixes_end_the_session_for_a_while() -> None:
