@@ -241,6 +241,7 @@ class Agent:
                 self.resources = self._last_good.counted(update, self.resources)
                 self._unread.heard(update, self.resources)
                 self.sessions.unread = self._unread.peers
+                self.sessions.sparing = self.sessions.sparing or self._unread.workloads
                 if self._looked_at != (self.resources.nodes, self.resources.live_nodes):
                     self._look_for_the_dead()
                 if self._declared_as is not (declared := self.resources.nodes.get(self.config.node)):
@@ -253,6 +254,9 @@ class Agent:
                     self.forwarding.resolved_anew()
                 if self.sessions.left_alone:
                     self.sessions.sweep()
+                if self.sessions.sparing and not self._unread.workloads and not self.plan_error:
+                    self.sessions.sparing = False
+                    self._announce()
                 if self.sessions.told:
                     self.to_wire.cancel()  # nothing to tell came of it
 

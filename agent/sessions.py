@@ -122,6 +122,7 @@ class Sessions:
         self._by_peer: dict[str, Speaker] = {}
         self._swept = False
         self.unread = False  # there may be peers that the plan does not have
+        self.sparing = False  # there may be workloads that the plan does not have
         self.left_alone: list[str] = []  # processes and sessions of a former agent that may be theirs
         self._spared: dict[str, str] = {}  # those sessions, of the shared process, by their peers
         self._shared: tuple[str, list[str]] = "", []  # what that process has besides
@@ -314,6 +315,7 @@ class Sessions:
     async def _withdraw(self, speaker: Speaker, but: frozenset[str]) -> None:
         leaving = [peer for address, peer in speaker.outbox.peers.items() if address not in but]
         for peer in leaving:
+            peer.spare(None)
             for prefix in list(peer.wanted):
                 peer.want(prefix, None)
         if leaving:
@@ -337,7 +339,8 @@ class Sessions:
             if speaker is None:
                 continue
             routes: Mapping[str, str] = {}
-            if not self.withdrawing and not self._config.learn_only:
+            telling = not self.withdrawing and not self._config.learn_only
+            if telling:
                 kind = kind_of(peering)
                 if kind not in made:
                     made[kind] = announcements(plan, peering)
@@ -348,6 +351,7 @@ class Sessions:
             for prefix, attributes in routes.items():
                 if prefix not in superseded:
                     peer.want(prefix, attributes)
+            peer.spare(superseded if self.sparing and telling else None)
         for running in self._running.values():
             running.speaker.push()
 

@@ -28,7 +28,7 @@ Left out: which routes a peer should have (the plan), and pipes, clocks and proc
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -91,6 +91,7 @@ class AdjRibOut:
         "_in_flight",
         "_inherited",
         "_ready",
+        "_sparing",
         "_stuck",
         "_told",
         "_want",
@@ -118,6 +119,7 @@ class AdjRibOut:
         self._stuck = False
         self._exact = False  # since a barrier ExaBGP has sent nothing but what was commanded
         self._inherited = False  # its queue may hold what a former agent commanded
+        self._sparing: Collection[str] | None = None  # see `spare`
 
     # what the peer shall have
 
@@ -142,6 +144,18 @@ class AdjRibOut:
                 self._unready(prefix, before)
             if attributes != told:
                 self._ready.setdefault((":" in prefix, attributes), {})[prefix] = None
+
+    def spare(self, but: Collection[str] | None) -> None:
+        """Leave alone what a former agent told of single addresses, `but` these; None: of no address."""
+        if self._sparing != but:
+            self._sparing = but
+            if self.up:
+                self._rebuild()
+
+    def _spares(self, prefix: str) -> bool:
+        if self._sparing is None or prefix in self._sparing or prefix in self._want:
+            return False
+        return self._told[prefix] == UNKNOWN and prefix.endswith("/128" if ":" in prefix else "/32")
 
     def _unready(self, prefix: str, attributes: str | None) -> None:
         key = (":" in prefix, attributes)
@@ -217,6 +231,8 @@ class AdjRibOut:
         for prefix in self._want.keys() | self._told.keys():
             attributes = self._want.get(prefix)
             if attributes == self._told.get(prefix) or (":" in prefix) not in self._carried:
+                continue
+            if attributes is None and self._spares(prefix):
                 continue
             if prefix in self._in_flight:
                 self._held.add(prefix)

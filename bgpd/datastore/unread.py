@@ -95,6 +95,11 @@ class Unread:
         return any(key.kind in PEERS for key in self._reasons)
 
     @property
+    def workloads(self) -> bool:
+        """Whether there may be workloads of the node that the plan does not have."""
+        return any(key.kind == WORKLOAD for key in self._reasons)
+
+    @property
     def routes(self) -> bool:
         """Whether there may be routes that the plan does not have."""
-        return self.peers or any(key.kind == WORKLOAD for key in self._reasons)
+        return self.peers or self.workloads

@@ -122,3 +122,34 @@ async def test_without_the_run_directory_the_routes_of_a_peer_that_cannot_be_rea
     assert "192.0.2.0/24" in a.routes()
     cluster.remove("tor")
     await eventually(lambda: "192.0.2.0/24" not in a.routes(), 20)
+
+
+@pytest.mark.parametrize("repaired", [True, False])
+async def test_a_workload_that_cannot_be_read_stays_announced(cluster: Cluster, repaired: bool) -> None:
+    """It lies outside the node's blocks, and the ExaBGP of the agent before has it."""
+    a, bird = cluster.a, cluster.bird
+    a.config |= {"syncWait": 2}
+    cluster.workload("a", "moved", "10.77.9.5")
+    cluster.workload("a", "other", "10.77.9.6")
+    cluster.peer_with_bird()
+    bird.start()
+    a.start()
+    there = {"10.77.9.5/32", "10.77.9.6/32"}
+    await eventually(lambda: set(bird.routes("agent")) == there and a.said("in sync") == 1, 20)
+    since = bird.established_since("agent")
+    a.stop()
+    spec = {"orchestrator": "k8s", "node": "a", "pod": "moved", "endpoint": "eth0", "ipNetworks": 7}
+    cluster.declare("w-moved", "WorkloadEndpoint", "a-k8s-moved-eth0", spec, namespace="default")
+    cluster.block("a", "10.77.0.64/26")
+    there.add("10.77.0.64/26")
+    a.start()
+    await eventually(lambda: a.said("in sync") == 2 and "10.77.0.64/26" in bird.routes("agent"), 20)
+    await asyncio.sleep(2)
+    assert set(bird.routes("agent")) == there
+    if repaired:
+        cluster.workload("a", "moved", "10.77.9.5", "10.77.9.7")
+        await eventually(lambda: set(bird.routes("agent")) == there | {"10.77.9.7/32"}, 20)
+    else:
+        cluster.remove("w-moved")
+        await eventually(lambda: set(bird.routes("agent")) == there - {"10.77.9.5/32"}, 20)
+    assert bird.established_since("agent") == since

@@ -104,5 +104,6 @@ def test_what_holds_something_back_is_waited_for_and_what_has_routes_spares_them
     unread, key = Unread("a"), Key(kind, name, "default" if kind == "WorkloadEndpoint" else "")
     unread.heard(Snapshot((), 1, invalid(key)), known())
     assert (bool(unread.reason), unread.routes) == (awaited, routes)
+    assert unread.workloads == (routes and kind == "WorkloadEndpoint")
     unread.heard(Changes((), 2, invalid(key, None)), known())
     assert (unread.reason, unread.routes) == ("", False)
