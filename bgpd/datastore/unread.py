@@ -8,11 +8,13 @@ means one peer or workload less. But a session or a route that is there from bef
 to be ended.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable
+from itertools import chain
 
 from bgpd.datastore.interests import Interests
 from bgpd.datastore.store import Changes, Snapshot
-from bgpd.resources import BGPPeer, Key, ResourceSet
+from bgpd.resources import Key, Resource, ResourceSet
+from bgpd.resources.scalars import IPNetwork
 
 SETTINGS = frozenset({"BGPConfiguration", "CairnConfiguration"})
 POOL, FILTER = "IPPool", "BGPFilter"
@@ -26,15 +28,16 @@ class Unread:
     """That of one node, from the first snapshot on: what becomes unreadable later counts as it was.
 
     A filter may also come unreadable, and be named later: then each peer that names it counts as it was
-    before (see `planned`), and nothing else has to wait.
+    before (see `planned`), and nothing else has to wait. So may a pool. What this node has in none that can
+    be read may be in that one: such a block or workload counts as before, and one that comes waits.
     """
 
     def __init__(self, node: str | None) -> None:
         self._names = {"default", f"node.{node}"}
         self._own = Interests(_KINDS, node or "")
         self._reasons: dict[Key, str] = {}
-        self._peers: Mapping[Key, BGPPeer] = {}  # as they last were without such a filter
-        self._withheld: dict[Key, BGPPeer | None] = {}  # those that name one → as they were, if they were
+        self._planned = ResourceSet.of()  # the last time
+        self._withheld: dict[Key, Resource | None] = {}  # what waits → as it was, if it was
         self._filters: set[str] = set()  # those that they name
 
     def heard(self, news: Snapshot | Changes, resources: ResourceSet) -> None:
@@ -45,26 +48,34 @@ class Unread:
                 continue
             if invalid.reason is None:
                 self._reasons.pop(key, None)
-            elif isinstance(news, Snapshot) or key in self._reasons or key.kind == FILTER:
+            elif isinstance(news, Snapshot) or key in self._reasons or key.kind in (FILTER, POOL):
                 self._reasons[key] = invalid.reason
         self._reasons = {key: reason for key, reason in self._reasons.items() if key not in resources}
-        self._withhold(resources.of_kind("BGPPeer"))
+        waiting = [*self._peers_waiting(resources), *self._claims_waiting(resources)]
+        self._withheld = {key: self._planned.get(key) for key in waiting}
+        self._planned = self.planned(resources)
 
-    def _withhold(self, peers: Mapping[Key, BGPPeer]) -> None:
+    def _peers_waiting(self, resources: ResourceSet) -> list[Key]:
         filters = {key.name for key in self._reasons if key.kind == FILTER}
         named: dict[Key, set[str]] = {}
-        for key, peer in peers.items() if filters else ():
+        for key, peer in resources.of_kind("BGPPeer").items() if filters else ():
             if names := filters.intersection(peer.spec.filters or ()):
                 named[key] = names
         self._filters = set().union(*named.values())
-        self._withheld = {key: self._peers.get(key) for key in named}
-        kept = {key: peer for key, peer in self._withheld.items() if peer is not None}
-        self._peers = (
-            {key: peer for key, peer in peers.items() if key not in named} | kept if named else peers
-        )
+        return list(named)
+
+    def _claims_waiting(self, resources: ResourceSet) -> list[Key]:
+        if not any(key.kind == POOL for key in self._reasons):
+            return []
+        pools = [pool.spec.cidr for pool in resources.pools]
+        blocks = ((key, (each.spec.cidr,)) for key, each in resources.of_kind(AFFINITY).items())
+        workloads = ((key, each.spec.ip_networks or ()) for key, each in resources.of_kind(WORKLOAD).items())
+        return [key for key, has in chain(blocks, workloads) if not all(_within(pools, each) for each in has)]
 
     def planned(self, resources: ResourceSet) -> ResourceSet:
-        """What is to be planned of what is known: no peer is set up without the filters it names."""
+        """What is to be planned of what is known: no peer comes without the filters it names, and nothing
+        into a pool that may hold it back.
+        """
         return resources.with_changes(self._withheld) if self._withheld else resources
 
     def _is_awaited(self, key: Key) -> bool:
@@ -103,3 +114,7 @@ class Unread:
     def routes(self) -> bool:
         """Whether there may be routes that the plan does not have."""
         return self.peers or self.workloads
+
+
+def _within(pools: Iterable[IPNetwork], network: IPNetwork) -> bool:
+    return any(pool.version == network.version and network.subnet_of(pool) for pool in pools)  # type: ignore[arg-type]

@@ -34,6 +34,27 @@ async def test_a_pool_that_cannot_be_read_lets_no_block_out(cluster: Cluster) ->
     await eventually(lambda: set(bird.routes("agent")) == {"10.78.0.0/26"})
 
 
+async def test_a_pool_that_comes_and_cannot_be_read_lets_no_new_block_out(cluster: Cluster) -> None:
+    a, bird = cluster.a, cluster.bird
+    cluster.block("a", "10.77.0.0/26")
+    cluster.block("a", "10.79.0.0/26")  # of a pool that is no more
+    cluster.peer_with_bird()
+    bird.start()
+    a.start()
+    before = {"10.77.0.0/26", "10.79.0.0/26"}
+    await eventually(lambda: set(bird.routes("agent")) == before, 20)
+    later = {**LATER, "cidr": "10.78.0.0/16"}
+    cluster.declare("later", "IPPool", "later", later)
+    await eventually(lambda: a.said("a resource cannot be read") == 1, 20)
+    cluster.block("a", "10.78.0.0/26")
+    cluster.block("a", "10.77.0.64/26")
+    await eventually(lambda: "10.77.0.64/26" in bird.routes("agent"), 20)
+    await asyncio.sleep(1)
+    assert set(bird.routes("agent")) == before | {"10.77.0.64/26"}
+    cluster.declare("later", "IPPool", "later", {**later, "vxlanMode": "Never", "disableBGPExport": False})
+    await eventually(lambda: "10.78.0.0/26" in bird.routes("agent"), 20)
+
+
 async def test_an_own_block_that_cannot_be_read_stays_announced(cluster: Cluster) -> None:
     a, bird = cluster.a, cluster.bird
     cluster.block("a", "10.77.0.0/26")

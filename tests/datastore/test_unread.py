@@ -70,6 +70,36 @@ def test_a_filter_whose_last_good_version_is_known_is_not_waited_for() -> None:
     assert unread.reason == ""
 
 
+def test_what_comes_to_lie_in_a_pool_that_cannot_be_read_waits_and_nothing_else() -> None:
+    head = "apiVersion: projectcalico.org/v3\nkind: "
+    pool = f"{head}IPPool\nmetadata: {{name: p}}\nspec: {{cidr: 10.77.0.0/16}}\n"
+    [in_pool, outside, later] = (
+        f"{head}BlockAffinity\nmetadata: {{name: a-{n}}}\nspec: {{node: a, cidr: 10.{n}.0.0/26, state: %s}}\n"
+        for n in (77, 78, 79)
+    )
+    workload = (
+        f"{head}WorkloadEndpoint\nmetadata: {{name: a-k8s-w-eth0, namespace: n}}\n"
+        "spec: {orchestrator: k8s, node: a, pod: w, endpoint: eth0, interfaceName: cali0, "
+        "ipNetworks: [10.79.0.1/32]}\n"
+    )
+    unread, other = Unread("a"), Key("IPPool", "q")
+
+    def planned(*documents: str, news: tuple[Invalid, ...] = ()) -> list[Resource]:
+        resources = known(*documents)
+        unread.heard(Changes((), 2, news), resources)
+        return sorted(unread.planned(resources), key=lambda each: each.key)
+
+    def those(*documents: str) -> list[Resource]:
+        return sorted(known(*documents), key=lambda each: each.key)
+
+    unread.heard(Snapshot((), 1), known(pool, outside % "confirmed"))
+    assert planned(pool, outside % "confirmed", news=invalid(other)) == those(pool, outside % "confirmed")
+    more = (in_pool % "confirmed", later % "confirmed", workload)
+    assert planned(pool, outside % "pending", *more) == those(pool, outside % "confirmed", more[0])
+    assert planned(pool, *more) == those(pool, more[0])
+    assert planned(pool, *more, news=invalid(other, None)) == those(pool, *more)
+
+
 @pytest.mark.parametrize("kind", ["BGPPeer", "Node"])
 def test_there_may_be_peers_until_all_can_be_read(kind: str) -> None:
     unread, key = Unread("a"), Key(kind, "x")
