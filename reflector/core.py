@@ -253,16 +253,21 @@ class Reflector:
         current: Family | None = None
         routes: list[Received] | None = None  # of the current family
         waiting = False  # whether there is anything to learn
+        leaving: Family | None = None
+        gone: list[bytes] = []  # of that family, withdrawn by UPDATEs in a row
         for reach, unreach, end_of_rib, _errors in updates:
             if unreach:
                 if waiting:
                     learn()
                     waiting = False
                 for family, items in unreach:
-                    if family in ribs:
-                        ribs[family].withdraw(source, items, add_path=family in add_path)
-                    if family in member.overfull:
-                        self._less_full(member, family, items)
+                    if family is not leaving:
+                        self._withdraw(member, leaving, gone)
+                        leaving, gone = family, []
+                    gone += items
+            if gone and (reach or end_of_rib is not None):
+                self._withdraw(member, leaving, gone)
+                gone = []
             for family, attributes, items, raw in reach:
                 waiting = True
                 if family is not current:
@@ -282,7 +287,16 @@ class Reflector:
             if end_of_rib is not None:
                 learn()
                 self._end_of_rib(member, end_of_rib)
+        self._withdraw(member, leaving, gone)
         learn()
+
+    def _withdraw(self, member: Member, family: Family | None, items: list[bytes]) -> None:
+        if family is None or not items:
+            return
+        if family in self.ribs:
+            self.ribs[family].withdraw(member.source, items, add_path=family in member.adds_paths)
+        if family in member.overfull:
+            self._less_full(member, family, items)
 
     def _within_limit(
         self,

@@ -98,6 +98,10 @@ class UpdateDecoder:
         self._ipv4 = IPV4_UNICAST in self._families
         self._ipv4_add_path = IPV4_UNICAST in self._add_path
         self._find_ipv4 = finder(IPV4_UNICAST, self._ipv4_add_path)
+        # What MP_UNREACH_NLRI begins with -> family.
+        self._withdrawable = {
+            family.encode(): (family, finder(family, family in self._add_path)) for family in self._families
+        }
         self._asn4 = negotiated.asn4
         self._verbatim = negotiated.asn4 and self._ipv4
         # MP_REACH_NLRI up to the next hop's length -> family; only headers that take the quick way.
@@ -206,13 +210,17 @@ class UpdateDecoder:
         start = 4 if block[0] & 0x10 else 3
         if block[0] & 0xE0 != 0x80 or len(block) < start + 4:
             return None
-        if start + int.from_bytes(block[2:start], "big") != len(block):
+        if start + (block[2] << 8 | block[3] if start == 4 else block[2]) != len(block):
             return None
-        family = Family(block[start] << 8 | block[start + 1], block[start + 2])
-        if family not in self._families:
+        known = self._withdrawable.get(block[start : start + 3])
+        if known is None:
             return None
-        items = self._cut_optional(family, block[start + 3 :], AttributeCode.MP_UNREACH_NLRI, block).items
-        return _withdrawing(family, items or [])
+        family, find = known
+        field = block[start + 3 :]
+        gone = find(field)
+        if _octets(gone) != len(field):
+            gone = self._cut_optional(family, field, AttributeCode.MP_UNREACH_NLRI, block).items or []
+        return _withdrawing(family, gone)
 
     def _careful(self, withdrawn: bytes, block: bytes, field: bytes) -> Update:
         """Decode an UPDATE of any shape."""

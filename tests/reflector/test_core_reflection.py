@@ -1,5 +1,6 @@
 """Who is told what, and in which words, through a whole core."""
 
+import random
 from ipaddress import ip_network
 from typing import Any
 
@@ -7,11 +8,15 @@ import pytest
 
 from bgpd.plan.policy import CompiledFilter, Operator, PrefixMatch, Rule, local_pref_of
 from bgpd.rib.path import SourceKind
+from bgpd.wire.attributes import encode_attributes
 from bgpd.wire.iana import SegmentType, WellKnownCommunity
+from bgpd.wire.messages import MARKER
+from bgpd.wire.update import encode_updates, encode_withdrawals
 from reflector.member import MemberOptions
 from tests.reflector.simulated import (
     ASN,
     V4,
+    V6,
     SimulatedPeer,
     address,
     external,
@@ -26,6 +31,36 @@ from tests.reflector.simulated import (
 CLIENT, NON_CLIENT, EXTERNAL = SourceKind.CLIENT, SourceKind.NON_CLIENT, SourceKind.EXTERNAL
 P, Q, R = "10.1.0.0/24", "10.2.0.0/24", "10.3.0.0/24"
 P6 = "2001:db8:1::/48"
+
+
+def test_what_a_turn_brings_means_the_same_in_one_piece_and_message_by_message() -> None:
+    """Withdrawals in a row are taken out together, never before what was announced ahead of them."""
+    rng = random.Random(7)
+    block = encode_attributes(next_hop=bytes((192, 0, 2, 1)), local_pref=100)
+
+    def message() -> bytes:
+        gone = b"".join(key(prefix) for prefix in rng.sample([P, Q, R], rng.randrange(3)))
+        new = b"".join(key(prefix) for prefix in rng.sample([P, Q, R], rng.randrange(3)))
+        six = rng.randrange(8)
+        if not six:
+            return encode_withdrawals(V6, [key(P6)])[0]
+        if six == 1:
+            return encode_updates(V6, block, bytes.fromhex("20010db8") + bytes(12), [key(P6)])[0]
+        told = block if new else b""
+        body = len(gone).to_bytes(2, "big") + gone + len(told).to_bytes(2, "big") + told + new
+        return MARKER + (19 + len(body)).to_bytes(2, "big") + b"\x02" + body
+
+    for _ in range(200):
+        messages = [message() for _ in range(rng.randrange(1, 7))]
+        views = []
+        for pieces in ([messages], [[each] for each in messages]):
+            core = reflector()
+            a, b = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up()
+            for piece in pieces:
+                a.say(*piece)
+            settle(b)
+            views.append(b.prefixes)
+        assert views[0] == views[1]
 
 
 # RFC 4456
