@@ -11,7 +11,7 @@ make the result depend on history.
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import Enum
-from heapq import heapify, heappop, merge
+from heapq import merge
 from typing import Any
 
 from bgpd.rib.path import (
@@ -180,20 +180,21 @@ def ordered(paths: Iterable[Path], cost: Cost | None = None) -> Iterator[Path]:
     def last_steps(path: Path) -> tuple[Any, ...]:
         return _last_steps(path, cost)
 
-    by_rank: dict[int, dict[int, list[Path]]] = {}
+    by_rank: dict[int, list[Path]] = {}
     for path in rest:
-        by_rank.setdefault(path.ranked(), {}).setdefault(path.attributes.compared.first_as, []).append(path)
-    ranks = list(by_rank)
-    heapify(ranks)
-    while ranks:
-        ases = by_rank[heappop(ranks)].values()
-        for some in ases:
-            if len(some) > 1:
-                some.sort(key=lambda path: (path.attributes.med or 0, *last_steps(path)))
-        if len(ases) == 1:
-            yield from next(iter(ases))
-        else:
-            yield from merge(*ases, key=last_steps)
+        by_rank.setdefault(path.ranked(), []).append(path)
+    for rank in sorted(by_rank):
+        tied = by_rank[rank]
+        if len(tied) == 1 or len({path.attributes.compared.med or 0 for path in tied}) == 1:
+            tied.sort(key=last_steps)
+            yield from tied
+            continue
+        ases: dict[int, list[Path]] = {}
+        for path in tied:
+            ases.setdefault(path.attributes.compared.first_as, []).append(path)
+        for some in ases.values():
+            some.sort(key=lambda path: (path.attributes.med or 0, *last_steps(path)))
+        yield from merge(*ases.values(), key=last_steps)
 
 
 class _Elimination:

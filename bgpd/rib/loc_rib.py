@@ -39,6 +39,10 @@ With their NLRI field as received, ready to be sent on, or empty when it must be
 """
 
 
+Move: TypeAlias = tuple[Path | None, Path | None, list[bytes]]
+"""The best path before and now, and prefixes in a row of which that is so."""
+
+
 Choices: TypeAlias = tuple[Path, ...] | dict[Path, None]
 """The paths of a prefix, in the order of their coming. Of the dictionaries only the keys count.
 
@@ -56,9 +60,27 @@ class Changes:
 
     fresh: list[Run] = field(default_factory=list)
     moved: dict[bytes, Path | None] = field(default_factory=dict)
+    _moves: list[Move] | None = None
 
     def __bool__(self) -> bool:
         return bool(self.fresh or self.moved)
+
+    def moves(self, best: Mapping[bytes, Path]) -> list[Move]:
+        """Whose best path is another one now, by `best`. Worked out once for all who ask."""
+        if self._moves is None:
+            self._moves = []
+            before: Path | None = None
+            after: Path | None = None
+            some: list[bytes] = []
+            for nlri, old in self.moved.items():
+                new = best.get(nlri)
+                if old is new:
+                    continue
+                if old is not before or new is not after:
+                    before, after, some = old, new, []
+                    self._moves.append((old, new, some))
+                some.append(nlri)
+        return self._moves
 
 
 class AdjRibIn:
@@ -164,7 +186,7 @@ class LocRib:
         best, candidates, before, fresh = self.best, self._candidates, self._before, self._fresh
         undecided, replace, unknown = self._undecided, self._replace, self.best.keys().isdisjoint
         ordinary = self._cost is None and adj.confirmed is None
-        quiet = self._cost is None and not self.tells_all
+        quiet, tells_all = self._cost is None, self.tells_all
         path = adj.last
         for attributes, items, raw, ineligible in routes:
             if path is None or path.attributes is not attributes or path.ineligible != ineligible:
@@ -195,6 +217,8 @@ class LocRib:
             rank = (path.rank or path.ranked()) if quiet else 0
             pair: Choices = ()  # a best path and this one: what prefixes in a row have in common
             ahead: Path | None = None
+            seen: Choices | None = None  # the same with more paths: those before, and those with this one
+            more: Choices = ()
             for item in items:
                 known = len(paths)
                 old = paths.setdefault(item, path)
@@ -211,8 +235,13 @@ class LocRib:
                         if current is not ahead:
                             ahead, pair = current, (current, path)
                         choices = candidates.setdefault(item, pair)
-                        if choices is not pair:
-                            candidates[item] = _with(choices, path)
+                        if choices is seen:
+                            candidates[item] = more
+                        elif choices is not pair:
+                            candidates[item] = more = _with(choices, path)
+                            seen = choices if isinstance(more, tuple) else None
+                        if tells_all:
+                            before.setdefault(item, current)
                     else:
                         replace(item, None, path)
                 elif not _same(old, path):
@@ -249,7 +278,6 @@ class LocRib:
             current is not None
             and current is not old
             and self._cost is None
-            and not self.tells_all
             and nlri not in self._undecided
             and (old is None or _loses(old, current))
         ):
@@ -262,8 +290,9 @@ class LocRib:
             if wins is not None:
                 self._losers_of = -1  # it may be all that changes: then there is no new version
                 self._exchange(nlri, choices, current, old, new)
-                if wins and new is not None:
+                if wins or self.tells_all:
                     self._before.setdefault(nlri, current)
+                if wins and new is not None:
                     self.best[nlri] = new
                 return
         self._before.setdefault(nlri, current)
@@ -457,17 +486,21 @@ class LocRib:
 
     # What can be asked; all of it as of the last `take_changes`
 
-    def candidates(self, nlri: bytes) -> list[Path]:
-        """All paths of a prefix, eligible or not."""
+    def choices(self, nlri: bytes) -> Choices:
+        """All paths of a prefix, eligible or not; mostly one object for prefixes that came together."""
         choices = self._candidates.get(nlri)
-        if choices is not None:
-            return list(choices)
-        only = self.best.get(nlri)
-        return [] if only is None else [only]
+        if choices is None:
+            only = self.best.get(nlri)
+            choices = () if only is None else (only,)
+        return choices
+
+    def candidates(self, nlri: bytes) -> list[Path]:
+        """The same as a list of its own."""
+        return list(self.choices(nlri))
 
     def ordered(self, nlri: bytes) -> Iterator[Path]:
         """The eligible paths of a prefix, best first, each chosen when it is asked for."""
-        return ordered(self.candidates(nlri), self._cost)
+        return ordered(self.choices(nlri), self._cost)
 
     def multipath(self, nlri: bytes) -> list[Path]:
         """The paths of a prefix that are equally good up to the interior cost (for ECMP)."""
@@ -537,17 +570,17 @@ class LocRib:
 
     def by_path(self) -> dict[Path, list[bytes]]:
         """The best paths, each with its prefixes; sources stand together."""
-        groups: dict[Path, list[bytes]] = {}
+        by_source: dict[Source, dict[Path, list[bytes]]] = {}
+        last: Path | None = None
+        group: list[bytes] = []
         for nlri, path in self.best.items():
-            group = groups.get(path)
-            if group is None:
-                groups[path] = [nlri]
-            else:
-                group.append(nlri)
-        sources: dict[Source, int] = {}
-        return dict(
-            sorted(groups.items(), key=lambda entry: sources.setdefault(entry[0].source, len(sources)))
-        )
+            if path is not last:  # mostly prefixes of one path follow each other
+                last, group = path, by_source.setdefault(path.source, {}).setdefault(path, [])
+            group.append(nlri)
+        groups: dict[Path, list[bytes]] = {}
+        for some in by_source.values():
+            groups.update(some)
+        return groups
 
     def __len__(self) -> int:
         return len(self.best)

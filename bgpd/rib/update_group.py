@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 from bgpd.rib.export_log import Cursor, ExportLog, Segment
-from bgpd.rib.loc_rib import Changes, LocRib, Run
+from bgpd.rib.loc_rib import Changes, Choices, LocRib, Move, Run
 from bgpd.rib.path import Path, Source
 from bgpd.rib.reflection import Advert, Export
 from bgpd.wire.attributes import AttributeSet
@@ -23,6 +23,7 @@ from bgpd.wire.nlri import IPV4_UNICAST
 from bgpd.wire.update import encode_updates, encode_withdrawals
 
 MESSAGE_OCTETS = 4096  # RFC 4271 4.1
+_RUNS = 512  # of a snapshot in one segment
 _FIXED_OCTETS = HEADER_LENGTH + 4
 # Header and empty withdrawn routes of an UPDATE, by the length of the message.
 _HEADS = [MARKER + size.to_bytes(2, "big") + b"\x02\0\0" for size in range(MESSAGE_OCTETS + 1)]
@@ -95,7 +96,7 @@ class UpdateGroup:
             segments += self._fresh(changes.fresh)
         dead = 0
         if changes.moved:
-            moved, dead = self._moved(changes.moved)
+            moved, dead = self._moved(changes)
             segments += moved
         if segments:
             self.log.append(segments, dead)
@@ -118,16 +119,43 @@ class UpdateGroup:
             yield self._segment(advert, nlri, path.source)
 
     def _segment(self, advert: Advert, nlri: list[bytes], skip: Source) -> Segment:
-        return Segment(b"".join(self._messages(advert, nlri)), (nlri,), skip)
+        parts: list[bytes] = []
+        self._encode(parts, advert, nlri, b"")
+        return Segment(b"".join(parts), (nlri,), skip)
+
+    def _segments(self, announced: dict[tuple[Advert, Source], list[bytes]]) -> Iterator[Segment]:
+        """Those of one source after another make one segment."""
+        parts: list[bytes] = []
+        touched: list[list[bytes]] = []
+        current: Source | None = None
+        for (advert, source), nlri in announced.items():
+            if source is not current:
+                if touched:
+                    yield Segment(b"".join(parts), touched, current)
+                parts, touched, current = [], [], source
+            self._encode(parts, advert, nlri, b"")
+            touched.append(nlri)
+        if touched:
+            yield Segment(b"".join(parts), touched, current)
+
+    def _encode(self, parts: list[bytes], advert: Advert, nlri: list[bytes], raw: bytes) -> None:
+        """Append messages to `parts`; `raw` is what all of `nlri` are in a field, or nothing."""
+        attributes, next_hop = advert
+        if self._classic and not next_hop:
+            field = raw or b"".join(nlri)
+            length = len(attributes)
+            size = _FIXED_OCTETS + length + len(field)
+            if size <= MESSAGE_OCTETS:
+                parts.append(_HEADS[size])
+                parts.append(_LENGTHS[length])
+                parts.append(attributes)
+                parts.append(field)
+                return
+        parts += self._messages(advert, nlri)
 
     def _messages(self, advert: Advert, nlri: list[bytes]) -> list[bytes]:
         """What does not fit into a message is withdrawn instead (RFC 8654 4), whatever it is told with."""
         attributes, next_hop = advert
-        if not next_hop and self._classic:
-            length, field = len(attributes), b"".join(nlri)
-            size = _FIXED_OCTETS + length + len(field)
-            if size <= MESSAGE_OCTETS:
-                return [b"".join((_HEADS[size], _LENGTHS[length], attributes, field))]
         next_hop = next_hop or AttributeSet.of(attributes).next_hop
         try:
             return encode_updates(self.family, attributes, next_hop, nlri, self.max_length)
@@ -162,7 +190,7 @@ class UpdateGroup:
             for path, nlri, _raw in runs:
                 yield from self._announce(path, nlri)
             return
-        export, classic = self.export, self._classic
+        export = self.export
         parts: list[bytes] = []
         touched: list[list[bytes]] = []
         current = runs[0][0].source
@@ -173,63 +201,55 @@ class UpdateGroup:
             advert = export(path)
             if advert is None:
                 continue
-            attributes, next_hop = advert
-            length = len(attributes)
-            size = _FIXED_OCTETS + length + len(raw)
-            if raw and classic and size <= MESSAGE_OCTETS and not next_hop:
-                parts.append(_HEADS[size])
-                parts.append(_LENGTHS[length])
-                parts.append(attributes)
-                parts.append(raw)
-            else:
-                parts += self._messages(advert, nlri)
+            self._encode(parts, advert, nlri, raw)
             touched.append(nlri)
         if touched:
             yield Segment(b"".join(parts), touched, current)
 
-    def _moved(self, moved: dict[bytes, Path | None]) -> tuple[list[Segment], int]:
+    def _moved(self, changes: Changes) -> tuple[list[Segment], int]:
         """What is told of prefixes whose paths changed, and how many entries a joiner needs no more.
 
         Those are a withdrawal and what it withdraws, what is replaced, and what only one peer is told.
         """
-        best = self.loc_rib.best
         announced: dict[tuple[Advert, Source], list[bytes]] = {}
         withdrawn: dict[Source, list[bytes]] = {}
         addressed: dict[Source, list[bytes]] = {}
-        each = self.export_prefix is not None  # else neighbours mostly have the same paths, and look alike
+        each = self.export_prefix is not None
         before: Path | None = None
         after: Path | None = None
         was: Advert | None = None
         now: Advert | None = None
         replaced = 0
-        for nlri, old in moved.items():
-            new = best.get(nlri)
-            if old is new:
-                continue
+        for old, new, some in self._alike(changes.moves(self.loc_rib.best)):
             if each or old is not before:
-                before, was = old, self.advert(nlri, old)
+                before, was = old, self.advert(some[0], old)
             if each or new is not after:
-                after, now = new, self.advert(nlri, new)
+                after, now = new, self.advert(some[0], new)
             if now is not None and new is not None:
                 if was is not None and old is not None:
                     if old.source is not new.source:
-                        addressed.setdefault(new.source, []).append(nlri)
+                        addressed.setdefault(new.source, []).extend(some)
                     elif was == now:
                         continue
-                    replaced += 1
-                announced.setdefault((now, new.source), []).append(nlri)
+                    replaced += len(some)
+                announced.setdefault((now, new.source), []).extend(some)
             elif was is not None and old is not None:
-                withdrawn.setdefault(old.source, []).append(nlri)
+                withdrawn.setdefault(old.source, []).extend(some)
         segments = [self._withdrawal(prefixes, skip=source) for source, prefixes in withdrawn.items()]
-        segments += [
-            self._segment(advert, prefixes, source) for (advert, source), prefixes in announced.items()
-        ]
+        segments += self._segments(announced)
         segments += [self._withdrawal(prefixes, only=source) for source, prefixes in addressed.items()]
         return segments, 2 * _total(withdrawn) + replaced + _total(addressed)
 
+    def _alike(self, moves: list[Move]) -> list[Move]:
+        """The same, cut into what looks alike to this group: the prefix may count too."""
+        if self.export_prefix is None:
+            return moves
+        return [(old, new, [nlri]) for old, new, some in moves for nlri in some]
+
     def _snapshot(self) -> Iterator[Segment]:
-        for path, nlri in self.loc_rib.by_path().items():
-            yield from self._announce(path, nlri)
+        runs: list[Run] = [(path, nlri, b"") for path, nlri in self.loc_rib.by_path().items()]
+        for at in range(0, len(runs), _RUNS):
+            yield from self._fresh(runs[at : at + _RUNS])
 
     def _catch_up(self, touched: set[bytes]) -> Iterator[Segment]:
         """The present state of some prefixes, for readers of whom nothing is known.
@@ -277,15 +297,15 @@ class PathIdentifiers:
             self._uses[identifier] = 0
         return identifier
 
-    def hold(self, path: Path) -> None:
-        """One more prefix of one more group tells of this path."""
-        self._uses[self.of(path)] += 1
+    def hold(self, path: Path, prefixes: int = 1) -> None:
+        """So many more prefixes of a group tell of this path."""
+        self._uses[self.of(path)] += prefixes
 
-    def release(self, path: Path) -> None:
-        """One fewer does."""
+    def release(self, path: Path, prefixes: int = 1) -> None:
+        """So many fewer do."""
         key = (path.source, path.path_id)
         identifier = self._known[key]
-        self._uses[identifier] -= 1
+        self._uses[identifier] -= prefixes
         if not self._uses[identifier]:
             del self._known[key]
             self._free.append(identifier)
@@ -354,11 +374,11 @@ class AddPathGroup(UpdateGroup):
     def _all_wanted(self, prefixes: Iterable[bytes]) -> Iterator[tuple[bytes, Wanted]]:
         """What is to be told of each prefix; one object where prefixes in a row have the same paths."""
         adverts: dict[Path, Advert | None] = {}
-        seen: list[Path] = []
+        seen: Choices = ()
         wanted: Wanted = ()
         for nlri in prefixes:
-            paths = self.loc_rib.candidates(nlri)
-            if paths != seen or self.export_prefix is not None:
+            paths = self.loc_rib.choices(nlri)
+            if self.export_prefix is not None or (paths is not seen and paths != seen):
                 seen, wanted = paths, self._wanted(nlri, adverts)
             yield nlri, wanted
 
@@ -379,46 +399,56 @@ class AddPathGroup(UpdateGroup):
         return tuple(wanted)
 
     def _fresh(self, runs: list[Run]) -> Iterator[Segment]:
-        yield from self._moved({nlri: None for _path, items, _raw in runs for nlri in items})[0]
+        yield from self._news([nlri for _path, items, _raw in runs for nlri in items])[0]
 
-    def _moved(self, moved: dict[bytes, Path | None]) -> tuple[list[Segment], int]:
+    def _moved(self, changes: Changes) -> tuple[list[Segment], int]:
+        return self._news(changes.moved)
+
+    def _news(self, prefixes: Iterable[bytes]) -> tuple[list[Segment], int]:
+        """As `_moved`. What is told no more is released last, so that no identifier changes hands within."""
         announced: dict[tuple[Advert, Source], list[bytes]] = {}
         withdrawn: dict[Source, list[bytes]] = {}
+        released: list[tuple[Path, int]] = []
+        replaced = 0
+        for told, wanted, some in self._differences(prefixes):
+            was = {identifier: (path, advert) for identifier, path, advert in told}
+            for identifier, path, advert in wanted:
+                old = was.pop(identifier, None)
+                if old is None:
+                    self.identifiers.hold(path, len(some))
+                elif old[1] == advert:
+                    continue
+                else:
+                    replaced += len(some)
+                announced.setdefault((advert, path.source), []).extend([identifier + nlri for nlri in some])
+            for identifier, (path, _) in was.items():
+                withdrawn.setdefault(path.source, []).extend([identifier + nlri for nlri in some])
+                released.append((path, len(some)))
+        for path, count in released:
+            self.identifiers.release(path, count)
+        segments = [self._withdrawal(items, skip=source) for source, items in withdrawn.items()]
+        segments += self._segments(announced)
+        return segments, 2 * _total(withdrawn) + replaced
+
+    def _differences(self, prefixes: Iterable[bytes]) -> list[tuple[Wanted, Wanted, list[bytes]]]:
+        """What was told and what is told from now on; one entry where prefixes in a row have the same."""
+        found: list[tuple[Wanted, Wanted, list[bytes]]] = []
         before: Wanted = ()
         after: Wanted = ()
-        new: list[tuple[bytes, Path]] = []
-        said: list[tuple[bytes, tuple[Advert, Source]]] = []
-        gone: list[tuple[bytes, Path]] = []
-        replaced = 0
-        for nlri, wanted in self._all_wanted(moved):
+        some: list[bytes] = []
+        for nlri, wanted in self._all_wanted(prefixes):
             told = self._told.get(nlri, ())
-            if told is not before or wanted is not after:
-                before, after = told, wanted
-                was = {identifier: (path, advert) for identifier, path, advert in told}
-                new, said = [], []
-                for identifier, path, advert in wanted:
-                    old = was.pop(identifier, None)
-                    if old is None:
-                        new.append((identifier, path))
-                    elif old[1] == advert:
-                        continue
-                    said.append((identifier, (advert, path.source)))
-                gone = [(identifier, path) for identifier, (path, _) in was.items()]
-            replaced += len(said) - len(new)
-            for _, path in new:
-                self.identifiers.hold(path)
-            for identifier, key in said:
-                announced.setdefault(key, []).append(identifier + nlri)
-            for identifier, path in gone:
-                withdrawn.setdefault(path.source, []).append(identifier + nlri)
-                self.identifiers.release(path)
+            if told is wanted:
+                continue
+            if told is not before or wanted is not after or not some:
+                before, after, some = told, wanted, []
+                found.append((told, wanted, some))
+            some.append(nlri)
             if wanted:
                 self._told[nlri] = wanted
             else:
-                self._told.pop(nlri, None)
-        segments = [self._withdrawal(items, skip=source) for source, items in withdrawn.items()]
-        segments += [self._segment(advert, items, source) for (advert, source), items in announced.items()]
-        return segments, 2 * _total(withdrawn) + replaced
+                del self._told[nlri]
+        return found
 
     def _snapshot(self) -> Iterator[Segment]:
         if not self.log.based:
@@ -427,9 +457,18 @@ class AddPathGroup(UpdateGroup):
 
     def _all(self, prefixes: Iterable[bytes]) -> Iterator[Segment]:
         announced: dict[Source, dict[Advert, list[bytes]]] = {}
+        before: Wanted = ()
+        lists: list[tuple[bytes, list[bytes]]] = []
         for nlri in prefixes:
-            for identifier, path, advert in self._told.get(nlri, ()):
-                announced.setdefault(path.source, {}).setdefault(advert, []).append(identifier + nlri)
+            told = self._told.get(nlri, ())
+            if told is not before:
+                before = told
+                lists = [
+                    (identifier, announced.setdefault(path.source, {}).setdefault(advert, []))
+                    for identifier, path, advert in told
+                ]
+            for identifier, items in lists:
+                items.append(identifier + nlri)
         for source, adverts in announced.items():
             for advert, items in adverts.items():
                 yield self._segment(advert, items, source)

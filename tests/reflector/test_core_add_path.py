@@ -128,6 +128,29 @@ def test_groups_share_identifiers_also_where_the_first_began_with_nothing_to_tel
     assert not c.prefixes
 
 
+def test_an_identifier_stays_with_its_path_when_that_moves_to_another_prefix_within_a_turn() -> None:
+    """The one is told first that it goes; the other must not be told under what is nobody's by then."""
+    core = reflector()
+    a = SimulatedPeer(core, 1, sends_paths=True).up()
+    c = SimulatedPeer(core, 3, options=MemberOptions(CLIENT, add_path_limit=3), takes_paths=True).up()
+    a.announce(P, path_id=1)
+    settle(c)
+    before = {item[:4] for item in c.view[V4]}
+    a.withdraw(P, path_id=1)
+    a.announce(Q, path_id=1)
+    a.announce(R, path_id=2)
+    settle(c)
+    assert len(c.paths(Q)) == len(c.paths(R)) == 1
+    assert not c.paths(P)
+    assert len({item[:4] for item in c.view[V4]}) == 2
+    assert before < {item[:4] for item in c.view[V4]}
+    a.withdraw(Q, path_id=1)
+    a.withdraw(R, path_id=2)
+    settle(c)
+    assert not c.prefixes
+    assert len(core.groups._identifiers[V4]) == 0
+
+
 def test_rfc7911_3_identifiers_we_send_are_our_own_and_stay_with_their_path() -> None:
     """Two peers use the same one for one prefix: whoever hears of both is told two, and which one is gone."""
     core = reflector()
