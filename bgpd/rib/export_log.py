@@ -216,10 +216,11 @@ class ExportLog:
         self._entries = 0
         self.dead = 0
 
-    def append(self, segments: Sequence[Segment], dead: int) -> None:
+    def append(self, segments: Sequence[Segment], dead: int, brief: int = 0) -> None:
         """Add what changed; `dead` entries, of these or of earlier ones, mean nothing to a joiner any more.
 
-        An entry is a prefix in a segment. Only for a log that is `based`.
+        An entry is a prefix in a segment, except the `brief` ones: withdrawals, which hardly take room. Only
+        for a log that is `based`.
         """
         batch = self._tail
         batch.fill(segments)
@@ -230,7 +231,7 @@ class ExportLog:
         self._tail.end = self.position
         self._batches += 1
         self.octets += size
-        self._entries += sum(map(len, batch.touched))
+        self._entries += sum(map(len, batch.touched)) - brief
         if dead:
             self.dead += dead
             cost = self.octets + BATCH_COST * self._batches

@@ -94,12 +94,12 @@ class UpdateGroup:
         segments: list[Segment] = []
         if changes.fresh:
             segments += self._fresh(changes.fresh)
-        dead = 0
+        dead = brief = 0
         if changes.moved:
-            moved, dead = self._moved(changes)
+            moved, dead, brief = self._moved(changes)
             segments += moved
         if segments:
-            self.log.append(segments, dead)
+            self.log.append(segments, dead, brief)
 
     # From paths to segments
 
@@ -206,10 +206,9 @@ class UpdateGroup:
         if touched:
             yield Segment(b"".join(parts), touched, current)
 
-    def _moved(self, changes: Changes) -> tuple[list[Segment], int]:
-        """What is told of prefixes whose paths changed, and how many entries a joiner needs no more.
-
-        Those are a withdrawal and what it withdraws, what is replaced, and what only one peer is told.
+    def _moved(self, changes: Changes) -> tuple[list[Segment], int, int]:
+        """What is told of prefixes whose paths changed, how many entries a joiner needs no more (what was
+        withdrawn or replaced), and how many prefixes are withdrawn from anybody.
         """
         announced: dict[tuple[Advert, Source], list[bytes]] = {}
         withdrawn: dict[Source, list[bytes]] = {}
@@ -238,7 +237,8 @@ class UpdateGroup:
         segments = [self._withdrawal(prefixes, skip=source) for source, prefixes in withdrawn.items()]
         segments += self._segments(announced)
         segments += [self._withdrawal(prefixes, only=source) for source, prefixes in addressed.items()]
-        return segments, 2 * _total(withdrawn) + replaced + _total(addressed)
+        gone = _total(withdrawn)
+        return segments, gone + replaced, gone + _total(addressed)
 
     def _alike(self, moves: list[Move]) -> list[Move]:
         """The same, cut into what looks alike to this group: the prefix may count too."""
@@ -401,10 +401,10 @@ class AddPathGroup(UpdateGroup):
     def _fresh(self, runs: list[Run]) -> Iterator[Segment]:
         yield from self._news([nlri for _path, items, _raw in runs for nlri in items])[0]
 
-    def _moved(self, changes: Changes) -> tuple[list[Segment], int]:
+    def _moved(self, changes: Changes) -> tuple[list[Segment], int, int]:
         return self._news(changes.moved)
 
-    def _news(self, prefixes: Iterable[bytes]) -> tuple[list[Segment], int]:
+    def _news(self, prefixes: Iterable[bytes]) -> tuple[list[Segment], int, int]:
         """As `_moved`. What is told no more is released last, so that no identifier changes hands within."""
         announced: dict[tuple[Advert, Source], list[bytes]] = {}
         withdrawn: dict[Source, list[bytes]] = {}
@@ -428,7 +428,8 @@ class AddPathGroup(UpdateGroup):
             self.identifiers.release(path, count)
         segments = [self._withdrawal(items, skip=source) for source, items in withdrawn.items()]
         segments += self._segments(announced)
-        return segments, 2 * _total(withdrawn) + replaced
+        gone = _total(withdrawn)
+        return segments, gone + replaced, gone
 
     def _differences(self, prefixes: Iterable[bytes]) -> list[tuple[Wanted, Wanted, list[bytes]]]:
         """What was told and what is told from now on; one entry where prefixes in a row have the same."""

@@ -352,6 +352,32 @@ def test_prefixes_in_a_row_with_the_same_paths_take_few_steps_each() -> None:
     assert told(1000) - told(500) < 500 * 450
 
 
+def test_a_table_that_is_withdrawn_is_written_anew_when_half_of_it_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A withdrawal takes hardly any room, so it does not count as what is left of an announcement does."""
+    rib = LocRib(IPV4_UNICAST)
+    group = UpdateGroup(rib, EXPORT)
+    group.log._slack = 100
+    group.join(source(9))
+    table = prefixes(1000)
+    rib.announce(source(1), attributes(), table)
+    group.apply(rib.take_changes())
+    written: list[int] = []
+    real = group.log.rebase
+
+    def counted() -> None:
+        written.append(len(rib))
+        real()
+
+    monkeypatch.setattr(group.log, "rebase", counted)
+    for at in range(0, 900, 50):
+        rib.withdraw(source(1), table[at : at + 50])
+        group.apply(rib.take_changes())
+    assert 400 < written[0] < 500
+    assert len(written) < 6
+
+
 def test_a_route_for_another_as_is_rewritten_in_few_steps() -> None:
     export = export_to(Target(SourceKind.EXTERNAL, local_asn=65000), SPEAKER, IPV4_UNICAST)
     path = ((SegmentType.AS_SEQUENCE, (65001, 65002)),)
