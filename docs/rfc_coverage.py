@@ -50,6 +50,7 @@ TITLES = {
     9012: "Tunnel encapsulation",
     9072: "Extended optional parameters",
     9234: "Roles",
+    9252: "SRv6 services",
     9494: "Long-lived graceful restart",
     9552: "BGP-LS",
     9687: "Send hold timer",

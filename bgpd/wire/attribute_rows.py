@@ -182,11 +182,13 @@ def _as4_aggregator(value: bytes, _context: Context) -> Fault | None:
 
 
 def _pmsi(value: bytes, _context: Context) -> Fault | None:
-    """RFC 6514 §5; tunnel types by the registry of RFC 7385 §4."""
+    """RFC 6514 §5, where an undefined tunnel type is malformed: some end a session over one. Types defined
+    since are for families of their own.
+    """
     if len(value) < 5:
         return _length(len(value))
     kind, identifier = value[1], len(value) - 5
-    if kind in (0x7F, 0xFF):
+    if kind > 7:
         return Fault(UpdateSubcode.OPTIONAL_ATTRIBUTE, f"tunnel type {kind}")
     expected = _PMSI_IDENTIFIERS.get(kind)
     if expected is not None and identifier not in expected:
@@ -265,7 +267,7 @@ def _bgp_ls(value: bytes, _context: Context) -> Fault | None:
 
 
 def _prefix_sid(value: bytes, _context: Context) -> Fault | None:
-    """RFC 8669 §3 and §6; the lengths of SRv6 service TLVs (RFC 9252) are left to those who use them."""
+    """RFC 8669 §3 and §6; SRv6 service TLVs by RFC 9252 §7, which has their routes withdrawn."""
     tlvs = _tlvs(value, 1, 2)
     if not tlvs:
         return Fault(UpdateSubcode.OPTIONAL_ATTRIBUTE, "TLVs do not fill the attribute")
@@ -273,7 +275,37 @@ def _prefix_sid(value: bytes, _context: Context) -> Fault | None:
         size = len(content)
         if kind == 0 or (kind == 1 and size != 7) or (kind == 3 and (size < 8 or (size - 2) % 6)):
             return Fault(UpdateSubcode.OPTIONAL_ATTRIBUTE, f"a TLV of type {kind} and {size} octets")
+    for kind, content in tlvs:
+        if kind in _SRV6_SERVICES and not _is_srv6_service(content):
+            reason = f"a malformed SRv6 service TLV of type {kind}"
+            return Fault(UpdateSubcode.OPTIONAL_ATTRIBUTE, reason, ErrorAction.TREAT_AS_WITHDRAW)
     return None
+
+
+_SRV6_SERVICES: Final = (5, 6)  # for layer 3 and for layer 2
+
+
+def _is_srv6_service(content: bytes) -> bool:
+    """A reserved octet, then sub-TLVs; a SID (type 1) has 21 octets and then sub-sub-TLVs, of which the SID's
+    structure (type 1) has six.
+    """
+    parts = _tlvs(content[1:], 1, 2) if content else None
+    if parts is None:
+        return False
+    for kind, part in parts:
+        details = _tlvs(part[21:], 1, 2) if kind == 1 else []
+        if (kind == 1 and len(part) < 21) or details is None:
+            return False
+        if any(detail == 1 and len(structure) != 6 for detail, structure in details):
+            return False
+    return True
+
+
+def _only_to_customer(value: bytes, _context: Context) -> Fault | None:
+    """RFC 9234 §6. AS 0 is nobody's (RFC 7607 §2), and some end a session over it."""
+    if len(value) != 4:
+        return _length(len(value))
+    return Fault(UpdateSubcode.OPTIONAL_ATTRIBUTE, "the AS number 0") if not any(value) else None
 
 
 def _next_hop_capabilities(value: bytes, _context: Context) -> Fault | None:
@@ -314,7 +346,7 @@ ROWS: Final[dict[int, Row]] = {
         Row(AttributeCode.AIGP, _OPTIONAL, _aigp, malformed=_DISCARD, bad_flags=_DISCARD, internal_only=True),
         Row(AttributeCode.BGP_LS, _OPTIONAL, _bgp_ls, malformed=_DISCARD, bad_flags=_DISCARD),
         Row(AttributeCode.LARGE_COMMUNITIES, _OPTIONAL_TRANSITIVE, multiple_of(12)),
-        Row(AttributeCode.ONLY_TO_CUSTOMER, _OPTIONAL_TRANSITIVE, exactly(4)),
+        Row(AttributeCode.ONLY_TO_CUSTOMER, _OPTIONAL_TRANSITIVE, _only_to_customer),
         Row(
             AttributeCode.NEXT_HOP_CAPABILITIES,
             _OPTIONAL_TRANSITIVE,

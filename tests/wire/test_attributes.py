@@ -63,7 +63,7 @@ typed = st.fixed_dictionaries(
         "extended_communities": several(st.binary(min_size=8, max_size=8)),
         "ipv6_extended_communities": several(st.binary(min_size=20, max_size=20)),
         "large_communities": several(st.tuples(number, number, number)),
-        "otc": st.none() | number,
+        "otc": st.none() | st.integers(1, 2**32 - 1),
         "unknown": st.lists(
             st.tuples(st.just(0xE0), st.integers(200, 254), st.binary(max_size=200)),
             unique_by=lambda item: item[1],

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import exabgp.configuration.static.mpls  # noqa: F401 - only then does it look into SRv6 services
 import pytest
 from exabgp.bgp.message.action import Action
 from exabgp.bgp.message.direction import Direction
@@ -19,7 +20,17 @@ from bgpd.wire.attributes import AttributeSet, encode_attributes, for_old_speake
 from bgpd.wire.iana import SegmentType
 from bgpd.wire.nlri import IPV4_UNICAST, Family, nlri_of, prefix_of
 from bgpd.wire.update import encode_updates, encode_withdrawals
-from tests.wire.samples import BOTH, NEXT_HOP6, announced, decoder, withdrawn
+from tests.wire.samples import (
+    BOTH,
+    MANDATORY,
+    NEXT_HOP6,
+    PREFIX,
+    announced,
+    attribute,
+    body,
+    decoder,
+    withdrawn,
+)
 from tests.wire.test_as_path import flat
 from tests.wire.test_nlri import prefixes
 
@@ -134,3 +145,30 @@ def test_rfc6793_4_2_both_reconstruct_the_same_path_on_a_two_octet_session(as_pa
     ours: AttributeSet = decoder(internal=True, asn4=False).decode(message[19:]).reach[0].attributes
     assert flat(ours.as_path) == list(as_path)
     assert [int(word) for word in theirs.attributes[2].strip("() ").split()] == list(as_path[0][1])
+
+
+def tlvs(kinds: list[int], value: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    """Up to two TLVs of the Prefix-SID attribute; now and then an octet is missing or too many."""
+    some = st.tuples(st.sampled_from(kinds), value).map(
+        lambda found: bytes(found[:1]) + len(found[1]).to_bytes(2, "big") + found[1]
+    )
+    whole = st.lists(some, max_size=2).map(b"".join)
+    return st.one_of(
+        whole, whole, whole.map(lambda octets: octets[:-1]), whole.map(lambda octets: octets + b"?")
+    )
+
+
+details = tlvs([1, 1, 2], st.sampled_from([bytes(6), bytes(6), b"", bytes(5)]))
+sids = tlvs([1, 1, 2], st.builds(bytes.__add__, st.sampled_from([bytes(21), bytes(21), bytes(9)]), details))
+services = tlvs([5, 6], st.builds(bytes.__add__, st.sampled_from([b"\0", b"\0", b""]), sids))
+
+
+@given(services)
+def test_what_passes_of_a_prefix_sid_ends_no_session_of_theirs(value: bytes) -> None:
+    """One that did, told by a reflector, would end the sessions of all its clients."""
+    block = MANDATORY + attribute(0xC0, 40, value)
+    for reach in decoder(internal=True).decode(body(block, PREFIX)).reach:
+        attributes = reach.attributes
+        [message] = encode_updates(IPV4_UNICAST, attributes.raw, attributes.next_hop, reach.nlri)
+        theirs, _update = read_by_them(message, their_session(asn4=True))
+        assert theirs.announced == {str(prefix_of(item, IPV4_UNICAST)) for item in reach.nlri}

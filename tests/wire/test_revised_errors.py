@@ -344,6 +344,10 @@ def test_rfc9234_5_only_to_customer_length(size: int) -> None:
     assert_withdrawn(MANDATORY + attribute(0xC0, 35, bytes(size)), 35, 5)
 
 
+def test_rfc7607_2_as_zero_in_only_to_customer_treat_as_withdraw() -> None:
+    assert_withdrawn(MANDATORY + attribute(0xC0, 35, bytes(4)), 35, 9)
+
+
 @pytest.mark.parametrize("path", ["0202 0000fde9 00000000", "0101 00000000"])
 def test_rfc7607_2_as_zero_in_as_path_treat_as_withdraw(path: str) -> None:
     assert_withdrawn(ORIGIN + attribute(0x40, 2, bytes.fromhex(path)) + NEXT_HOP, 2, 11)
@@ -446,6 +450,48 @@ def test_rfc8669_6_malformed_prefix_sid_is_discarded(value: str) -> None:
     assert_discarded(MANDATORY + attribute(0xC0, 40, bytes.fromhex(value)), 40)
 
 
+def tlv(kind: int, *content: bytes) -> bytes:
+    """A TLV of RFC 8669 or RFC 9252."""
+    value = b"".join(content)
+    return bytes((kind,)) + len(value).to_bytes(2, "big") + value
+
+
+SID = b"\0" + bytes.fromhex("20010db8").ljust(16, b"\0") + bytes.fromhex("00001300")
+STRUCTURE = tlv(1, bytes.fromhex("202010100000"))
+SHORT = tlv(5, b"\0\0\1")  # a sub-TLV without length
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        tlv(5),  # the reserved octet is missing
+        SHORT,
+        tlv(1, bytes(7)) + SHORT,
+        tlv(6, b"\0", tlv(1)),
+        tlv(5, b"\0", tlv(1, SID[:20])),
+        tlv(5, b"\0", tlv(1, SID, b"\0")),
+        tlv(5, b"\0", tlv(1, SID)[:-1]),
+        tlv(5, b"\0", tlv(1, SID, tlv(1))),
+        tlv(5, b"\0", tlv(1, SID, STRUCTURE[:-1])),
+    ],
+)
+def test_rfc9252_7_malformed_srv6_service_treat_as_withdraw(value: bytes) -> None:
+    assert_withdrawn(MANDATORY + attribute(0xC0, 40, value), 40, internal=True)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        tlv(5, b"\0"),
+        tlv(6, b"\0", tlv(1, SID)),
+        tlv(5, b"\0", tlv(1, SID, STRUCTURE), tlv(7, b"?")),  # of an unknown type is not malformed
+        tlv(5, b"\0", tlv(1, SID, tlv(9), STRUCTURE)),
+    ],
+)
+def test_rfc9252_7_srv6_service_passes(value: bytes) -> None:
+    assert_kept(MANDATORY + attribute(0xC0, 40, value), 40, value, internal=True)
+
+
 def test_rfc8669_5_prefix_sid_is_not_taken_from_external_peers() -> None:
     value = bytes.fromhex("010007") + bytes(7)
     assert_kept(MANDATORY + attribute(0xC0, 40, value), 40, value, internal=True)
@@ -453,7 +499,15 @@ def test_rfc8669_5_prefix_sid_is_not_taken_from_external_peers() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["00000000", "00ff0000000a000002", "007f000000", "0006000000 0a00", "0001000000 00"]
+    "value",
+    [
+        "00000000",
+        "00ff0000000a000002",
+        "007f000000",
+        "0008000000 0a000002",
+        "0006000000 0a00",
+        "0001000000 00",
+    ],
 )
 def test_rfc6514_5_malformed_pmsi_tunnel_treat_as_withdraw(value: str) -> None:
     assert_withdrawn(MANDATORY + attribute(0xC0, 22, bytes.fromhex(value)), 22)
