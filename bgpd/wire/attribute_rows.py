@@ -128,17 +128,16 @@ _AS_ZERO: Final = bytes(4)
 
 
 def _as4_path(value: bytes, context: Context) -> Fault | None:
-    """RFC 6793 §6 has a malformed AS4_PATH discarded, and that is so for every mistake of an old speaker
-    and for every wrong length. A four-octet speaker has no business sending it at all; one that adds up,
-    and yet names a segment type nobody defined, throws doubt on the whole path. AS 0 in it is the route's
-    fault (RFC 7607 §2).
+    """RFC 6793 §6 has a malformed AS4_PATH discarded, and that is so for every mistake of an old speaker, for
+    every wrong length and for AS 0 (RFC 7607 §2). A four-octet speaker has no business sending it at all; one
+    that adds up, and yet names a segment type nobody defined, throws doubt on the whole path.
     """
     if not value or not as_path.fits(value):
         return Fault(UpdateSubcode.ATTRIBUTE_LENGTH, "segments do not fill the attribute")
     reason = as_path.fault_of(value)
     if reason is None:
         return None
-    severe = context.asn4 or reason == as_path.AS_ZERO_FOUND
+    severe = context.asn4 and reason != as_path.AS_ZERO_FOUND
     return Fault(UpdateSubcode.MALFORMED_AS_PATH, reason, ErrorAction.TREAT_AS_WITHDRAW if severe else None)
 
 

@@ -188,7 +188,9 @@ def test_rfc6793_3_confederation_segments_in_as4_path_are_discarded() -> None:
     assert received(path, broken).as_path == ((SEQUENCE, (64999, BIG)),)
 
 
-@pytest.mark.parametrize("value", ["", "02", "0201 0000", "02ff 0000fde9", "0200", "0701 0000fde9"])
+@pytest.mark.parametrize(
+    "value", ["", "02", "0201 0000", "02ff 0000fde9", "0200", "0701 0000fde9", "0201 00000000"]
+)
 def test_rfc6793_6_malformed_as4_path_is_discarded(value: str) -> None:
     path: AsPath = ((SEQUENCE, (64999, 23456)),)
     assert received(path, attribute(0xC0, 17, bytes.fromhex(value))).as_path == path

@@ -358,8 +358,8 @@ def test_rfc7607_2_four_zero_octets_across_as_numbers_are_no_as_zero() -> None:
     assert_kept(ORIGIN + attribute(0x40, 2, value) + NEXT_HOP, 2, value)
 
 
-def test_rfc7607_2_as_zero_in_as4_path_treat_as_withdraw() -> None:
-    assert_withdrawn(MANDATORY + attribute(0xC0, 17, bytes.fromhex("0201 00000000")), 17)
+def test_rfc7607_2_as_zero_in_as4_path_is_discarded() -> None:
+    assert_discarded(MANDATORY + attribute(0xC0, 17, bytes.fromhex("0201 00000000")), 17)
 
 
 @pytest.mark.parametrize("code", [7, 18])
