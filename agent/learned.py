@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from agent.exabgp.events import EXABGP_ENDED
+from agent.link_local import beside
 from bgpd.plan.model import Peering
 from bgpd.plan.policy import local_pref_of
 from bgpd.plan.route_policy import changed, facts_of
@@ -377,7 +378,7 @@ class Learned:
                     received = rib.received(peer.source)
                     peer.taken -= sum(map(_counts, map(received.get, set(unreach.nlri))))
                 rib.withdraw(peer.source, unreach.nlri, add_path=add_path)
-        for reach in update.reach:
+        for reach in (beside(each, peer.peering.peer_address) for each in update.reach):
             if reach.family in self.ribs:
                 if reach.family in peer.amid:
                     peer.amid[reach.family] = True

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 
 from agent.kernel.message import RouteEntry
 from agent.kernel.route import Hop, RouteType
+from agent.link_local import teller
 
 _DEPTH = 4  # learned routes followed one after another
 Learned = Callable[[int, bytes], tuple[bytes, ...] | None]  # (family, nlri) → its next hops
@@ -92,11 +93,13 @@ class Resolver:
         return True
 
     def resolve(self, address: bytes) -> tuple[Hop, ...]:
-        """The hops towards a next hop (4 or 16 octets; of 32, the global half). Empty: unreachable."""
+        """The hops towards a next hop (4 or 16 octets; of 32, the global half, or what `link_local` says).
+        Empty: unreachable.
+        """
         found = self._cache.get(address)
         if found is None:
             before = self._left_out
-            found = self._resolve(address[:16], 0, frozenset())
+            found = self._resolve(address, 0, frozenset())
             if not self._asked or self._left_out == before:  # else it is an answer for the asked ones alone
                 self._cache[address] = self._answered[address] = found
         return found
@@ -119,7 +122,11 @@ class Resolver:
         if truncate(address, len(address) * 8) not in self._covering[family]:
             self._covering[family].update(truncate(address, length) for length in range(len(address) * 8 + 1))
 
-    def _resolve(self, address: bytes, depth: int, visited: frozenset[bytes]) -> tuple[Hop, ...]:
+    def _resolve(self, next_hop: bytes, depth: int, visited: frozenset[bytes]) -> tuple[Hop, ...]:
+        address = next_hop[:16]
+        if (peer := teller(next_hop)) is not None:
+            hops = self._resolve(peer, depth, visited)
+            return tuple(Hop(address, hop.interface) for hop in hops if hop.gateway == peer)
         self._cover(address)
         if address in self._addresses:
             return ()  # RFC 4271 5.1.3: a route to ourselves is no route
@@ -136,7 +143,7 @@ class Resolver:
                     found = {
                         hop
                         for following in next_hops
-                        for hop in self._resolve(following[:16], depth + 1, visited | {nlri})
+                        for hop in self._resolve(following, depth + 1, visited | {nlri})
                     }
                     if found:
                         return tuple(sorted(found))

@@ -194,3 +194,16 @@ def test_ipv6_and_the_global_half_of_a_next_hop_of_32_octets() -> None:
     made, _ = resolver(entry("2001:db8::/64", link(2)))
     both = packed("2001:db8::2") + packed("fe80::2")
     assert made.resolve(both) == (Hop(packed("2001:db8::2"), 2),)
+
+
+def test_rfc2545_3_a_link_local_next_hop_is_on_the_link_of_the_peer_who_told_it() -> None:
+    links = (entry("fe80::/64", link(1)), entry("fe80::/64", link(2)), entry("::/0", via("fe80::1", 1)))
+    made, learned = resolver(*links, entry("2001:db8::/64", link(2)))
+    next_hop = packed("fe80::9") + packed("2001:db8::9")
+    assert made.resolve(next_hop) == (Hop(packed("fe80::9"), 2),)
+    assert made.resolve(packed("fe80::9") + packed("2001:db8:1::9")) == ()  # the peer is behind a router
+    learned.known[nlri := truncate(packed("2001:db8:7::"), 48)] = (next_hop,)
+    made.learned_changed(socket.AF_INET6, nlri)
+    assert made.resolve(packed("2001:db8:7::7")) == (Hop(packed("fe80::9"), 2),)
+    assert made.changed([*links, entry("2001:db8::/64", link(1))], (1, 2)) >= {next_hop}
+    assert made.resolve(next_hop) == (Hop(packed("fe80::9"), 1),)
