@@ -37,6 +37,7 @@ from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.capabilities import Negotiated
 from bgpd.wire.errors import UnsendableError
 from bgpd.wire.iana import AttributeCode, MessageType, RefreshSubtype
+from bgpd.wire.interner import Interner
 from bgpd.wire.malformed import EVERY, Malformed
 from bgpd.wire.messages import Notification, Open, RouteRefresh, decode, negotiate
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
@@ -185,7 +186,9 @@ class Learned:
         peer = self.peers[address]
         negotiated = negotiate(local, remote)
         peer.up, peer.negotiated = True, negotiated
-        peer.decoder = UpdateDecoder(negotiated, negotiated.internal)
+        loopback = peer.peering.peer_address.is_loopback
+        interner = Interner(negotiated.asn4, negotiated.internal, loopback)
+        peer.decoder = UpdateDecoder(negotiated, negotiated.internal, interner)
         peer.source.bgp_identifier = remote.bgp_identifier
         peer.source.asn = remote.asn
         says_end = negotiated.enhanced_refresh if adopted else negotiated.graceful_restart is not None

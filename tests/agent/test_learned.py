@@ -42,6 +42,16 @@ def test_rfc7606_8_an_update_at_fault_is_told_of_once_in_a_minute() -> None:
     assert cluster.learned.peers[P].malformed == 3
 
 
+@pytest.mark.parametrize(("peer", "taken"), [(P, False), ("127.0.0.2", True)])
+def test_rfc4271_6_3_only_a_speaker_of_this_machine_has_next_hops_on_it(peer: str, taken: bool) -> None:
+    cluster = Cluster(peering(peer))
+    cluster.up(peer)
+    cluster.announce(peer, A)
+    cluster.announce(peer, A, next_hop="127.0.0.1")
+    cluster.announce(peer, B, next_hop="127.0.0.1")
+    assert cluster.routes == ({A, B} if taken else set())
+
+
 def test_a_restarting_peers_routes_stay_until_its_end_of_rib_rfc4724_4_2() -> None:
     cluster = Cluster(peering(P), peering(Q))
     cluster.up(P)
