@@ -97,7 +97,8 @@ class PeerIn:
     restart_time: int = 0  # seconds, as the peer last promised
     long_lived: dict[Family, int] = field(default_factory=dict)  # seconds, after the restart time
     long_lived_until: dict[Family, float] = field(default_factory=dict)
-    since: float | None = None  # seconds since the epoch: when a session last began or ended
+    since: float | None = None  # seconds since the epoch: when a session last began or ended,
+    planned: float = 0.0  # and when it was planned
     flaps: int = 0
     lost: str = ""  # why the last session ended, until there is another
     updates: int = 0

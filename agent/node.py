@@ -343,6 +343,8 @@ class Agent:
         elif self._sparing or self.sessions.left_alone:
             self.learned.recall(unseen(new, self.config.sync_wait), self._now())
         self._expected |= {address: self._now() for address in new}
+        for address in new:
+            self.learned.peers[address].planned = time.time()
         if before is None or before.peerings != plan.peerings:
             self.sessions.configure(plan)
             self.sessions.tell_again(new)

@@ -92,7 +92,7 @@ class AgentStatus:
             address=address,
             port=peering.peer_port,
             state="ESTABLISHED" if peer.up else "ACTIVE",
-            since=agent.started_at if peer.since is None else peer.since,
+            since=peer.planned if peer.since is None else peer.since,
             asn=peering.peer_asn,
             local_asn=peering.local_asn,
             bgp_identifier=str(ip_address(peer.source.bgp_identifier)) if peer.up else "",

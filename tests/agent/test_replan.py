@@ -12,9 +12,11 @@ from agent.node import Agent
 from agent.status import AgentStatus
 from bgpd.datastore import open_datastore
 from bgpd.datastore.errors import Unavailable
-from bgpd.plan import NodePlan, PlanError
+from bgpd.plan import NodePlan, PlanError, plan_node
+from bgpd.resources import ResourceSet
 from tests.agent.ground import eventually
 from tests.agent.telling import opened, peering
+from tests.plan.cluster import THREE, documents
 
 
 def config_of(directory: Path) -> AgentConfig:
@@ -56,6 +58,19 @@ async def test_a_plan_that_cannot_be_made_is_said_once_and_ends_nothing(
     assert status.working() == (True, "healthy")  # no restart mends that
     said = capsys.readouterr().out
     assert said.count("a defect of the plan") == (not isinstance(error, PlanError))
+    await agent.leave()
+
+
+async def test_a_peer_that_never_came_is_away_since_it_was_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_node(ResourceSet.of(list(documents(THREE))), "n1")
+    monkeypatch.setattr("agent.node.plan_node", lambda *_: plan)
+    config = config_of(tmp_path)
+    agent = Agent(config, open_datastore(config.datastore, {}), {})
+    monkeypatch.setattr("time.time", lambda: agent.started_at + 3600)
+    await agent._replan()
+    assert {peer.since - agent.started_at for peer in AgentStatus(agent).peers()} == {3600}
     await agent.leave()
 
 
