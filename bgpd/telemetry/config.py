@@ -128,6 +128,10 @@ def _is_host_name(text: str) -> bool:
 
 
 M = TypeVar("M", bound=Model)
+_SHAPES = {  # faults that pydantic tells in Python's words
+    "tuple_type": "a list is expected here",
+    "model_type": "fields are expected here, each a name and a value",
+}
 
 
 def read(path: Path, model: type[M], example: str) -> M:
@@ -184,12 +188,15 @@ def _refuse_repeated(node: yaml.Node, path: Path, seen: set[yaml.Node]) -> None:
 def _what(fault: ErrorDetails, model: type[Model]) -> str:
     """What is wrong there; of a word that is not known the nearest one of the file's."""
     if fault["type"] != "extra_forbidden":
-        return fault["msg"].removeprefix("Value error, ")
+        return _SHAPES.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
     schema = model.model_json_schema()
     words = [
         word for part in (schema, *schema.get("$defs", {}).values()) for word in part.get("properties", ())
     ]
-    near = get_close_matches(str(fault["loc"][-1]), words, n=1)
+    unknown = str(fault["loc"][-1])
+    if unknown in words:
+        return "unknown word here; it belongs to another part of the file"
+    near = get_close_matches(unknown, words, n=1)
     return f"unknown word; did you mean {near[0]}?" if near else "unknown word"
 
 
