@@ -41,6 +41,11 @@ _TRANSIENT = frozenset(
     }
 )
 _TLS_WORDS = ("ssl", "handshake", "tls", "tsi_", "certificate", "peer name", "verification")
+_NO_WAY = {  # in gRPC's words, and in ours
+    "connection refused": "nothing listens there",
+    "network is unreachable": "no route leads there",
+    "no route to host": "no host answers there; see that it is up and no firewall refuses",
+}
 _TOKEN_TROUBLE = ("invalid auth token", "revision of auth store is old", "user name is empty")
 
 
@@ -312,8 +317,8 @@ def _explain(
     if code in _TRANSIENT:
         hung_up = "failed to connect" in lower and ("closed" in lower or "reset by peer" in lower)
         hint = "; if it wants TLS, say etcds:// or https://" if hung_up and options.tls is None else ""
-        refused = "connection refused" in lower
-        return Unavailable(f"{place}: {'nothing listens there' if refused else details + hint}")
+        known = next((ours for theirs, ours in _NO_WAY.items() if theirs in lower), details + hint)
+        return Unavailable(f"{place}: {known}")
     return DatastoreError(f"{place}: {details or code.name}")
 
 

@@ -253,6 +253,13 @@ async def test_restored_and_gone_on_beyond_what_we_know(etcd: Etcd, tmp_path: Pa
     await relay.stop()
 
 
+async def test_an_address_without_a_route_is_told_as_that() -> None:
+    nowhere = EtcdOptions((Endpoint("224.0.0.1", 2379),))  # a group, to which TCP never connects
+    async with opened(nowhere) as store:
+        with pytest.raises(Unavailable, match=r"^etcd at 224\.0\.0\.1:2379: no route leads there$"):
+            await store.list()
+
+
 async def test_watching_starts_before_etcd_does(tmp_path: Path) -> None:
     etcd = Etcd(tmp_path / "data")
     async with opened(etcd.options()) as store:
