@@ -1,8 +1,9 @@
 """What is looked at on a machine that is, or shall be, a node; a finding has its remedy. Nothing is changed.
 
-The machine alone: programs, kernel settings, the port, room on the disk, leftovers. With the agent's
-configuration and the datastore also what concerns this node there: whether it can be planned, its passwords,
-the clock beside those of other nodes, and routes that other programs have put where the cluster's belong.
+The machine alone: programs, kernel settings, the firewall, the port, room on the disk, leftovers.
+With the agent's configuration and the datastore also what concerns this node there: whether it can be
+planned, its passwords, the clock beside those of other nodes, and routes that other programs have put
+where the cluster's belong.
 """
 
 import contextlib
@@ -81,6 +82,7 @@ def of_machine(port: int, config: AgentConfig) -> Iterator[Finding]:
     )
     yield from _forwarding()
     yield _reverse_path()
+    yield from _firewall()
     yield _port(port)
     ip = shutil.which("ip")
     yield Finding("ip", _verdict(ip is not None), ip or "missing", "" if ip else "install iproute2")
@@ -154,6 +156,33 @@ def _reverse_path() -> Finding:
         Verdict.NOTE,
         f"strict on {', '.join(strict[:5])}{' …' if len(strict) > 5 else ''}",
         f"`sysctl -w {settings}`, {_LASTING}: packets of asymmetric paths are dropped",
+    )
+
+
+def _firewall() -> Iterator[Finding]:
+    """Chains that drop what is passed on if no rule accepts it (Docker makes one), if nft can read them."""
+    try:
+        done = subprocess.run(
+            ["nft", "--json", "list", "chains"], capture_output=True, text=True, check=False
+        )
+        listed = json.loads(done.stdout)["nftables"]
+    except (OSError, ValueError):
+        return
+    chains = (each["chain"] for each in listed if "chain" in each)
+    dropping = [
+        f"{chain['family']} {chain['table']} {chain['name']}"
+        for chain in chains
+        if chain.get("hook") == "forward" and chain.get("policy") == "drop"
+    ]
+    if not dropping:
+        yield Finding("firewall", Verdict.GOOD, "no chain drops what is passed on")
+        return
+    yield Finding(
+        "firewall",
+        Verdict.NOTE,
+        f"drops what is passed on and no rule accepts: {', '.join(dropping)}",
+        "have it accept what goes to and comes from the pools (Docker's: in its chain DOCKER-USER): "
+        "workloads are not reached otherwise",
     )
 
 

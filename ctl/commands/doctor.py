@@ -30,9 +30,9 @@ def command(
 ) -> None:
     """Check this machine as a node, and what concerns it in the datastore. Exit 1 at a problem.
 
-    The machine: ExaBGP, kernel settings, port, disk, leftovers, what files the services may not read. With a
-    datastore, named here or in the configuration: whether that answers and this node can be planned; clock,
-    passwords, others' routes.
+    The machine: ExaBGP, kernel settings, firewall, port, disk, leftovers, what files the services may not
+    read. With a datastore, named here or in the configuration: whether that answers and this node can be
+    planned; clock, passwords, others' routes.
     """
     found = list(_examined(config, port, datastore))
     styles = {Verdict.GOOD.value: "green", Verdict.NOTE.value: "yellow", Verdict.BAD.value: "bold red"}

@@ -1,4 +1,4 @@
-"""`cairn doctor` on a node that is broken in ten ways: each finding is right, and its remedy works."""
+"""`cairn doctor` on a node that is broken in eleven ways: each finding is right, and its remedy works."""
 
 import errno
 import json
@@ -75,7 +75,7 @@ def of_another(at: datetime) -> list[list[str]]:
     ]
 
 
-def test_ten_ways_to_break_a_node(machine: Machine) -> None:
+def test_eleven_ways_to_break_a_node(machine: Machine) -> None:
     machine.write("/etc/cairn/agent.yaml", f"node: n1\ndatastore: {STORE}\n")
     machine.write("cluster.yaml", CLUSTER)
     eventually(machine, ["cairn", "apply", "-f", "cluster.yaml", "--datastore", STORE], "3 created")
@@ -96,6 +96,8 @@ def test_ten_ways_to_break_a_node(machine: Machine) -> None:
         mkdir -p /run/cairn/exabgp
         mount -t tmpfs -o size=64k none /run/cairn/exabgp
         ip netns add cairn-lab-999999999-1-node1
+        nft add table ip filter
+        nft add chain ip filter FORWARD '{ type filter hook forward priority 0; policy drop; }'
         """
     ).splitlines():
         machine.run(shlex.split(line))
@@ -109,6 +111,7 @@ def test_ten_ways_to_break_a_node(machine: Machine) -> None:
         "exabgp": ("problem", "4.2.25"),
         "net.ipv4.ip_forward": ("problem", "0"),
         "rp_filter": ("note", "strict on eth0"),
+        "firewall": ("note", "ip filter FORWARD"),
         "port 179": ("problem", f"(pid {taken.pid})"),
         "room in /run/cairn/exabgp": ("problem", "0 MiB"),
         "leftovers": ("note", "lab-999999999-1"),
@@ -137,6 +140,7 @@ def test_ten_ways_to_break_a_node(machine: Machine) -> None:
     taken.wait()
     machine.run(["umount", "/run/cairn/exabgp"])
     machine.run(["ip", "netns", "del", "cairn-lab-999999999-1-node1"])
+    machine.run(["nft", "flush", "ruleset"])
     machine.write("/etc/cairn/secrets/tor/password", "s3cret\n")
     for words in of_another(datetime.now(UTC)):
         machine.run(words)
