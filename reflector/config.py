@@ -151,6 +151,11 @@ class ReflectorConfig(Model):
             raise ValueError("'routerId' is missing: an IPv4 address that no other speaker uses")
         if not self.clients and not self.peers:
             raise ValueError("nobody may connect: give 'clients' (prefixes) or 'peers' (addresses)")
+        heard = {listen.address.version for listen in self.listeners}
+        connecting = (*(each.prefix for each in self.clients), *(p.address for p in self.peers if p.passive))
+        for unheard in (each for each in connecting if each.version not in heard):
+            remedy = "'listen: [{address: 0.0.0.0}, {address: \"::\"}]' is for both IP versions"
+            raise ValueError(f"{unheard} cannot reach any address of 'listen': {remedy}")
         return self
 
     @property

@@ -84,6 +84,11 @@ def test_peers_of_other_ases() -> None:
     [
         ("asn: 65000", "routerId"),
         ("asn: 65000\nrouterId: 10.0.0.1", "nobody may connect"),
+        ("asn: 65000\nrouterId: 10.0.0.1\nclients: [{prefix: fd00::/8}]", "fd00::/8 cannot reach"),
+        (
+            "asn: 65000\nrouterId: 10.0.0.1\npeers: [{address: fd00::1, passive: true}]",
+            '{address: "::"}]',
+        ),
         ("asn: 0\nrouterId: 10.0.0.1\nclients: [{prefix: 10.0.0.0/8}]", "asn"),
         ("asn: 1\nrouterId: 10.0.0.1\nclients: [{prefix: 10.0.0.0/8, holdtime: 9}]", "clients[0].holdtime"),
         ("asn: 1\nrouterId: 10.0.0.1\nclients: [{prefix: 10.0.0.1/8}]", "clients[0].prefix"),
@@ -101,7 +106,7 @@ def test_a_bad_file_names_the_place(tmp_path: Path, text: str, place: str) -> No
 
 
 def test_a_prefix_of_clients_and_an_address_with_a_zone() -> None:
-    (local,) = spec_of(clients=[{"prefix": "fe80::/10"}]).peers
+    (local,) = spec_of(clients=[{"prefix": "fe80::/10"}], listen={"address": "::"}).peers
     assert local.takes(ip_address("fe80::1"), "eth0")
     (other,) = spec_of(clients=[PREFIX]).peers
     assert not other.takes(ip_address("fe80::1"), "eth0")
