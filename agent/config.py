@@ -80,8 +80,9 @@ class AgentConfig(Model):
 
     ``node`` is the name of this machine's Node: NODENAME of the environment, or the host name. ``datastore``
     is a directory or etcd://HOST:PORT[,…]; without it CAIRN_DATASTORE and Calico's ETCD_* variables count.
-    ``ipv4`` and ``ipv6`` are this node's addresses with their subnet's length; without them the declared
-    Node's are used, and where there is no Node yet, those of the interface with the default route.
+    ``ipv4`` and ``ipv6`` are this node's addresses with their subnet's length; one that is left out is the
+    declared Node's, and if both are and there is no Node yet, they are those of the interfaces with the
+    default routes.
     ``staticRoutes`` are announced besides what the datastore gives this node. ``maxRoutes`` bounds what is
     learned, over all peers; ``acceptDefault`` lets 0.0.0.0/0 and ::/0 be learned.
     """

@@ -75,6 +75,7 @@ ROWS = (
     ),
     Row("docs/operations/install.md", "docker *", "test_the_compose_files_cluster"),
     Row("docs/operations/install.md", "*", _BY_SYSTEMD),
+    Row("docs/operations/surroundings.md", "cairn *", "test_a_backup_is_put_back"),
     Row("docs/operations/*", "*", _BY_SYSTEMD),
     Row("docs/tasks/drain.md", "*", _BY_SYSTEMD),
     Row("docs/tasks/grow.md", "cairn explain *", _BY_SYSTEMD),

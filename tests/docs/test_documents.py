@@ -165,6 +165,26 @@ def test_the_benchmarks() -> None:
         subprocess.run([*words, *quick], cwd=TOP, check=True)
 
 
+def test_a_backup_is_put_back(tmp_path: Path) -> None:
+    """With all examples declared, into an empty store."""
+    get, apply = commands("test_a_backup_is_put_back")
+    assert get[-2:] == [">", "cluster.yaml"]
+    for store, words in (
+        ("old", ["apply", "-f", str(TOP / "configs/resources")]),
+        ("old", get[1:-2]),
+        ("new", apply[1:]),
+    ):
+        done = run(words, tmp_path, CAIRN_DATASTORE=str(tmp_path / store))
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+        if words == get[1:-2]:
+            (tmp_path / "cluster.yaml").write_text(done.stdout)
+    listed = [
+        run(get[1:-2], tmp_path, CAIRN_DATASTORE=str(tmp_path / store)).stdout for store in ("old", "new")
+    ]
+    assert listed[0] == listed[1]
+    assert listed[0].count("kind:") > 10
+
+
 def test_the_zones_of_a_large_cluster_are_joined_by_their_reflectors(tmp_path: Path) -> None:
     diff, apply, plan = commands("test_the_zones_of_a_large_cluster_are_joined_by_their_reflectors")
     [zones] = examples(TOP / "docs/tasks/grow.md")
