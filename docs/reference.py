@@ -374,15 +374,29 @@ class _Nobody(WaitingStatus):
         ]
 
 
-def own_samples() -> dict[str, tuple[str, str, str]]:
-    """Of the services' own metrics: name to kind, help and services; read from where they are made."""
-    found: dict[str, tuple[str, str, set[str]]] = {}
+def _labels(call: ast.Call, tree: ast.Module) -> str:
+    """The names of a Sample's labels, which stand in the call or in a variable of the same file."""
+    given = next((word.value for word in call.keywords if word.arg == "labels"), None)
+    given = call.args[4] if given is None and call.args[4:] else given
+    if isinstance(given, ast.Name):
+        given = next(
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == given.id
+        )
+    return ", ".join(name for name, _ in re.findall(r"\('(\w+)', (\w+)", ast.unparse(given) if given else ""))
+
+
+def own_samples() -> dict[str, tuple[str, str, str, str]]:
+    """Of the services' own metrics: name to kind, labels, help, services; read where they are made."""
+    found: dict[str, tuple[str, str, str, set[str]]] = {}
     places = {"agent": "agent", "reflector": "reflector", "bgpd/telemetry": "both"}
     for folder, service in places.items():
         for path in sorted((TOP / folder).rglob("*.py")):
             if path.name == "peer_query.py":
                 continue  # sums for the page only
-            for node in ast.walk(ast.parse(path.read_text())):
+            tree = ast.parse(path.read_text())
+            for node in ast.walk(tree):
                 if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
                     continue
                 words = [str(each.value) for each in node.args[:2] if isinstance(each, ast.Constant)]
@@ -392,9 +406,9 @@ def own_samples() -> dict[str, tuple[str, str, str]]:
                 kind = "histogram" if node.func.id == "Distribution" else "gauge" if gauge else "counter"
                 suffix = "_total" if kind == "counter" else ""
                 name = f"cairn_{words[0]}{suffix}"
-                known = found.setdefault(name, (kind, str(words[1]), set()))
-                known[2].add(service)
-    return {name: (kind, what, ", ".join(sorted(who))) for name, (kind, what, who) in sorted(found.items())}
+                known = found.setdefault(name, (kind, _labels(node, tree), str(words[1]), set()))
+                known[3].add(service)
+    return {name: (*known[:3], ", ".join(sorted(known[3]))) for name, known in sorted(found.items())}
 
 
 def metrics() -> str:
@@ -406,9 +420,9 @@ def metrics() -> str:
             labels = sorted({label for sample in family.samples for label in sample.labels})
             row = (f"`{family.name}{suffix}`", family.type, ", ".join(labels), _cell(family.documentation))
             text += f"| {' | '.join(row)} |\n"
-    text += "\n## Of one service\n\n| metric | kind | service | |\n|---|---|---|---|\n"
-    for name, (kind, what, who) in own_samples().items():
-        text += f"| `{name}` | {kind} | {who} | {_cell(what)} |\n"
+    text += "\n## Of one service\n\n| metric | kind | labels | service | |\n|---|---|---|---|---|\n"
+    for name, (kind, labels, what, who) in own_samples().items():
+        text += f"| `{name}` | {kind} | {labels} | {who} | {_cell(what)} |\n"
     return text
 
 

@@ -28,6 +28,8 @@ def test_what_the_services_measure_is_found(module: dict[str, Any]) -> None:
     assert samples["cairn_kernel_writes_total"][0] == "counter"
     assert samples["cairn_kernel_refused"][0] == "gauge"
     assert samples["cairn_received_to_wire_seconds"][0] == "histogram"
+    labels = {name: samples[f"cairn_{name}"][1] for name in ("rejected_routes", "kernel_blocked", "in_sync")}
+    assert labels == {"rejected_routes": "reason", "kernel_blocked": "family", "in_sync": ""}
     kinds = module["event_kinds"]()
     assert {"session.up", "session.down", "agent.in-sync", "paths.over_limit", "prefixes.near_limit"} <= kinds
 
