@@ -203,9 +203,7 @@ class Agent:
         await self.leave()
 
     async def drain(self, draining: bool = True) -> None:
-        """Withdraw what this node announces and stay up; the next agent announces again, or this one with
-        False.
-        """
+        """Withdraw what this node announces and stay up, or announce it again."""
         if self.mode != ("running" if draining else "draining"):
             return
         self.mode = "draining" if draining else "running"

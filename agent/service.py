@@ -49,6 +49,7 @@ class Service:
         self._stopping = asyncio.Event()
         self._ending = False  # whatever is read anew meanwhile
         self._reload: AgentConfig | None = None
+        self._drained = False  # before the last reload, which is no reason to take traffic again
         self.withdrawing = False
         self.agent: Agent | None = None
 
@@ -78,6 +79,7 @@ class Service:
             log.error("the new configuration is refused; the old one stays", reason=reason)
             return
         self._reload = config
+        self._drained = self.agent is not None and self.agent.mode == "draining"
         self._notifier.reloading()
         self._stopping.set()
 
@@ -122,6 +124,8 @@ class Service:
         with contextlib.suppress(ValueError, RuntimeError):
             set_level(config.log_level)
         agent = self.agent = Agent(config, open_datastore(config.datastore, self._environ), self._environ)
+        if self._drained:
+            await agent.drain()
         source = AgentStatus(agent)
         surroundings = Surroundings(source, config.http, config.mqtt, self._environ)
         stopping = asyncio.create_task(self._stopping.wait())

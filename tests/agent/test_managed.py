@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
 from functools import partial
 
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 from tests.agent.cluster import Cluster
-from tests.agent.ground import eventually, needs_root
+from tests.agent.ground import eventually, needs_root, sh
 
 pytestmark = needs_root
 
@@ -95,3 +96,24 @@ async def test_a_signal_at_the_last_moment_changes_no_exit_status(cluster: Clust
         process.send_signal(signal.SIGHUP)
         await asyncio.sleep(0.001)
     assert process.returncode == 5
+
+
+async def test_a_reload_takes_no_drain_back(cluster: Cluster) -> None:
+    a, b = cluster.a, cluster.b
+    a.config["http"] = {"port": 9178}
+    cluster.block("a", "10.77.0.0/26")
+    a.start()
+    b.start()
+    await eventually(lambda: "10.77.0.0/26" in b.routes())
+
+    def ask(method: str, path: str) -> str:
+        script = f"import urllib.request as r; print(r.urlopen(r.Request('{path}', method='{method}')).read())"
+        return sh(f'ip netns exec {a.inside} {sys.executable} -c "{script}"')
+
+    ask("POST", "http://127.0.0.1:9178/api/v1/drain")
+    await eventually(lambda: "10.77.0.0/26" not in b.routes())
+    await reload(cluster, maxRoutes=5000)
+    await eventually(lambda: a.said("agent started") == 2 and a.said("in sync") == 2)
+    assert "draining" in ask("GET", "http://127.0.0.1:9178/api/v1/status")
+    ask("POST", "http://127.0.0.1:9178/api/v1/undrain")
+    await eventually(lambda: "10.77.0.0/26" in b.routes())
