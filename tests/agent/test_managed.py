@@ -107,13 +107,14 @@ async def test_a_reload_takes_no_drain_back(cluster: Cluster) -> None:
     await eventually(lambda: "10.77.0.0/26" in b.routes())
 
     def ask(method: str, path: str) -> str:
-        script = f"import urllib.request as r; print(r.urlopen(r.Request('{path}', method='{method}')).read())"
+        request = f"r.Request('http://127.0.0.1:9178/api/v1/{path}', method='{method}')"
+        script = f"import urllib.request as r; print(r.urlopen({request}).read())"
         return sh(f'ip netns exec {a.inside} {sys.executable} -c "{script}"')
 
-    ask("POST", "http://127.0.0.1:9178/api/v1/drain")
+    ask("POST", "drain")
     await eventually(lambda: "10.77.0.0/26" not in b.routes())
     await reload(cluster, maxRoutes=5000)
     await eventually(lambda: a.said("agent started") == 2 and a.said("in sync") == 2)
-    assert "draining" in ask("GET", "http://127.0.0.1:9178/api/v1/status")
-    ask("POST", "http://127.0.0.1:9178/api/v1/undrain")
+    assert "draining" in ask("GET", "status")
+    ask("POST", "undrain")
     await eventually(lambda: "10.77.0.0/26" in b.routes())
