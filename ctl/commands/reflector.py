@@ -6,6 +6,7 @@ one.
 """
 
 import asyncio
+import errno
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,11 @@ from ctl.telling import tell
 from reflector.service import run
 from reflector.sockets import SocketError
 
+_REMEDIES = {
+    errno.EADDRINUSE: "stop the program that has it (`cairn doctor` names it), or change `listen`",
+    errno.EADDRNOTAVAIL: "give the machine that address, or change `listen`",
+    errno.EACCES: "ports below 1024 need root or CAP_NET_BIND_SERVICE",
+}
 app = typer.Typer()
 PeerName = Annotated[
     str, typer.Argument(metavar="PEER", help="Its name or address, as `cairn peers` has it.")
@@ -49,7 +55,8 @@ def serve(
     except ConfigError as error:
         raise Failure(ExitCode.INVALID, str(error)) from error
     except SocketError as error:
-        raise Failure(ExitCode.UNREACHABLE, str(error)) from error
+        remedy = _REMEDIES.get(error.errno or 0, "")
+        raise Failure(ExitCode.UNREACHABLE, error.strerror or str(error), remedy=remedy) from error
 
 
 @app.command(epilog="Example: cairn reflector drain")

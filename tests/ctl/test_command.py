@@ -1,6 +1,7 @@
 """The command itself: what it lists, what it loads, how it fails."""
 
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -162,3 +163,14 @@ def test_bench_is_the_checkouts_and_says_so_elsewhere(
     with pytest.raises(Failure, match="not part of an installation") as failure:
         bench.command(typer.Context(typer.main.get_command(typer.Typer(callback=lambda: None))))
     assert failure.value.code == 2
+
+
+def test_a_port_that_is_taken_is_told_with_its_remedy(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        listen = f"{{address: 127.0.0.1, port: {holder.getsockname()[1]}}}"
+        path = tmp_path / "reflector.yaml"
+        path.write_text(f"asn: 1\nrouterId: 10.0.0.1\nclients: [{{prefix: 127.0.0.0/8}}]\nlisten: {listen}\n")
+        done = cairn("reflector", "--config", path)
+    assert done.code == 3
+    assert done.err.startswith("cairn: cannot listen on 127.0.0.1 port ")
+    assert "Address already in use\n  to do: stop the program that has it (`cairn doctor`" in done.err
