@@ -147,7 +147,7 @@ def next_hop_fault(value: bytes, loopback: bool) -> str | None:
     """
     if len(value) == 4:
         first = value[0]
-        if first == 0 or first >= 224 or (first == 127 and not loopback):
+        if first in (0, 255) or first & 0xF0 == 0xE0 or (first == 127 and not loopback):
             return f"the next hop {'.'.join(map(str, value))}"
         return None
     address = value[:16]

@@ -96,7 +96,7 @@ def _pattern(family: Family, first: str, common: Sequence[int], add_path: bool) 
     return re.compile(f"(?s:{identifier}(?:{'|'.join(alternatives)}))".encode("latin-1"))
 
 
-_IPV4_FIRST: Final = r"\x01-\x7e\x80-\xdf"
+_IPV4_FIRST: Final = r"\x01-\x7e\x80-\xdf\xf0-\xfe"
 _IPV6_FIRST: Final = r"\x01-\xfd"
 
 
@@ -178,14 +178,15 @@ def is_martian(nlri: bytes, family: Family) -> bool:
     destination.
 
     Such a prefix is ignored (RFC 4271 §6.3, "semantically incorrect"). One that merely covers such a block,
-    like 0.0.0.0/0, is good. IPv4: 0/8, 127/8, 224/3. IPv6: ::/127, ::ffff:0:0/96, fe80::/10, ff00::/8.
+    like 0.0.0.0/0, is good. IPv4: 0/8, 127/8, 224/4, 255.255.255.255. IPv6: ::/127, ::ffff:0:0/96, fe80::/10,
+    ff00::/8. What is reserved for the future (240/4) is used as private space and routed by all others.
     """
     length = nlri[0]
-    if length < 3:
+    if length < 4:
         return False
     first = nlri[1]
     if family.afi == Afi.IPV4:
-        return first >= 224 or (length >= 8 and first in (0, 127))
+        return first & 0xF0 == 0xE0 or (length >= 8 and first in (0, 127)) or nlri == _BROADCAST
     if first == 0:
         return (length >= 96 and nlri[1:13] == _MAPPED) or (
             length >= 127 and nlri[1:16] == _ZEROS and nlri[16] < 2
@@ -195,3 +196,4 @@ def is_martian(nlri: bytes, family: Family) -> bool:
 
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 _ZEROS: Final = bytes(15)
+_BROADCAST: Final = b"\x20\xff\xff\xff\xff"

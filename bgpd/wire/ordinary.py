@@ -65,7 +65,7 @@ def _rows(internal: bool) -> list[_Row]:
 
 def _mandatory(internal: bool, loopback: bool, next_hop: bool, limit: int) -> str:
     """ORIGIN, an AS_PATH of up to `limit` numbers and, if it is to be there, NEXT_HOP."""
-    hosts = r"\x01-\xdf" if loopback else r"\x01-\x7e\x80-\xdf"
+    hosts = r"\x01-\xdf\xf0-\xfe" if loopback else r"\x01-\x7e\x80-\xdf\xf0-\xfe"
     at_first = rf"{_ORIGIN}[\0-\2]{_AS_PATH}{_as_path(internal, limit)}"
     return at_first + (rf"\x40\x03\x04[{hosts}]..." if next_hop else "")
 

@@ -112,6 +112,11 @@ def test_rfc7911_3_field_ending_inside_a_path_identifier(size: int) -> None:
         ("126.0.0.0/7", False),
         ("224.0.0.0/4", True),
         ("239.255.0.0/16", True),
+        ("224.0.0.0/3", False),
+        ("240.0.0.0/4", False),
+        ("250.1.2.0/24", False),
+        ("255.0.0.0/8", False),
+        ("255.255.255.254/32", False),
         ("255.255.255.255/32", True),
         ("192.0.0.0/2", False),
         ("10.0.0.0/8", False),
@@ -134,7 +139,7 @@ def test_rfc4271_6_3_semantically_incorrect_prefixes(prefix: str, martian: bool)
 
 
 BLOCKS = {
-    IPV4_UNICAST: ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3"],
+    IPV4_UNICAST: ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32"],
     IPV6_UNICAST: ["::/127", "::ffff:0:0/96", "fe80::/10", "ff00::/8"],
 }
 

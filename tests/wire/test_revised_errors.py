@@ -379,9 +379,14 @@ def test_rfc4271_5_1_2_empty_as_path_is_for_internal_peers_only() -> None:
     assert_kept(ORIGIN + EMPTY_AS_PATH + NEXT_HOP, 2, b"", internal=True)
 
 
-@pytest.mark.parametrize("next_hop", ["00000000", "00010203", "e0000001", "f0000001", "ffffffff"])
+@pytest.mark.parametrize("next_hop", ["00000000", "00010203", "e0000001", "efffffff", "ff000001", "ffffffff"])
 def test_rfc4271_6_3_next_hop_that_is_no_host(next_hop: str) -> None:
     assert_withdrawn(ORIGIN + AS_PATH + attribute(0x40, 3, bytes.fromhex(next_hop)), 3, 8)
+
+
+def test_a_next_hop_in_reserved_space_is_a_host() -> None:
+    block = ORIGIN + AS_PATH + attribute(0x40, 3, bytes((240, 0, 0, 1)))
+    assert announced(decoder().decode(body(block, PREFIX))) == [(IPV4_UNICAST, PREFIX)]
 
 
 def test_rfc4271_6_3_loopback_next_hop_only_among_speakers_of_one_machine() -> None:
