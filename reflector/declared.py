@@ -20,38 +20,60 @@ from reflector.spec import PeerSpec, ReflectorSpec, capabilities
 FAMILIES = frozenset({IPV4_UNICAST, IPV6_UNICAST})
 
 
+class PeerSpecs:
+    """The specs of peerings; of one that is the same object it is the same too, as long as its terms are."""
+
+    def __init__(self) -> None:
+        self._terms: tuple[object, ...] = ()
+        self._made: dict[str, tuple[Peering, str | None, PeerSpec]] = {}
+
+    def of(
+        self, plan: NodePlan, config: ReflectorConfig, passwords: Mapping[SecretRef, str]
+    ) -> tuple[tuple[PeerSpec, ...], list[str]]:
+        """The specs, and the names of the peers whose password is not known."""
+        terms = (plan.asn, plan.router_id, hidden_pools(plan.export_rules), config)
+        former = self._made if terms == self._terms else {}
+        made: dict[str, tuple[Peering, str | None, PeerSpec]] = {}
+        left_out: list[str] = []
+        for peering in plan.peerings:
+            password = None
+            if peering.password is not None:
+                password = passwords.get(peering.password)
+                if password is None:
+                    left_out.append(peering.name)
+                    continue
+            kept = former.get(peering.name)
+            if kept is None or kept[0] is not peering or kept[1] != password:
+                kept = (peering, password, _peer(plan, peering, config, password))
+            made[peering.name] = kept
+        self._terms, self._made = terms, made
+        return tuple([spec for _, _, spec in made.values()]), left_out
+
+
 def spec_of(
     plan: NodePlan,
     config: ReflectorConfig,
     passwords: Mapping[SecretRef, str],
     live_nodes: Collection[str] = (),
     dead_nodes: Collection[str] = (),
+    known: PeerSpecs | None = None,
 ) -> tuple[ReflectorSpec, list[str]]:
     """The spec, and the names of the peers that had to be left out because their password is not known.
 
     `live_nodes` show themselves alive in the datastore. If any client is among them, the others are absent.
-    `dead_nodes` did so and no longer do.
+    `dead_nodes` did so and no longer do. `known`: what was made for the plan before.
     """
     # A candidate has the cluster's ID also while it is not elected: it cannot change under live sessions.
     cluster_id = plan.cluster_id or plan.standby_cluster_id or plan.router_id
     speaker = Speaker(plan.asn, plan.router_id.packed, cluster_id.packed)
-    peers: list[PeerSpec] = []
-    left_out: list[str] = []
-    for peering in plan.peerings:
-        password = None
-        if peering.password is not None:
-            password = passwords.get(peering.password)
-            if password is None:
-                left_out.append(peering.name)
-                continue
-        peers.append(_peer(plan, peering, config, password))
+    peers, left_out = (known or PeerSpecs()).of(plan, config, passwords)
     clients = [peering for peering in plan.peerings if peering.rr_client and peering.peer_node is not None]
     dead = [peering for peering in clients if peering.peer_node not in live_nodes]
     # Nodes that run another speaker hold no lease; where nobody does, that says nothing.
     absent = frozenset(str(p.peer_address) for p in dead) if len(dead) < len(clients) else frozenset()
     gone = frozenset(str(p.peer_address) for p in plan.peerings if p.peer_node in dead_nodes)
     listen = _listen(plan, config)
-    return ReflectorSpec(speaker, listen, tuple(peers), config.limits, absent, gone), left_out
+    return ReflectorSpec(speaker, listen, peers, config.limits, absent, gone), left_out
 
 
 def _listen(plan: NodePlan, config: ReflectorConfig) -> tuple[Listen, ...]:

@@ -30,7 +30,7 @@ from bgpd.telemetry.documents import plain
 from bgpd.telemetry.reporter import Reporter
 from bgpd.telemetry.status import StatusSource, StoreHealth
 from reflector.config import ReflectorConfig, run_directory
-from reflector.declared import spec_of
+from reflector.declared import PeerSpecs, spec_of
 from reflector.sockets import SocketError
 from reflector.spec import ReflectorSpec
 
@@ -72,6 +72,8 @@ class Following:
         self._last_good = LastGood(run_directory(config, environ))
         self._unread = Unread(config.node)
         self._plan: NodePlan | None = None
+        self._peers = PeerSpecs()
+        self._spec: ReflectorSpec | None = None  # the last that was carried out
         self._hold: Hold | None = None
         self._seen_alive: frozenset[str] = frozenset()
         self._dead: frozenset[str] = frozenset()
@@ -147,8 +149,12 @@ class Following:
                 # One that is declared again has not been seen yet.
                 self._seen_alive = (self._seen_alive & self._resources.nodes.keys()) | live
                 self._dead = self._seen_alive - live
-            spec, _ = spec_of(plan, self.config, passwords, live, self._dead)
-            self._carry_out(replace(spec, incomplete=self._unread.peers))
+            spec, _ = spec_of(plan, self.config, passwords, live, self._dead, self._peers)
+            spec = replace(spec, incomplete=self._unread.peers)
+            if spec != self._spec:
+                self._spec = None
+                self._carry_out(spec)
+                self._spec = spec
         except (PlanError, ValueError, SocketError) as error:
             self._refused(f"the plan cannot be carried out: {error}")
             return

@@ -35,6 +35,7 @@ from bgpd.wire.iana import CeaseSubcode
 from bgpd.wire.malformed import Malformed
 from bgpd.wire.messages import Notification, encode
 from reflector import sockets
+from reflector.config import IPNetwork
 from reflector.core import FAMILIES, Reflector
 from reflector.dialling import Dialling
 from reflector.entry import Entry, Recalled, another, forgettable, needs_connection, same_session
@@ -44,7 +45,7 @@ from reflector.listening import Listening
 from reflector.pace import Pace
 from reflector.prefix_limit import check_limit
 from reflector.recall import Recall
-from reflector.spec import PeerSpec, ReflectorSpec, times
+from reflector.spec import PeersByAddress, PeerSpec, ReflectorSpec, times
 
 TICK = 0.25  # seconds between two looks at the timers
 SEEK_AFTER = 2.0  # seconds after the start when we connect to clients of before that are not there yet
@@ -68,10 +69,12 @@ class Server:
         recall: Recall | None = None,
     ) -> None:
         """`clock` gives the wall time of events for people; `recall` keeps clients through a restart."""
-        self._loop, self._clock = loop, clock
+        self._loop = loop
+        self._clock = clock
         self._recall = recall or Recall(None)
         self._recalled: dict[str, IPv4Address | IPv6Address] = {}
-        self._specs: tuple[PeerSpec, ...] = ()
+        self._peers = PeersByAddress()
+        self._keys: dict[IPNetwork, str] = {}
         self._pace = Pace(loop, self._flush)
         self._dialling = Dialling(loop, self._link, self._follow)
         self._listening = Listening(loop, take=self._take, has_room=self._has_room)
@@ -88,7 +91,8 @@ class Server:
         self._ticking: asyncio.TimerHandle | None = None
         self._resumed: list[Link] = []
         self._random = random.Random()  # noqa: S311 - spreads timers, keeps no secret
-        self.events, self.spec = events, spec
+        self.events = events
+        self.spec = spec
         self._journal = SessionJournal(events, clock)
         self.reflector = Reflector(
             spec.speaker,
@@ -99,7 +103,8 @@ class Server:
         self.entries: dict[str, Entry] = {}
         self._kept_out: set[str] = set()  # by the operator, whatever is declared meanwhile
         self.established: set[Link] = set()
-        self.strangers, self.stopping = 0, False
+        self.strangers = 0
+        self.stopping = False
 
     # Starting, changing, stopping
 
@@ -143,31 +148,28 @@ class Server:
         return replace(chosen, session=replace(chosen.session, capabilities=offered))
 
     def _apply(self, spec: ReflectorSpec) -> None:
-        before = {peer.network: peer for peer in self._specs}
-        after = {peer.network: peer for peer in spec.peers}
-        keys = [
-            (network, old.password if old else None, new.password if new else None)
-            for network in {**before, **after}
-            for old, new in [(before.get(network), after.get(network))]
+        keys = {peer.network: peer.password for peer in spec.peers if peer.password is not None}
+        changes = [
+            (network, self._keys.get(network), keys.get(network)) for network in {**self._keys, **keys}
         ]
-        self._listening.change_keys(keys)
-        self.spec = spec
-        self._specs = tuple(sorted(spec.peers, key=lambda p: p.network.prefixlen, reverse=True))
+        self._listening.change_keys(changes)
+        self.spec, self._keys = spec, keys
+        self._peers = PeersByAddress(spec.peers)
         now = self._loop.time()
-        self._recalled = {a: ours for a, ours in self._recalled.items() if self._spec_for(a) is not None}
-        named = {str(p.network.network_address) for p in spec.peers if p.single}
-        self.reflector.expected, self.reflector.incomplete = named | self._recalled.keys(), spec.incomplete
+        self._recalled = {a: ours for a, ours in self._recalled.items() if self._peers.find(a) is not None}
+        single = [(str(peer.network.network_address), peer) for peer in spec.peers if peer.single]
+        self.reflector.expected = {address for address, _ in single} | self._recalled.keys()
+        self.reflector.incomplete = spec.incomplete
         for entry in list(self.entries.values()):
-            wanted = self._spec_for(entry.address)
+            wanted = self._peers.find(entry.address)
             # One whom an operator keeps out stays out; it has nothing that this could change.
             if wanted is None or (another(entry.spec, wanted) and entry.peer.enabled):
                 self._shut(entry, "no longer configured", CeaseSubcode.PEER_DECONFIGURED)
                 self.entries.pop(entry.address, None)
             elif wanted != entry.spec:
                 self._change(entry, wanted, now)
-        for peer in spec.peers:
-            address = str(peer.network.network_address)
-            if peer.single and address not in self.entries:
+        for address, peer in single:
+            if address not in self.entries:
                 self._enter(peer, address)
         for address in spec.dead.intersection(self.reflector.members):
             member = self.reflector.members[address]
@@ -264,11 +266,6 @@ class Server:
 
     # Peers
 
-    def _spec_for(self, address: str) -> PeerSpec | None:
-        host, _, link = address.partition("%")
-        ip = ip_address(host)
-        return next((spec for spec in self._specs if spec.takes(ip, link)), None)
-
     def _enter(self, spec: PeerSpec, address: str, recalled: Recalled = None) -> Entry:
         now = self._loop.time()
         times = self._times(spec, recalled)
@@ -308,7 +305,7 @@ class Server:
         if self.stopping or self.reflector.deferred_until is None:
             return
         for address, ours in self._recalled.items():
-            found = self._spec_for(address)
+            found = self._peers.find(address)
             if found is not None and address not in self.entries:
                 self._enter(found, address, ours)
 
@@ -343,7 +340,7 @@ class Server:
 
     def _take(self, sock: socket.socket, address: str) -> None:
         entry = self.entries.get(address) or self.entries.get(address.partition("%")[0])
-        spec = entry.spec if entry is not None else self._spec_for(address)
+        spec = entry.spec if entry is not None else self._peers.find(address)
         if spec is None or not (spec.single or self._listening.is_ample(sock)):
             self.strangers += 1
             sock.close()

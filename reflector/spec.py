@@ -5,7 +5,7 @@ else. Two specs are compared peer by peer, so that a change touches only the ses
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
@@ -67,7 +67,7 @@ class PeerSpec:
     @property
     def single(self) -> bool:
         """Whether this is one peer and not a prefix of them."""
-        return self.network.num_addresses == 1
+        return self.network.prefixlen == self.network.max_prefixlen
 
     def takes(self, address: IPv4Address | IPv6Address, link: str) -> bool:
         """Whether a peer of this address is meant; `link` is where it is, if it is link-local."""
@@ -84,6 +84,27 @@ class PeerSpec:
     def external(self) -> bool:
         """Whether the peer is of another AS."""
         return self.member.kind is SourceKind.EXTERNAL
+
+
+class PeersByAddress:
+    """Whom an address is declared as: a peer of its own, or the narrowest prefix that it lies in."""
+
+    def __init__(self, peers: Iterable[PeerSpec] = ()) -> None:
+        self._single: dict[bytes, list[PeerSpec]] = {}  # link-local ones of one address are on several links
+        self._prefixes: list[PeerSpec] = []
+        for peer in peers:
+            if peer.single:
+                self._single.setdefault(peer.network.network_address.packed, []).append(peer)
+            else:
+                self._prefixes.append(peer)
+        self._prefixes.sort(key=lambda peer: peer.network.prefixlen, reverse=True)
+
+    def find(self, address: str) -> PeerSpec | None:
+        """Give the peer; a link-local address comes with its link."""
+        host, _, link = address.partition("%")
+        ip = ip_address(host)
+        candidates = (*self._single.get(ip.packed, ()), *self._prefixes)
+        return next((peer for peer in candidates if peer.takes(ip, link)), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,10 +31,14 @@ class Running:
     def __init__(self, store: Path, node: str) -> None:
         config = ReflectorConfig.model_validate({"datastore": str(store), "node": node})
         self.spec: ReflectorSpec | None = None
+        self.times, self.refusing = 0, False
         self.refused: list[str] = []
         self.following = Following(config, {}, self._carry_out, self.refused.append)
 
     def _carry_out(self, spec: ReflectorSpec) -> None:
+        self.times += 1
+        if self.refusing:
+            raise ValueError("not now")
         self.spec = spec
 
     @property
@@ -104,6 +108,27 @@ async def test_a_node_that_was_alive_and_is_not_is_dead_and_one_that_never_was_i
         await until(lambda: "10.0.0.1" in r1.clients)
         assert not r1.spec.dead
     await store.close()
+
+
+async def test_what_changes_nothing_of_the_reflector_is_not_carried_out(tmp_path: Path) -> None:
+    declare(tmp_path)
+    labelled = tmp_path / "n1.yaml"
+    async with running(tmp_path, "r1") as r1:
+        await until(lambda: r1.spec is not None and len(r1.clients) == 4)
+        assert r1.spec is not None
+        before, times = r1.spec, r1.times
+        labelled.write_text(NODE % ("n1", "touched: one", 1))
+        (tmp_path / "n2.yaml").write_text(NODE % ("n2", "", 3))
+        await until(lambda: "10.0.0.3" in r1.clients)
+        assert r1.times == times + 1
+        former = {id(peer) for peer in before.peers}
+        assert [peer.name for peer in r1.spec.peers if id(peer) not in former] == ["Elected_10_0_0_3"]
+        r1.refusing = True
+        (tmp_path / "n2.yaml").write_text(NODE % ("n2", "", 4))
+        await until(lambda: bool(r1.refused))
+        r1.refusing = False
+        labelled.write_text(NODE % ("n1", "touched: two", 1))  # and what was refused is tried again
+        await until(lambda: "10.0.0.4" in r1.clients)
 
 
 PROTECTED = """\

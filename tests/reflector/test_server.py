@@ -21,6 +21,7 @@ from reflector import server as server_module
 from reflector.journal import LINES, SessionJournal
 from reflector.recall import Recall
 from reflector.server import Server
+from reflector.spec import PeerSpec
 from reflector.status import ReflectorStatus
 from tests.reflector.clients import Client, clients, serving, sessions, spec_of, until
 
@@ -103,6 +104,24 @@ async def test_a_change_touches_only_the_sessions_it_concerns() -> None:
         await until(lambda: b.closed)
         assert b.notification is not None
         assert b.notification.subcode == CeaseSubcode.PEER_DECONFIGURED
+
+
+async def test_a_change_costs_what_there_are_of_peers_and_not_their_square(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[str] = []
+    takes = PeerSpec.takes
+
+    def counted(spec: PeerSpec, *where: Any) -> bool:
+        looked.append(spec.name)
+        return takes(spec, *where)
+
+    peers = [{"address": f"127.0.3.{host}", "passive": True} for host in range(1, 201)]
+    async with serving(clients=[], peers=peers) as server:
+        monkeypatch.setattr(PeerSpec, "takes", counted)
+        server.configure(spec_of(clients=[], peers=peers[:-1]))
+        assert len(looked) <= len(peers)
+        assert len(server.entries) == len(peers) - 1
 
 
 @pytest.mark.parametrize("away", [True, False])

@@ -48,7 +48,7 @@ async def test_unreadable_settings_are_no_other_as(tmp_path: Path) -> None:
         refused.clear()
         etcd.put(etcd_key(SETTINGS), '{"spec": {"asNumber": "many"}}')
         again = len(carried)
-        etcd.put(etcd_key(Key("Node", "n2")), '{"spec": {"bgp": {"ipv4Address": "127.0.0.3/24"}}}')
+        etcd.put(etcd_key(Key("BGPPeer", "another")), '{"spec": {"node": "r1", "peerIP": "127.0.0.9"}}')
         await until(lambda: len(carried) > again)
         assert {spec.speaker.asn for spec in carried} == {65000}
         assert not refused
