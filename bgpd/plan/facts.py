@@ -28,6 +28,7 @@ _ELECTING = ("Node", "NodeLease", "CairnConfiguration", "BGPConfiguration")
 _DESCRIBING = ("Node", "BGPConfiguration", "NodeLease", "CairnConfiguration")
 KINDS = ("Node", "BGPPeer", "BGPConfiguration", "NodeLease", "CairnConfiguration")
 _EMPTY = BGPConfigurationSpec()
+_MANY = 50  # above this part of all nodes their groups are evaluated anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class ClusterFacts:
     asn: int
     election: Election | None
     ends: tuple[_Ends, ...]
+    selected: Mapping[str, "_Fit"] = field(compare=False, repr=False)
     _members: dict[int, tuple[NodeFacts, ...]] = field(default_factory=dict, compare=False)
 
     def forward(self, node: str) -> Iterator[PeerUse]:
@@ -140,13 +142,20 @@ def election_of(resources: ResourceSet) -> Election | None:
 def _facts(
     resources: ResourceSet,
     last: ClusterFacts | None,
-    past: State | None,  # noqa: ARG001  a reviser's signature; what changed is seen in the parts
-    present: State,  # noqa: ARG001
+    past: State | None,
+    present: State,
 ) -> ClusterFacts:
     spec = cluster_spec(resources)
     known = resources.revised(_described, _DESCRIBING)
     selected = resources.revised(_selected, _SELECTING)
     election = election_of(resources)
+    if (
+        last is not None
+        and past is not None
+        and past[1:3] == present[1:3]
+        and (last.nodes, last.selected, last.election) == (known.nodes, selected, election)
+    ):
+        return last
     return ClusterFacts(
         nodes=known.nodes,
         by_address=known.by_address,
@@ -154,6 +163,7 @@ def _facts(
         asn=spec.as_number or DEFAULT_AS_NUMBER,
         election=election,
         ends=_all_ends(resources.bgp_peers, last.ends if last is not None else (), selected, known),
+        selected=selected,
     )
 
 
@@ -174,7 +184,7 @@ def _described(resources: ResourceSet, last: _Known | None, past: State | None, 
     declared = resources.nodes
     if last is None or past is None or past[1] is not present[1] or _cluster(last) != _cluster(election):
         former: Mapping[str, NodeFacts] = last.nodes if last is not None else {}
-        names = list(declared)
+        names = list({**declared, **former})
     else:
         former = last.nodes
         moved = _roles(last.election) ^ _roles(election)
@@ -186,7 +196,6 @@ def _described(resources: ResourceSet, last: _Known | None, past: State | None, 
         facts = _facts_of(resources, node, cluster_id) if node is not None else None
         if former.get(name) != facts:
             changed[name] = facts
-    changed.update(dict.fromkeys(name for name in former if name not in declared))
     if last is not None and not changed:
         return (
             last
@@ -289,17 +298,29 @@ class _Fit(NamedTuple):
     names: Mapping[str, object]
 
 
+_Alike = list[tuple[Mapping[str, str], list[str]]]
+"""The names of nodes that have the same values of some labels, with these."""
+
+
 def _selected(
     resources: ResourceSet, last: Mapping[str, _Fit] | None, past: State | None, present: State
 ) -> Mapping[str, _Fit]:
     """Give what every selector in use finds, by its text."""
     nodes = resources.nodes
-    changed = [key.name for key in changed_keys(past[0], present[0])] if past is not None else []
+    changed: dict[str, Mapping[str, str] | None] = {}
+    for key in changed_keys(past[0], present[0]) if past is not None else ():
+        was, now = past[0].get(key) if past is not None else None, nodes.get(key.name)
+        if was is None or now is None or was.labels != now.labels:
+            changed[key.name] = now.labels if now is not None else None
+    if last is not None and past is not None and past[1] is present[1] and not changed:
+        return last
+    few = last if len(changed) <= len(nodes) // _MANY else None
+    alike: dict[frozenset[str], _Alike] = {}
     found: dict[str, _Fit] = {}
     for text in _selectors(resources):
         if text not in found:
-            known = last.get(text) if last is not None else None
-            found[text] = _revised(known, changed, nodes) if known is not None else _evaluated(text, nodes)
+            known = few.get(text) if few is not None else None
+            found[text] = _evaluated(text, nodes, alike) if known is None else _revised(known, changed)
     return found
 
 
@@ -310,18 +331,33 @@ def _selectors(resources: ResourceSet) -> Iterator[str]:
                 yield text
 
 
-def _evaluated(text: str, nodes: Mapping[str, Node]) -> _Fit:
+def _evaluated(text: str, nodes: Mapping[str, Node], alike: dict[frozenset[str], _Alike]) -> _Fit:
+    """Evaluate a selector once for all nodes that are alike to it; ``alike`` is shared with others."""
     selector = Selector.parse(text)
-    return _Fit(selector, {name: None for name, node in nodes.items() if selector.matches(node.labels)})
+    labels = selector.looks_at
+    if labels not in alike:
+        alike[labels] = _grouped(nodes, sorted(labels))
+    fitting = [name for values, names in alike[labels] if selector.matches(values) for name in names]
+    return _Fit(selector, dict.fromkeys(sorted(fitting)))
 
 
-def _revised(known: _Fit, changed: list[str], nodes: Mapping[str, Node]) -> _Fit:
+def _grouped(nodes: Mapping[str, Node], labels: list[str]) -> _Alike:
+    groups: dict[tuple[str | None, ...], list[str]] = {}
+    for name, node in nodes.items():
+        has = node.labels
+        groups.setdefault(tuple([has.get(label) for label in labels]), []).append(name)
+    return [
+        ({label: value for label, value in zip(labels, values, strict=True) if value is not None}, names)
+        for values, names in groups.items()
+    ]
+
+
+def _revised(known: _Fit, changed: Mapping[str, Mapping[str, str] | None]) -> _Fit:
     selector, names = known
     come: set[str] = set()
     gone: set[str] = set()
-    for name in changed:
-        node = nodes.get(name)
-        fits = node is not None and selector.matches(node.labels)
+    for name, labels in changed.items():
+        fits = labels is not None and selector.matches(labels)
         if fits != (name in names):
             (come if fits else gone).add(name)
     if not come and not gone:

@@ -7,6 +7,7 @@
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from ipaddress import IPv4Address
+from typing import NamedTuple
 
 from bgpd.plan.facts import ClusterFacts, cluster_facts, cluster_spec, node_spec
 from bgpd.plan.mesh import Peerings
@@ -16,7 +17,7 @@ from bgpd.plan.policy import ExportPolicy
 from bgpd.plan.routes import is_learn_only, normal_priority, routes_of, unknown_communities
 from bgpd.resources.ip_pool import IPPool
 from bgpd.resources.node import Node
-from bgpd.resources.resource_set import ResourceSet, State, changed_keys
+from bgpd.resources.resource_set import ResourceSet, State, of_each_node
 from bgpd.resources.scalars import IPAddress, IPNetwork
 
 _DEFAULT_LOG_SEVERITY = "Info"
@@ -55,7 +56,7 @@ def plan_node(resources: ResourceSet, node: str, statics: tuple[IPNetwork, ...] 
         blackholes=routes.blackholes,
         workloads=routes.workloads,
         pools=resources.derived(_pools, ("IPPool",)),
-        tunnel_ends=_tunnel_ends(resources, node),
+        tunnel_ends=resources.revised(_tunnel_ends, ("Node", "IPPool"), node).others,
         near_ends=resources.revised(_all_tunnel_ends, ("Node", "IPPool")).get(node, ()),
         export_rules=routes.rules,
         normal_priority=normal_priority(resources),
@@ -121,10 +122,25 @@ def _pool(pool: IPPool) -> PoolPlan:
     )
 
 
-def _tunnel_ends(resources: ResourceSet, node: str) -> tuple[TunnelEnd, ...]:
+class _TunnelEnds(NamedTuple):
+    """All nodes' tunnel ends by name, and those of all nodes but one."""
+
+    of_all: Mapping[str, tuple[TunnelEnd, ...]]
+    others: tuple[TunnelEnd, ...]
+
+
+def _tunnel_ends(
+    resources: ResourceSet,
+    last: _TunnelEnds | None,
+    past: State | None,  # noqa: ARG001  a reviser's signature; what changed is seen in the parts
+    present: State,  # noqa: ARG001
+    node: str,
+) -> _TunnelEnds:
     """Give all other nodes' tunnel ends; none when no pool is encapsulated."""
     ends = resources.revised(_all_tunnel_ends, ("Node", "IPPool"))
-    return tuple([end for name, found in ends.items() if name != node for end in found])
+    if last is not None and last.of_all is ends:
+        return last
+    return _TunnelEnds(ends, tuple([end for name, found in ends.items() if name != node for end in found]))
 
 
 def _all_tunnel_ends(
@@ -137,15 +153,8 @@ def _all_tunnel_ends(
     used = frozenset((pool.encapsulation, pool.cidr.version) for pool in pools)
     if used <= _PLAIN:
         return {}
-    former: Mapping[str, tuple[TunnelEnd, ...]] = {}
-    changed: set[str] = set()
-    if last is not None and past is not None and past[1] is present[1]:
-        former = last
-        changed = {key.name for key in changed_keys(past[0], present[0])}
-    return {
-        name: former[name] if name in former and name not in changed else tuple(_ends_of(node, used))
-        for name, node in resources.nodes.items()
-    }
+    former = last if past is not None and past[1] is present[1] else None
+    return of_each_node(resources, former, past, present, lambda node: tuple(_ends_of(node, used)))
 
 
 def _ends_of(node: Node, used: frozenset[tuple[Encapsulation, int]]) -> Iterator[TunnelEnd]:

@@ -289,16 +289,36 @@ def changed_keys(past: Mapping[Key, Any], present: Mapping[Key, Any]) -> list[Ke
     return sorted(changed)
 
 
-def _nodes(
-    resources: ResourceSet,  # noqa: ARG001  a reviser's signature; the state has all it needs
-    last: Mapping[str, Node] | None,
+def of_each_node(
+    resources: ResourceSet,
+    last: Mapping[str, T] | None,
     past: State | None,
     present: State,
-) -> Mapping[str, Node]:
+    make: Callable[[Node], T],
+) -> Mapping[str, T]:
+    """Give what ``make`` makes of every node, by name, as part of a reviser whose first kind is Node: where
+    none of it differs, ``last`` itself.
+    """
+    nodes = resources.nodes
+    if last is None or past is None:
+        return {name: make(node) for name, node in nodes.items()}
+    names = [key.name for key in changed_keys(past[0], present[0])]
+    changed = {name: make(nodes[name]) for name in names if name in nodes}
+    if len(last) == len(nodes) and all(name in last and last[name] == new for name, new in changed.items()):
+        return last
+    return {name: changed[name] if name in changed else last[name] for name in nodes}
+
+
+def _nodes(
+    resources: ResourceSet,  # noqa: ARG001  a reviser's signature; the state has all it needs
+    last: MappingProxyType[str, Node] | None,
+    past: State | None,
+    present: State,
+) -> MappingProxyType[str, Node]:
     if last is not None and past is not None:
         changed = changed_keys(past[0], present[0])
         if all(key in past[0] and key in present[0] for key in changed):
-            return MappingProxyType({**last, **{key.name: present[0][key] for key in changed}})
+            return MappingProxyType(last | {key.name: present[0][key] for key in changed})
     return MappingProxyType({key.name: node for key, node in sorted(present[0].items())})
 
 

@@ -50,21 +50,23 @@ class _Token(NamedTuple):
 
 class Selector:
     """A parsed selector: ``Selector.parse("rack == 'r1'").matches(labels)``. Equal texts are equal
-    selectors.
+    selectors. ``looks_at`` are the labels it names; on others nothing depends.
     """
 
-    __slots__ = ("_test", "text")
+    __slots__ = ("_test", "looks_at", "text")
 
-    def __init__(self, text: str, test: _Test) -> None:
+    def __init__(self, text: str, test: _Test, looks_at: frozenset[str]) -> None:
         self.text = text
         self._test = test
+        self.looks_at = looks_at
 
     @classmethod
     def parse(cls, text: str) -> "Selector":
         """Parse a selector. Raises ``SelectorError`` with the position of the first thing that does not
         fit.
         """
-        return cls(text, _Parser(text).parse())
+        parser = _Parser(text)
+        return cls(text, parser.parse(), frozenset(parser.labels))
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Say whether an object with these labels is selected."""
@@ -86,6 +88,7 @@ class _Parser:
         self._tokens = list(_tokens(text))
         self._index = 0
         self._depth = 0
+        self.labels: set[str] = set()
 
     def parse(self) -> _Test:
         if self._next.kind == "end":
@@ -146,12 +149,14 @@ class _Parser:
             return _everything
         if token.kind == "has":
             label = self._take().value
+            self.labels.add(label)
             return lambda labels: label in labels
         if token.kind == "label":
             return self._comparison(self._take().value)
         raise self._error("all(), has(label), a label, '!' or '('")
 
     def _comparison(self, label: str) -> _Test:
+        self.labels.add(label)
         token = self._next
         if token.kind == "operator" and token.value in ("==", "!="):
             self._take()
