@@ -27,6 +27,7 @@ import structlog
 
 from agent.announcements import with_disputed
 from agent.config import AgentConfig
+from agent.dead import Addresses, addresses_of, addresses_of_the_dead
 from agent.disputes import Disputes
 from agent.exabgp.adj_rib_out import Refused
 from agent.files import hold
@@ -132,7 +133,7 @@ class Agent:
         self._begun = 0.0  # the first plan
         self._lock: int | None = None  # on the run directory
         self._seen_alive: set[str] = set()
-        self._looked_at: tuple[Mapping[str, Node], frozenset[str]] | None = None  # for the dead
+        self._looked_at: tuple[Addresses, frozenset[str]] | None = None  # for the dead
         self._hold: Hold | None = None
         self._expected: dict[str, float] = {}  # peers not heard of yet → since when they are planned
         self._dirty = False
@@ -240,7 +241,7 @@ class Agent:
                 self._unread.heard(update, self.resources)
                 self.sessions.unread = self._unread.peers
                 self.sessions.sparing = self.sessions.sparing or self._unread.workloads
-                if self._looked_at != (self.resources.nodes, self.resources.live_nodes):
+                if self._looked_at != (addresses_of(self.resources), self.resources.live_nodes):
                     self._look_for_the_dead()
                 if self._declared_as is not (declared := self.resources.nodes.get(self.config.node)):
                     self._declared_as = declared
@@ -547,7 +548,7 @@ class Agent:
         """Nodes that were alive and are not: their routes are not kept for them."""
         if not self.store.health().current:
             return  # nobody is declared dead on old news
-        self._looked_at = (self.resources.nodes, self.resources.live_nodes)
+        self._looked_at = (addresses_of(self.resources), self.resources.live_nodes)
         self._seen_alive &= self.resources.nodes.keys()  # one that is declared again has not been seen yet
         self._seen_alive |= self.resources.live_nodes
         dead = addresses_of_the_dead(self.resources, self._seen_alive)
@@ -573,15 +574,3 @@ class Agent:
                 self._retention.note(self.learned.retained())
             self._look_for_the_absent()
             self._journal.look(self.plan, self._now())
-
-
-def addresses_of_the_dead(resources: ResourceSet, seen_alive: Set[str]) -> set[bytes]:
-    """Where nothing lives any more: nodes that were alive and are not, unless one that is has the address by
-    now (a node that was given another name).
-    """
-
-    def of(names: Set[str]) -> set[bytes]:
-        nodes = [resources.nodes[name] for name in names if name in resources.nodes]
-        return {each.ip.packed for node in nodes for each in (node.ipv4, node.ipv6) if each is not None}
-
-    return of(seen_alive - resources.live_nodes) - of(resources.live_nodes)

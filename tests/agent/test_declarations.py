@@ -10,8 +10,8 @@ import pytest
 
 from agent.announcements import announcements, kind_of, with_disputed
 from agent.config import AgentConfig
+from agent.dead import addresses_of, addresses_of_the_dead
 from agent.kernel.route import Hop
-from agent.node import addresses_of_the_dead
 from agent.registration import registered
 from agent.tunnels import Tunnels, link_local, mac_of
 from bgpd.plan import NodePlan, plan_node
@@ -124,6 +124,18 @@ def test_a_node_under_another_name_is_not_dead() -> None:
     leases = (resource("NodeLease", name, {}) for name in ("a", "c2"))
     seen = {"a", "b", "c", "c2", "gone"}
     assert addresses_of_the_dead(ResourceSet.of((*nodes, *leases)), seen) == {bytes((10, 0, 0, 2))}
+
+
+def test_what_else_is_written_into_a_node_leaves_its_addresses_as_they_are() -> None:
+    before = ResourceSet.of((node("b", "10.0.0.2/24"), node("c", "10.0.0.3/24")))
+    known = addresses_of(before)
+    labelled = node("c", "10.0.0.3/24", labels={"rack": "a"})
+    after = before.with_changes({labelled.key: labelled})
+    assert after.nodes["c"] is labelled
+    assert addresses_of(after) is known
+    elsewhere = after.with_changes({labelled.key: node("c", "10.0.0.4/24")})
+    assert addresses_of(elsewhere) == {**known, "c": (bytes((10, 0, 0, 4)),)}
+    assert addresses_of(elsewhere.with_changes({labelled.key: None})).keys() == {"b"}
 
 
 def config(**values: Any) -> AgentConfig:
