@@ -7,6 +7,7 @@ not take.
 """
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -171,6 +172,7 @@ def main() -> None:
                 signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
             else:  # typer prints help and errors through rich, to which the end of its reader is an error
                 import_module("rich.console").Console.on_broken_pipe = _reader_is_gone
+                gc.set_threshold(100_000, 50, 100)  # a snapshot is millions of objects, and all of them stay
             app = application(wanted)
             app(prog_name="cairn")
         finally:  # what was printed is written before the exit code says so
