@@ -4,9 +4,11 @@
 ``facts``), so planning a node again after one change costs that node's own routes and sessions.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from ipaddress import IPv4Address
+from operator import attrgetter
 from typing import NamedTuple
 
 from bgpd.plan.facts import ClusterFacts, cluster_facts, cluster_spec, node_spec
@@ -41,6 +43,7 @@ def plan_node(resources: ResourceSet, node: str, statics: tuple[IPNetwork, ...] 
     cluster, own = cluster_spec(resources), node_spec(resources, node)
     max_prefixes = resources.cairn.spec.max_prefixes
     unknown = unknown_communities(resources, node)
+    tunnel_ends = resources.revised(_tunnel_ends, ("Node", "IPPool"))
     return NodePlan(
         node=node,
         asn=me.asn,
@@ -56,8 +59,8 @@ def plan_node(resources: ResourceSet, node: str, statics: tuple[IPNetwork, ...] 
         blackholes=routes.blackholes,
         workloads=routes.workloads,
         pools=resources.derived(_pools, ("IPPool",)),
-        tunnel_ends=resources.revised(_tunnel_ends, ("Node", "IPPool"), node).others,
-        near_ends=resources.revised(_all_tunnel_ends, ("Node", "IPPool")).get(node, ()),
+        tunnel_ends=tunnel_ends.others(node),
+        near_ends=tunnel_ends.by_node.get(node, ()),
         export_rules=routes.rules,
         normal_priority=normal_priority(resources),
         log_severity=own.log_severity_screen or cluster.log_severity_screen or _DEFAULT_LOG_SEVERITY,
@@ -123,38 +126,36 @@ def _pool(pool: IPPool) -> PoolPlan:
 
 
 class _TunnelEnds(NamedTuple):
-    """All nodes' tunnel ends by name, and those of all nodes but one."""
+    """All nodes' tunnel ends: by name, and one after the other in the order of names."""
 
-    of_all: Mapping[str, tuple[TunnelEnd, ...]]
-    others: tuple[TunnelEnd, ...]
+    by_node: Mapping[str, tuple[TunnelEnd, ...]]
+    all: tuple[TunnelEnd, ...]
+
+    def others(self, node: str) -> tuple[TunnelEnd, ...]:
+        """Give those of all nodes but one."""
+        own = len(self.by_node.get(node, ()))
+        if not own:
+            return self.all
+        start = bisect_left(self.all, node, key=_node_of)
+        return self.all[:start] + self.all[start + own :]
+
+
+_node_of = attrgetter("node")
 
 
 def _tunnel_ends(
-    resources: ResourceSet,
-    last: _TunnelEnds | None,
-    past: State | None,  # noqa: ARG001  a reviser's signature; what changed is seen in the parts
-    present: State,  # noqa: ARG001
-    node: str,
+    resources: ResourceSet, last: _TunnelEnds | None, past: State | None, present: State
 ) -> _TunnelEnds:
-    """Give all other nodes' tunnel ends; none when no pool is encapsulated."""
-    ends = resources.revised(_all_tunnel_ends, ("Node", "IPPool"))
-    if last is not None and last.of_all is ends:
-        return last
-    return _TunnelEnds(ends, tuple([end for name, found in ends.items() if name != node for end in found]))
-
-
-def _all_tunnel_ends(
-    resources: ResourceSet,
-    last: Mapping[str, tuple[TunnelEnd, ...]] | None,
-    past: State | None,
-    present: State,
-) -> Mapping[str, tuple[TunnelEnd, ...]]:
+    """Give all nodes' tunnel ends; none when no pool is encapsulated."""
     pools = resources.derived(_pools, ("IPPool",))
     used = frozenset((pool.encapsulation, pool.cidr.version) for pool in pools)
     if used <= _PLAIN:
-        return {}
-    former = last if past is not None and past[1] is present[1] else None
-    return of_each_node(resources, former, past, present, lambda node: tuple(_ends_of(node, used)))
+        return _TunnelEnds({}, ())
+    former = last.by_node if last is not None and past is not None and past[1] is present[1] else None
+    ends = of_each_node(resources, former, past, present, lambda node: tuple(_ends_of(node, used)))
+    if last is not None and last.by_node is ends:
+        return last
+    return _TunnelEnds(ends, tuple([end for found in ends.values() for end in found]))
 
 
 def _ends_of(node: Node, used: frozenset[tuple[Encapsulation, int]]) -> Iterator[TunnelEnd]:

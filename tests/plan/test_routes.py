@@ -278,6 +278,34 @@ def test_tunnels_are_planned_where_a_pool_wants_them() -> None:
     assert plan.is_direct(plan_node(cluster(THREE), "n2").peerings[0].peer_address)
 
 
+def test_every_node_has_the_tunnel_ends_of_all_others() -> None:
+    pools = (
+        "kind: IPPool\nmetadata: {name: v}\nspec: {cidr: 10.5.0.0/16, vxlanMode: Always}",
+        "kind: IPPool\nmetadata: {name: i}\nspec: {cidr: 10.6.0.0/16, ipipMode: Always}",
+    )
+
+    def tunnelled(name: str, host: int) -> str:
+        ipip = f"ipv4IPIPTunnelAddr: 10.6.0.{host}"
+        bgp = f"{{ipv4Address: 10.0.0.{host}/24, {ipip}}}"
+        return node(name, f"{{bgp: {bgp}, ipv4VXLANTunnelAddr: 10.5.0.{host}}}")
+
+    def ends(resources: ResourceSet) -> dict[str, list[str]]:
+        return {name: [end.node for end in plan.tunnel_ends] for name, plan in plans(resources).items()}
+
+    before = cluster(THREE, tunnelled("n11", 11), tunnelled("n2", 2), tunnelled("a", 4), *pools)
+    assert ends(before) == {
+        "a": ["n11", "n11", "n2", "n2"],
+        "n1": ["a", "a", "n11", "n11", "n2", "n2"],
+        "n11": ["a", "a", "n2", "n2"],
+        "n2": ["a", "a", "n11", "n11"],
+        "n3": ["a", "a", "n11", "n11", "n2", "n2"],
+    }
+    moved = cluster(tunnelled("n3", 3)).nodes["n3"]
+    after = before.with_changes({moved.key: moved, Key("Node", "a"): None})
+    assert ends(after) == ends(ResourceSet.of(list(after)))
+    assert ends(after)["n11"] == ["n2", "n2", "n3", "n3"]
+
+
 def test_a_plan_after_a_change_is_the_plan_of_the_changed_state() -> None:
     before = cluster(THREE, POOLS, block("n1", "10.1.0.0/26"))
     plans(before)
