@@ -131,6 +131,7 @@ class Sessions:
         self._secrets = secrets
         self.withdrawing = False
         self._ending: dict[asyncio.Task[None], frozenset[str]] = {}  # → the process's name and its peers
+        self._starting = asyncio.Lock()
         self.parted: Callable[[], None] = lambda: None  # an end is over
 
     # what shall be
@@ -261,6 +262,8 @@ class Sessions:
     async def _succeed(self, speaker: Speaker, former: list[asyncio.Task[None]]) -> None:
         if former:
             await asyncio.wait(former)
+        async with self._starting:  # one a turn of the loop: hundreds at once are seconds without any other
+            await asyncio.sleep(0)
         await speaker.run()
 
     async def _take_over(self, name: str, running: _Running) -> None:

@@ -86,3 +86,32 @@ def test_of_a_process_nobody_wants_no_file_is_left_and_of_others_every_one(tmp_p
     config = AgentConfig(node="n1", exabgp=ExaBGP(run_directory=tmp_path))
     asyncio.run(Sessions(config, listener, Secrets(None, {})).stop())
     assert sorted(tmp_path.rglob("*")) == [other, other / "key"]
+
+
+async def test_processes_are_started_one_a_turn_of_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start takes milliseconds; sessions and the lease have to be heard between any two."""
+    turns = 0
+    started: list[int] = []
+
+    async def turn() -> None:
+        nonlocal turns
+        while len(started) < 9:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def run(_: Slow) -> None:
+        started.append(turns)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Slow, "run", run)
+    monkeypatch.setattr("agent.sessions.Speaker", Slow)
+    peers = [PEER.format(number).replace("192.0.2.1:", "192.0.2.") for number in range(1, 10)]
+    listener: Any = None
+    config = AgentConfig(node="n1", exabgp=ExaBGP(run_directory=tmp_path))
+    sessions = Sessions(config, listener, Secrets(None, {}))
+    sessions.configure(plan_node(cluster(MESH_OFF, THREE, *peers), "n1"))
+    await turn()
+    assert len(set(started)) == 9
+    await sessions.leave()
