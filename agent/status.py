@@ -9,8 +9,9 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from agent.exabgp.speaker import Speaker
 from agent.forwarding import AF
-from agent.learned import FAMILIES, PeerIn
+from agent.learned import FAMILIES
 from agent.node import Agent
+from agent.peer_in import PeerIn
 from bgpd.rib.loc_rib import PATH_ID_OCTETS, LocRib
 from bgpd.telemetry.distribution import Distribution
 from bgpd.telemetry.documents import plain

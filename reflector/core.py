@@ -30,6 +30,7 @@ from bgpd.wire.messages import RouteRefresh, encode
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
 from bgpd.wire.update import Told, encode_end_of_rib, encode_withdrawals
 from reflector.admission import external, filtered
+from reflector.deferral import Deferral
 from reflector.groups import Groups
 from reflector.guests import Guests
 from reflector.member import GroupKey, Member, MemberOptions, Reading
@@ -38,10 +39,7 @@ FAMILIES = (IPV4_UNICAST, IPV6_UNICAST)
 READ_OCTETS = 1 << 18  # how much a peer is given at a time, so that many peers take turns
 STALE_PATH_TIME = 360.0  # seconds a peer that came back may take until End-of-RIB (RFC 4724 4.2)
 REFRESH_TIME = 360.0  # seconds from the beginning to the end of a route refresh (RFC 7313 4)
-SETTLED_AFTER = 5.0  # seconds after the start before unexpected clients can be said to be complete
 REFRESH_RATE = 1 << 22  # octets per second that are encoded anew only because peers ask for everything again
-QUIET = 2.0  # seconds without news from any of them that mean they are
-UNPROMISED = 3.0  # seconds without news of a peer whose End-of-RIB may never come, or only after ours
 
 
 class Reflector:
@@ -50,27 +48,18 @@ class Reflector:
     def __init__(
         self, speaker: Speaker, *, started: float, deferral: float = 0.0, unexpected_clients: bool = False
     ) -> None:
-        """End-of-RIB is held back until all `expected` peers have told everything (RFC 4724 4.1), but not
-        longer than `deferral` seconds after `started`. `unexpected_clients`: others may come too, so it also
-        waits for a moment of quiet.
-        """
+        """`deferral`: for how many seconds at most End-of-RIB is held back after the start."""
         self.speaker = speaker
         self.ribs = {family: LocRib(family) for family in FAMILIES}
         self.members: dict[str, Member] = {}
         self.groups = Groups(speaker, self.ribs)
-        self.deferred_until: float | None = started + deferral if deferral > 0 else None
-        self.expected: set[str] = set()
-        self.incomplete = False
-        """Whether there may be peers to expect that nobody could name so far."""
-        self.absent: Collection[str] = ()
+        self.deferral = Deferral(started, deferral, unexpected_clients=unexpected_clients)
         self.changes = 0
         self.defects: dict[str, Exception] = {}
         """Members who cannot be told what changed; their sessions must end."""
         self.paths_refused = 0
         self._guests = Guests()
-        self._settled_at = started + SETTLED_AFTER if unexpected_clients else started
-        self._quiet = QUIET if unexpected_clients else 0.0
-        self._stirred_at = self._now = started
+        self._now = started
         self._refresh_from: dict[GroupKey, float] = {}
         self._refresh_waits = False
         self._difference: tuple[UpdateGroup, UpdateGroup | None, int, bytes] | None = None
@@ -93,7 +82,7 @@ class Reflector:
     ) -> Member:
         """A session came up: a new member, or the return of one whose routes were kept."""
         self.flush()
-        self._stirred_at = now
+        self.deferral.stirred(now)
         member = self.members.get(name)
         identifier, negotiated = event.open.bgp_identifier, event.negotiated
         if member is not None and not self._same(member, options, identifier, event.asn):
@@ -214,7 +203,7 @@ class Reflector:
 
     def forget_guests(self) -> list[Member]:
         """Take out who is away and nobody named, beyond what there is room for; whom."""
-        surplus = self._guests.surplus(self.members.values(), self.expected)
+        surplus = self._guests.surplus(self.members.values(), self.deferral.expected)
         for member in surplus:
             self.forget(member)
         return surplus
@@ -401,36 +390,7 @@ class Reflector:
                     self._sweep(member, family)
             if not member.established and not member.stale_until and not member.long_lived_until:
                 self.forget(member)
-        if self.deferred_until is not None and (now >= self.deferred_until or self._all_heard(now)):
-            self.deferred_until = None
-            stirred = True
-        return stirred
-
-    def _all_heard(self, now: float) -> bool:
-        """Whether every peer we wait for is up and has told everything (RFC 4724 4.1).
-
-        Not for one that is `absent`.
-        """
-        if self.incomplete or now < self._settled_at or now < self._stirred_at + self._quiet:
-            return False
-        for name in self.expected:
-            member = self.members.get(name)
-            if (member is None or not member.established) and name not in self.absent:
-                return False
-        return all(self._told_all(member, now) for member in self.members.values())
-
-    @staticmethod
-    def _told_all(member: Member, now: float) -> bool:
-        """Whether no more routes are to come of those a peer had when its session began.
-
-        End-of-RIB says so. One that restarts itself may be waiting for ours (FRR says that it does for two
-        minutes), and one without graceful restart has promised none: they have, once they fall silent.
-        """
-        negotiated = member.negotiated
-        if negotiated is None or negotiated.families <= member.heard_eor:
-            return True
-        promised = negotiated.graceful_restart is not None and not member.restarting
-        return not promised and now >= member.news_at + UNPROMISED
+        return self.deferral.ends(self.members, now) or stirred
 
     def _make_long_lived(self, member: Member, family: Family) -> None:
         """The restart time is over, the long-lived time begins (RFC 9494 4.2)."""
@@ -504,7 +464,7 @@ class Reflector:
             # Moved to a catch-up chain, a cursor may stand behind `eor_at` with most yet to be told.
             position = reading.group.log.position
             passed = eor_at is not None and cursor.lag <= position - max(eor_at, cursor.floor)
-            if passed and self.deferred_until is None:
+            if passed and self.deferral.until is None:
                 reading.eor_at = None
                 buffers.append(encode_end_of_rib(family))
             if cursor.behind:

@@ -104,7 +104,7 @@ class Link:
         if member is None or self._pending:
             self.write()
             return
-        deferring = self._reflector.deferred_until is not None
+        deferring = self._reflector.deferral.until is not None
         ahead: Cursor | None = None
         for reading in member.readings.values():
             if reading.busy or not (deferring or reading.eor_at is None):

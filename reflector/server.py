@@ -142,7 +142,7 @@ class Server:
         if recalled is not None:
             chosen = replace(chosen, session=replace(chosen.session, passive=False))
         restart = chosen.session.capabilities.graceful_restart
-        if restart is None or self.reflector.deferred_until is None:
+        if restart is None or self.reflector.deferral.until is None:
             return chosen
         offered = replace(chosen.session.capabilities, graceful_restart=replace(restart, restarting=True))
         return replace(chosen, session=replace(chosen.session, capabilities=offered))
@@ -158,8 +158,8 @@ class Server:
         now = self._loop.time()
         self._recalled = {a: ours for a, ours in self._recalled.items() if self._peers.find(a) is not None}
         single = [(str(peer.network.network_address), peer) for peer in spec.peers if peer.single]
-        self.reflector.expected = {address for address, _ in single} | self._recalled.keys()
-        self.reflector.incomplete = spec.incomplete
+        self.reflector.deferral.expected = {address for address, _ in single} | self._recalled.keys()
+        self.reflector.deferral.incomplete = spec.incomplete
         for entry in list(self.entries.values()):
             wanted = self._peers.find(entry.address)
             # One whom an operator keeps out stays out; it has nothing that this could change.
@@ -302,7 +302,7 @@ class Server:
 
         Most do, and the two connections would meet: what is lost by that may be an Established session.
         """
-        if self.stopping or self.reflector.deferred_until is None:
+        if self.stopping or self.reflector.deferral.until is None:
             return
         for address, ours in self._recalled.items():
             found = self._peers.find(address)
@@ -558,16 +558,16 @@ class Server:
             if link.wrote:
                 link.wrote = False
                 link.session.sent(now)
-        deferring = self.reflector.deferred_until is not None
+        deferring = self.reflector.deferral.until is not None
         if deferring and now >= self._absent_from:
             gone = {entry.name for entry in self.entries.values() if entry.unreached and not entry.links}
-            self.reflector.absent = gone | self.spec.absent
+            self.reflector.deferral.absent = gone | self.spec.absent
         if self.reflector.tick(now):
             self._pace.ask()
         for member in self.reflector.forget_guests():
             log.warning("too many clients are away; the routes of one are withdrawn", peer=member.name)
             self._pace.ask()
-        if deferring and self.reflector.deferred_until is None:
+        if deferring and self.reflector.deferral.until is None:
             self._settle_down(now)
         if now >= self._next_pruning:
             self._next_pruning = now + PRUNING

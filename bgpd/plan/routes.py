@@ -98,6 +98,7 @@ class _Blocks(NamedTuple):
     refused: tuple[Rejection, ...]
     coverage: Coverage
     remarks: tuple[str, ...]
+    nodes: Mapping[IPAddress, tuple[NodeFacts, ...]]
 
 
 class _Claim(NamedTuple):
@@ -200,7 +201,7 @@ def _routes(
     releases: tuple[ExportPolicy, ...],
 ) -> _Routes:
     node = resources.nodes[name]
-    blocks = resources.derived(_blocks, ("BlockAffinity", "Node"), name)
+    blocks = resources.revised(_blocks, ("BlockAffinity", "Node"), name)
     own: list[_Candidate] = []
     rejected = list(blocks.refused)
     for block in blocks.own:
@@ -306,11 +307,15 @@ def _order(item: Rejection) -> tuple[int, int, int, str, str]:
     return (*_spot(item.prefix), item.reason, item.kind)
 
 
-def _blocks(resources: ResourceSet, node: str) -> _Blocks:
+def _blocks(
+    resources: ResourceSet, last: _Blocks | None, past: State | None, present: State, node: str
+) -> _Blocks:
+    nodes = cluster_facts(resources).by_address
+    if last is not None and last.nodes is nodes and past is not None and past[0] is present[0]:
+        return last
     own: list[_Candidate] = []
     refused: list[Rejection] = []
     remarks: list[str] = []
-    nodes = cluster_facts(resources).by_address
     for affinity in resources.affinities_of(node):
         if (refusal := _block_refusal(affinity)) is not None:
             refused.append(Rejection(affinity.cidr, OriginKind.BLOCK, refusal))
@@ -322,7 +327,7 @@ def _blocks(resources: ResourceSet, node: str) -> _Blocks:
             reason = f"block {affinity.cidr}, affinity to {node} {state}"
             own.append(_Candidate(affinity.cidr, OriginKind.BLOCK, reason))
     coverage = Coverage(Covered(block.prefix, block.reason) for block in own)
-    return _Blocks(tuple(own), tuple(refused), coverage, tuple(remarks))
+    return _Blocks(tuple(own), tuple(refused), coverage, tuple(remarks), nodes)
 
 
 def _block_refusal(affinity: BlockAffinity) -> str | None:

@@ -118,7 +118,7 @@ def test_families_are_refreshed_one_after_the_other(limit: int) -> None:
 def test_rfc7313_4_no_mark_before_end_of_rib(offered: dict[str, Any]) -> None:
     """What we offered makes the peer ignore earlier marks, whether or not it offers graceful restart."""
     core = reflector(deferral=60.0)
-    core.expected = {"192.0.2.9"}
+    core.deferral.expected = {"192.0.2.9"}
     b = SimulatedPeer(core, 2, capabilities=offered, ours={"graceful_restart": graceful()}).up()
     b.refresh()
     settle(b)

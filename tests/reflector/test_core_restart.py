@@ -213,7 +213,7 @@ def test_one_that_walks_through_addresses_leaves_routes_at_few_of_them(named: bo
     for n, peer in enumerate(steady):
         peer.announce(f"10.8.{n}.0/24")
         peer.down(100.0, BOTH)
-    core.expected = {f"192.0.2.{n}" for n in range(100, 160)} if named else set()
+    core.deferral.expected = {f"192.0.2.{n}" for n in range(100, 160)} if named else set()
     for n in range(100, 160):
         peer = restartable(core, n).up(float(n))
         peer.announce(f"10.9.{n}.0/24")
@@ -241,7 +241,7 @@ def test_all_that_were_there_at_once_may_be_away_at_once() -> None:
 
 def test_rfc4724_4_1_end_of_rib_waits_for_the_expected_peers_but_not_for_ever() -> None:
     core = reflector(deferral=60.0)
-    core.expected = {"192.0.2.1", "192.0.2.2"}
+    core.deferral.expected = {"192.0.2.1", "192.0.2.2"}
     a, b = restartable(core, 1).up(1.0), restartable(core, 2)
     a.announce(P)
     a.end_of_rib()
@@ -259,7 +259,7 @@ def test_rfc4724_4_1_end_of_rib_waits_for_the_expected_peers_but_not_for_ever() 
     assert a.messages.count("eor") == b.messages.count("eor") == 2
 
     core = reflector(deferral=60.0)
-    core.expected = {"192.0.2.1", "192.0.2.2"}
+    core.deferral.expected = {"192.0.2.1", "192.0.2.2"}
     a = restartable(core, 1).up(1.0)
     tick(core, 59.0)
     settle(a)
@@ -271,13 +271,13 @@ def test_rfc4724_4_1_end_of_rib_waits_for_the_expected_peers_but_not_for_ever() 
 
 def test_end_of_rib_waits_while_there_may_be_a_peer_whose_declaration_cannot_be_read() -> None:
     core = reflector(deferral=60.0)
-    core.expected, core.incomplete = {"192.0.2.1"}, True
+    core.deferral.expected, core.deferral.incomplete = {"192.0.2.1"}, True
     a = restartable(core, 1).up(1.0)
     a.end_of_rib()
     tick(core, 30.0)
     settle(a)
     assert "eor" not in a.messages
-    core.incomplete = False
+    core.deferral.incomplete = False
     tick(core, 31.0)
     settle(a)
     assert a.messages.count("eor") == 2
@@ -298,7 +298,7 @@ def test_rfc4724_2_end_of_rib_comes_also_where_there_is_nothing_to_tell() -> Non
 
 def test_rfc4724_4_1_a_peer_known_to_be_absent_is_not_waited_for_until_it_comes() -> None:
     core = reflector(deferral=60.0)
-    core.expected, core.absent = {"192.0.2.1", "192.0.2.2"}, {"192.0.2.2"}
+    core.deferral.expected, core.deferral.absent = {"192.0.2.1", "192.0.2.2"}, {"192.0.2.2"}
     a, b = restartable(core, 1).up(1.0), restartable(core, 2).up(1.0)
     a.end_of_rib()
     tick(core, 2.0)
@@ -313,7 +313,7 @@ def test_rfc4724_4_1_a_peer_known_to_be_absent_is_not_waited_for_until_it_comes(
 def test_rfc4724_4_1_a_peer_that_restarts_itself_is_waited_for_a_moment_only() -> None:
     """As it may be waiting for us. FRR says so two minutes long, and tells its routes in one second."""
     core = reflector(deferral=60.0)
-    core.expected = {"192.0.2.1", "192.0.2.2"}
+    core.deferral.expected = {"192.0.2.1", "192.0.2.2"}
     restarting = graceful(restarting=True)
     a, b = (restartable(core, n).up(1.0, graceful_restart=restarting) for n in (1, 2))
     a.announce(P)
@@ -332,7 +332,7 @@ def test_after_our_restart_a_peer_that_promised_no_end_of_rib_may_tell_its_route
 ) -> None:
     """The others keep them until ours; it is over when it falls silent, or says End-of-RIB all the same."""
     core = reflector(deferral=60.0)
-    core.expected = {f"192.0.2.{n}" for n in (1, 2, 3)}
+    core.deferral.expected = {f"192.0.2.{n}" for n in (1, 2, 3)}
     a = restartable(core, 1).up(1.0)
     a.end_of_rib()
     b, c = (restartable(core, n).up(1.0, graceful_restart=offered) for n in (2, 3))
@@ -371,9 +371,9 @@ def test_clients_nobody_named_are_complete_when_it_is_quiet() -> None:
     assert "eor" not in a.messages
     b = restartable(core, 2).up(4.5)
     tick(core, 6.0)
-    assert core.deferred_until is not None
+    assert core.deferral.until is not None
     tick(core, 7.0)
-    assert core.deferred_until is not None, "b has not said everything"
+    assert core.deferral.until is not None, "b has not said everything"
     b.end_of_rib()
     tick(core, 7.5)
     settle(a, b)
@@ -495,7 +495,7 @@ def test_rfc9494_4_3_a_route_marked_by_others_is_least_preferred_and_not_for_eve
 def test_rfc4724_2_end_of_rib_comes_also_where_the_policy_is_taken_away_meanwhile() -> None:
     """As to a peer that is told nothing from the beginning."""
     core = reflector(deferral=60.0)
-    core.expected = {"192.0.2.9"}
+    core.deferral.expected = {"192.0.2.9"}
     a, x = SimulatedPeer(core, 1).up(), external(core, 5, 65100).up()
     a.announce(P)
     settle(a, x)

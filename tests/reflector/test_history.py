@@ -205,7 +205,7 @@ async def test_in_the_end_it_tells_what_a_fresh_one_tells(seed: int) -> None:
     failures: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _loop, context: failures.append(context))
     async with serving() as server:
-        server.reflector.deferred_until = None
+        server.reflector.deferral.until = None
         server.configure(replace(life.spec(), listen=server.spec.listen))
         peers = life.peers_of(server)
         for _ in range(PHASES):
@@ -214,7 +214,7 @@ async def test_in_the_end_it_tells_what_a_fresh_one_tells(seed: int) -> None:
                 life.step(server, peers)
                 await asyncio.sleep(life.rng.choice((0, 0, 0.002, 0.01)))
         async with serving() as fresh:
-            fresh.reflector.deferred_until = None
+            fresh.reflector.deferral.until = None
             fresh.configure(replace(life.spec(), listen=fresh.spec.listen))
             fresh.drain(server.reflector.draining)
             others = life.peers_of(fresh)

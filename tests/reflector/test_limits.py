@@ -138,7 +138,7 @@ async def test_an_operator_disables_resets_and_refreshes_one_peer() -> None:
         entry = server.entries[a.address]
         refreshes = b.session.counters.received.route_refreshes if b.session else 0
         server.operate(server.entries[b.address], PeerVerb.REFRESH, "")
-        server.reflector.deferred_until = None
+        server.reflector.deferral.until = None
         await until(lambda: b.session and b.session.counters.received.route_refreshes == refreshes + 3)
         assert b.has(P)
         assert entry.peer.session is not None

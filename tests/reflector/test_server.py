@@ -188,8 +188,8 @@ async def test_rfc4724_4_1_after_a_start_open_says_restarting_until_all_is_told(
             assert offered is not None
             assert offered.restarting
             before = sessions(server)
-            server.reflector.deferred_until = 0.0
-            await until(lambda: server.reflector.deferred_until is None)
+            server.reflector.deferral.until = 0.0
+            await until(lambda: server.reflector.deferral.until is None)
             await until(lambda: a.end_of_rib == 1)
             assert sessions(server) == before
         async with clients(server, 2, graceful_restart=restart) as (b,):
@@ -212,7 +212,7 @@ async def test_rfc4724_4_1_who_refuses_to_connect_or_is_declared_dead_is_not_wai
     ):
         a.write(encode_end_of_rib(IPV4_UNICAST))
         await until(lambda: server.entries["127.0.0.4"].unreached)
-        await until(lambda: "127.0.0.4" in server.reflector.absent)
+        await until(lambda: "127.0.0.4" in server.reflector.deferral.absent)
         assert a.end_of_rib == 0, "the silent one may come yet"
         server.configure(replace(server.spec, absent=frozenset({"127.0.0.5"})))
         await until(lambda: a.end_of_rib == 1)
@@ -252,12 +252,12 @@ async def test_clients_of_a_prefix_are_remembered_through_a_restart(
     monkeypatch.setattr(server_module, "SEEK_AFTER", 0.2)
     second = Server(spec, loop, EventRing(), lambda: 0.0, Recall(tmp_path))
     second.start()
-    assert second.reflector.expected == {"127.0.0.9", a.address, b.address}
+    assert second.reflector.deferral.expected == {"127.0.0.9", a.address, b.address}
     async with clients(second, 1) as (a,):
         await until(lambda: b.address in second.entries)
         assert [second.entries[c.address].peer.counters.attempts for c in (a, b)] == [0, 1]
-        second.reflector.deferred_until = 0.0
-        await until(lambda: second.reflector.deferred_until is None)
+        second.reflector.deferral.until = 0.0
+        await until(lambda: second.reflector.deferral.until is None)
         await until(lambda: b.address not in second.entries)
         assert a.address in second.entries
     second.stop("for good")
@@ -285,7 +285,7 @@ async def test_rfc4724_4_2_who_came_back_and_restarts_again_keeps_its_routes_whe
         await until(lambda: b.has(P))
         await a.close()
         await until(lambda: not server.reflector.members[a.address].established)
-        server.reflector.deferred_until = 0.0
+        server.reflector.deferral.until = 0.0
         await until(lambda: b.end_of_rib == 1)
         server.reflector.flush()
         assert server.reflector.members[a.address].stale_until
@@ -303,7 +303,7 @@ async def test_who_was_remembered_is_looked_for_whatever_else_is_declared_of_it_
     for change in ({"description": "racks 1 to 3"}, {"holdTime": 30}):
         server.configure(spec_of(clients=[{"prefix": "127.0.0.0/8", **change}]))
         assert not entry.peer.config.session.passive
-    server.reflector.deferred_until = 0.0
+    server.reflector.deferral.until = 0.0
     await until(lambda: not server.entries)
     server.stop("the test is over")
 
@@ -314,9 +314,9 @@ async def test_who_was_remembered_and_is_no_longer_let_in_is_not_waited_for(tmp_
     spec = spec_of(clients=[{"prefix": "127.0.0.0/16"}])
     server = Server(spec, asyncio.get_running_loop(), EventRing(), lambda: 0.0, Recall(tmp_path))
     server.start()
-    assert server.reflector.expected == {near, far}
+    assert server.reflector.deferral.expected == {near, far}
     server.configure(spec_of(clients=[{"prefix": "127.0.0.0/24"}]))
-    assert server.reflector.expected == {near}
+    assert server.reflector.deferral.expected == {near}
     server.stop("for good")
 
 
@@ -334,7 +334,7 @@ async def test_drain_is_heard_without_a_new_session() -> None:
         a.announce(P)
         await until(lambda: b.has(P))
         before = sessions(server)
-        server.reflector.deferred_until = None  # its start is over
+        server.reflector.deferral.until = None  # its start is over
         told = b.view[bytes((24, 10, 1, 0))]
         server.drain()
         await until(lambda: b.view.get(bytes((24, 10, 1, 0)), told) != told)
