@@ -168,6 +168,12 @@ def joined(cluster: Cluster, direct: Iterable[Service]) -> Cluster:
     return replace(cluster, services=(*rest, *spoken))
 
 
+_UNWRITTEN = {
+    "kernel_refused": "routes that the kernel refuses:",
+    "kernel_blocked": "routes in whose place another program has one:",
+}
+
+
 def findings(cluster: Cluster) -> list[Finding]:
     """What is wrong, the gravest first; nothing if all is well.
 
@@ -207,6 +213,12 @@ def findings(cluster: Cluster) -> list[Finding]:
         by_peers = each.down and each.status["healthy"] and each.status["mode"] == "running"
         if not each.status["ready"] and not by_peers:
             found.append(Finding(f"{each.name} on {each.node}: {each.status['reason']}", each.since))
+        numbers = each.numbers or {}
+        found += [
+            Finding(f"{each.name} on {each.node}: {what} {numbers[name]:g}")
+            for name, what in _UNWRITTEN.items()
+            if numbers.get(name)
+        ]
     found += [_missed(name, sides) for name, sides in missing.items() if name not in dead]
     return found
 
