@@ -1,6 +1,7 @@
 """What is known, what is best, and what each peer may be told.
 
 * `path`: a source of routes and one of its paths.
+* `choices`: all paths of a prefix, shared by the prefixes that have the same.
 * `decision`: which path of a prefix is best, and which step decided.
 * `loc_rib`: all paths of one family, the best of each prefix, and what changed.
 * `reflection`: who may hear of a path, and with which attributes (RFC 4456, RFC 4271).

@@ -19,13 +19,13 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
+from bgpd.rib.choices import Choices, Sharing, has
 from bgpd.rib.decision import Reason, beats, best, equals, explain, ordered
 from bgpd.rib.path import Cost, Path, Source
 from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.nlri import Family
 
 PATH_ID_OCTETS = 4
-FEW = 8  # paths of a prefix that a tuple holds; a peer with add-path may have ten thousand
 JOINED_OCTETS = 2048  # runs of one path in a row become one, up to about what a message carries
 
 Received: TypeAlias = tuple[AttributeSet, list[bytes], bytes, str | None]
@@ -41,13 +41,6 @@ With their NLRI field as received, ready to be sent on, or empty when it must be
 
 Move: TypeAlias = tuple[Path | None, Path | None, list[bytes]]
 """The best path before and now, and prefixes in a row of which that is so."""
-
-
-Choices: TypeAlias = tuple[Path, ...] | dict[Path, None]
-"""The paths of a prefix, in the order of their coming. Of the dictionaries only the keys count.
-
-A tuple may serve many prefixes; a dictionary belongs to one.
-"""
 
 
 @dataclass(slots=True)
@@ -112,24 +105,9 @@ class AdjRibIn:
         return self._paths
 
 
-def _same(old: Path, new: Path) -> bool:
-    """Whether announcing `new` where `old` is says nothing new."""
-    return old.attributes is new.attributes and old.ineligible == new.ineligible and not old.long_lived_stale
-
-
-def _with(choices: Choices, path: Path) -> Choices:
-    if isinstance(choices, dict):
-        choices[path] = None
-        return choices
-    more = (*choices, path)
-    return more if len(more) <= FEW else dict.fromkeys(more)
-
-
-def _without(choices: Choices, path: Path) -> Choices:
-    if isinstance(choices, dict):
-        del choices[path]
-        return choices
-    return tuple([each for each in choices if each is not path])
+def _same(old: Path, attributes: AttributeSet, ineligible: str | None) -> bool:
+    """Whether announcing this where `old` is says nothing new."""
+    return old.attributes is attributes and old.ineligible == ineligible and not old.long_lived_stale
 
 
 def _loses(path: Path, best: Path) -> bool:
@@ -153,6 +131,7 @@ class LocRib:
         self._losers_of = -1
         self.tells_all = False
         self._cost = cost
+        self._sharing = Sharing()
         self._candidates: dict[bytes, Choices] = {}  # by prefix, where `best` does not say it all
         self._adj: dict[Source, AdjRibIn] = {}
         self._fresh: list[Run] = []
@@ -184,17 +163,22 @@ class LocRib:
                 self._announce_by_id(adj, source, attributes, items, ineligible)
             return
         best, candidates, before, fresh = self.best, self._candidates, self._before, self._fresh
-        undecided, replace, unknown = self._undecided, self._replace, self.best.keys().isdisjoint
-        ordinary = self._cost is None and adj.confirmed is None
-        quiet, tells_all = self._cost is None, self.tells_all
+        replace, unknown, quiet = self._replace, self.best.keys().isdisjoint, self._cost is None
+        ordinary = quiet and adj.confirmed is None
         path = adj.last
         for attributes, items, raw, ineligible in routes:
+            new = unknown(items)
+            said: Path | None = None  # what the source said before of the first of them, if that is sorted
+            if not new and not adj.unsorted_paths:
+                said = adj.paths.get(items[0])
+                if said is not None and _same(said, attributes, ineligible):
+                    path = adj.last = said
             if path is None or path.attributes is not attributes or path.ineligible != ineligible:
                 path = adj.last = Path(source, attributes, ineligible)
             if (
-                ordinary
+                new
+                and ordinary
                 and ineligible is None
-                and unknown(items)
                 and (not candidates or candidates.keys().isdisjoint(items))
                 and (not before or before.keys().isdisjoint(items))
             ):
@@ -210,43 +194,69 @@ class LocRib:
                 else:
                     fresh.append((path, items, raw))
                 continue
-            paths = adj.paths
             self._losers_of = -1
             if adj.confirmed is not None:
                 adj.confirmed.update(items)
-            rank = (path.rank or path.ranked()) if quiet else 0
-            pair: Choices = ()  # a best path and this one: what prefixes in a row have in common
-            ahead: Path | None = None
-            seen: Choices | None = None  # the same with more paths: those before, and those with this one
-            more: Choices = ()
-            for item in items:
-                known = len(paths)
-                old = paths.setdefault(item, path)
-                if len(paths) > known:
-                    if item in undecided:
-                        candidates[item] = _with(candidates[item], path)
-                        continue
-                    current = best.get(item)
-                    if current is not None and (
-                        current is ahead
-                        or rank > (least := current.rank or current.ranked())
-                        or (rank == least and beats(path, current) is False)
-                    ):
-                        if current is not ahead:
-                            ahead, pair = current, (current, path)
-                        choices = candidates.setdefault(item, pair)
-                        if choices is seen:
-                            candidates[item] = more
-                        elif choices is not pair:
-                            candidates[item] = more = _with(choices, path)
-                            seen = choices if isinstance(more, tuple) else None
-                        if tells_all:
-                            before.setdefault(item, current)
-                    else:
-                        replace(item, None, path)
-                elif not _same(old, path):
+            rest = items
+            if said is None and quiet and not new:
+                taken = self._learn_besides(path, items)
+                rest = items[taken:]
+                if taken:
+                    adj.unsorted_paths.append(path)
+                    adj.unsorted_items.append(items[:taken] if rest else items)
+                if not rest:
+                    continue
+            paths = adj.paths
+            for item in rest:
+                old = paths.get(item)
+                if old is path:
+                    continue
+                if old is None or not _same(old, attributes, ineligible):
                     paths[item] = path
                     replace(item, old, path)
+
+    def _learn_besides(self, path: Path, items: list[bytes]) -> int:
+        """Take in a path of prefixes that have paths of other sources, but none of this one; of how many.
+
+        It stops at the first prefix that may have one of this source. That is seen from the paths there are,
+        so what the source said before need not be looked up, nor sorted for it.
+        """
+        best, candidates, undecided = self.best, self._candidates, self._undecided
+        source, rank, tells_all = path.source, path.rank or path.ranked(), self.tells_all
+        pair: Choices = ()  # a best path and this one: what prefixes in a row have in common
+        ahead: Path | None = None
+        free: Choices | None = None  # paths of which none is of this source
+        for taken, item in enumerate(items):
+            current = best.get(item)
+            if (
+                current is None
+                or (undecided and item in undecided)
+                or (
+                    current is not ahead
+                    and rank <= (least := current.rank or current.ranked())
+                    and (rank < least or beats(path, current) is not False)
+                )
+            ):
+                if (current is not None and current.source is source) or has(
+                    candidates.get(item, ()), source
+                ):
+                    return taken
+                self._replace(item, None, path)
+                continue
+            if current is not ahead:
+                if current.source is source:
+                    return taken
+                ahead, pair = current, (current, path)
+            choices = candidates.setdefault(item, pair)
+            if choices is not pair:
+                if choices is not free:
+                    if has(choices, source):
+                        return taken
+                    free = choices
+                candidates[item] = self._sharing.more(choices, path)
+            if tells_all:
+                self._before.setdefault(item, current)
+        return len(items)
 
     def _announce_by_id(
         self,
@@ -266,7 +276,7 @@ class LocRib:
             if path is None:
                 path = by_id[path_id] = Path(source, attributes, ineligible, int.from_bytes(path_id, "big"))
             old = adj.paths.get(item)
-            if old is None or not _same(old, path):
+            if old is None or not _same(old, attributes, ineligible):
                 adj.paths[item] = path
                 self._replace(item[PATH_ID_OCTETS:], old, path)
 
@@ -340,9 +350,9 @@ class LocRib:
         if choices is None:
             choices = () if current is None else (current,)
         if old is not None:
-            choices = _without(choices, old)
+            choices = self._sharing.fewer(choices, old)
         if new is not None:
-            choices = _with(choices, new)
+            choices = self._sharing.more(choices, new)
         elif len(choices) == 1 and current in choices and nlri not in self._undecided:
             self._candidates.pop(nlri, None)
             return

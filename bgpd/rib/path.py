@@ -15,8 +15,9 @@ from ipaddress import ip_address
 from mypy_extensions import mypyc_attr
 
 from bgpd.wire.attributes import AttributeSet
-from bgpd.wire.iana import WellKnownCommunity
+from bgpd.wire.iana import AttributeCode, WellKnownCommunity
 
+_COMMUNITIES_BIT = 1 << AttributeCode.COMMUNITIES
 _LLGR_STALE = int(WellKnownCommunity.LLGR_STALE)
 _LLGR_STALE_OCTETS = _LLGR_STALE.to_bytes(4, "big")
 DEFAULT_LOCAL_PREF = 100  # RFC 4271 leaves the value open; every implementation uses 100
@@ -98,9 +99,9 @@ class Path:
         """`rank`, worked out when first asked for."""
         if not self.rank:
             attributes = self.attributes
-            origin, as_path_length, _, _, local_pref, _, _ = attributes.compared
+            origin, as_path_length, local_pref = attributes.compared_first()
             rank = (
-                _HIGHEST_LOCAL_PREF - (DEFAULT_LOCAL_PREF if local_pref is None else local_pref)
+                _HIGHEST_LOCAL_PREF - (DEFAULT_LOCAL_PREF if local_pref < 0 else local_pref)
                 << LOCAL_PREF_SHIFT
                 | as_path_length << AS_PATH_SHIFT
                 | origin << ORIGIN_SHIFT
@@ -110,7 +111,9 @@ class Path:
                 rank |= INELIGIBLE
             # Stale here, or marked so by the speaker it came from.
             if self.long_lived_stale or (
-                attributes.raw.find(_LLGR_STALE_OCTETS) >= 0 and attributes.has_community(_LLGR_STALE)
+                attributes.present & _COMMUNITIES_BIT
+                and attributes.raw.find(_LLGR_STALE_OCTETS) >= 0
+                and attributes.has_community(_LLGR_STALE)
             ):
                 rank |= 1 << STALE_SHIFT
             self.rank = rank

@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
+from bgpd.rib.choices import Choices
 from bgpd.rib.export_log import Cursor, ExportLog, Segment
-from bgpd.rib.loc_rib import Changes, Choices, LocRib, Move, Run
+from bgpd.rib.loc_rib import Changes, LocRib, Move, Run
 from bgpd.rib.path import Path, Source
 from bgpd.rib.reflection import Advert, Export
 from bgpd.wire.attributes import AttributeSet

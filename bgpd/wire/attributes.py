@@ -95,8 +95,35 @@ class AttributeSet:
         """All that the decision process compares, decoded in one pass: it asks for one, then for the rest."""
         known = self._compared
         if known is None:
-            known = self._compared = _compare_plain(self.raw, self.present) or _compare(self.raw)
+            origin, as_path_length, first_as, med, local_pref = _plain(self.raw, self.present)
+            if origin < 0:
+                known = _compare(self.raw)
+            else:
+                some = (
+                    origin,
+                    as_path_length,
+                    first_as,
+                    None if med < 0 else med,
+                    None if local_pref < 0 else local_pref,
+                    None,
+                    0,
+                )
+                known = _new(Compared, some)
+            self._compared = known
         return known
+
+    def compared_first(self) -> tuple[int, int, int]:
+        """ORIGIN, AS_PATH length and LOCAL_PREF, -1 where absent: mostly they are all that is compared.
+
+        So they are kept only along with the rest.
+        """
+        known = self._compared
+        if known is None:
+            origin, as_path_length, _first_as, _med, local_pref = _plain(self.raw, self.present)
+            if origin >= 0:
+                return origin, as_path_length, local_pref
+            known = self.compared
+        return known.origin, known.as_path_length, -1 if known.local_pref is None else known.local_pref
 
     @property
     def next_hop(self) -> bytes:
@@ -288,10 +315,16 @@ def _compare(raw: bytes) -> Compared:
     return Compared(origin, as_path_length, first_as, med, local_pref, originator_id, cluster_list_length)
 
 
-def _compare_plain(raw: bytes, present: int) -> Compared | None:
-    """The same where it leads and stands in order, which nearly always is so, at half the cost; else None."""
+_IRREGULAR: Final = (-1, 0, 0, -1, -1)
+
+
+def _plain(raw: bytes, present: int) -> tuple[int, int, int, int, int]:
+    """What is compared: ORIGIN, AS_PATH length, first AS, MED and LOCAL_PREF, -1 where absent.
+
+    At half the cost, where it leads and stands in order, as nearly always; else ORIGIN is -1.
+    """
     if present & _REFLECTED or raw[:3] != b"\x40\x01\x01" or raw[5:6] != b"\x02":
-        return None
+        return _IRREGULAR
     if raw[4] == 0x40:
         start, octets = 7, raw[6]
     else:
@@ -301,23 +334,23 @@ def _compare_plain(raw: bytes, present: int) -> Compared | None:
     if octets:
         as_path_length = raw[start + 1]
         if raw[start] != _AS_SEQUENCE or 2 + 4 * as_path_length != octets:
-            return None
+            return _IRREGULAR
         first_as = int.from_bytes(raw[start + 2 : start + 6])
-    med = local_pref = None
+    med = local_pref = -1
     if present & NEXT_HOP_BIT:
         if raw[at + 1 : at + 3] != b"\x03\x04":
-            return None
+            return _IRREGULAR
         at += 7
     if present & _MED_BIT:
         if raw[at + 1 : at + 3] != b"\x04\x04":
-            return None
+            return _IRREGULAR
         med = int.from_bytes(raw[at + 3 : at + 7])
         at += 7
     if present & _LOCAL_PREF_BIT:
         if raw[at + 1 : at + 3] != b"\x05\x04":
-            return None
+            return _IRREGULAR
         local_pref = int.from_bytes(raw[at + 3 : at + 7])
-    return _new(Compared, (raw[3], as_path_length, first_as, med, local_pref, None, 0))
+    return raw[3], as_path_length, first_as, med, local_pref
 
 
 _new: Final = tuple.__new__  # a named tuple made directly: half the cost

@@ -352,6 +352,32 @@ def test_prefixes_in_a_row_with_the_same_paths_take_few_steps_each() -> None:
     assert told(1000) - told(500) < 500 * 450
 
 
+@pytest.mark.parametrize("goes", [0, 3])
+def test_prefixes_of_redundant_tables_share_their_paths(goes: int) -> None:
+    """Also of twenty routers, and when one of them goes."""
+    rib = LocRib(IPV4_UNICAST)
+    table = prefixes(100)
+    for number in range(20):
+        rib.announce(source(number), attributes(local_pref=200 - number), table)
+    assert len({id(rib.choices(nlri)) for nlri in table}) == 1
+    rib.drop(source(goes))
+    rib.take_changes()
+    assert len({id(rib.choices(nlri)) for nlri in table}) == 1
+    assert len(rib.choices(table[0])) == 19
+
+
+def test_a_table_that_is_not_the_best_is_kept_by_prefix_only_once() -> None:
+    """Until somebody asks what its source said, it takes room for the choices of each prefix alone."""
+    rib = LocRib(IPV4_UNICAST)
+    first, second = prefixes(20_000), prefixes(20_000)
+    rib.announce(source(1), attributes(), first)
+    worse = attributes(local_pref=50)
+    taken = allocated(lambda: rib.announce(source(2), worse, second))
+    asked = allocated(lambda: rib.received(source(2)))
+    assert asked > taken / 2, "it was sorted before"
+    assert len(rib.received(source(2))) == len(second)
+
+
 def test_a_table_that_is_withdrawn_is_written_anew_when_half_of_it_is_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
