@@ -11,7 +11,7 @@ from bgpd.plan.route_policy import changed, facts_of, med_abroad
 from bgpd.resources.bgp_configuration import DEFAULT_ROUTE_PRIORITY
 from bgpd.rib.loc_rib import Changes, LocRib
 from bgpd.rib.path import Path
-from bgpd.rib.reflection import Advert, Export, Speaker, Target, export_to, last_resort
+from bgpd.rib.reflection import Advert, Export, Speaker, Target, export_to, last_resort, told_to
 from bgpd.rib.update_group import AddPathGroup, ExportOfPrefix, PathIdentifiers, UpdateGroup
 from bgpd.wire.attributes import rewrite
 from bgpd.wire.errors import UnsendableError
@@ -68,8 +68,10 @@ class Groups:
                     max_length=key.max_length,
                 )
             else:
+                export = self._export(key)
+                told = told_to(target, family, export)
                 group = UpdateGroup(
-                    rib, self._export(key), export_prefix=by_prefix, max_length=key.max_length
+                    rib, export, export_prefix=by_prefix, told=told, max_length=key.max_length
                 )
             self._by_key[key] = group
         return key, group

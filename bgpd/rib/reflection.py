@@ -51,6 +51,7 @@ _PLAIN_BITS: Final = sum(
     )
 )
 _PLAIN_SEQUENCE: Final = 62  # AS numbers in a path that fits into 255 octets with one more
+_ROOMY: Final = 1024  # octets of attributes of which none gets too long by what is changed or put in
 _OTC_BIT: Final = 1 << AttributeCode.ONLY_TO_CUSTOMER
 # RFC 9234 5, by our own role: whose routes carry the mark already or get it here, and who is told what.
 _DOWNSTREAM = frozenset({Role.PROVIDER, Role.ROUTE_SERVER})
@@ -295,20 +296,56 @@ def _external_plain(attributes: AttributeSet, target: Target, next_hop: bytes | 
     return b"".join((raw[:4], head, target.local_asn.to_bytes(4, "big"), path, hop, med, raw[at:]))
 
 
+def _takes_outside(target: Target, family: Family) -> bool:
+    """Whether next hops outside NEXT_HOP may be told: an IPv4 route's only where the peer takes them."""
+    return family != IPV4_UNICAST or target.extended_next_hop or target.next_hop is not None
+
+
+def _withheld(path: Path, target: Target, outside: bool) -> bool:
+    """Whether a path may not be told, whatever it would look like."""
+    attributes = path.attributes
+    present = attributes.present
+    if (
+        present & _COMMUNITIES_BIT
+        and attributes.raw.find(_WELL_KNOWN) >= 0
+        and _forbidden(attributes, target)
+    ):
+        return True
+    if path.long_lived_stale and not target.long_lived:
+        return True
+    if present & _OTC_BIT and target.role in _FROM_ABOVE_OR_BESIDE:
+        return True
+    if not present & NEXT_HOP_BIT and not outside:
+        return True
+    return path.source.kind is _NON_CLIENT and target.kind is _NON_CLIENT
+
+
+def told_to(target: Target, family: Family, export: Export) -> Callable[[Path], bool]:
+    """Whether `export` gives anything for a path: mostly that is plain without what it gives."""
+    internal = target.kind is not SourceKind.EXTERNAL
+    outside = _takes_outside(target, family)
+
+    def told(path: Path) -> bool:
+        if _withheld(path, target, outside):
+            return False
+        attributes = path.attributes
+        if (internal or attributes.present & NEXT_HOP_BIT) and len(attributes.raw) <= _ROOMY:
+            return True
+        return export(path) is not None
+
+    return told
+
+
 def export_to(target: Target, speaker: Speaker, family: Family) -> Export:
     """The export function of all peers that `target` describes.
 
     RFC 4456 6: everything goes to clients and to other ASes, a non-client's routes not to non-clients. What
     would get an attribute longer than there can be goes to nobody (RFC 8654 4).
     """
-    client = target.kind is not SourceKind.NON_CLIENT
     internal = target.kind is not SourceKind.EXTERNAL
     cluster_id = speaker.cluster_id
     plain = target.next_hop is None and target.asn4
-    upwards = target.role in _FROM_ABOVE_OR_BESIDE
-    # Which next hops outside NEXT_HOP may be told: an IPv4 route's only where the peer takes them.
-    outside = family != IPV4_UNICAST or target.extended_next_hop or target.next_hop is not None
-
+    outside = _takes_outside(target, family)
     always = _own_next_hop(target.next_hop, family)
     if not internal:
         always = {**_INTERNAL, **always}
@@ -319,17 +356,9 @@ def export_to(target: Target, speaker: Speaker, family: Family) -> Export:
         nonlocal last, tail
         attributes, source = path.attributes, path.source
         raw, present, kind = attributes.raw, attributes.present, source.kind
-        if present & _COMMUNITIES_BIT and raw.find(_WELL_KNOWN) >= 0 and _forbidden(attributes, target):
-            return None
-        if path.long_lived_stale and not target.long_lived:
-            return None
-        if upwards and present & _OTC_BIT:
+        if _withheld(path, target, outside):
             return None
         inside = present & NEXT_HOP_BIT
-        if not inside and not outside:
-            return None
-        if kind is _NON_CLIENT and not client:
-            return None
         # Mostly: a route with LOCAL_PREF that nobody has reflected before.
         if internal and present & _SETTLED == _LOCAL_PREF_BIT and (kind is _CLIENT or kind is _NON_CLIENT):
             if source is not last:  # mostly many routes of one source follow each other

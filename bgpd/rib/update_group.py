@@ -46,7 +46,7 @@ class UpdateGroup:
 
     `export` gives what a path looks like to this group, or None when it may not be told; it must be
     pure. `export_prefix` instead when the answer depends on the prefix too (a policy with prefix
-    rules), which costs a call per prefix.
+    rules), which costs a call per prefix. `told` says at less cost whether `export` gives anything.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class UpdateGroup:
         export: Export,
         *,
         export_prefix: ExportOfPrefix | None = None,
+        told: Callable[[Path], bool] | None = None,
         max_length: int = MESSAGE_OCTETS,
     ) -> None:
         self.loc_rib = loc_rib
@@ -62,6 +63,7 @@ class UpdateGroup:
         self._classic = self.family == IPV4_UNICAST
         self.export = export
         self.export_prefix = export_prefix
+        self.told = told if export_prefix is None else None
         self.max_length = max_length
         self.log = ExportLog(self._snapshot, self._catch_up)
 
@@ -221,6 +223,10 @@ class UpdateGroup:
         now: Advert | None = None
         replaced = 0
         for old, new, some in self._alike(changes.moves(self.loc_rib.best)):
+            if new is None and old is not None and self.told is not None:
+                if self.told(old):
+                    withdrawn.setdefault(old.source, []).extend(some)
+                continue
             if each or old is not before:
                 before, was = old, self.advert(some[0], old)
             if each or new is not after:

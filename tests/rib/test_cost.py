@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from bgpd.rib import decision, export_log
 from bgpd.rib.loc_rib import LocRib
 from bgpd.rib.path import Path, Source, SourceKind
-from bgpd.rib.reflection import Speaker, Target, export_to, ineligibility
+from bgpd.rib.reflection import Speaker, Target, export_to, ineligibility, told_to
 from bgpd.rib.update_group import AddPathGroup, UpdateGroup
 from bgpd.wire.attributes import AttributeSet, encode_attributes
 from bgpd.wire.iana import SegmentType, WellKnownCommunity
@@ -411,3 +411,21 @@ def test_a_route_for_another_as_is_rewritten_in_few_steps() -> None:
     odd = AttributeSet.of(usual.raw + b"\xe0\x63\x01\x00")
     quick, careful = Path(source(1), usual), Path(source(1), odd)
     assert 2 * steps(lambda: export(quick)) < steps(lambda: export(careful))
+
+
+def test_what_is_withdrawn_is_not_worked_out_once_more() -> None:
+    target = Target(SourceKind.EXTERNAL, local_asn=65000)
+    export = export_to(target, SPEAKER, IPV4_UNICAST)
+
+    def withdrawn(told: Callable[[Path], bool] | None) -> int:
+        rib = LocRib(IPV4_UNICAST)
+        group = UpdateGroup(rib, export, told=told)
+        group.join(source(9))
+        for number, nlri in enumerate(prefixes(50)):
+            rib.announce(source(1), attributes(as_path=((SegmentType.AS_SEQUENCE, (number + 1,)),)), [nlri])
+        group.apply(rib.take_changes())
+        rib.drop(source(1))
+        changes = rib.take_changes()
+        return steps(lambda: group.apply(changes))
+
+    assert 1.5 * withdrawn(told_to(target, IPV4_UNICAST, export)) < withdrawn(None)

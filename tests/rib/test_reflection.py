@@ -4,11 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bgpd.rib.path import Path, Source, SourceKind
-from bgpd.rib.reflection import Speaker, Target, export_to
+from bgpd.rib.reflection import Speaker, Target, export_to, told_to
 from bgpd.wire.attributes import AttributeSet, rewrite
 from bgpd.wire.examination import encode_attribute
-from bgpd.wire.iana import AttributeCode, SegmentType
-from bgpd.wire.nlri import IPV4_UNICAST
+from bgpd.wire.iana import AttributeCode, Role, SegmentType, WellKnownCommunity
+from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
 
 AS_PATH, NEXT_HOP, MED = AttributeCode.AS_PATH, AttributeCode.NEXT_HOP, AttributeCode.MULTI_EXIT_DISC
 LOCAL_PREF, COMMUNITIES, AIGP = AttributeCode.LOCAL_PREF, AttributeCode.COMMUNITIES, AttributeCode.AIGP
@@ -78,3 +78,56 @@ def test_what_another_as_is_told_is_the_same_by_the_quick_way_and_the_careful_on
     if attributes.as_path:
         changes[MED] = None
     assert told[0] == rewrite(attributes.raw, changes)
+
+
+OUTSIDE = [
+    b"",
+    bytes(16),
+    b"\xfe\x80" + bytes(14),
+    b"\x20\x01" + bytes(14),
+    bytes(16) + b"\xfe\x80" + bytes(14),
+]
+
+
+@settings(deadline=None, max_examples=600)
+@given(
+    block=blocks(),
+    community=st.sampled_from([None, *WellKnownCommunity]),
+    otc=st.booleans(),
+    padding=st.sampled_from([0, 0, 2000, 65000]),
+    outside=st.sampled_from(OUTSIDE),
+    kinds=st.tuples(st.sampled_from(SourceKind), st.sampled_from(SourceKind)),
+    family=st.sampled_from([IPV4_UNICAST, IPV6_UNICAST]),
+    asn4=st.booleans(),
+    long_lived=st.tuples(st.booleans(), st.booleans()),
+    extended=st.booleans(),
+    role=st.sampled_from([None, *Role]),
+    next_hop=st.sampled_from([None, bytes((192, 0, 2, 1)), b"\x20\x01" + bytes(14)]),
+)
+def test_whether_a_path_is_told_is_the_same_with_what_is_told_and_without(
+    block: list[tuple[int, bytes]],
+    community: int | None,
+    otc: bool,
+    padding: int,
+    outside: bytes,
+    kinds: tuple[SourceKind, SourceKind],
+    family: Family,
+    asn4: bool,
+    long_lived: tuple[bool, bool],
+    extended: bool,
+    role: Role | None,
+    next_hop: bytes | None,
+) -> None:
+    pieces = [piece for code, piece in block if not (outside and code == NEXT_HOP) and code != COMMUNITIES]
+    if community is not None:
+        pieces.append(encode_attribute(COMMUNITIES, TOLD, int(community).to_bytes(4, "big")))
+    if otc:
+        pieces.append(encode_attribute(AttributeCode.ONLY_TO_CUSTOMER, TOLD, bytes((0, 0, 0, 7))))
+    if padding:
+        pieces.append(encode_attribute(100, TOLD, bytes(padding)))
+    source = Source(kinds[0], "192.0.2.7", bytes((10, 0, 0, 7)), 65007)
+    attributes = AttributeSet.of(b"".join(pieces), outside)
+    path = Path(source, attributes, long_lived_stale=long_lived[0])
+    target = Target(kinds[1], asn4, 65000, next_hop, long_lived[1], extended, role)
+    export = export_to(target, Speaker(65000, bytes(4), bytes((10, 0, 0, 1))), family)
+    assert told_to(target, family, export)(path) is (export(path) is not None)
