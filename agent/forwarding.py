@@ -41,6 +41,7 @@ AF = {IPV4_UNICAST: int(socket.AF_INET), IPV6_UNICAST: int(socket.AF_INET6)}
 FAMILY = {af: family for family, af in AF.items()}
 LINGER = 0.3  # seconds
 _MANY = 1000  # next hops, which are resolved within a tenth of a second
+_FEW = 500  # routes that a peer tells at once, and that do not wait behind another's table
 _ROUNDS = 4  # of decisions that change the ways by which next hops are reached, and with them decisions
 Later = Callable[[float, Callable[[], None]], object]  # call something in so many seconds
 
@@ -128,14 +129,16 @@ class Forwarding:
         """The Loc-RIB changed."""
         resolver = self.fib.resolver
         moved = False
+        fresh = sum(len(prefixes) for change in changes.values() for _, prefixes, _ in change.fresh)
+        soon = fresh + sum(len(change.moved) for change in changes.values()) <= _FEW
         for family, change in changes.items():
             for _path, prefixes, _raw in change.fresh:
                 for nlri in prefixes:
                     moved = resolver.learned_changed(AF[family], nlri) or moved
-                    self._declare(family, nlri)
+                    self._declare(family, nlri, soon=soon)
             for nlri in change.moved:
                 moved = resolver.learned_changed(AF[family], nlri) or moved
-                self._declare(family, nlri)
+                self._declare(family, nlri, soon=soon)
         if moved:
             self.resolved_anew()
 
@@ -189,7 +192,7 @@ class Forwarding:
 
     # what follows
 
-    def _declare(self, family: Family, nlri: bytes) -> None:
+    def _declare(self, family: Family, nlri: bytes, *, soon: bool = False) -> None:
         own = self._own.get((family, nlri))
         route: KernelRoute | None
         metric = None
@@ -218,7 +221,7 @@ class Forwarding:
             if route is None:
                 route = self._learned_route(family, nlri)
                 metric = self._metric(family, nlri)
-        self.fib.want(AF[family], nlri, route, metric)
+        self.fib.want(AF[family], nlri, route, metric, soon=soon or own is not None)
 
     def _lingering_route(self, family: Family, nlri: bytes) -> KernelRoute | None:
         """The way to an address that was this node's own until a moment ago, while it is still to be used."""

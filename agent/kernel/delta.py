@@ -105,12 +105,20 @@ class Delta(Generic[K, V]):
                 if key not in self._desired:
                     yield Drop(key, self._actual[key])
         for key in self._dirty:
-            value = self._desired.get(key)
-            if value is not None and key not in self._foreign:
-                yield Put(key, value, self._actual.get(key))
-            elif value is not None and key in self._actual:
-                # To replace it might replace the other's, who has the place by now.
-                yield Drop(key, self._actual[key])
+            if key in self._desired and (change := self.due(key)) is not None:
+                yield change
+
+    def due(self, key: K) -> Put[K, V] | Drop[K, V] | None:
+        """What to write of one key."""
+        if key not in self._dirty:
+            return None
+        value = self._desired.get(key)
+        if value is not None and key not in self._foreign:
+            return Put(key, value, self._actual.get(key))
+        if key in self._actual and (value is not None or self.sweeping):
+            # Also where it is wanted: to replace it might replace the other's, who has the place by now.
+            return Drop(key, self._actual[key])
+        return None
 
     def still(self, change: Put[K, V] | Drop[K, V]) -> bool:
         """Whether a write that was pending a moment ago is."""

@@ -26,6 +26,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
+import itertools
 import os
 import socket
 from collections.abc import Callable, Iterator, Set
@@ -103,14 +104,23 @@ class Fib:
         self._raised: set[int] = set()  # interfaces on which there may be routes
         self._lowered: set[int] = set()  # those that went since the last full look, with the routes on them
         self._resolve = False
+        self._soon: dict[tuple[int, Spot], None] = {}  # to be written before all else
         self._refused: set[tuple[int, Change]] = set()  # until when they are tried again:
         self._retry_at = 0.0
         self._unwritten = False  # the kernel took not even the message
 
     # declarations
 
-    def want(self, family: int, nlri: bytes, route: KernelRoute | None, metric: int | None = None) -> None:
-        """``metric``: where it shall stand if not at the ordinary one."""
+    def want(
+        self,
+        family: int,
+        nlri: bytes,
+        route: KernelRoute | None,
+        metric: int | None = None,
+        *,
+        soon: bool = False,
+    ) -> None:
+        """``metric``: where it shall stand if not at the ordinary one. ``soon``: not after a whole table."""
         ordinary, delta = self.place.metric, self.deltas[family]
         wanted = metric if metric and route is not None else ordinary
         former = self._elsewhere.pop((family, nlri), ordinary)
@@ -126,6 +136,9 @@ class Fib:
         delta.want((nlri, wanted), route)
         if (family, nlri) in self._kept:
             self._follow(family, nlri)
+        if soon:
+            changing = (at for at in (former, wanted) if delta.due((nlri, at)) is not None)
+            self._soon.update(((family, (nlri, at)), None) for at in changing)
         self._wake.set()
 
     def workload(self, interface: str) -> KernelRoute | None:
@@ -417,6 +430,17 @@ class Fib:
             return self._pending()
         return (each for each in self._pending() if each not in self._refused)
 
+    def _due_soon(self) -> list[tuple[int, Change]]:
+        """What need not wait: what one peer has changed, behind the whole table of another."""
+        found = []
+        for family, spot in list(itertools.islice(self._soon, BATCH)):
+            del self._soon[family, spot]
+            change = self.deltas[family].due(spot)
+            staying = isinstance(change, Drop) and self._stays(family, spot[0])
+            if change is not None and not staying and (family, change) not in self._refused:
+                found.append((family, change))
+        return found
+
     def _stays(self, family: int, nlri: bytes) -> bool:
         """Whether a prefix is spared, or wanted at a metric where it does not stand yet."""
         if (family, nlri) in self._spared:
@@ -447,6 +471,7 @@ class Fib:
         for start in range(0, len(changes), BATCH):
             if self._monitor is not None:
                 self._monitor.read()  # who has come meanwhile shall not be overwritten
+            refused += self._write(self._due_soon())
             chunk = changes[start : start + BATCH]
             refused += self._write([each for each in chunk if self.deltas[each[0]].still(each[1])])
             await asyncio.sleep(0)

@@ -388,3 +388,20 @@ async def test_a_hundred_thousand_routes_and_a_new_next_hop_for_all(ground: str)
         assert owner.fib.deltas[V4].actual.keys() == owner.fib.deltas[V4].desired.keys()
         assert int(sh(f"ip -n {ground} route show proto 179 via 10.0.1.2 | wc -l")) == 100_000
         assert owner.fib.drift == 0
+
+
+async def test_one_route_does_not_wait_for_a_table(ground: str) -> None:
+    async with running() as owner:
+        fib, route = owner.fib, owner.via("10.0.0.2")
+        await owner.settled()
+        for n in range(50_000):
+            fib.want(V4, bytes((32, 11, n >> 16, n >> 8 & 255, n & 255)), route)
+        await eventually(lambda: fib.writes > 0)
+        for wanted in (route, None):
+            fib.want(V4, nlri("10.77.0.0/24"), wanted, soon=True)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert ((nlri("10.77.0.0/24"), PLACE.metric) in fib.deltas[V4].actual) == (wanted is not None)
+            fib.sweep()
+        assert len(fib.deltas[V4]) > 25_000
+        await owner.settled()

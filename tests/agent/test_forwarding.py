@@ -37,6 +37,7 @@ class Wishes:
         self.resolver = self
         self.metrics: dict[str, int | None] = {}
         self.routes: dict[str, KernelRoute] = {}
+        self.soon: dict[str, bool] = {}
         self.router = b""  # by way of which every next hop is reached, if any
 
     def resolve(self, address: bytes) -> tuple[Hop, ...]:
@@ -52,8 +53,17 @@ class Wishes:
     def asked(self) -> int:
         return 0
 
-    def want(self, family: int, nlri: bytes, route: KernelRoute | None, metric: int | None = None) -> None:
+    def want(
+        self,
+        family: int,
+        nlri: bytes,
+        route: KernelRoute | None,
+        metric: int | None = None,
+        *,
+        soon: bool = False,
+    ) -> None:
         prefix = str(ip_network((nlri[1:].ljust(4, b"\0"), nlri[0])))
+        self.soon[prefix] = soon
         if route is None:
             self.metrics.pop(prefix, None)
             self.routes.pop(prefix, None)
@@ -95,6 +105,19 @@ def test_what_may_have_to_go_through_a_tunnel_that_cannot_be_read_has_no_way_of_
     tunnels.doubt = False
     forwarding.resolved_anew()
     assert set(wishes.routes) == {A}
+
+
+def test_what_is_one_of_few_does_not_wait_for_many() -> None:
+    cluster, wishes = Cluster(peering(P)), Wishes()
+    forwarding = Forwarding(cast("Fib", wishes), cluster.learned, Straight(), lambda *_: None)
+    cluster.up(P)
+    for number in range(501):
+        announced(cluster, f"11.0.{number // 256}.{number % 256}/32", 100)
+    forwarding.changed(cluster.learned.take_changes())
+    announced(cluster, A, 100)
+    forwarding.changed(cluster.learned.take_changes())
+    assert {prefix for prefix, soon in wishes.soon.items() if soon} == {A}
+    assert len(wishes.soon) == 502
 
 
 def test_a_priority_that_is_not_the_ordinary_one_is_the_metric() -> None:
@@ -215,7 +238,8 @@ def test_two_may_tell_of_the_subnet_their_next_hop_is_in() -> None:
     default = RouteEntry(AF[IPV4_UNICAST], b"\0", 254, 0, 4, unicast(Hop(ROUTER, 5)))
     resolver = Resolver(lambda family, nlri: forwarding.hops_of(family, nlri))  # noqa: PLW0108 (it comes later)
     resolver.changed((link, default), (5,))
-    fib = SimpleNamespace(resolver=resolver, want=lambda _, nlri, route, metric: ways.update({nlri: route}))
+    want = lambda _, nlri, route, metric, soon: ways.update({nlri: route})  # noqa: E731
+    fib = SimpleNamespace(resolver=resolver, want=want)
     cluster = Cluster()
     learned = Learned(cluster.learned.bounds, lambda hop: 1 if resolver.resolve(hop) else None, 30.0)
     cluster.learned = learned

@@ -55,7 +55,9 @@ class Node:
         hops = self.resolver.resolve(next_hop)
         return int(all(hop.gateway != next_hop for hop in hops)) if hops else None
 
-    def want(self, family: int, nlri: bytes, route: KernelRoute | None, metric: int | None) -> None:
+    def want(
+        self, family: int, nlri: bytes, route: KernelRoute | None, metric: int | None, *, soon: bool = False
+    ) -> None:
         self.wanted[nlri] = route
         self.declared.append(nlri)
 
