@@ -46,6 +46,7 @@ from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, prefix_of
 FAMILIES: tuple[int, ...] = (socket.AF_INET, socket.AF_INET6)
 _MAIN, _LOCAL = 254, 255
 _SETTLE = 0.02  # seconds a burst of link or route events may last before it is answered
+_LONGEST_SETTLE = 1.0  # where an answer takes longer: as long as the last one took
 _RETRY = 1.0  # seconds before refused routes are tried again
 _RETRY_EACH = 0.001  # and for each of them, a hundred times what a try takes, while nothing else changes
 _NAMED = 5  # of many routes
@@ -104,6 +105,7 @@ class Fib:
         self._raised: set[int] = set()  # interfaces on which there may be routes
         self._lowered: set[int] = set()  # those that went since the last full look, with the routes on them
         self._resolve = False
+        self._answer_at = 0.0  # events wait until then
         self._soon: dict[tuple[int, Spot], None] = {}  # to be written before all else
         self._refused: set[tuple[int, Change]] = set()  # until when they are tried again:
         self._retry_at = 0.0
@@ -194,8 +196,10 @@ class Fib:
         next_look = loop.time() + self._compare_every
         try:
             while True:
-                whole = self._look or loop.time() >= next_look
-                if whole or self._look_at_links:
+                begun = loop.time()
+                answering = begun >= self._answer_at
+                whole = (self._look and answering) or begun >= next_look
+                if whole or (self._look_at_links and answering):
                     self._look = self._look_at_links = False
                     try:
                         if whole:
@@ -210,10 +214,11 @@ class Fib:
                         self._look = True
                         await asyncio.sleep(_RETRY)
                         continue
-                if self._resolve:
+                if self._resolve and (whole or answering):
                     self._resolve = False
                     self._retry_at = 0.0  # what was refused may be possible now
                     self._changed(self._tell_resolver())
+                    self._answer_at = loop.time() + min(loop.time() - begun, _LONGEST_SETTLE)
                 self.ready.set()
                 self._wake.clear()
                 self._tell_drifted()

@@ -18,7 +18,6 @@ _IFLA_IFNAME, _IFLA_OPERSTATE, _IFLA_EXT_MASK = 3, 16, 29
 _SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
-_OPERSTATE_UNKNOWN = 0
 _IFINFO = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, which of them changed
 _IFADDR = struct.Struct("=BBBBI")  # ifaddrmsg: family, length, flags, scope, index
 _EXT_MASK = struct.Struct("=HHI")
@@ -67,14 +66,16 @@ def unpack_link(body: bytes) -> Link | None:
     family, _, index, flags, _ = _IFINFO.unpack_from(body)
     if family != socket.AF_UNSPEC:
         return None
-    name, state = "", _OPERSTATE_UNKNOWN
+    name, state = "", None
     for attribute, value in message.attributes(body, _IFINFO.size):
         if attribute == _IFLA_IFNAME:
             name = value.rstrip(b"\0").decode(errors="surrogateescape")
         elif attribute == _IFLA_OPERSTATE:
             state = value[0]
+        if name and state is not None:  # the first of some fifty
+            break
     up = bool(flags & _IFF_UP)
-    return Link(index, name, up, up and (bool(flags & _IFF_RUNNING) or state == _OPERSTATE_UNKNOWN))
+    return Link(index, name, up, up and (bool(flags & _IFF_RUNNING) or not state))
 
 
 def unpack_address(body: bytes) -> bytes | None:

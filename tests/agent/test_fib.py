@@ -10,11 +10,13 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import pytest
 import structlog
 
 from agent.kernel import message
+from agent.kernel.link import Links
 from agent.kernel.message import RouteEntry
 from agent.kernel.netlink import KernelError, RouteSocket
 from agent.kernel.route import BLACKHOLE, Hop, unicast, workload
@@ -404,4 +406,30 @@ async def test_one_route_does_not_wait_for_a_table(ground: str) -> None:
             assert ((nlri("10.77.0.0/24"), PLACE.metric) in fib.deltas[V4].actual) == (wanted is not None)
             fib.sweep()
         assert len(fib.deltas[V4]) > 25_000
+        await owner.settled()
+
+
+async def test_events_that_do_not_end_are_answered_half_of_the_time(
+    ground: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running() as owner:
+        await eventually(lambda: "tentative" not in sh(f"ip -n {ground} -6 addr"))
+        await owner.settled()
+        looks: list[tuple[float, float]] = []
+        links = RouteSocket.links
+
+        def slow(self: RouteSocket) -> Links:
+            begun = time.monotonic()
+            time.sleep(0.1)
+            found = links(self)
+            looks.append((begun, time.monotonic()))
+            return found
+
+        monkeypatch.setattr(RouteSocket, "links", slow)
+        while len(looks) < 5:
+            owner.fib.look_again()
+            await asyncio.sleep(0.02)
+        for (begun, ended), (following, _) in pairwise(looks):
+            assert following - ended >= ended - begun, "as long as it took, others have their turn"
+        owner.fib.want(V4, nlri("10.77.0.0/24"), owner.via("10.0.0.2"))
         await owner.settled()
