@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import structlog
@@ -93,7 +93,13 @@ class Workloads:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                self.prepare()
+                due = self._due()
+                if due:  # each setting may have to wait until the kernel has done with other interfaces
+                    await asyncio.to_thread(self._prepare, due)
+
+    def prepare(self) -> None:
+        """Make the settings of interfaces that are there and have not got them yet."""
+        self._prepare(self._due())
 
     async def _forget_departed(self) -> None:
         while True:
@@ -114,20 +120,26 @@ class Workloads:
             else:
                 log.debug("connections forgotten", addresses=len(departed), connections=forgotten)
 
-    def prepare(self) -> None:
-        """Make the settings of interfaces that are there and have not got them yet."""
+    def _due(self) -> list[tuple[str, int]]:
+        """The interfaces that are there and have not got their settings yet, by IP version; now they have."""
+        due = []
         for name, versions in self._interfaces.items():
             index = self._indexes.get(name)
             if index is None:
                 continue
-            due = [version for version in versions if self._prepared.get((name, version)) != index]
-            if not due or not (self._root / f"ipv4/conf/{name}").exists():
+            new = [version for version in versions if self._prepared.get((name, version)) != index]
+            if not new or not (self._root / f"ipv4/conf/{name}").exists():
                 continue  # it is gone, which is about to be told; one without IPv6 has that too
-            for version in due:
+            for version in new:
                 self._prepared[name, version] = index
-                for setting, value in SETTINGS[version]:
-                    self._set(self._root / setting.format(name), value)
+                due.append((name, version))
         self._prepared = {key: index for key, index in self._prepared.items() if key[0] in self._indexes}
+        return due
+
+    def _prepare(self, due: Iterable[tuple[str, int]]) -> None:
+        for name, version in due:
+            for setting, value in SETTINGS[version]:
+                self._set(self._root / setting.format(name), value)
 
     def _set(self, path: Path, value: str) -> None:
         try:

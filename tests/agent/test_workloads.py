@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import threading
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -80,6 +81,27 @@ async def test_a_replaced_interface_is_set_up_again_and_an_altered_one_is_left(t
     workloads.links_changed({"cali0": 5})
     workloads.prepare()
     assert values(tmp_path, "cali0")[4] == ["1", "1", "0"]
+
+
+async def test_settings_are_made_beside_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each may have to wait until the kernel has done with other interfaces."""
+    tree(tmp_path, "cali0")
+    write, makers = Path.write_text, set()
+
+    def noted(self: Path, data: str) -> int:
+        makers.add(threading.get_ident())
+        return write(self, data)
+
+    monkeypatch.setattr(Path, "write_text", noted)
+    workloads = Workloads(tmp_path)
+    workloads.planned(planned(cali0="10.1.0.1"))
+    workloads.links_changed({"cali0": 5})
+    running = asyncio.create_task(workloads.run())
+    while values(tmp_path, "cali0")[4] != ["1", "1", "0"]:
+        await asyncio.sleep(0.01)
+    running.cancel()
+    assert makers
+    assert threading.get_ident() not in makers
 
 
 async def test_what_cannot_be_set_is_said_and_stops_nothing(
