@@ -46,6 +46,7 @@ _NO_WAY = {  # in gRPC's words, and in ours
     "network is unreachable": "no route leads there",
     "no route to host": "no host answers there; see that it is up and no firewall refuses",
 }
+_NO_SPACE = "database space exceeded"
 _TOKEN_TROUBLE = ("invalid auth token", "revision of auth store is old", "user name is empty")
 
 
@@ -192,8 +193,9 @@ class EtcdClient:
                     return Answer(await self._authorised(connection, message), repeated)
                 except grpc.aio.AioRpcError as error:
                     failure = self.explain(connection, error, _purpose(message))
-                    if error.code() not in _TRANSIENT or not isinstance(failure, Unavailable | Denied):
-                        raise failure from error
+                    passing = error.code() in _TRANSIENT and _NO_SPACE not in (error.details() or "")
+                    if not passing or not isinstance(failure, Unavailable | Denied):
+                        raise failure from error  # what every member says
                     failures.append(str(failure))
                     denied = isinstance(failure, Denied)
                     repeated = repeated or not _never_sent(error)
@@ -311,7 +313,7 @@ def _explain(
         )
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Unavailable(f"{place}: no answer within {options.timing.request:g} s")
-    if "database space exceeded" in lower:
+    if _NO_SPACE in lower:
         remedy = "compact and defragment it, or raise its quota, then `etcdctl alarm disarm`"
         return Unavailable(f"{place}: its space is used up, it takes no writes; {remedy}")
     if code in _TRANSIENT:
