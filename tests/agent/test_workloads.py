@@ -97,8 +97,7 @@ async def test_settings_are_made_beside_the_loop(tmp_path: Path, monkeypatch: py
     workloads.planned(planned(cali0="10.1.0.1"))
     workloads.links_changed({"cali0": 5})
     running = asyncio.create_task(workloads.run())
-    while values(tmp_path, "cali0")[4] != ["1", "1", "0"]:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: values(tmp_path, "cali0")[4] == ["1", "1", "0"])
     running.cancel()
     assert makers
     assert threading.get_ident() not in makers
