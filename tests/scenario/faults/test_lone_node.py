@@ -303,5 +303,5 @@ def test_a_node_started_with_an_odd_past_and_one_thing_wrong_after_the_other(pla
 
         etcd.delete(*(key for name in TOR for key in calico.bgp_peer(name)))
         world.wait_until("the router's routes gone", lambda: FAR not in place.learned(), 60)
-        assert agent.said("no peers")
+        world.wait_until("a word on the lack of peers", lambda: agent.said("no peers"), 60)
     assert strangers() == others, "another daemon's routes are not touched"
