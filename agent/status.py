@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 
 from agent.exabgp.speaker import Speaker
 from agent.forwarding import AF
 from agent.learned import FAMILIES
 from agent.node import Agent
 from agent.peer_in import PeerIn
+from bgpd.resources import scalars
 from bgpd.rib.loc_rib import PATH_ID_OCTETS, LocRib
 from bgpd.telemetry.distribution import Distribution
 from bgpd.telemetry.documents import plain
@@ -251,15 +252,10 @@ def _matching(query: RouteQuery, told: Mapping[str, str]) -> list[str]:
         if not query.longer:
             found = [str(wanted)] if str(wanted) in told else []
         else:
-            found = [prefix for prefix in found if _is_within(prefix, wanted)]
+            found = [prefix for prefix in found if scalars.within(ip_network(prefix), wanted)]
     if query.family is not None:
         found = [prefix for prefix in found if (":" in prefix) == (query.family == "ipv6-unicast")]
     return found
-
-
-def _is_within(prefix: str, wanted: IPv4Network | IPv6Network) -> bool:
-    network = ip_network(prefix)
-    return network.version == wanted.version and network.subnet_of(wanted)  # type: ignore[arg-type]  # versions are equal
 
 
 def _told(prefix: str, clause: str, peer: PeerIn, reason: str) -> RouteStatus:

@@ -28,6 +28,7 @@ from agent.config import PROTOCOLS_TAKEN, AgentConfig
 from bgpd.datastore import Secrets
 from bgpd.plan import NodePlan, PlanError, plan_node
 from bgpd.resources import ResourceSet, ServiceReport
+from bgpd.resources.scalars import within
 from bgpd.telemetry.reporter import EVERY
 from ctl import state
 from ctl.cluster import moment
@@ -349,7 +350,7 @@ def _routes(resources: ResourceSet, config: AgentConfig) -> Iterator[Finding]:
             elif number not in _KERNELS_OWN and route["dst"] != "default":
                 prefix = ip_network(route["dst"])
                 for pool in pools:
-                    if prefix.version == pool.version and prefix.subnet_of(pool):  # type: ignore[arg-type]  # the versions are equal
+                    if within(prefix, pool):
                         foreign.append(f"{prefix} ({_NAMES.get(number, f'protocol {number}')})")
                         flush = f"ip -{version} route flush root {pool} proto {number} table {table}"
                         flushes[f"`{flush}`"] = None

@@ -8,13 +8,12 @@ means one peer or workload less. But a session or a route that is there from bef
 to be ended.
 """
 
-from collections.abc import Iterable
 from itertools import chain
 
 from bgpd.datastore.interests import Interests
 from bgpd.datastore.store import Changes, Snapshot
 from bgpd.resources import Key, Resource, ResourceSet
-from bgpd.resources.scalars import IPNetwork
+from bgpd.resources.scalars import within
 
 SETTINGS = frozenset({"BGPConfiguration", "CairnConfiguration"})
 POOL, FILTER = "IPPool", "BGPFilter"
@@ -70,7 +69,11 @@ class Unread:
         pools = [pool.spec.cidr for pool in resources.pools]
         blocks = ((key, (each.spec.cidr,)) for key, each in resources.of_kind(AFFINITY).items())
         workloads = ((key, each.spec.ip_networks or ()) for key, each in resources.of_kind(WORKLOAD).items())
-        return [key for key, has in chain(blocks, workloads) if not all(_within(pools, each) for each in has)]
+        return [
+            key
+            for key, has in chain(blocks, workloads)
+            if not all(any(within(each, pool) for pool in pools) for each in has)
+        ]
 
     def planned(self, resources: ResourceSet) -> ResourceSet:
         """What is to be planned of what is known: no peer comes without the filters it names, and nothing
@@ -114,7 +117,3 @@ class Unread:
     def routes(self) -> bool:
         """Whether there may be routes that the plan does not have."""
         return self.peers or self.workloads
-
-
-def _within(pools: Iterable[IPNetwork], network: IPNetwork) -> bool:
-    return any(pool.version == network.version and network.subnet_of(pool) for pool in pools)  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from bgpd.resources.bgp_filter import BGPFilter, FilterRule
 from bgpd.resources.bgp_filter import Operation as DeclaredOperation
-from bgpd.resources.scalars import Community, IPNetwork
+from bgpd.resources.scalars import Community, IPNetwork, within
 
 LOCAL_PREF_OF_PRIORITY_ZERO = 2147483647
 PRIORITIES = range(1 << 30, LOCAL_PREF_OF_PRIORITY_ZERO)  # values of LOCAL_PREF that tell a priority
@@ -317,15 +317,6 @@ class ExportPolicy:
     def decide(self, route: RouteFacts, rules: ExportRules) -> Decision:
         found = decide(self.filters, route, self.internal) if rules.nothing is None else None
         return found or rules.decide(route)
-
-
-def within(prefix: IPNetwork, network: IPNetwork) -> bool:
-    """Say whether ``prefix`` is ``network`` or lies inside it."""
-    return (
-        prefix.version == network.version
-        and prefix.prefixlen >= network.prefixlen
-        and int(prefix.network_address) & int(network.netmask) == int(network.network_address)
-    )
 
 
 def interface_matches(pattern: str, interface: str | None) -> bool:

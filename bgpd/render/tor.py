@@ -19,11 +19,11 @@ from ipaddress import IPv4Address
 from itertools import pairwise
 
 from bgpd.plan.model import NodePlan, Peering, PoolPlan, SecretRef
-from bgpd.plan.policy import decide, within
+from bgpd.plan.policy import decide
 from bgpd.render.errors import RenderError
 from bgpd.render.quoting import quoted, readable
 from bgpd.resources.bgp_configuration import DEFAULT_LISTEN_PORT
-from bgpd.resources.scalars import IPAddress, IPNetwork
+from bgpd.resources.scalars import IPAddress, IPNetwork, within
 
 MAX_PASSWORD = 80
 MULTIPATH = 64

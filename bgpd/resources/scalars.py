@@ -39,6 +39,15 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
 
 
+def within(prefix: IPNetwork, network: IPNetwork) -> bool:
+    """Say whether ``prefix`` is ``network`` or lies inside it."""
+    return (
+        prefix.version == network.version
+        and prefix.prefixlen >= network.prefixlen
+        and int(prefix.network_address) & int(network.netmask) == int(network.network_address)
+    )
+
+
 def _text(value: object, what: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"write {what} as text, not {value!r}")

@@ -20,11 +20,11 @@ from bgpd.plan.policy import (
     interface_matches,
     local_pref_of,
     priority_of,
-    within,
 )
 from bgpd.plan.policy import decide as first_to_hold
 from bgpd.plan.route_policy import facts_of
 from bgpd.resources import BGPFilter
+from bgpd.resources.scalars import within
 from bgpd.wire.attributes import AttributeSet, encode_attributes
 from bgpd.wire.iana import SegmentType
 from bgpd.wire.nlri import IPV4_UNICAST, nlri_of, numbers_of
