@@ -78,8 +78,9 @@ class Service:
             reason = f"exabgp.runDirectory changed: {remedy}"
             log.error("the new configuration is refused; the old one stays", reason=reason)
             return
+        if self._reload is None:  # else the agent is ending already, and its mode says no more
+            self._drained = self.agent is not None and self.agent.mode == "draining"
         self._reload = config
-        self._drained = self.agent is not None and self.agent.mode == "draining"
         self._notifier.reloading()
         self._stopping.set()
 
