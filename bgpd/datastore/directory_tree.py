@@ -269,9 +269,9 @@ class DirectoryTree:
             raise
         except ResourceError as error:
             fault = str(error)
-        except UnicodeDecodeError:
+        except UnicodeDecodeError as error:
             fault = f"{place}: not UTF-8 text"
-            text = path.read_text(encoding="utf-8", errors="replace")
+            text = error.object.decode("utf-8", "replace")
         except OSError as error:
             fault = f"{place}: cannot be read: {error.strerror}"
         if file is None:
