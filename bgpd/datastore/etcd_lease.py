@@ -89,10 +89,10 @@ class EtcdHold:
         for refreshed in count(1):
             try:
                 if self._lease and await self._client.keep_alive(self._lease) > 0:
-                    told.clear()
-                    backoff.reset()
                     if refreshed % 3 == 0:
                         await self._look()
+                    told.clear()
+                    backoff.reset()
                     await asyncio.sleep(self._ttl / 3)
                     continue
                 if self._lease:
