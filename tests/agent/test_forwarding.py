@@ -238,8 +238,9 @@ def test_two_may_tell_of_the_subnet_their_next_hop_is_in() -> None:
     default = RouteEntry(AF[IPV4_UNICAST], b"\0", 254, 0, 4, unicast(Hop(ROUTER, 5)))
     resolver = Resolver(lambda family, nlri: forwarding.hops_of(family, nlri))  # noqa: PLW0108 (it comes later)
     resolver.changed((link, default), (5,))
-    want = lambda _, nlri, route, metric, soon: ways.update({nlri: route})  # noqa: E731
-    fib = SimpleNamespace(resolver=resolver, want=want)
+    fib = SimpleNamespace(
+        resolver=resolver, want=lambda _, nlri, route, *_others, **_more: ways.update({nlri: route})
+    )
     cluster = Cluster()
     learned = Learned(cluster.learned.bounds, lambda hop: 1 if resolver.resolve(hop) else None, 30.0)
     cluster.learned = learned
