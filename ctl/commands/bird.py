@@ -15,7 +15,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from bgpd.datastore import Changes, Datastore, Interests, Secrets, Snapshot, Unread
+from bgpd.datastore import Datastore, Interests, LastGood, Secrets, Unread
 from bgpd.plan import PlanError, plan_node
 from bgpd.render import BirdOptions, RenderError, bird_files
 from bgpd.resources import ResourceSet
@@ -148,18 +148,10 @@ class _Latest:
         self.news = asyncio.Event()
 
     async def watch(self, store: Datastore, node: str) -> None:
-        resources, unread = ResourceSet.of(), Unread(node)
+        resources, unread, counting = ResourceSet.of(), Unread(node), LastGood(None)
         async with contextlib.aclosing(store.watch(Interests(kinds=KINDS, node=node))) as stream:
             async for news in stream:
-                if isinstance(news, Snapshot):
-                    resources = ResourceSet.of(entry.resource for entry in news.entries)
-                elif isinstance(news, Changes):
-                    resources = resources.with_changes(
-                        {
-                            change.key: change.entry.resource if change.entry else None
-                            for change in news.changes
-                        }
-                    )
+                resources = counting.counted(news, resources)
                 for place, reason in dict.fromkeys((each.place, each.reason) for each in news.invalid):
                     if reason is not None:
                         what = "a resource cannot be read; its last good version counts, if one is known"
