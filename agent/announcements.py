@@ -1,15 +1,14 @@
 """From the plan to what each peer shall be told, in ExaBGP's words. Pure.
 
-For every planned session the plan's export policy decides on every route this node originates; what passes
-is written as the attribute clause of an ``announce attributes … nlri …`` command. The next hop is this
-node: "self" where the session runs over the route's own family, the node's address otherwise.
+For every planned session the plan's export policy decides on every route of the session's family that this
+node originates; what passes is written as the attribute clause of an ``announce attributes … nlri …``
+command.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address
 
 from bgpd.plan.model import NodePlan, Origination, OriginKind, Peering, WorkloadRoute
 from bgpd.plan.policy import Coverage, Covered, Decision, RouteFacts, local_pref_of
@@ -20,12 +19,11 @@ def announcements(plan: NodePlan, peering: Peering) -> dict[str, str]:
     """Prefix → attribute clause: everything this node shall announce to one peer."""
     wanted: dict[str, str] = {}
     for origination in plan.originated:
-        next_hop = _next_hop(plan, peering, origination.prefix.version)
-        if next_hop is None:
+        if origination.prefix.version != peering.peer_address.version:
             continue
         decision = peering.export_policy.decide(origination.facts, plan.export_rules)
         if decision.accept:
-            wanted[str(origination.prefix)] = clause(peering, origination, decision, next_hop)
+            wanted[str(origination.prefix)] = clause(peering, origination, decision)
     return wanted
 
 
@@ -73,20 +71,13 @@ def _facts(plan: NodePlan, workload: WorkloadRoute) -> RouteFacts:
     return RouteFacts(workload.prefix, plan.priority(workload.prefix.version), interface=workload.interface)
 
 
-def _next_hop(plan: NodePlan, peering: Peering, version: int) -> str | None:
-    if peering.peer_address.version == version:
-        return "self"
-    address: IPv4Address | IPv6Address | None = plan.address(version)
-    return None if address is None else str(address)
-
-
-def clause(peering: Peering, origination: Origination, decision: Decision, next_hop: str) -> str:
+def clause(peering: Peering, origination: Origination, decision: Decision) -> str:
     """The attributes of one route towards one peer.
 
     An explicit priority travels as LOCAL_PREF within the AS and as MED out of it, where nothing else would
     carry it.
     """
-    words = [f"next-hop {next_hop}"]
+    words = ["next-hop self"]
     med = origination.med
     if peering.internal:
         local_pref = local_pref_of(decision.priority) if decision.priority_set else origination.local_pref

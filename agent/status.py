@@ -262,12 +262,11 @@ def _told(prefix: str, clause: str, peer: PeerIn, reason: str) -> RouteStatus:
     """A route as `agent.announcements.clause` has it written."""
     words = {name: several or one for name, several, one in _CLAUSE.findall(clause)}
     address = peer.peering.local_address
-    me = str(address) if address is not None else "self"
     local_pref, med = words.get("local-preference"), words.get("med")
     return RouteStatus(
         prefix=prefix,
         family="ipv6-unicast" if ":" in prefix else "ipv4-unicast",
-        next_hop=me if words["next-hop"] == "self" else words["next-hop"],
+        next_hop=str(address) if address is not None else "self",
         peer=peer.peering.name,
         best=True,
         reason=f"told to {peer.peering.name}" + (f": {reason}" if reason else ""),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, ip_address, ip_network
 from typing import Any
 
@@ -112,11 +111,39 @@ def test_what_a_filter_lets_out_is_told_where_the_filter_is_and_what_is_disputed
     assert told(disputed, "10.0.0.2").keys() == told(disputed, "10.0.0.9").keys() == both
 
 
-def test_a_family_the_node_has_no_address_of_is_not_announced() -> None:
-    plan = plan_of(node("b", "10.0.0.2/24"))
-    [peering] = plan.peerings
-    origination = replace(plan.originated[0], prefix=ip_network("2001:db8::/64"))
-    assert announcements(replace(plan, originated=(origination,)), peering) == {}
+def test_a_session_is_told_the_routes_of_its_own_family_and_no_others() -> None:
+    both = {"ipv4Address": "10.0.0.1/24", "ipv6Address": "fd00::1/64"}
+    plan = plan_of(
+        resource("Node", "a", {"bgp": both}),
+        resource("Node", "b", {"bgp": {"ipv4Address": "10.0.0.2/24", "ipv6Address": "fd00::2/64"}}),
+        resource("IPPool", "six", {"cidr": "fd00:1::/64"}),
+        resource("BlockAffinity", "a-6", {"node": "a", "cidr": "fd00:1::/122", "state": "confirmed"}),
+    )
+    assert told(plan, "10.0.0.2").keys() == {"10.77.0.0/26"}
+    assert told(plan, "fd00::2").keys() == {"fd00:1::/122"}
+
+
+def test_an_age_or_a_declared_priority_is_the_med_towards_another_as() -> None:
+    workload = {"node": "a", "ipNetworks": ["10.77.9.7/32"], "interfaceName": "cali7"}
+    rule = {"action": "Accept", "operations": [{"setPriority": {"value": 77}}]}
+    plan = plan_of(
+        node("b", "10.0.0.2/24"),
+        resource("BGPFilter", "f", {"exportV4": [rule]}),
+        resource("BGPPeer", "t", {"peerIP": "10.0.0.9", "asNumber": 65100}),
+        resource("BGPPeer", "u", {"peerIP": "10.0.0.8", "asNumber": 65100, "filters": ["f"]}),
+        resource("BGPPeer", "v", {"peerIP": "10.0.0.7", "filters": ["f"]}),
+        resource("WorkloadEndpoint", "w", workload, namespace="d", creationTimestamp="2026-01-01T00:00:00Z"),
+    )
+    age = f"med {4294967295 - 1767225600}"
+    block, host = "10.77.0.0/26", "10.77.9.7/32"
+    normal, set_to = (f"local-preference {2147483647 - priority}" for priority in (1024, 77))
+    clauses = {peer: told(plan, f"10.0.0.{peer}") for peer in (2, 9, 8, 7)}
+    assert {peer: (told[block], told[host]) for peer, told in clauses.items()} == {
+        2: (f"next-hop self {normal}", f"next-hop self {normal} {age}"),
+        9: ("next-hop self", f"next-hop self {age}"),
+        8: ("next-hop self med 77", "next-hop self med 77"),
+        7: (f"next-hop self {set_to}", f"next-hop self {set_to} {age}"),
+    }
 
 
 def test_a_node_under_another_name_is_not_dead() -> None:
