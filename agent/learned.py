@@ -365,7 +365,7 @@ class Learned:
         groups: dict[tuple[AttributeSet, str | None], list[bytes]] = {}
         received = rib.received(peer.source)
         taken = self._taken(peer)
-        for item in reach.nlri:
+        for item in dict.fromkeys(reach.nlri):  # one told twice is one
             attributes, ineligible = reach.attributes, loop
             nlri = item[skip:]
             if ineligible is None and nlri == _DEFAULT_ROUTE and not self.bounds.accept_default:

@@ -18,7 +18,7 @@ from bgpd.wire.iana import MessageType, RefreshSubtype
 from bgpd.wire.messages import Notification
 from bgpd.wire.nlri import IPV4_UNICAST, nlri_of
 from bgpd.wire.update import encode_updates
-from tests.agent.telling import ASN, OWN, A, Cluster, P, Q, peering
+from tests.agent.telling import ASN, OWN, A, B, Cluster, P, Q, peering
 
 
 def test_loops_are_stored_but_not_used_rfc4271_9_1_2() -> None:
@@ -109,6 +109,23 @@ def test_what_was_too_much_of_a_peer_is_asked_for_again_when_there_is_room() -> 
     assert cluster.learned.with_room(120.0) == [], "nothing was refused that is still there"
     cluster.announce(P, some[4])
     assert cluster.routes == {some[1], some[4]}
+
+
+def test_a_prefix_told_twice_in_one_update_counts_once() -> None:
+    cluster = Cluster(peering(P, max_prefixes=2))
+    cluster.up(P)
+    cluster.announce(P, A, A)
+    cluster.announce(P, B, B)
+    assert cluster.routes == {A, B}
+
+
+def test_another_way_to_a_known_prefix_is_not_too_many() -> None:
+    cluster = Cluster(peering(P), peering(Q), max_routes=1)
+    for peer in (P, Q):
+        cluster.up(peer)
+        cluster.announce(peer, A, next_hop=peer)
+    cluster.down(P, "notification received (6,2)")
+    assert cluster.routes == {A}
 
 
 def test_what_is_rejected_or_swept_does_not_count_against_the_limit() -> None:
