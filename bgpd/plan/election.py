@@ -30,13 +30,12 @@ FEWEST = 2
 
 @dataclass(frozen=True, slots=True)
 class Election:
-    """Its outcome. ``elected`` is in the order of election and maps each node to the reason; ``standing_by``
-    are the live candidates that would follow, in their order; ``candidates`` are all, alive or not.
+    """Its outcome. ``elected`` is in the order of election and maps each node to the reason; ``candidates``
+    are all, alive or not.
     """
 
     cluster_id: IPv4Address
     elected: Mapping[str, str]
-    standing_by: tuple[str, ...]
     candidates: frozenset[str]
 
 
@@ -58,7 +57,6 @@ def elect(declared: ReflectorElection, candidates: Mapping[str, str], live: froz
             )
             for place, (name, rack) in enumerate(selected, start=1)
         },
-        standing_by=tuple(name for name, _ in ordered[count:]),
         candidates=frozenset(candidates),
     )
 

@@ -220,16 +220,16 @@ class Coverage:
             (item.network.version, item.network.prefixlen, int(item.network.network_address)): item
             for item in reversed(self.items)
         }
-        self._lengths = sorted({(version, length) for version, length, _ in self._by_bits}, reverse=True)
+        self._lengths = sorted({length for _, length, _ in self._by_bits}, reverse=True)
 
     def find(self, prefix: IPNetwork) -> Covered | None:
         """Give the longest of the CIDRs that ``prefix`` is or lies in."""
         version, length, bits = prefix.version, prefix.prefixlen, int(prefix.network_address)
         size = 32 if version == 4 else 128
-        for at_version, at_length in self._lengths:
-            if at_version == version and at_length <= length:
-                masked = bits >> (size - at_length) << (size - at_length)
-                if (found := self._by_bits.get((version, at_length, masked))) is not None:
+        for shorter in self._lengths:
+            if shorter <= length:
+                masked = bits >> (size - shorter) << (size - shorter)
+                if (found := self._by_bits.get((version, shorter, masked))) is not None:
                     return found
         return None
 
