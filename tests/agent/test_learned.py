@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from functools import partial
 from ipaddress import IPv4Address, ip_network
 from pathlib import Path
@@ -409,12 +410,19 @@ def test_all_reflectors_lost_over_a_restart_one_that_returns_gives_the_others_ti
     assert recalling_for(again) == 120
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"boot": "another", "peers": {}}', '{"peers": {"P": 1}}'])
-def test_a_note_that_cannot_be_read_or_is_of_another_boot_counts_for_nothing(
-    tmp_path: Path, text: str
-) -> None:
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"peers": {"P": 1}}'])
+def test_a_note_that_cannot_be_read_counts_for_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "retained.json").write_text(text)
     assert Retention(tmp_path / "retained.json").recall() == {}
+
+
+def test_nor_does_one_that_was_whole_in_another_boot(tmp_path: Path) -> None:
+    cluster, path = Cluster(peering(P)), tmp_path / "retained.json"
+    cluster.up(P)
+    Retention(path).note(cluster.learned.retained())
+    assert Retention(path).recall()
+    path.write_text(json.dumps({**json.loads(path.read_text()), "boot": "another"}))
+    assert Retention(path).recall() == {}
 
 
 def test_a_note_that_cannot_be_written_leaves_the_former_one(tmp_path: Path) -> None:
