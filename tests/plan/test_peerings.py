@@ -113,6 +113,12 @@ def test_reverse_peering_manual_leaves_the_other_end_alone() -> None:
     assert sessions(found["n2"]) == set()
 
 
+def test_reverse_peering_manual_with_a_router_that_is_no_node() -> None:
+    tor = peer("tor", "{peerIP: 192.0.2.1, asNumber: 65001, reversePeering: Manual}")
+    plan = plan_node(cluster(MESH_OFF, THREE, tor), "n1")
+    assert not session(plan, "192.0.2.1").passive
+
+
 def test_of_two_ends_declared_by_hand_exactly_one_waits() -> None:
     found = plans(
         cluster(
@@ -260,6 +266,12 @@ def test_a_filter_that_does_not_exist_is_remarked_on() -> None:
     assert plan.remarks == ("BGPPeer t: BGPFilter nope does not exist; it filters nothing",)
 
 
+def test_so_is_one_of_a_peering_that_selects_this_node_too() -> None:
+    plan = plan_node(cluster(MESH_OFF, THREE, peer("t", "{peerSelector: all(), filters: [nope]}")), "n1")
+    assert sessions(plan) == {"10.0.0.2", "10.0.0.3"}
+    assert plan.remarks == ("BGPPeer t: BGPFilter nope does not exist; it filters nothing",)
+
+
 def test_a_node_that_is_not_declared_cannot_be_planned() -> None:
     with pytest.raises(PlanError, match="Node ghost: is not declared"):
         plan_node(cluster(THREE), "ghost")
@@ -283,19 +295,23 @@ def test_the_reflector_waits_for_its_clients() -> None:
 
 
 @pytest.mark.parametrize(("reflector_at", "client_at"), [(1, 2), (2, 1)])
+@pytest.mark.parametrize("named", [True, False])
 def test_a_reflector_that_a_global_peer_names_waits_for_a_while_where_calicos_bird_waits(
-    reflector_at: int, client_at: int
+    reflector_at: int, client_at: int, named: bool
 ) -> None:
+    other_end = (
+        f"{{peerIP: 10.0.0.{reflector_at}, asNumber: 65000}}" if named else "{peerSelector: has(role)}"
+    )
     found = plans(
         cluster(
             MESH_OFF,
-            bgp("rr", reflector_at, ", routeReflectorClusterID: 244.0.0.1"),
+            bgp("rr", reflector_at, ", routeReflectorClusterID: 244.0.0.1", "{role: rr}"),
             bgp("c", client_at),
-            peer("p", f"{{peerIP: 10.0.0.{reflector_at}, asNumber: 65000}}"),
+            peer("p", other_end),
         )
     )
     assert found["rr"].peerings[0].passive
-    assert found["rr"].peerings[0].patient == (reflector_at > client_at)
+    assert found["rr"].peerings[0].patient == (named and reflector_at > client_at)
     assert not found["c"].peerings[0].passive
 
 
@@ -303,7 +319,8 @@ def test_nobody_waits_for_a_node_that_has_no_session_back() -> None:
     one_way = peer("p", "{node: n1, peerIP: 10.0.0.2, reversePeering: Manual}")
     assert not session(plans(cluster(MESH_OFF, THREE, one_way))["n1"], "10.0.0.2").passive
     other_way = peer("q", "{node: n2, peerIP: 10.0.0.1, reversePeering: Manual}")
-    for more in (), (other_way,):
+    of_itself = peer("r", "{node: n1, peerSelector: all()}")
+    for more in (), (other_way,), (of_itself,):
         meshed = plans(cluster(*([MESH_OFF, *more] if more else []), THREE, one_way))
         assert session(meshed["n1"], "10.0.0.2").passive
         assert not session(meshed["n2"], "10.0.0.1").passive

@@ -230,6 +230,16 @@ def test_operations_are_applied_in_their_order() -> None:
     assert [str(item) for item in decision.communities] == ["65000:1"]
 
 
+@pytest.mark.parametrize("version", [4, 6])
+def test_rules_of_one_ip_version_say_nothing_of_the_other(version: int) -> None:
+    """Also where they name no CIDR: a reflector's session has the filters of both."""
+    filters = (CompiledFilter("f", (Rule("nothing", False),), version),)
+    for route, length in ((facts("10.1.0.0/26"), 26), (facts("fd00::/64"), 64)):
+        found = first_to_hold(filters, route, True)
+        assert (found is not None) == (route.prefix.version == version)
+        assert Judge(filters, route, True).decide(length, int(route.prefix.network_address)) == found
+
+
 def test_communities_are_added_to_what_the_nodes_rules_let_out() -> None:
     plan = plans(cluster(THREE, FILTERED))["n1"]
     decision = session(plan, "192.0.2.1").export_policy.decide(facts("10.1.0.0/26"), plan.export_rules)

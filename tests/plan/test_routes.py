@@ -168,6 +168,13 @@ def test_owners_of_unknown_age_are_told_apart_all_the_same(stamp: str) -> None:
     assert [announced(found[name]) for name in ("n1", "n2")] == [set(), {"10.1.9.9/32"}]
 
 
+def test_of_two_owners_of_one_age_the_one_without_uid_yields() -> None:
+    bare = endpoint("n2", "p", "[10.1.9.9]", "2026-01-01T00:00:00Z")
+    known = endpoint("n1", "p", "[10.1.9.9]", "2026-01-01T00:00:00Z")
+    found = plans(cluster(THREE, POOLS, bare, known.replace("namespace: d", "namespace: d, uid: a")))
+    assert [announced(found[name]) for name in ("n1", "n2")] == [{"10.1.9.9/32"}, set()]
+
+
 def test_a_single_address_block_is_announced_with_its_workload() -> None:
     empty = cluster(THREE, POOLS, block("n1", "10.1.3.3/32"))
     assert announced(plan_node(empty, "n1")) == set()
@@ -190,6 +197,26 @@ def test_a_single_address_blocks_route_is_its_workloads() -> None:
     assert after.med < before.med
 
 
+def test_a_single_address_block_keeps_its_communities_where_a_filter_lets_its_workload_out() -> None:
+    settings = """\
+        kind: BGPConfiguration
+        metadata: {name: default}
+        spec: {prefixAdvertisements: [{cidr: 10.1.0.0/16, communities: ['65000:3']}]}
+        ---
+        kind: BGPPeer
+        metadata: {name: tor}
+        spec: {peerIP: 10.0.0.99, asNumber: 65000, filters: [f]}
+        ---
+        kind: BGPFilter
+        metadata: {name: f}
+        spec: {exportV4: [{action: Accept, interface: cali1}]}
+        """
+    resources = cluster(THREE, POOLS, settings, block("n1", "10.1.3.3/32"), endpoint("n1", "p", "[10.1.3.3]"))
+    (route,) = plan_node(resources, "n1").originated
+    assert route.kind is OriginKind.BLOCK
+    assert [str(item) for item in route.communities] == ["65000:3"]
+
+
 def test_service_cidrs_are_announced_by_every_node_not_excluded() -> None:
     services = """\
         kind: BGPConfiguration
@@ -209,6 +236,7 @@ def test_service_cidrs_are_announced_by_every_node_not_excluded() -> None:
     assert announced(plan_node(cluster(THREE, single), "n1")) == {"10.96.0.0/12", "192.0.2.0/24"}
     address = single.replace("198.51.100.0/24", "198.51.100.7/32")
     assert "198.51.100.7/32" in announced(plan_node(cluster(THREE, address), "n1"))
+    assert plan_node(cluster(THREE, address), "n1").rejected == ()
 
 
 def test_communities_come_from_the_nodes_own_configuration_or_else_the_clusters() -> None:
@@ -219,7 +247,7 @@ def test_communities_come_from_the_nodes_own_configuration_or_else_the_clusters(
           communities: [{name: blue, value: '65000:1:2'}]
           prefixAdvertisements:
           - {cidr: 10.1.0.0/16, communities: [blue, '65000:3']}
-          - {cidr: 10.1.0.0/17, communities: [nameless, '65000:4']}
+          - {cidr: 10.1.0.0/17, communities: [nameless, '65000:4', '65000:3']}
         ---
         kind: BGPConfiguration
         metadata: {name: node.n2}
@@ -250,12 +278,14 @@ def test_static_routes_of_the_agent_are_announced() -> None:
     ]
 
 
-def test_routes_have_the_declared_priority() -> None:
-    settings = "kind: BGPConfiguration\nmetadata: {name: default}\nspec: {ipv4NormalRoutePriority: 2000}"
+@pytest.mark.parametrize("declared", [4, 6])
+def test_routes_have_the_declared_priority(declared: int) -> None:
+    spec = f"{{ipv{declared}NormalRoutePriority: 2000}}"
+    settings = f"kind: BGPConfiguration\nmetadata: {{name: default}}\nspec: {spec}"
     resources = cluster(THREE, POOLS, settings, block("n1", "10.1.0.0/26"), block("n1", "fd00:1::/122"))
-    four, six = plan_node(resources, "n1").originated
-    assert (four.priority, four.local_pref) == (2000, 2147481647)
-    assert (six.priority, six.local_pref) == (1024, 2147482623)
+    for route in plan_node(resources, "n1").originated:
+        wanted = (2000, 2147481647) if route.prefix.version == declared else (1024, 2147482623)
+        assert (route.priority, route.local_pref) == wanted
 
 
 def test_tunnels_are_planned_where_a_pool_wants_them() -> None:
