@@ -171,14 +171,17 @@ def write_duration(seconds: float) -> str:
     if seconds == 0:
         return "0s"
     if seconds < 1:
-        milliseconds = round(seconds * 1e3, 6)
-        return f"{milliseconds:g}ms"
+        return f"{_plain(seconds * 1e3, 6)}ms"
     minutes, rest = divmod(seconds, 60)
     hours, minutes = divmod(int(minutes), 60)
     text = f"{hours}h" if hours else ""
     text += f"{minutes}m" if hours or minutes else ""
-    rest = round(rest, 9)
-    return text + (f"{int(rest)}s" if rest == int(rest) else f"{rest!r}s")
+    return f"{text}{_plain(rest, 9)}s"
+
+
+def _plain(number: float, places: int) -> str:
+    """To the nanosecond, and without an exponent, which Go does not read."""
+    return f"{number:.{places}f}".rstrip("0").rstrip(".")
 
 
 def _fits_graceful_restart(value: float) -> float:

@@ -352,11 +352,15 @@ def test_a_blocks_owner_is_its_affinity() -> None:
         ("250ms", 0.25),
         ("0s", 0.0),
         ("0", 0.0),
+        ("0.000001ms", 1e-9),
+        ("123.456789ms", 0.123456789),
+        ("1m0.000000001s", 60.000000001),
     ],
 )
 def test_durations_are_read_as_go_writes_them(text: str, seconds: float) -> None:
     assert read_duration(text) == seconds
     assert read_duration(write_duration(seconds)) == seconds
+    assert write_duration(seconds) in (text, "1m30s", "2h0m0s", "0s")
 
 
 @given(st.integers(0, 10**7).map(lambda value: value / 1000))
