@@ -46,13 +46,11 @@ def filter_function(
 def prefix_condition(match: PrefixMatch) -> str:
     """Write a comparison of ``net``."""
     network = match.network
-    if match.operator in (Operator.EQUAL, Operator.NOT_EQUAL):
-        if match.low > match.high:
-            return "false" if match.operator is Operator.EQUAL else "true"
-        return f"net {'=' if match.operator is Operator.EQUAL else '!='} {network}"
-    holds = match.operator is Operator.IN
+    holds = match.operator in (Operator.IN, Operator.EQUAL)
     if match.low > match.high:
         return "false" if holds else "true"
+    if match.operator in (Operator.EQUAL, Operator.NOT_EQUAL):
+        return f"net {'=' if holds else '!='} {network}"
     return f"net {'~' if holds else '!~'} [ {network}{{{match.low},{match.high}}} ]"
 
 
