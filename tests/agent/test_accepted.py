@@ -101,6 +101,9 @@ def test_what_was_too_much_of_a_peer_is_asked_for_again_when_there_is_room() -> 
     assert cluster.routes == set(some[:2])
     cluster.withdraw(P, some[0])
     assert cluster.learned.with_room(20.0) == [], "not all the time"
+    cluster.learned.peers[P].up = False
+    assert cluster.learned.with_room(40.0) == [], "there is nobody to ask"
+    cluster.learned.peers[P].up = True
     assert cluster.learned.with_room(40.0) == [P]
     cluster.announce(P, *some[1:])
     assert cluster.routes == set(some[1:3])

@@ -95,7 +95,9 @@ def test_nothing_unwanted_is_removed_before_sweeping_is_allowed() -> None:
     delta.want("c", 4)
     assert {type(change).__name__ + change.key for change in delta.pending()} == {"Putb", "Putc"}
     assert delta.unwanted == 1
+    assert delta.due("a") is None
     delta.sweeping = True
+    assert delta.due("a") == Drop("a", 1)
     assert {type(change).__name__ + change.key for change in delta.pending()} == {"Dropa", "Putb", "Putc"}
 
 

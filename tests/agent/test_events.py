@@ -34,6 +34,21 @@ def test_the_prefixes_of_an_update_that_was_sent(family: Family, nlri: list[byte
         assert not is_end_of_rib(update[19:])
 
 
+@pytest.mark.parametrize(
+    ("body", "end"),
+    [
+        ("00000000", True),
+        ("00000006800f03000201", True),
+        ("00000007900f0003000201", True),
+        ("0000000a800f0700020120fd0001", False),
+        ("0003180a00000000", False),
+        ("00000006800e03000201", False),
+    ],
+)
+def test_rfc4724_2_an_end_of_rib_is_an_update_that_withdraws_nothing(body: str, end: bool) -> None:
+    assert is_end_of_rib(bytes.fromhex(body)) == end
+
+
 def test_an_end_of_rib_has_none() -> None:
     for family in (IPV4_UNICAST, IPV6_UNICAST):
         body = encode_end_of_rib(family)[19:]

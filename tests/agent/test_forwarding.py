@@ -23,9 +23,9 @@ from bgpd.plan.policy import (
     local_pref_of,
 )
 from bgpd.wire.attributes import encode_attributes
-from bgpd.wire.nlri import IPV4_UNICAST, nlri_of
+from bgpd.wire.nlri import IPV4_UNICAST, Family, nlri_of
 from bgpd.wire.update import encode_updates, encode_withdrawals
-from tests.agent.telling import Cluster, peering
+from tests.agent.telling import Cluster, Q, peering
 
 A, B, C, P = "10.77.0.0/26", "10.77.1.0/26", "10.77.2.0/26", "10.0.0.2"
 
@@ -78,10 +78,11 @@ class Wishes:
 class Straight:
     """No tunnels that can be read."""
 
-    doubt = False
+    doubt: bool | bytes = False
+    """Of all next hops, or of one."""
 
-    def doubtful(self, *_: Any) -> bool:
-        return self.doubt
+    def doubtful(self, _family: Family, _nlri: bytes, next_hop: bytes) -> bool:
+        return self.doubt in (True, next_hop)
 
     def hop(self, *_: Any) -> Hop | None:
         return None
@@ -105,6 +106,12 @@ def test_what_may_have_to_go_through_a_tunnel_that_cannot_be_read_has_no_way_of_
     tunnels.doubt = False
     forwarding.resolved_anew()
     assert set(wishes.routes) == {A}
+    cluster.learned.configure((peering(P), peering(Q)))
+    cluster.up(Q)
+    cluster.announce(Q, A, next_hop="10.0.0.8")
+    tunnels.doubt = IPv4Address("10.0.0.8").packed
+    forwarding.changed(cluster.learned.take_changes())
+    assert not wishes.routes, "one way of two may have to"
 
 
 def test_what_is_one_of_few_does_not_wait_for_many() -> None:
@@ -231,28 +238,54 @@ def test_an_address_that_left_is_delivered_here_until_the_routers_between_have_h
     assert node.route == workload(77), "it came back meanwhile"
 
 
+class Resolving:
+    """Two peers, and next hops that are found by routes of the node's own and by what they tell."""
+
+    def __init__(self, *entries: RouteEntry) -> None:
+        self.ways: dict[bytes, KernelRoute | None] = {}
+        resolver = Resolver(lambda family, nlri: self.forwarding.hops_of(family, nlri))  # noqa: PLW0108 (it comes later)
+        resolver.changed(entries, (5,))
+        fib = SimpleNamespace(
+            resolver=resolver, want=lambda _, nlri, route, *_others, **_more: self.ways.update({nlri: route})
+        )
+        self.cluster = Cluster()
+        bounds = self.cluster.learned.bounds
+        learned = self.cluster.learned = Learned(
+            bounds, lambda hop: 1 if resolver.resolve(hop) else None, 30.0
+        )
+        learned.configure((peering(P), peering(Q)))
+        self.forwarding = Forwarding(cast("Fib", fib), learned, Straight(), lambda *_: None)
+        for peer in (P, Q):
+            self.cluster.up(peer)
+
+    def changed(self) -> None:
+        self.forwarding.changed(self.cluster.learned.take_changes())
+
+
+LINK = RouteEntry(AF[IPV4_UNICAST], b"\x18\x0a\0\0", 254, 0, 2, unicast(Hop(b"", 5)))
+
+
 def test_two_may_tell_of_the_subnet_their_next_hop_is_in() -> None:
     """It is found by the default route, and whichever path is asked about never through the prefix itself."""
-    ways: dict[bytes, KernelRoute | None] = {}
-    link = RouteEntry(AF[IPV4_UNICAST], b"\x18\x0a\0\0", 254, 0, 2, unicast(Hop(b"", 5)))
     default = RouteEntry(AF[IPV4_UNICAST], b"\0", 254, 0, 4, unicast(Hop(ROUTER, 5)))
-    resolver = Resolver(lambda family, nlri: forwarding.hops_of(family, nlri))  # noqa: PLW0108 (it comes later)
-    resolver.changed((link, default), (5,))
-    fib = SimpleNamespace(
-        resolver=resolver, want=lambda _, nlri, route, *_others, **_more: ways.update({nlri: route})
-    )
-    cluster = Cluster()
-    learned = Learned(cluster.learned.bounds, lambda hop: 1 if resolver.resolve(hop) else None, 30.0)
-    cluster.learned = learned
-    learned.configure((peering(P), peering("10.0.0.3")))
-    forwarding = Forwarding(cast("Fib", fib), learned, Straight(), lambda *_: None)
-    for peer in (P, "10.0.0.3"):
-        cluster.up(peer)
-        cluster.announce(peer, "10.50.0.0/16", "10.77.0.0/26", next_hop="10.50.0.1")
-    forwarding.changed(learned.take_changes())
-    forwarding.resolved_anew()
-    assert set(ways.values()) == {unicast(Hop(ROUTER, 5))}
-    assert len(ways) == 2
+    node = Resolving(LINK, default)
+    for peer in (P, Q):
+        node.cluster.announce(peer, "10.50.0.0/16", "10.77.0.0/26", next_hop="10.50.0.1")
+    node.changed()
+    node.forwarding.resolved_anew()
+    assert set(node.ways.values()) == {unicast(Hop(ROUTER, 5))}
+    assert len(node.ways) == 2
+
+
+def test_rfc4271_9_1_2_1_a_path_is_not_the_best_once_the_route_to_its_next_hop_has_gone() -> None:
+    node = Resolving(LINK)
+    node.cluster.announce(P, "10.50.0.0/16", next_hop="10.0.0.7")
+    node.cluster.announce(P, A, next_hop="10.50.0.1")
+    node.cluster.announce(Q, A, next_hop="10.0.0.8", path=(65001,))
+    for gateway in ("10.0.0.7", "10.0.0.8"):
+        node.changed()
+        assert node.ways[nlri_of(ip_network(A))] == unicast(Hop(IPv4Address(gateway).packed, 5))
+        node.cluster.withdraw(P, "10.50.0.0/16")
 
 
 def test_what_went_in_the_moment_in_which_everything_is_resolved_anew_is_gone() -> None:

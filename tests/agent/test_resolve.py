@@ -170,6 +170,28 @@ def test_a_learned_route_that_covers_no_next_hop_changes_nothing() -> None:
     assert not made.learned_changed(socket.AF_INET, learned.add("10.77.0.0/26", "10.0.0.2"))
 
 
+def test_a_route_to_each_of_two_neighbours_counts_for_it() -> None:
+    made, learned = resolver(entry("10.0.0.0/24", link(1)))
+    for address in ("10.0.0.2", "10.0.0.3"):
+        made.resolve(packed(address))
+    for address in ("10.0.0.2", "10.0.0.3"):
+        assert made.learned_changed(socket.AF_INET, learned.add(f"{address}/32", "10.0.0.9"))
+
+
+def test_a_router_on_the_link_that_announces_its_own_address_is_still_on_the_link() -> None:
+    gateway = packed("2001:db8::1")
+    made, learned = resolver(entry("2001:db8::/64", link(1)), entry("::/0", via("2001:db8::1", 1)))
+    assert made.resolve(packed("2001:db8:9::9")) == (Hop(gateway, 1),)
+    assert made.learned_changed(socket.AF_INET6, learned.add("2001:db8::1/128", "2001:db8::5"))
+    assert made.resolve(packed("2001:db8:9::9")) == (Hop(gateway, 1, onlink=True),)
+
+
+def test_a_learned_route_that_leads_nowhere_leaves_the_next_hop_to_a_shorter_one() -> None:
+    made, learned = resolver(entry("0.0.0.0/0", via("10.0.0.254", 1)), entry("10.2.0.0/16", BLACKHOLE))
+    made.learned_changed(socket.AF_INET, learned.add("10.1.0.0/24", "10.2.0.1"))
+    assert made.resolve(packed("10.1.0.5")) == (Hop(packed("10.0.0.254"), 1),)
+
+
 def test_of_next_hops_that_nobody_asks_for_any_more_nothing_is_known() -> None:
     made, learned = resolver(entry("10.0.0.0/24", link(1)), entry("2001:db8::/64", link(2)))
     gone = {socket.AF_INET: "10.0.0.2", socket.AF_INET6: "2001:db8::2"}

@@ -71,6 +71,11 @@ def facts(prefix: str, **more: Any) -> RouteFacts:
             ["10.1.0.0/24", "10.1.0.64/26"],
             ["10.1.0.0/16", "10.1.0.0/23", "10.1.0.0/27"],
         ),
+        (
+            "cidr: 10.1.0.0/16, matchOperator: In, prefixLength: {min: 24, max: 24}",
+            ["10.1.3.0/24"],
+            ["10.1.2.0/23", "10.1.3.0/25"],
+        ),
         ("cidr: 10.1.0.0/16, matchOperator: In, prefixLength: {max: 16}", ["10.1.0.0/16"], ["10.1.0.0/17"]),
         ("cidr: 10.1.0.0/16, matchOperator: In, prefixLength: {min: 8}", ["10.1.0.0/32"], ["10.0.0.0/8"]),
         (

@@ -157,6 +157,7 @@ def test_a_session_says_all_its_terms() -> None:
         "cairn_export_v4(false);",
     ):
         assert line in tor
+    assert "\nrouter id 10.0.0.1;" in bird(everything())
     assert "passive" not in tor
     assert "add paths on;" not in tor  # towards another AS the same path would only be told several times
     assert "add paths on;" in section(bird(everything()), "protocol bgp Node_10_0_0_3_port_1790 ")
@@ -189,6 +190,7 @@ def test_a_reflector_keeps_pools_that_are_not_for_export_from_another_as() -> No
     router = section(text, "protocol bgp Node_10_0_0_254 ")
     assert router.index(refused) < router.index(reflected)
     assert refused not in section(text, "protocol bgp Node_10_0_0_1_port_1790 ")
+    assert "rr client;" not in router
 
 
 def test_a_filter_rule_says_every_condition_and_operation() -> None:
@@ -234,6 +236,47 @@ def test_of_a_block_in_another_the_inner_has_its_say_first() -> None:
     assert [text.index(line) for line in order] == sorted(text.index(line) for line in order)
 
 
+def filtered(rules: str) -> NodePlan:
+    tor = "kind: BGPPeer\nmetadata: {name: tor}\nspec: {peerIP: 192.0.2.1, asNumber: 65001, filters: [f]}"
+    declared = f"kind: BGPFilter\nmetadata: {{name: f}}\nspec: {{{rules}}}"
+    return plan_node(cluster(THREE, tor, declared), "n1")
+
+
+@pytest.mark.parametrize(
+    ("match", "condition"),
+    [
+        ("cidr: 10.1.0.0/16, matchOperator: Equal", "(net = 10.1.0.0/16)"),
+        ("cidr: 10.1.0.0/16, matchOperator: NotEqual", "(net != 10.1.0.0/16)"),
+        ("cidr: 10.1.0.0/16, matchOperator: Equal, prefixLength: {min: 17}", "(false)"),
+        ("cidr: 10.1.0.0/16, matchOperator: NotEqual, prefixLength: {max: 15}", "(true)"),
+        ("cidr: 10.1.0.0/16, matchOperator: In, prefixLength: {max: 15}", "(false)"),
+        ("cidr: 10.1.0.0/16, matchOperator: NotIn, prefixLength: {max: 15}", "(true)"),
+        ("communities: {values: ['65000:7']}", "((65000, 7) ~ bgp_community)"),
+        ("communities: {values: ['65000:1:2']}", "((65000, 1, 2) ~ bgp_large_community)"),
+    ],
+)
+def test_each_match_of_a_rule_in_birds_words(match: str, condition: str) -> None:
+    text = bird(filtered(f"importV4: [{{action: Reject, {match}}}]"))
+    assert f"if ({condition}) then {{ reject; }}" in section(text, "function bgpfilter_f_import_v4")
+    verdict = check_bird(text, 2)
+    assert verdict.accepted, verdict.message
+
+
+@pytest.mark.parametrize(
+    ("mode", "which"),
+    [
+        ("Always", "net ~ 10.1.0.0/16"),
+        ("CrossSubnet", "net ~ 10.1.0.0/16 && ! (bgp_next_hop ~ 10.0.0.0/24)"),
+    ],
+)
+def test_routes_of_a_tunnels_pool_stay_out_of_the_kernel_where_the_tunnel_leads(
+    mode: str, which: str
+) -> None:
+    pool = f"kind: IPPool\nmetadata: {{name: p}}\nspec: {{cidr: 10.1.0.0/16, vxlanMode: {mode}}}"
+    chosen = section(bird(plan_node(cluster(THREE, pool), "n1")), "filter cairn_kernel_v4")
+    assert f"if (source = RTS_BGP && {which}) then reject;" in chosen
+
+
 def test_an_interface_is_never_that_of_a_learned_route() -> None:
     rule = "{action: Reject, interface: 'eth*', cidr: 10.0.0.0/8, matchOperator: In}"
     declared = (
@@ -257,6 +300,8 @@ def test_bird_1_begins_a_path_with_its_own_as_before_the_filters() -> None:
         "bgp_path.prepend(2); bgp_path.prepend(1); if (!same_as) then bgp_path.prepend(own_as);"
     ) in rules
     assert "(!same_as && bgp_path ~ [= ? 65001 65002 * =])" in rules
+    plain = "exportV4: [{action: Accept, operations: [{setPriority: {value: 77}}]}]"
+    assert "bgp_path" not in section(bird(filtered(plain), 1), "function bgpfilter_f_export_v4")
 
 
 def test_only_what_the_plan_originates_is_announced_of_all_the_kernel_has() -> None:

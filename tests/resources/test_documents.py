@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from bgpd.resources import (
     MODELS,
     BGPConfiguration,
+    BGPFilter,
     BGPPeer,
     Key,
     Node,
@@ -21,6 +22,7 @@ from bgpd.resources import (
     json_schema,
     load_documents,
 )
+from bgpd.resources.bgp_filter import FilterRuleV4
 from tests.resources.test_codec import STORED
 
 PEER = """\
@@ -194,6 +196,8 @@ def test_a_filter_rules_rules_are_kept(rule: str, words: str) -> None:
         ("BGPConfiguration", "default", "{communities: [{name: a, value: '1:2:3:4'}]}", "community"),
         ("BGPConfiguration", "default", "{logSeverityScreen: loud}", "'Info'"),
         ("BGPConfiguration", "default", "{ignoredInterfaces: ['docker*', '*']}", "no interface by which"),
+        ("BGPPeer", "p", "{peerIP: 10.0.0.1, keepaliveTime: 21846s}", "1s to 21845s"),
+        ("BGPPeer", "p", "{peerIP: 10.0.0.1, keepaliveTime: 999ms}", "1s to 21845s"),
         ("IPPool", "p", "{cidr: 10.0.0.0/16, blockSize: 33}", "20 to 32"),
         ("IPPool", "p", "{cidr: 10.0.0.0/27, blockSize: 26}", "fit"),
         ("IPPool", "p", "{cidr: 10.0.0.0/16, vxlanMode: Always, ipipMode: Always}", "exclude"),
@@ -232,6 +236,28 @@ def test_each_kinds_ranges_and_exclusions_are_kept(kind: str, name: str, spec: s
     version = MODELS[kind].API_VERSION if kind in MODELS else "projectcalico.org/v3"
     text = f"apiVersion: {version}\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n"
     assert words in refused(text)
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [
+        ("BGPPeer", "{peerIP: 10.0.0.1, keepaliveTime: 1s}"),
+        ("BGPPeer", "{peerIP: 10.0.0.1, keepaliveTime: 21845s}"),
+        ("IPPool", "{cidr: 10.0.0.0/16, blockSize: 20}"),
+        ("IPPool", "{cidr: 10.0.0.0/16, blockSize: 32}"),
+    ],
+)
+def test_the_ends_of_a_range_are_in_it(kind: str, spec: str) -> None:
+    head = f"apiVersion: projectcalico.org/v3\nkind: {kind}\nmetadata: {{name: a}}\n"
+    assert len(load_documents(f"{head}spec: {spec}\n", "a.yaml")) == 1
+
+
+def test_what_a_rule_has_empty_is_absent() -> None:
+    rule = "action: Accept, cidr: '', matchOperator: '', source: '', interface: '', peerType: ''"
+    head = "apiVersion: projectcalico.org/v3\nkind: BGPFilter\nmetadata: {name: f}\n"
+    (read,) = load_documents(f"{head}spec: {{exportV4: [{{{rule}}}]}}\n", "filter.yaml")
+    assert isinstance(read, BGPFilter)
+    assert read.spec.export_v4 == [FilterRuleV4(action="Accept")]
 
 
 @pytest.mark.parametrize("severity", ["info", "INFO", "Info"])

@@ -54,6 +54,7 @@ def test_every_kind_has_an_example() -> None:
         "/calico/ipam/v2/host/n1/ipv6/block/fd00::%x-122",
         "/calico/ipam/v2/assignment/ipv4/block/nonsense",
         "/cairn/v1/leases/",
+        "/cairn/v1/others/n1",
         "/elsewhere",
         "",
     ],
