@@ -18,6 +18,11 @@ THERE, UNKNOWN = bytes((10, 0, 0, 2)), bytes((10, 0, 0, 99))
 NODE = """
 apiVersion: projectcalico.org/v3
 kind: Node
+metadata: {name: elsewhere}
+spec: {bgp: {ipv4Address: 10.0.0.3/24}}
+---
+apiVersion: projectcalico.org/v3
+kind: Node
 metadata: {name: there}
 spec: {bgp: {ipv4Address: 10.0.0.2/24}}
 """

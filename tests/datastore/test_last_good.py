@@ -60,6 +60,13 @@ def test_what_was_written_anew_since_is_not_remembered(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_what_was_written_anew_before_a_start_is_not_remembered_by_the_next(tmp_path: Path) -> None:
+    """Else what is two versions old would count, and for the last good one."""
+    LastGood(tmp_path).heard(Changes((), 2, unreadable(POOL)), ResourceSet.of(declared().values()))
+    assert list(LastGood(tmp_path).recall(Snapshot((), 3))) == []
+    assert list(LastGood(tmp_path).recall(Snapshot((), 4, unreadable(POOL)))) == []
+
+
 def test_a_file_that_is_none_is_no_hindrance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / NAME
     entries = ('["IPPool", "", "p", "{}"]', '["IPPool", "", "p", {}]', '["Nothing", "", "p", "{}"]')
