@@ -282,9 +282,12 @@ def test_rfc4271_9_1_2_1_a_path_is_not_the_best_once_the_route_to_its_next_hop_h
     node.cluster.announce(P, "10.50.0.0/16", next_hop="10.0.0.7")
     node.cluster.announce(P, A, next_hop="10.50.0.1")
     node.cluster.announce(Q, A, next_hop="10.0.0.8", path=(65001,))
-    for gateway in ("10.0.0.7", "10.0.0.8"):
+    nlri = nlri_of(ip_network(A))
+    for next_hop, gateway in (("10.50.0.1", "10.0.0.7"), ("10.0.0.8", "10.0.0.8")):
         node.changed()
-        assert node.ways[nlri_of(ip_network(A))] == unicast(Hop(IPv4Address(gateway).packed, 5))
+        best = node.cluster.learned.ribs[IPV4_UNICAST].best[nlri]
+        assert best.attributes.next_hop == IPv4Address(next_hop).packed
+        assert node.ways[nlri] == unicast(Hop(IPv4Address(gateway).packed, 5))
         node.cluster.withdraw(P, "10.50.0.0/16")
 
 
