@@ -330,22 +330,20 @@ class Learned:
 
     def _update(self, peer: PeerIn, decoder: UpdateDecoder, body: bytes) -> None:
         update = decoder.decode(body)
-        assert peer.negotiated is not None
         peer.updates += 1
         peer.malformed += len(update.errors)
         for unreach in update.unreach:
             if (rib := self.ribs.get(unreach.family)) is not None:
-                add_path = unreach.family in peer.negotiated.add_path_receive
                 if peer.taken is not None:
                     received = rib.received(peer.source)
                     peer.taken -= sum(map(_counts, map(received.get, set(unreach.nlri))))
-                rib.withdraw(peer.source, unreach.nlri, add_path=add_path)
+                rib.withdraw(peer.source, unreach.nlri)
         for reach in (beside(each, peer.peering.peer_address) for each in update.reach):
             if reach.family in self.ribs:
                 if reach.family in peer.amid:
                     peer.amid[reach.family] = True
                 told = reach if peer.peering.internal else self._ordinary(reach)
-                self._reach(peer, told, reach.family in peer.negotiated.add_path_receive)
+                self._reach(peer, told)
         if update.end_of_rib in self.ribs and not peer.amid.get(update.end_of_rib):
             self._ended(peer, update.end_of_rib)
 
@@ -358,28 +356,26 @@ class Learned:
         raw = attributes.rewritten({AttributeCode.LOCAL_PREF: local_pref_of(normal).to_bytes(4, "big")})
         return reach._replace(attributes=AttributeSet.of(raw, attributes.next_hop))
 
-    def _reach(self, peer: PeerIn, reach: Reach, add_path: bool) -> None:
+    def _reach(self, peer: PeerIn, reach: Reach) -> None:
         rib = self.ribs[reach.family]
-        skip = 4 if add_path else 0
         loop = self._loop(peer, reach.attributes)
         groups: dict[tuple[AttributeSet, str | None], list[bytes]] = {}
         received = rib.received(peer.source)
         taken = self._taken(peer)
-        for item in dict.fromkeys(reach.nlri):  # one told twice is one
+        for nlri in dict.fromkeys(reach.nlri):  # one told twice is one
             attributes, ineligible = reach.attributes, loop
-            nlri = item[skip:]
             if ineligible is None and nlri == _DEFAULT_ROUTE and not self.bounds.accept_default:
                 ineligible = "a default route is not accepted (acceptDefault)"
             if ineligible is None and peer.peering.import_policy.filters:
                 attributes, ineligible = self._filtered(peer, reach.family, nlri, attributes)
-            counted = _counts(received.get(item))
+            counted = _counts(received.get(nlri))
             if ineligible is None and not counted:
                 ineligible = self._over(peer, reach.family, nlri, taken)
             taken += (ineligible is None) - counted
-            groups.setdefault((attributes, ineligible), []).append(item)
+            groups.setdefault((attributes, ineligible), []).append(nlri)
         peer.taken = taken
-        for (attributes, ineligible), items in groups.items():
-            rib.announce(peer.source, attributes, items, ineligible=ineligible, add_path=add_path)
+        for (attributes, ineligible), nlris in groups.items():
+            rib.announce(peer.source, attributes, nlris, ineligible=ineligible)
 
     def _taken(self, peer: PeerIn) -> int:
         """How many routes of a peer count."""
@@ -440,12 +436,11 @@ class Learned:
             return attributes, f"{decision.reason}: {error}"
 
     def _ended(self, peer: PeerIn, family: Family) -> None:
-        assert peer.negotiated is not None
         peer.awaited.discard(family)
         peer.ended.add(family)
         peer.taken = None
         peer.long_lived_until.pop(family, None)
-        self.ribs[family].sweep_stale(peer.source, add_path=family in peer.negotiated.add_path_receive)
+        self.ribs[family].sweep_stale(peer.source)
 
     # time
 
@@ -526,12 +521,7 @@ class Learned:
     def _reconsider(self, peer: PeerIn) -> None:
         """`peer` came or went, which changes what its paths count beside others."""
         for rib in self.ribs.values():
-            shared = [
-                nlri
-                for item, path in rib.received(peer.source).items()
-                if len(rib.candidates(nlri := item[4:] if path.path_id else item)) > 1
-            ]
-            rib.reconsider(shared)
+            rib.reconsider([nlri for nlri in rib.received(peer.source) if len(rib.candidates(nlri)) > 1])
 
 
 def _counts(path: Path | None) -> bool:

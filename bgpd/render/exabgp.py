@@ -49,7 +49,6 @@ def configuration(
     host_name: str = "",
     listen_port: int = DEFAULT_LISTEN_PORT,
     addresses: Sequence[IPAddress | None] = (),
-    add_path: bool = False,
 ) -> str:
     """Write the configuration for one ExaBGP process with these sessions; the text ends in a newline.
 
@@ -95,7 +94,7 @@ def configuration(
         if waits_at is None and peering.passive:
             version = peering.peer_address.version
             waits_at = next((own for own in addresses if own is not None and own.version == version), None)
-        lines.extend(_session(peering, passwords, waits_at, listen_port, add_path))
+        lines.extend(_session(peering, passwords, waits_at, listen_port))
     text = "\n".join(lines) + "\n"
     mark = sha256(text.encode()).hexdigest()[:16]
     return text.replace('  description "', f'  description "{mark}: ')
@@ -143,7 +142,6 @@ def _session(
     passwords: Mapping[SecretRef, str],
     local: IPAddress | None,
     listen_port: int,
-    add_path: bool,
 ) -> Iterator[str]:
     yield f"neighbor {peering.peer_address} {{"
     yield "  inherit cairn;"
@@ -170,8 +168,6 @@ def _session(
     yield "    route-refresh enable;"
     yield "    asn4 enable;"
     yield "    extended-message enable;"
-    if add_path:
-        yield "    add-path receive;"
     yield "  }"
     yield f"  family {{ {' '.join(f'{_family(family)};' for family in peering.families)} }}"
     yield "}"
