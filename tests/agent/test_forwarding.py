@@ -108,9 +108,11 @@ def test_what_may_have_to_go_through_a_tunnel_that_cannot_be_read_has_no_way_of_
     assert set(wishes.routes) == {A}
     cluster.learned.configure((peering(P), peering(Q)))
     cluster.up(Q)
-    cluster.announce(Q, A, next_hop="10.0.0.8")
-    tunnels.doubt = IPv4Address("10.0.0.8").packed
+    for peer in (P, Q):
+        cluster.announce(peer, A, next_hop=peer)
+    tunnels.doubt = IPv4Address(Q).packed
     forwarding.changed(cluster.learned.take_changes())
+    assert len(cluster.learned.next_hops(IPV4_UNICAST, nlri_of(ip_network(A)))) == 2
     assert not wishes.routes, "one way of two may have to"
 
 
