@@ -254,13 +254,21 @@ def test_rfc4724_4_1_end_of_rib_waits_for_the_expected_peers_but_not_for_ever() 
     assert "eor" not in a.messages
     assert b.prefixes == {P}, "routes do not wait"
     b.end_of_rib()
-    tick(core, 5.0)
+    tick(core, 4.5)
     settle(a, b)
     assert a.messages.count("eor") == b.messages.count("eor") == 2
 
+
+@pytest.mark.parametrize("absent", [True, False])
+def test_rfc4724_4_1_neither_who_does_not_come_nor_who_promised_and_is_silent_is_waited_for_for_ever(
+    absent: bool,
+) -> None:
     core = reflector(deferral=60.0)
     core.deferral.expected = {"192.0.2.1", "192.0.2.2"}
-    a = restartable(core, 1).up(1.0)
+    a, b = restartable(core, 1).up(1.0), restartable(core, 2)
+    a.end_of_rib()
+    if not absent:
+        b.up(1.0)
     tick(core, 59.0)
     settle(a)
     assert "eor" not in a.messages
@@ -370,14 +378,23 @@ def test_clients_nobody_named_are_complete_when_it_is_quiet() -> None:
     settle(a)
     assert "eor" not in a.messages
     b = restartable(core, 2).up(4.5)
-    tick(core, 6.0)
-    assert core.deferral.until is not None
-    tick(core, 7.0)
-    assert core.deferral.until is not None, "b has not said everything"
     b.end_of_rib()
-    tick(core, 7.5)
-    settle(a, b)
-    assert a.messages.count("eor") == b.messages.count("eor") == 2
+    tick(core, 6.4)
+    assert core.deferral.until is not None, "b came a moment ago"
+    c = restartable(core, 3).up(6.4)
+    tick(core, 8.5)
+    assert core.deferral.until is not None, "c has not said everything"
+    c.end_of_rib()
+    tick(core, 8.6)
+    settle(a, b, c)
+    assert a.messages.count("eor") == b.messages.count("eor") == c.messages.count("eor") == 2
+
+
+def test_where_nobody_comes_the_wait_is_over_as_soon_as_somebody_could_have_come() -> None:
+    core = reflector(deferral=60.0, unexpected_clients=True)
+    assert not core.tick(4.9)
+    assert core.tick(5.0)
+    assert core.deferral.until is None
 
 
 # RFC 9494
