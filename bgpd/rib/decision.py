@@ -208,7 +208,7 @@ class _Elimination:
         self.decided = Reason.ONLY_PATH
 
     def keep(self, survivors: list[Path], reason: Reason) -> None:
-        if len(self.current) > 1 and len(survivors) == 1:
+        if len(self.current) > 1:
             self.decided = reason
         kept = set(survivors)
         self.losers.extend((p, reason) for p in self.current if p not in kept)
@@ -228,7 +228,7 @@ def explain(paths: Sequence[Path], cost: Cost | None = None) -> list[tuple[Path,
         left.keep(reachable, Reason.NEXT_HOP_UNREACHABLE)
     if not left.current:
         return left.losers
-    left.decided = Reason.ONLY_PATH if len(left.current) == 1 else Reason.PATH_IDENTIFIER
+    left.decided = Reason.ONLY_PATH
     for reason, shift in RANK_STEPS:
         least = min(p.ranked() >> shift for p in left.current)
         left.keep([p for p in left.current if p.rank >> shift == least], reason)

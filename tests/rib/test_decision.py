@@ -111,6 +111,18 @@ def test_rfc7911_3_paths_of_one_peer_tie_until_their_identifiers(kind: SourceKin
     decided(path(5, kind, path_id=1), path(5, kind, path_id=2), Reason.PATH_IDENTIFIER)
 
 
+def test_who_lost_last_is_explained_first() -> None:
+    only, second, low = path(4), path(5), path(3, local_pref=50)
+    refused = Path(only.source, only.attributes, "AS loop")
+    assert explain([refused, only]) == [(only, Reason.ONLY_PATH), (refused, Reason.INELIGIBLE)]
+    assert explain([refused, low, second, only]) == [
+        (only, Reason.BGP_IDENTIFIER),
+        (second, Reason.BGP_IDENTIFIER),
+        (low, Reason.LOCAL_PREF),
+        (refused, Reason.INELIGIBLE),
+    ]
+
+
 def test_a_path_that_was_explained_is_kept_by_nobody() -> None:
     """Not until garbage is collected either, which a reflector does once in a million objects."""
     gc.disable()
