@@ -303,6 +303,19 @@ def test_an_export_filter_that_changes_moves_the_difference_only(adding: bool, l
     assert b.messages.count("eor") == 2
 
 
+def test_a_policy_that_lets_a_peer_be_told_again_tells_it_the_families_of_its_session() -> None:
+    core = reflector()
+    a = SimulatedPeer(core, 1).up()
+    b = SimulatedPeer(core, 2, options=MemberOptions(CLIENT, tells=False)).up(families=frozenset({V4}))
+    a.announce(P, P6)
+    settle(b)
+    assert not b.prefixes
+    assert b.member is not None
+    core.change(b.member, MemberOptions(CLIENT))
+    settle(b)
+    assert b.prefixes == {P}
+
+
 def test_what_an_export_filter_says_of_the_priority_is_told_within_the_as_and_out_of_it() -> None:
     core = reflector()
     a = SimulatedPeer(core, 1).up()

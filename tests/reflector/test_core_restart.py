@@ -160,6 +160,10 @@ def test_a_peer_that_comes_back_as_another_keeps_nothing() -> None:
     a.up(110.0)
     settle(b)
     assert not b.prefixes
+    assert core.members[a.name] is a.member
+    a.announce(Q)
+    settle(b)
+    assert b.prefixes == {Q}
 
 
 def test_a_peer_that_comes_back_with_other_items_keeps_nothing() -> None:
