@@ -67,7 +67,7 @@ class Batch:
         self.own: dict[Source, Ranges] = {}
         self.addressed: dict[Source, bytes] = {}
         self.touched: list[Sequence[bytes]] = []
-        self.end = 0  # the log's position behind this batch
+        self.end = 0  # the log's position behind this batch, once it has a successor
         self.following: Batch | None = None
 
     def fill(self, segments: Iterable[Segment]) -> None:
@@ -228,7 +228,6 @@ class ExportLog:
         self.position += size
         batch.end = self.position
         self._tail = batch.following = Batch()
-        self._tail.end = self.position
         self._batches += 1
         self.octets += size
         self._entries += sum(map(len, batch.touched)) - brief
@@ -256,7 +255,6 @@ class ExportLog:
         self._cursors.discard(cursor)
         if not self._cursors:
             self._head = self._tail = Batch()
-            self._tail.end = self.position
             self._batches = self.octets = self._entries = self.dead = 0
             self.based = False
 

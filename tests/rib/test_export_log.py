@@ -86,6 +86,32 @@ def test_an_addressed_segment_reaches_one_peer_after_all_others() -> None:
     assert b"".join(second.take(1000)) == b"all;"
 
 
+def test_a_turn_takes_whole_batches_up_to_its_limit_and_the_lag_is_what_lies_ahead() -> None:
+    store, own = Store(), source(2)
+    cursor = store.log.join(own)
+    for by in (source(1), own, source(1)):
+        store.put(b"key%d" % len(store.state), b"value", by)
+    assert (cursor.lag, cursor.behind) == (33, True)
+    assert (cursor.take(10), cursor.lag) == ([b"key0=value;"], 22)
+    assert (cursor.take(12), cursor.lag) == ([b"key2=value;"], 0)
+    store.put(b"key3", b"value", own)
+    assert (cursor.take(1), cursor.lag, cursor.behind) == ([], 0, False)
+    assert store.log.join(source(3)).lag == 44
+
+
+def test_a_joiner_takes_a_large_table_in_several_turns() -> None:
+    store = Store()
+    for n in range(10):
+        store.state[b"key%d" % n] = b"v" * 100_000, source(1)
+    turns: list[int] = []
+    cursor = store.log.join(source(2))
+    while cursor.behind:
+        ahead = cursor.lag
+        turns.append(len(b"".join(cursor.take(1))))
+        assert cursor.lag == ahead - turns[-1]
+    assert (len(turns), sum(turns), cursor.lag) == (5, 1_000_060, 0)
+
+
 def test_a_joiner_starts_with_the_whole_state_and_costs_no_encoding() -> None:
     store, writer = Store(), source(1)
     keep = store.log.join(source(9))
