@@ -7,6 +7,7 @@ import pytest
 from bgpd.rib import decision
 from bgpd.rib.path import Cost, Path, SourceKind
 from bgpd.wire.attributes import encode_attributes
+from bgpd.wire.capabilities import AddPath
 from bgpd.wire.iana import RefreshSubtype
 from bgpd.wire.update import encode_updates
 from reflector.member import MemberOptions
@@ -14,6 +15,7 @@ from tests.reflector.simulated import (
     BOTH,
     V4,
     SimulatedPeer,
+    adds_path,
     graceful,
     key,
     reflector,
@@ -44,6 +46,19 @@ def test_rfc7911_every_path_of_a_prefix_and_withdraw_exactly_one() -> None:
     settle(c, plain)
     assert [path.med for path in c.paths(P)] == [9]
     assert plain.told(P).med == 9
+
+
+def test_only_families_with_path_identifiers_are_limited_in_paths() -> None:
+    core = reflector()
+    options = MemberOptions(CLIENT, path_limit=2)
+    a = SimulatedPeer(core, 1, options=options, capabilities={"add_path": adds_path(AddPath.SEND, V4)})
+    a.ours["add_path"] = adds_path(AddPath.RECEIVE)
+    alike = {"2001:db8:1::/48", "2001:eb8:1::/48", "2001:fb8:1::/48"}  # but for their first octets
+    a.up().announce(*alike)
+    b = SimulatedPeer(core, 2).up()
+    settle(b)
+    assert b.prefixes == alike
+    assert not core.paths_refused
 
 
 def test_thousands_of_paths_of_one_prefix_are_not_put_in_order_for_the_sake_of_two() -> None:

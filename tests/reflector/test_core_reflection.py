@@ -303,6 +303,38 @@ def test_an_export_filter_that_changes_moves_the_difference_only(adding: bool, l
     assert b.messages.count("eor") == 2
 
 
+@pytest.mark.parametrize("adding", [False, True])
+def test_what_is_told_through_another_export_filter_too_is_not_withdrawn_meanwhile(adding: bool) -> None:
+    core = reflector()
+    a = SimulatedPeer(core, 1).up()
+    limit = 2 if adding else 0
+    b = SimulatedPeer(core, 2, options=MemberOptions(CLIENT, add_path_limit=limit), takes_paths=adding).up()
+    a.announce(P, Q)
+    settle(b)
+    assert b.member is not None
+    core.change(b.member, MemberOptions(CLIENT, add_path_limit=limit, export_filters=filters(False)))
+    withdrawn = []
+    while buffers := core.take(b.member):
+        b.framer.feed(b"".join(buffers))
+        withdrawn += [
+            item for _, body in b.framer for unreach in b.learns.decode(body).unreach for item in unreach.nlri
+        ]
+    assert [item[-len(key(P)) :] for item in withdrawn] == [key(P)]
+
+
+def test_what_a_filter_kept_from_a_peer_is_not_withdrawn_from_it() -> None:
+    core = reflector()
+    a = SimulatedPeer(core, 1).up()
+    b = SimulatedPeer(core, 2, options=MemberOptions(CLIENT, export_filters=filters(False))).up()
+    settle(b)
+    told = list(b.messages)
+    a.announce(P)
+    settle(b)
+    a.withdraw(P)
+    settle(b)
+    assert b.messages == told
+
+
 def test_a_policy_that_lets_a_peer_be_told_again_tells_it_the_families_of_its_session() -> None:
     core = reflector()
     a = SimulatedPeer(core, 1).up()
