@@ -277,5 +277,5 @@ def restartable(core: Reflector, number: int, *, seconds: int = 120, **more: Any
 
 
 def tick(core: Reflector, now: float) -> None:
-    core.tick(now)
-    core.flush()
+    if core.tick(now):
+        core.flush()

@@ -14,6 +14,7 @@ from reflector.member import MemberOptions
 from tests.reflector.simulated import (
     BOTH,
     V4,
+    V6,
     SimulatedPeer,
     adds_path,
     graceful,
@@ -54,7 +55,8 @@ def test_only_families_with_path_identifiers_are_limited_in_paths() -> None:
     a = SimulatedPeer(core, 1, options=options, capabilities={"add_path": adds_path(AddPath.SEND, V4)})
     a.ours["add_path"] = adds_path(AddPath.RECEIVE)
     alike = {"2001:db8:1::/48", "2001:eb8:1::/48", "2001:fb8:1::/48"}  # but for their first octets
-    a.up().announce(*alike)
+    block = encode_attributes(local_pref=100)
+    a.up().say(*encode_updates(V6, block, a.next_hop6, [key(prefix) for prefix in alike]))
     b = SimulatedPeer(core, 2).up()
     settle(b)
     assert b.prefixes == alike

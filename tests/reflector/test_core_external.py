@@ -1,7 +1,10 @@
 """Peers of other ASes: what they are told and in which words, what of theirs counts, and roles."""
 
+from typing import Any
+
 import pytest
 
+from bgpd.plan.policy import CompiledFilter, Rule
 from bgpd.rib.path import SourceKind
 from bgpd.wire.iana import Role, SegmentType
 from bgpd.wire.nlri import IPV6_UNICAST
@@ -138,6 +141,15 @@ def test_rfc4271_9_1_2_own_as_in_the_path_unless_allowed() -> None:
     assert not why(core, Q)
     y.announce(Q, as_path=path_of(65101, ASN, ASN))
     assert "AS loop" in why(core, Q)
+
+
+@pytest.mark.parametrize(
+    "more", [{"role": Role.CUSTOMER}, {"import_filters": (CompiledFilter("all", (Rule("a rule", True),)),)}]
+)
+def test_what_one_rule_refuses_no_later_one_lets_in(more: dict[str, Any]) -> None:
+    core = reflector()
+    external(core, 5, 65100, **more).up().announce(P, as_path=path_of(65100, ASN))
+    assert "AS loop" in why(core, P)
 
 
 def test_rfc4271_6_3_our_own_address_as_next_hop_is_ineligible() -> None:

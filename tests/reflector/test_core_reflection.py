@@ -25,6 +25,7 @@ from tests.reflector.simulated import (
     reflector,
     settle,
     speaker,
+    tick,
     why,
 )
 
@@ -214,6 +215,21 @@ def test_rfc8950_4_ipv6_next_hops_only_for_peers_that_know_them() -> None:
     assert not old.prefixes
 
 
+@pytest.mark.parametrize("extended", [False, True])
+def test_our_own_next_hop_is_our_address_of_the_session_where_the_family_carries_it(extended: bool) -> None:
+    more = {"extended_next_hop": ((V4, 2),)} if extended else {}
+    options = MemberOptions(CLIENT, own_next_hop=True)
+    b = SimulatedPeer(reflector(), 2, options=options, capabilities=more, ours=more).up()
+    assert b.member is not None
+    ours = b.member.local_address
+    assert (b.member.own_next_hop(V4), b.member.own_next_hop(V6)) == (ours, None)
+    b.member.local_address = b.next_hop6
+    assert (b.member.own_next_hop(V4), b.member.own_next_hop(V6)) == (
+        b.next_hop6 if extended else None,
+        b.next_hop6,
+    )
+
+
 # RFC 8654
 
 
@@ -251,6 +267,17 @@ def filters(accept: bool, prefix: str = P) -> tuple[CompiledFilter, ...]:
     network = ip_network(prefix)
     match = PrefixMatch(network, Operator.IN, network.prefixlen, 32)
     return (CompiledFilter("some", (Rule("a rule", accept, match),)),)
+
+
+@pytest.mark.parametrize("adding", [False, True])
+def test_an_import_filter_judges_the_prefix_without_its_path_identifier(adding: bool) -> None:
+    core = reflector()
+    options = MemberOptions(CLIENT, import_filters=filters(False))
+    a = SimulatedPeer(core, 1, options=options, sends_paths=adding).up()
+    b = SimulatedPeer(core, 2).up()
+    a.announce(P, Q, path_id=1 if adding else None)
+    settle(b)
+    assert b.prefixes == {Q}
 
 
 def test_an_import_filter_that_changes_asks_for_everything_again() -> None:
@@ -320,6 +347,35 @@ def test_what_is_told_through_another_export_filter_too_is_not_withdrawn_meanwhi
             item for _, body in b.framer for unreach in b.learns.decode(body).unreach for item in unreach.nlri
         ]
     assert [item[-len(key(P)) :] for item in withdrawn] == [key(P)]
+
+
+def test_news_of_the_moment_are_told_before_a_peer_moves_to_another_export_filter() -> None:
+    core = reflector()
+    a, b = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up()
+    a.announce(P, Q, R)
+    settle(b)
+    assert b.member is not None
+    core.change(b.member, MemberOptions(CLIENT, export_filters=filters(False)))
+    a.withdraw(Q)
+    assert b.read().prefixes == {R}
+
+
+def test_rfc4724_2_end_of_rib_comes_also_to_who_moves_to_another_export_filter_meanwhile() -> None:
+    core = reflector(deferral=60.0)
+    core.deferral.expected = {"192.0.2.9"}
+    a, c = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 3).up()
+    for med in range(9):
+        a.announce(P, Q, med=med)
+        settle(c)
+    b = SimulatedPeer(core, 2).up()
+    assert b.member is not None
+    core.change(b.member, MemberOptions(CLIENT, export_filters=filters(False)))
+    settle(b)
+    assert "eor" not in b.messages
+    tick(core, 60.0)
+    settle(b)
+    assert b.messages[-2:] == ["eor", "eor"]
+    assert b.prefixes == {Q}
 
 
 def test_what_a_filter_kept_from_a_peer_is_not_withdrawn_from_it() -> None:

@@ -180,7 +180,7 @@ def test_rfc7313_4_a_refresh_without_an_end_does_not_keep_for_ever() -> None:
     tick(core, 9.0 + REFRESH_TIME)
     settle(b)
     assert b.prefixes == {P, Q}
-    tick(core, 10.0 + REFRESH_TIME)
+    assert core.tick(10.0 + REFRESH_TIME), "there is something to tell"
     settle(b)
     assert b.prefixes == {P}
 
@@ -208,6 +208,35 @@ def test_one_family_does_not_starve_the_other() -> None:
     core.flush()
     b.read(1, turns=3)
     assert P6 in b.prefixes
+
+
+def test_a_turn_of_a_peer_takes_about_as_much_as_it_may() -> None:
+    core = reflector()
+    a, b = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up()
+    b.read()
+    for number in range(50):
+        a.announce(f"10.9.{number}.0/24", med=number)
+        core.flush()
+    b.read(200, turns=1)
+    assert 0 < len(b.prefixes) < 10
+
+
+def test_one_that_asks_again_and_again_waits_and_is_not_forgotten() -> None:
+    """As long as it would take to encode the table for it; then the next turn of the clock has it told."""
+    core = reflector()
+    a, b = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up()
+    for med in (1, 2, 3):
+        a.announce(P, med=med)
+        settle(b)
+        b.messages.clear()
+        b.refresh()
+        b.read()
+        assert ("borr" in b.messages) is (med < 3)
+    assert core.tick(0.000001), "somebody waits"
+    assert "borr" not in b.read().messages
+    assert core.tick(1.0)
+    assert b.read().messages == ["borr", "update", "eorr"]
+    assert not core.tick(2.0)
 
 
 def families(peer: SimulatedPeer) -> frozenset[Family]:

@@ -12,7 +12,7 @@ from bgpd.rib.path import Cost, Path, Source, SourceKind
 from bgpd.wire.attributes import AttributeSet, encode_attributes
 from bgpd.wire.iana import Origin, SegmentType
 
-CLIENT, EXTERNAL = SourceKind.CLIENT, SourceKind.EXTERNAL
+CLIENT, EXTERNAL, LOCAL = SourceKind.CLIENT, SourceKind.EXTERNAL, SourceKind.LOCAL
 NEAR, FAR = bytes((192, 0, 2, 1)), bytes((192, 0, 2, 2))
 
 
@@ -39,6 +39,12 @@ def test_rfc4271_9_1_1_the_degree_of_preference_of_internal_paths_is_local_pref(
     """It comes before everything the paths have themselves; without it a path counts as preferred by 100."""
     decided(path(local_pref=200, as_path=sequence(1, 2, 3, 4)), path(4), Reason.LOCAL_PREF)
     decided(path(local_pref=None), path(4, local_pref=99), Reason.LOCAL_PREF)
+
+
+def test_rfc9494_4_3_a_stale_path_comes_last_and_what_is_our_own_first() -> None:
+    stale = Path(path(4, LOCAL).source, path(local_pref=200).attributes, long_lived_stale=True)
+    decided(path(), stale, Reason.LONG_LIVED_STALE)
+    decided(path(5, LOCAL), path(4, local_pref=200), Reason.LOCAL_ORIGIN)
 
 
 def test_rfc4271_9_1_2_2_a_the_shorter_path_and_a_set_counts_as_one() -> None:

@@ -51,7 +51,7 @@ def blocks(draw: st.DrawFn) -> list[tuple[int, bytes]]:
 @given(
     block=blocks(),
     kind=st.sampled_from([SourceKind.CLIENT, SourceKind.EXTERNAL]),
-    next_hop=st.sampled_from([None, bytes((192, 0, 2, 1))]),
+    next_hop=st.sampled_from([None, bytes((192, 0, 2, 1)), b"\x20\x01" + bytes(14)]),
 )
 def test_what_another_as_is_told_is_the_same_by_the_quick_way_and_the_careful_one(
     block: list[tuple[int, bytes]], kind: SourceKind, next_hop: bytes | None
@@ -74,7 +74,8 @@ def test_what_another_as_is_told_is_the_same_by_the_quick_way_and_the_careful_on
     )
     changes: dict[int, bytes | None] = {AS_PATH: value, LOCAL_PREF: None, AIGP: None}
     if next_hop is not None:
-        changes[NEXT_HOP] = next_hop
+        changes[NEXT_HOP] = next_hop if len(next_hop) == 4 else None
+        assert told[1] == next_hop
     if attributes.as_path:
         changes[MED] = None
     assert told[0] == rewrite(attributes.raw, changes)
