@@ -510,7 +510,7 @@ class Peer:
         """Let ConnectRetryTimer run unless we have, or are getting, a connection of our own, or a good
         one."""
         seconds = self.config.retry_time
-        if self._attempt is not None or self._timers.connect_retry != inf or seconds is None:
+        if self._timers.connect_retry != inf or seconds is None:  # it runs while there is an attempt
             return
         if not any(session.initiated or session.state is not State.OPENSENT for session in self._sessions):
             self._timers.retry_after(now, seconds)

@@ -72,8 +72,7 @@ class SessionTimers:
 
     def schedule_keepalive(self, now: float) -> None:
         """Start KeepaliveTimer anew, jittered, but never under a second."""
-        interval = self.interval
-        self.keepalive = now + (interval if interval == inf else max(1.0, interval * self.jitter()))
+        self.keepalive = now + max(1.0, self.interval * self.jitter())
 
     def stop(self) -> None:
         """Stop all three for good, whatever is still reported received or sent."""

@@ -147,9 +147,18 @@ def test_an_accepted_connection_ends_the_attempt_once_its_open_is_good() -> None
 def test_a_silent_stranger_does_not_keep_us_from_connecting() -> None:
     found = peer(connect_retry_time=5)
     found.connect_failed(requested(found), "refused", NOW)
-    let_in(found)
+    stranger = let_in(found)
+    assert (stranger.next_timer(), found.next_timer()) == (NOW + 240, NOW + 5)
     found.handle_timer(NOW + 5)
     requested(found)
+
+
+def test_while_our_own_connection_waits_for_an_open_no_other_is_made() -> None:
+    found = peer(connect_retry_time=5)
+    ours = found.connected(requested(found), NOW)
+    found.connection_lost(let_in(found), NOW)
+    assert found.sessions == (ours,)
+    assert found.next_timer() == NOW + 240
 
 
 def test_rfc4271_8_2_2_tcp_failure_in_opensent_goes_to_active_and_retries() -> None:
@@ -232,8 +241,10 @@ def test_enable_ends_an_idle_hold() -> None:
     found.connection_lost(up(found), NOW)
     assert at(found) is State.IDLE
     found.events()
+    assert found.flaps == 1
     found.enable(NOW + 1)
     assert at(found) is State.CONNECT
+    assert found.flaps == 0
     requested(found)
     found.enable(NOW + 2)  # already: nothing
     assert found.events() == []

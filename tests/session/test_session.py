@@ -329,6 +329,7 @@ def test_after_the_end_nothing_more_happens() -> None:
     session.connection_lost(NOW)
     session.shut_down(CeaseSubcode.ADMINISTRATIVE_SHUTDOWN, "", NOW)
     session.fail(ProtocolError(3, 1, "late"), NOW)
+    session.sent(NOW)
     session.handle_timer(NOW + 1e9)
     assert session.next_timer() is None
     assert session.events() == []
