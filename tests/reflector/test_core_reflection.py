@@ -230,6 +230,21 @@ def test_our_own_next_hop_is_our_address_of_the_session_where_the_family_carries
     )
 
 
+@pytest.mark.parametrize("kind", [CLIENT, EXTERNAL])
+def test_a_next_hop_that_changes_is_no_news_for_who_is_told_ours(kind: SourceKind) -> None:
+    core = reflector()
+    asn = 65100 if kind is EXTERNAL else ASN
+    a = SimulatedPeer(core, 1).up()
+    b = SimulatedPeer(core, 2, kind, asn, MemberOptions(kind, own_next_hop=True)).up()
+    a.announce(P)
+    settle(b)
+    assert b.told(P).next_hop == address("192.0.2.254")
+    b.messages.clear()
+    a.announce(P, next_hop=address("192.0.2.77"))
+    settle(b)
+    assert b.messages == []
+
+
 # RFC 8654
 
 
@@ -414,7 +429,9 @@ def test_what_an_export_filter_says_of_the_priority_is_told_within_the_as_and_ou
     y = SimulatedPeer(core, 4, asn=65100, options=MemberOptions(EXTERNAL, export_filters=prepending)).up()
     a.announce(P, med=5, local_pref=200)
     a.announce(Q, med=6, as_path=path_of(65300))
+    a.announce(R, communities=(WellKnownCommunity.NO_EXPORT,))
     settle(b, x, y)
+    assert (b.prefixes, x.prefixes, y.prefixes) == ({P, Q, R}, {P, Q}, {P, Q})
     assert (b.told(P).local_pref, b.told(P).med) == (local_pref_of(77), 5)
     assert {told.local_pref for told in (x.told(P), x.told(Q), y.told(P), y.told(Q))} == {None}
     assert (x.told(P).med, x.told(Q).med) == (77, 77)

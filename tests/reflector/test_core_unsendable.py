@@ -155,3 +155,6 @@ def test_a_defect_in_one_group_costs_its_readers_alone(monkeypatch: pytest.Monke
     assert not core.defects
     c.up().turn()
     assert c.prefixes == {P}
+    a.announce(Q)
+    settle(c, joined)
+    assert c.prefixes == joined.prefixes == {P, Q}, "who left the one that failed took no other with it"
