@@ -97,6 +97,16 @@ def test_rfc7313_4_the_answer_stands_between_marks_and_repairs_everything() -> N
     assert b.messages[-1] == "eorr"
 
 
+def test_what_is_withdrawn_at_the_moment_of_a_refresh_is_not_told_again() -> None:
+    core = reflector()
+    a, b = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up()
+    a.announce(P, Q)
+    settle(b)
+    a.withdraw(Q)
+    b.refresh()
+    assert b.read().prefixes == {P}
+
+
 @pytest.mark.parametrize("limit", [1, 1 << 20])
 def test_families_are_refreshed_one_after_the_other(limit: int) -> None:
     """RFC 7313 lets marks of two families mix; FRR 8 has one flag for all and then repairs neither."""
