@@ -2,29 +2,43 @@
 
 For every planned session the plan's export policy decides on every route of the session's family that this
 node originates; what passes is written as the attribute clause of an ``announce attributes … nlri …``
-command.
+command. After a change only the routes it concerns are decided on again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from bgpd.plan import differing
 from bgpd.plan.model import NodePlan, Origination, OriginKind, Peering, WorkloadRoute
-from bgpd.plan.policy import Coverage, Covered, Decision, RouteFacts, local_pref_of
+from bgpd.plan.policy import Coverage, Covered, Decision, ExportRules, RouteFacts, local_pref_of
 from bgpd.resources.scalars import Community
 
 
-def announcements(plan: NodePlan, peering: Peering) -> dict[str, str]:
-    """Prefix → attribute clause: everything this node shall announce to one peer."""
-    wanted: dict[str, str] = {}
-    for origination in plan.originated:
-        if origination.prefix.version != peering.peer_address.version:
-            continue
-        decision = peering.export_policy.decide(origination.facts, plan.export_rules)
-        if decision.accept:
-            wanted[str(origination.prefix)] = clause(peering, origination, decision)
-    return wanted
+class Announcements:
+    """What sessions of one kind (`kind_of`) are told."""
+
+    def __init__(self) -> None:
+        self._rules: ExportRules | None = None
+        self._originated: tuple[Origination, ...] = ()
+        self._wanted: dict[str, str] = {}
+
+    def of(self, plan: NodePlan, peering: Peering) -> Mapping[str, str]:
+        """Prefix → attribute clause: everything this node shall announce to a peer of this kind."""
+        if plan.export_rules != self._rules:
+            self._rules, self._originated, self._wanted = plan.export_rules, (), {}
+        gone, come = differing(self._originated, plan.originated)
+        for origination in gone:
+            self._wanted.pop(str(origination.prefix), None)
+        for origination in come:
+            if origination.prefix.version != peering.peer_address.version:
+                continue
+            decision = peering.export_policy.decide(origination.facts, plan.export_rules)
+            if decision.accept:
+                self._wanted[str(origination.prefix)] = clause(peering, origination, decision)
+        self._originated = plan.originated
+        return self._wanted
 
 
 def kind_of(peering: Peering) -> tuple[object, ...]:
@@ -36,6 +50,8 @@ def with_disputed(plan: NodePlan, disputed: Collection[str]) -> NodePlan:
     """The plan, but that workloads inside the node's own blocks are announced by themselves where `disputed`:
     another node's host route would win over the block, however much older its claim.
     """
+    if not disputed:
+        return plan
     known = {origination.prefix for origination in plan.originated}
     rules = plan.export_rules
     workloads = [

@@ -31,7 +31,8 @@ from typing import NamedTuple, Protocol
 from agent.kernel.fib import Fib
 from agent.kernel.route import BLACKHOLE, Hop, KernelRoute, unicast
 from agent.learned import Learned
-from bgpd.plan.model import NodePlan, OriginKind
+from bgpd.plan import differing
+from bgpd.plan.model import NodePlan, OriginKind, WorkloadRoute
 from bgpd.plan.policy import PRIORITIES, priority_of
 from bgpd.plan.routes import is_age
 from bgpd.rib.loc_rib import Changes, LocRib
@@ -48,6 +49,10 @@ Later = Callable[[float, Callable[[], None]], object]  # call something in so ma
 
 def family_of(prefix: IPv4Network | IPv6Network) -> Family:
     return IPV4_UNICAST if prefix.version == 4 else IPV6_UNICAST
+
+
+def _key(prefix: IPv4Network | IPv6Network) -> tuple[Family, bytes]:
+    return family_of(prefix), nlri_of(prefix)
 
 
 def _leads_to(rib: LocRib, nlri: bytes, next_hops: Set[bytes]) -> bool:
@@ -82,6 +87,9 @@ class Forwarding:
         self.learned = learned
         self.encapsulation = encapsulation
         self._own: dict[tuple[Family, bytes], Own] = {}
+        self._planned: tuple[WorkloadRoute, ...] = ()
+        self._workloads: dict[tuple[Family, bytes], Own] = {}  # as planned: of which one may be an other's
+        self._others: dict[tuple[Family, bytes], Own] = {}  # own routes that lead to no workload
         self._waiting: set[tuple[Family, bytes]] = set()  # own routes whose interface is not there (yet)
         self._superseded: set[tuple[Family, bytes]] = set()  # own addresses that a newer owner announces
         self._disputed: dict[tuple[Family, bytes], bytes] = {}  # own, but others announced them → next hop
@@ -95,33 +103,45 @@ class Forwarding:
 
     def own(self, plan: NodePlan, parting: Collection[str] = ()) -> None:
         """The node's own routes are now those of the plan. The ways to peers it is ``parting`` from stay."""
-        wanted: dict[tuple[Family, bytes], Own] = {}
-        for blackhole in plan.blackholes:
-            wanted[family_of(blackhole.prefix), nlri_of(blackhole.prefix)] = Own("")
-        for workload in plan.workloads:
-            key = (family_of(workload.prefix), nlri_of(workload.prefix))
-            wanted[key] = Own(workload.interface, workload.med)
-        for route in plan.originated:
-            if route.kind in (OriginKind.SERVICE, OriginKind.STATIC):
-                key = (family_of(route.prefix), nlri_of(route.prefix))
-                wanted.setdefault(key, Own("", elsewhere=True))
-        for peering in plan.peerings:
-            if peering.reachable_by is not None:
-                peer = ip_network(peering.peer_address)
-                wanted[family_of(peer), nlri_of(peer)] = Own("", gateway=peering.reachable_by.packed)
-        for (family, nlri), own in self._own.items():
-            if own.gateway and str(prefix_of(nlri, family).network_address) in parting:
-                wanted.setdefault((family, nlri), own)
-        former, self._own = self._own, wanted
+        gone, come = differing(self._planned, plan.workloads)
+        others = self._no_workloads(plan, parting)
+        left = {_key(workload.prefix) for workload in gone}
+        workloads = {_key(each.prefix): Own(each.interface, each.med) for each in come}
+        touched = left | workloads.keys() | others.keys() | self._others.keys()
+        for key in left - workloads.keys():
+            del self._workloads[key]
+        self._workloads |= workloads
+        self._planned, self._others = plan.workloads, others
+        former = {key: self._own.pop(key, None) for key in touched}
+        self._own |= {key: own for key in touched if (own := self._own_route(key)) is not None}
         moved = False
-        for family, nlri in wanted.keys() | former.keys():
-            was, now = former.get((family, nlri)), wanted.get((family, nlri))
+        for (family, nlri), was in former.items():
+            now = self._own.get((family, nlri))
             if was != now:
                 if (was and was.gateway) or (now and now.gateway):  # next hops may lead by way of it
                     moved = self.fib.resolver.learned_changed(AF[family], nlri) or moved
                 self._declare(family, nlri)
         if moved:
             self.resolved_anew()
+
+    def _own_route(self, key: tuple[Family, bytes]) -> Own | None:
+        """The way to a peer comes first, then a workload, then what leads nowhere or elsewhere."""
+        other = self._others.get(key)
+        return other if other is not None and other.gateway else self._workloads.get(key, other)
+
+    def _no_workloads(self, plan: NodePlan, parting: Collection[str]) -> dict[tuple[Family, bytes], Own]:
+        """Own routes that lead to no workload."""
+        found = {_key(blackhole.prefix): Own("") for blackhole in plan.blackholes}
+        for route in plan.originated:
+            if route.kind in (OriginKind.SERVICE, OriginKind.STATIC):
+                found.setdefault(_key(route.prefix), Own("", elsewhere=True))
+        for peering in plan.peerings:
+            if peering.reachable_by is not None:
+                found[_key(ip_network(peering.peer_address))] = Own("", gateway=peering.reachable_by.packed)
+        for (family, nlri), own in self._others.items():
+            if own.gateway and str(prefix_of(nlri, family).network_address) in parting:
+                found.setdefault((family, nlri), own)
+        return found
 
     # learned routes
 

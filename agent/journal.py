@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from bgpd.plan import NodePlan
+from bgpd.plan import NodePlan, differing
 from bgpd.telemetry.status import EventRing, Severity
 
 EVERY = 1.0  # seconds
@@ -45,8 +45,8 @@ class PlanJournal:
         if plan is None or plan is self._told or now < self._next:
             return
         before, self._told, self._next = self._told, plan, now + EVERY
-        had = {route.prefix for route in before.originated} if before is not None else set()
-        has = {route.prefix for route in plan.originated}
+        gone, come = differing(before.originated if before is not None else (), plan.originated)
+        had, has = {route.prefix for route in gone}, {route.prefix for route in come}
         known = {peering.name for peering in before.peerings} if before is not None else set()
         wanted = {peering.name for peering in plan.peerings}
         self._name("route.originated", "is originated", has - had)
@@ -55,9 +55,9 @@ class PlanJournal:
             self._clock(),
             "plan.applied",
             f"plan applied: {len(wanted)} peerings (+{len(wanted - known)} -{len(known - wanted)}), "
-            f"{len(has)} routes (+{len(has - had)} -{len(had - has)})",
+            f"{len(plan.originated)} routes (+{len(has - had)} -{len(had - has)})",
             peerings=len(wanted),
-            routes=len(has),
+            routes=len(plan.originated),
             originated=len(has - had),
             withdrawn=len(had - has),
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from agent.announcements import announcements, kind_of
+from agent.announcements import Announcements, kind_of
 from agent.config import AgentConfig
 from agent.exabgp.events import EXABGP_ENDED
 from agent.exabgp.process import Process, on_the_wire, run_line
@@ -133,6 +133,7 @@ class Sessions:
         self._ending: dict[asyncio.Task[None], frozenset[str]] = {}  # → the process's name and its peers
         self._starting = asyncio.Lock()
         self.parted: Callable[[], None] = lambda: None  # an end is over
+        self._announcements: dict[tuple[object, ...], Announcements] = {}  # by kind: a mesh is told the same
 
     # what shall be
 
@@ -335,7 +336,7 @@ class Sessions:
 
     def announce(self, plan: NodePlan, superseded: frozenset[str] = frozenset()) -> None:
         """Everything every peer shall have, as of this plan, but for addresses that others took over."""
-        made: dict[tuple[object, ...], Mapping[str, str]] = {}  # a mesh is told the same, worked out once
+        former, self._announcements = self._announcements, {}
         for peering in plan.peerings:
             address = str(peering.peer_address)
             speaker = self._by_peer.get(address)
@@ -345,15 +346,15 @@ class Sessions:
             telling = not self.withdrawing and not self._config.learn_only
             if telling:
                 kind = kind_of(peering)
-                if kind not in made:
-                    made[kind] = announcements(plan, peering)
-                routes = made[kind]
+                made = self._announcements.setdefault(kind, former.get(kind) or Announcements())
+                routes = made.of(plan, peering)
             peer = speaker.outbox.peer(address)
-            for prefix in [prefix for prefix in peer.wanted if prefix not in routes or prefix in superseded]:
+            wanted = peer.wanted
+            for prefix in [prefix for prefix in wanted if prefix not in routes or prefix in superseded]:
                 peer.want(prefix, None)
-            for prefix, attributes in routes.items():
+            for prefix in [prefix for prefix, told in routes.items() if wanted.get(prefix) != told]:
                 if prefix not in superseded:
-                    peer.want(prefix, attributes)
+                    peer.want(prefix, routes[prefix])
             peer.spare(superseded if self.sparing and telling else None)
         for running in self._running.values():
             running.speaker.push()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import structlog
 
 from agent.kernel.conntrack import forget
 from agent.kernel.netlink import KernelError
-from bgpd.plan.model import NodePlan
+from bgpd.plan import NodePlan, WorkloadRoute, differing
 from bgpd.plan.policy import is_host
 
 SYSCTL = Path("/proc/sys/net")
@@ -43,13 +44,23 @@ CONNECTIONS = "netfilter/nf_conntrack_count"
 log = structlog.get_logger("agent.workloads")
 
 
+def _end(workload: WorkloadRoute) -> tuple[str, int]:
+    return workload.interface, workload.prefix.version
+
+
+def _addresses(workloads: Iterable[WorkloadRoute]) -> dict[bytes, str]:
+    """Single addresses → interface."""
+    return {each.prefix.network_address.packed: each.interface for each in workloads if is_host(each.prefix)}
+
+
 class Workloads:
     """Declare with `planned` and `links_changed`; `run` carries out."""
 
     def __init__(self, root: Path = SYSCTL) -> None:
         self._root = root
-        self._interfaces: dict[str, frozenset[int]] = {}  # of workloads → IP versions
-        self._addresses: dict[bytes, str] = {}
+        self._planned: tuple[WorkloadRoute, ...] = ()
+        self._interfaces: Counter[tuple[str, int]] = Counter()  # of workloads, by IP version → how many
+        self._present: set[bytes] = set()  # addresses
         self._indexes: dict[str, int] = {}
         self._prepared: dict[tuple[str, int], int] = {}  # (interface, version) → index it had
         self._departed: set[bytes] = set()
@@ -60,20 +71,20 @@ class Workloads:
 
     def planned(self, plan: NodePlan) -> None:
         """The plan's workloads are now this node's."""
-        interfaces: dict[str, frozenset[int]] = {}
-        addresses: dict[bytes, str] = {}
-        for workload in plan.workloads:
-            version = frozenset((workload.prefix.version,))
-            interfaces[workload.interface] = interfaces.get(workload.interface, frozenset()) | version
-            if is_host(workload.prefix):
-                addresses[workload.prefix.network_address.packed] = workload.interface
-        self._departed.update(
-            address for address, interface in self._addresses.items() if addresses.get(address) != interface
-        )
-        self._interfaces, self._addresses = interfaces, addresses
+        gone, come = differing(self._planned, plan.workloads)
+        self._planned = plan.workloads
+        self._interfaces.update(map(_end, come))
+        self._interfaces.subtract(map(_end, gone))
+        for end in map(_end, gone):
+            if not self._interfaces[end]:
+                del self._interfaces[end]
+        left, new = _addresses(gone), _addresses(come)
+        self._departed |= {address for address, interface in left.items() if new.get(address) != interface}
+        self._present.difference_update(left)
+        self._present.update(new)
         if self._departed:
             self._departure.set()
-            if not self._departed.isdisjoint(addresses):
+            if not self._departed.isdisjoint(self._present):
                 self._return.set()
         self._wake.set()
 
@@ -123,15 +134,12 @@ class Workloads:
     def _due(self) -> list[tuple[str, int]]:
         """The interfaces that are there and have not got their settings yet, by IP version; now they have."""
         due = []
-        for name, versions in self._interfaces.items():
+        for name, version in self._interfaces:
             index = self._indexes.get(name)
-            if index is None:
+            if index is None or self._prepared.get((name, version)) == index:
                 continue
-            new = [version for version in versions if self._prepared.get((name, version)) != index]
-            if not new or not (self._root / f"ipv4/conf/{name}").exists():
-                continue  # it is gone, which is about to be told; one without IPv6 has that too
-            for version in new:
-                self._prepared[name, version] = index
+            if (self._root / f"ipv4/conf/{name}").exists():  # or it is gone, which is about to be told
+                self._prepared[name, version] = index  # one without IPv6 has that too
                 due.append((name, version))
         self._prepared = {key: index for key, index in self._prepared.items() if key[0] in self._indexes}
         return due

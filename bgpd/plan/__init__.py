@@ -20,6 +20,7 @@ from bgpd.plan.model import (
     WorkloadRoute,
 )
 from bgpd.plan.node_plan import plan_node
+from bgpd.plan.ordered import differing
 from bgpd.plan.policy import Decision, ExportPolicy, ExportRules, ImportPolicy, RouteFacts
 
 __all__ = [
@@ -42,5 +43,6 @@ __all__ = [
     "SecretRef",
     "TunnelEnd",
     "WorkloadRoute",
+    "differing",
     "plan_node",
 ]

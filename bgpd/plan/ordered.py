@@ -5,12 +5,33 @@ A change makes a new sequence; the former one stays as it is.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
-from operator import itemgetter
+from collections.abc import Iterable, Mapping, Sequence
+from operator import is_, itemgetter
 from typing import Any, Generic, TypeVar
 
 K = TypeVar("K", bound=tuple[Any, ...])
 T = TypeVar("T")
+
+
+def differing(former: Sequence[T], present: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
+    """Give what only the former one has and what only the present one has. An item is the same where it is
+    the same object, which a plan goes on using as long as nothing about it changes.
+    """
+    head = _alike(former, present)
+    former, present = former[head:], present[head:]
+    tail = _alike(former[::-1], present[::-1])
+    former, present = former[: len(former) - tail], present[: len(present) - tail]
+    before, after = set(map(id, former)), set(map(id, present))
+    return (
+        [item for item in former if id(item) not in after],
+        [item for item in present if id(item) not in before],
+    )
+
+
+def _alike(one: Sequence[T], other: Sequence[T]) -> int:
+    """Count the items that both begin with."""
+    pairs = enumerate(map(is_, one, other))
+    return next((index for index, same in pairs if not same), min(len(one), len(other)))
 
 
 class Ordered(Generic[K, T]):

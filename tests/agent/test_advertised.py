@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from agent.announcements import announcements
+from agent.announcements import Announcements
 from agent.status import AgentStatus
 from bgpd.plan import plan_node
 from bgpd.resources import ResourceSet, load_documents
@@ -54,7 +54,7 @@ spec: {{node: n1, cidr: 10.77.%s.0/26, state: confirmed}}
 def status() -> AgentStatus:
     blocks = "".join(BLOCK % (number, number) for number in range(30))
     plan = plan_node(ResourceSet.of(load_documents(TEXT + blocks, "test")), "n1")
-    told = {str(each.peer_address): announcements(plan, each) for each in plan.peerings}
+    told = {str(each.peer_address): Announcements().of(plan, each) for each in plan.peerings}
     speaker = SimpleNamespace(
         outbox=SimpleNamespace(peer=lambda address: SimpleNamespace(wanted=told[address]))
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.announcements import announcements, kind_of, with_disputed
+from agent.announcements import Announcements, kind_of, with_disputed
 from agent.config import AgentConfig
 from agent.dead import addresses_of, addresses_of_the_dead
 from agent.kernel.route import Hop
@@ -44,7 +44,7 @@ def plan_of(*resources: Resource) -> NodePlan:
 
 def told(plan: NodePlan, peer: str) -> dict[str, str]:
     [peering] = [each for each in plan.peerings if str(each.peer_address) == peer]
-    return announcements(plan, peering)
+    return dict(Announcements().of(plan, peering))
 
 
 def test_blocks_are_announced_with_this_node_as_next_hop() -> None:
