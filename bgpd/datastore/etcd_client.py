@@ -45,6 +45,7 @@ _NO_WAY = {  # in gRPC's words, and in ours
     "connection refused": "nothing listens there",
     "network is unreachable": "no route leads there",
     "no route to host": "no host answers there; see that it is up and no firewall refuses",
+    "internal error from core": "it ended the request before it had all of it; its log says why",
 }
 _NO_SPACE = "database space exceeded"
 _TOKEN_TROUBLE = ("invalid auth token", "revision of auth store is old", "user name is empty")
@@ -200,7 +201,7 @@ class EtcdClient:
                     denied = isinstance(failure, Denied)
                     repeated = repeated or not _never_sent(error)
                     self.retire(connection)
-        raise (Denied if denied else Unavailable)("; ".join(failures))
+        raise (Denied if denied else Unavailable)("; ".join(sorted(failures)))
 
     async def keep_alive(self, lease: int) -> float:
         """See `Connection.keep_alive`; raises Unavailable or Denied."""

@@ -427,7 +427,10 @@ class _Stream:
                 reading, self._reading = self._reading, None
                 if reading.cancelled():
                     raise self._unavailable("the connection was closed")
-                response = reading.result()
+                try:
+                    response = reading.result()
+                finally:
+                    del reading  # its exception leads here: each would keep the other, and the connection
                 if response is grpc.aio.EOF:
                     raise ListAgainError(f"etcd at {self._connection.endpoint} ended the watch")
                 self._heard, self._asked = loop.time(), None

@@ -4,9 +4,11 @@
 """
 
 import asyncio
+import gc
 import re
 import signal
 import urllib.request
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,6 +18,7 @@ from typing import Any
 import pytest
 
 from bgpd.datastore import (
+    EVERYTHING,
     Conflict,
     Create,
     Datastore,
@@ -26,7 +29,9 @@ from bgpd.datastore import (
     etcd_listing,
     etcd_watch,
 )
+from bgpd.datastore.etcd_client import EtcdClient
 from bgpd.datastore.etcd_options import Endpoint, EtcdOptions, Tls
+from bgpd.datastore.etcd_ranges import layout
 from bgpd.datastore.etcd_store import EtcdStore
 from bgpd.datastore.etcd_watch import EtcdWatch
 from bgpd.resources import Metadata, load_documents
@@ -88,6 +93,30 @@ async def test_killed_and_restarted(etcd: Etcd) -> None:
             await follower.until_equal(store)
             await until(lambda: store.health().current)
             assert store.health().resyncs == 0  # resumed, not listed again
+
+
+async def test_a_watch_that_failed_keeps_no_connection(etcd: Etcd) -> None:
+    client = EtcdClient(etcd.options())
+    watch = EtcdWatch(client, layout(EVERYTHING))
+
+    async def follow() -> None:
+        async for _ in watch.updates():
+            pass
+
+    following = asyncio.create_task(follow())
+    await until(lambda: watch.report.current)
+    async with client.connection() as connection:
+        used = weakref.ref(connection)
+    del connection
+    gc.disable()  # the services collect rarely
+    try:
+        etcd.kill()
+        await until(lambda: used() is None)
+    finally:
+        gc.enable()
+        following.cancel()
+        await asyncio.wait({following})
+        await client.close()
 
 
 async def test_killed_and_compacted_before_we_are_back(etcd: Etcd) -> None:
