@@ -37,6 +37,7 @@ from agent.kernel.fib import Fib
 from agent.kernel.message import Place
 from agent.kernel.moving import forget, move
 from agent.learned import Bounds, Learned
+from agent.needed import needed_of
 from agent.registration import register, why_absent
 from agent.retention import Retention, unseen
 from agent.sessions import Sessions
@@ -52,7 +53,7 @@ from bgpd.datastore import (
     Secrets,
     Unread,
 )
-from bgpd.plan import NodePlan, PlanError, plan_node
+from bgpd.plan import Needed, NodePlan, PlanError, plan_node
 from bgpd.resources import Node, ResourceSet
 from bgpd.telemetry.distribution import Distribution, Stopwatch
 from bgpd.telemetry.flapping import Flapping
@@ -142,6 +143,9 @@ class Agent:
         self._declared_as: Node | None = None
         self._correct_after = _FIRST_CORRECTION
         self._tunnelling = asyncio.Event()
+        self._needed: tuple[Needed, ...] = ()
+        self._ways_changed = asyncio.Event()
+        self._planning = asyncio.Lock()
 
     # life
 
@@ -167,7 +171,9 @@ class Agent:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.fib.run(), name="kernel")
             await self.fib.ready.wait()
+            self._needed = await needed_of(self.store, self.fib, ())
             tasks.create_task(self._follow_datastore(), name="datastore")
+            tasks.create_task(self._keep_ways(), name="ways")
             tasks.create_task(self._keep_time(), name="clock")
             tasks.create_task(self._watch_passwords(), name="passwords")
             if self.config.register_node:
@@ -290,6 +296,19 @@ class Agent:
                 async with asyncio.timeout(self.config.kernel.compare_every):
                     await self._tunnelling.wait()
 
+    async def _keep_ways(self) -> None:
+        """Plan again when this node needs other addresses than it did."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.config.kernel.compare_every):
+                    await self._ways_changed.wait()
+            self._ways_changed.clear()
+            needed = await needed_of(self.store, self.fib, self._needed)
+            if needed != self._needed:
+                self._needed = needed
+                if self.plan is not None:
+                    await self._replan()
+
     async def _hold_lease(self) -> None:
         said = ""
         while self._hold is None:
@@ -307,11 +326,15 @@ class Agent:
                 self._announce()
 
     async def _replan(self) -> None:
+        async with self._planning:
+            await self._plan_anew()
+
+    async def _plan_anew(self) -> None:
         try:
             if self.plan is None and self._unread.reason:
                 raise PlanError("settings", self._unread.reason)
             resources = self._unread.planned(self.resources)
-            plan = plan_node(resources, self.config.node, self.config.static_routes)
+            plan = plan_node(resources, self.config.node, self.config.static_routes, self._needed)
         except PlanError as error:
             self._no_plan(str(error))
             return
@@ -483,6 +506,7 @@ class Agent:
             self.to_kernel.cancel()
 
     def _links_changed(self, moved: Set[bytes]) -> None:
+        self._ways_changed.set()
         carried = self.tunnels.carrying
         if self.tunnels.links_changed(self.fib.links.indexes, self.fib.links.up):
             self._tunnelling.set()

@@ -176,6 +176,11 @@ class Fib:
             for (nlri, _), route in delta.desired.items():
                 yield family, nlri, route
 
+    def gateways(self) -> set[tuple[bytes, int]]:
+        """The gateways of others' routes, each with the interface that leads to it."""
+        entries = (entry for several in self._own.values() for entry in several.values())
+        return {hop[:2] for entry in entries for hop in entry.route.hops if hop.gateway}
+
     @property
     def settled(self) -> bool:
         return self.ready.is_set() and not self._look and not self._look_at_links and not self.pending

@@ -63,6 +63,10 @@ class DirectoryStore:
     def location(self) -> str:
         return str(self._path)
 
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return ()
+
     def health(self) -> Health:
         return self._health
 

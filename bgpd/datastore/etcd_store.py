@@ -62,6 +62,10 @@ class EtcdStore:
     def location(self) -> str:
         return self._options.location
 
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(endpoint.host for endpoint in self._options.endpoints)
+
     def health(self) -> Health:
         """Current when every watch is; the numbers are the sums over the watches."""
         reports = [watch.report for watch in self._watches]

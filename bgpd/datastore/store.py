@@ -148,6 +148,10 @@ class Datastore(Protocol):
     def shared(self) -> bool:
         """Whether other machines reach it too."""
 
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The names or addresses of the machines it is on; none if it is on this one's disk."""
+
     def health(self) -> Health: ...
 
     async def list(self, interests: Interests = EVERYTHING) -> Snapshot: ...

@@ -22,6 +22,7 @@ from bgpd.plan.model import (
 from bgpd.plan.node_plan import plan_node
 from bgpd.plan.ordered import differing
 from bgpd.plan.policy import Decision, ExportPolicy, ExportRules, ImportPolicy, RouteFacts
+from bgpd.plan.reserved import Needed
 
 __all__ = [
     "Blackhole",
@@ -30,6 +31,7 @@ __all__ = [
     "ExportPolicy",
     "ExportRules",
     "ImportPolicy",
+    "Needed",
     "NextHopMode",
     "NodePlan",
     "OriginKind",

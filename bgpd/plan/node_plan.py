@@ -16,6 +16,7 @@ from bgpd.plan.mesh import Peerings
 from bgpd.plan.model import Encapsulation, NodePlan, PlanError, PoolPlan, TunnelEnd
 from bgpd.plan.peerings import sessions_of
 from bgpd.plan.policy import ExportPolicy
+from bgpd.plan.reserved import Needed
 from bgpd.plan.routes import is_learn_only, normal_priority, routes_of, unknown_communities
 from bgpd.resources.ip_pool import IPPool
 from bgpd.resources.node import Node
@@ -26,8 +27,14 @@ _DEFAULT_LOG_SEVERITY = "Info"
 _PLAIN = frozenset((Encapsulation.NONE, version) for version in (4, 6))
 
 
-def plan_node(resources: ResourceSet, node: str, statics: tuple[IPNetwork, ...] = ()) -> NodePlan:
-    """Plan one node. ``statics`` are prefixes its agent was configured to announce besides.
+def plan_node(
+    resources: ResourceSet,
+    node: str,
+    statics: tuple[IPNetwork, ...] = (),
+    needed: tuple[Needed, ...] = (),
+) -> NodePlan:
+    """Plan one node. ``statics`` are prefixes its agent was configured to announce besides, ``needed`` what
+    that agent needs to be reached as it is now.
 
     Raises ``PlanError`` when there is no such node or it has no address to speak BGP from.
     """
@@ -39,7 +46,7 @@ def plan_node(resources: ResourceSet, node: str, statics: tuple[IPNetwork, ...] 
     facts = cluster_facts(resources)
     me = facts.nodes[node]
     sessions = sessions_of(resources, node)
-    routes = routes_of(resources, node, statics, _releases(sessions.peerings))
+    routes = routes_of(resources, node, statics, _releases(sessions.peerings), needed)
     cluster, own = cluster_spec(resources), node_spec(resources, node)
     max_prefixes = resources.cairn.spec.max_prefixes
     unknown = unknown_communities(resources, node)

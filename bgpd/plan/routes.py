@@ -4,8 +4,9 @@
 so that
   traffic to unassigned addresses does not loop. A pending one is not announced (another node may win it), one
   being released is withdrawn. What the IPAMBlock says counts as little as in Calico; no agent hears of it.
-- A block with a Node's address in it is neither: the blackhole would cut this node off from that one and from
-  the datastore that could put it right, and so would the route all others. Its workloads are host routes.
+- A block with a reserved address in it (a Node's, say; see ``reserved``) is neither: the blackhole would cut
+  this node off from there and from the datastore that could put it right, and so would the route all others.
+  Its workloads are host routes, but for one that claims such an address itself, which has none.
 - A workload's address outside the node's announced blocks (borrowed from another's, migrated here, or in a
 block
   still pending) is announced as a host route.
@@ -29,7 +30,7 @@ from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
-from bgpd.plan.facts import NodeFacts, cluster_facts, cluster_spec, node_spec
+from bgpd.plan.facts import cluster_spec, node_spec
 from bgpd.plan.model import (
     Blackhole,
     Origination,
@@ -49,18 +50,19 @@ from bgpd.plan.policy import (
     is_host,
     local_pref_of,
 )
+from bgpd.plan.reserved import Needed, Reserved, reserved_for
 from bgpd.resources.bgp_configuration import DEFAULT_ROUTE_PRIORITY, CidrBlock
 from bgpd.resources.cairn import CONFIGURED, LEARN_ONLY
 from bgpd.resources.ipam import BlockAffinity
 from bgpd.resources.keys import Key
 from bgpd.resources.node import Node
 from bgpd.resources.resource_set import ResourceSet, State, changed_keys
-from bgpd.resources.scalars import Community, IPAddress, IPNetwork
+from bgpd.resources.scalars import Community, IPNetwork
 from bgpd.resources.workload_endpoint import WorkloadEndpoint
 
 EXCLUDED_FROM_LOAD_BALANCERS = "node.kubernetes.io/exclude-from-external-load-balancers"
 _POOL_KINDS = ("IPPool",)
-_KINDS = ("WorkloadEndpoint", "BlockAffinity", "IPPool", "BGPConfiguration", "Node")
+_KINDS = ("WorkloadEndpoint", "BlockAffinity", "IPPool", "BGPConfiguration", "Node", "BGPPeer")
 _LAST_MED = 0xFFFFFFFF
 _AGES = range(1 << 30, _LAST_MED)  # MEDs that tell one: made before the year 2072
 _EVERYWHERE = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
@@ -98,7 +100,6 @@ class _Blocks(NamedTuple):
     refused: tuple[Rejection, ...]
     coverage: Coverage
     remarks: tuple[str, ...]
-    nodes: Mapping[IPAddress, tuple[NodeFacts, ...]]
 
 
 class _Claim(NamedTuple):
@@ -118,6 +119,7 @@ class _Outcome(NamedTuple):
     workload: WorkloadRoute | None = None
     origination: Origination | None = None
     rejections: tuple[Rejection, ...] = ()
+    remark: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ class _Claimed:
     workloads: Ordered[Spot, WorkloadRoute] = field(default_factory=Ordered)
     originated: Ordered[Spot, Origination] = field(default_factory=Ordered)
     rejected: Ordered[tuple[int, int, int, str, str], Rejection] = field(default_factory=Ordered)
+    remarks: Ordered[Spot, str] = field(default_factory=Ordered)
 
     def changed(self, outcomes: Iterable[_Outcome]) -> "_Claimed":
         """Give all with these outcomes in the place of the former ones."""
@@ -145,6 +148,7 @@ class _Claimed:
                 [_order(rejection) for outcome in former for rejection in outcome.rejections],
                 {_order(item): item for outcome in come.values() for item in outcome.rejections},
             ),
+            self.remarks.changed(come, {spot: item.remark for spot, item in come.items() if item.remark}),
         )
 
 
@@ -155,6 +159,7 @@ class _Terms(NamedTuple):
     rules: ExportRules
     priorities: tuple[int, int]
     releases: tuple[ExportPolicy, ...]
+    reserved: Reserved
 
 
 class _Routes(NamedTuple):
@@ -184,11 +189,13 @@ def routes_of(
     node: str,
     statics: tuple[IPNetwork, ...] = (),
     releases: tuple[ExportPolicy, ...] = (),
+    needed: tuple[Needed, ...] = (),
 ) -> NodeRoutes:
     """Give what a node announces and does not. ``statics`` are prefixes of the agent's own configuration,
-    ``releases`` the policies of its sessions that may accept what its rules hold back.
+    ``releases`` the policies of its sessions that may accept what its rules hold back, ``needed`` what its
+    agent needs besides Nodes and routers.
     """
-    return resources.revised(_routes, _KINDS, node, statics, releases, named=2).routes
+    return resources.revised(_routes, _KINDS, node, statics, releases, needed, named=2).routes
 
 
 def _routes(
@@ -199,9 +206,11 @@ def _routes(
     name: str,
     statics: tuple[IPNetwork, ...],
     releases: tuple[ExportPolicy, ...],
+    needed: tuple[Needed, ...],
 ) -> _Routes:
     node = resources.nodes[name]
-    blocks = resources.revised(_blocks, ("BlockAffinity", "Node"), name)
+    reserved = reserved_for(resources, name, needed)
+    blocks = resources.revised(_blocks, ("BlockAffinity",), name, reserved, named=1)
     own: list[_Candidate] = []
     rejected = list(blocks.refused)
     for block in blocks.own:
@@ -227,7 +236,7 @@ def _routes(
         if is_learn_only(node)
         else None,
     )
-    terms = _Terms(blocks.coverage, rules, normal_priority(resources), releases)
+    terms = _Terms(blocks.coverage, rules, normal_priority(resources), releases, reserved)
     claimed = last.claimed if last is not None else _Claimed()
     if last is not None and last.terms == terms:
         terms = last.terms
@@ -246,7 +255,7 @@ def _routes(
         blackholes=tuple(Blackhole(block.prefix, block.reason) for block in own if not is_host(block.prefix)),
         workloads=claimed.workloads.items,
         rules=terms.rules,
-        remarks=blocks.remarks,
+        remarks=(*blocks.remarks, *claimed.remarks.items),
     )
     return _Routes(last.routes if last is not None and last.routes == routes else routes, terms, claimed)
 
@@ -276,6 +285,12 @@ def _touched(
                 for outcome in outcomes.between((*first[:2], 0), beyond)
                 # Of an address in a block of this node the rules have nothing to say, only filters.
                 if filtered or outcome.outside or terms.coverage.find(outcome.prefix) is None
+            )
+        if terms.reserved != last.terms.reserved:
+            touched.update(
+                outcome.prefix
+                for outcome in outcomes.items
+                if last.terms.reserved.inside(outcome.prefix) != terms.reserved.inside(outcome.prefix)
             )
     return touched
 
@@ -308,18 +323,21 @@ def _order(item: Rejection) -> tuple[int, int, int, str, str]:
 
 
 def _blocks(
-    resources: ResourceSet, last: _Blocks | None, past: State | None, present: State, node: str
+    resources: ResourceSet,
+    last: _Blocks | None,  # noqa: ARG001  a reviser's signature
+    past: State | None,  # noqa: ARG001
+    present: State,  # noqa: ARG001
+    node: str,
+    reserved: Reserved,
 ) -> _Blocks:
-    nodes = cluster_facts(resources).by_address
-    if last is not None and last.nodes is nodes and past is not None and past[0] is present[0]:
-        return last
     own: list[_Candidate] = []
     refused: list[Rejection] = []
     remarks: list[str] = []
     for affinity in resources.affinities_of(node):
         if (refusal := _block_refusal(affinity)) is not None:
             refused.append(Rejection(affinity.cidr, OriginKind.BLOCK, refusal))
-        elif (refusal := _node_inside(affinity.cidr, nodes)) is not None:
+        elif (found := reserved.inside(affinity.cidr)) is not None:
+            refusal = f"{found[0]} in block {affinity.cidr} is the address of {found[1]}"
             refused.append(Rejection(affinity.cidr, OriginKind.BLOCK, refusal))
             remarks.append(f"{refusal}: the block is not announced; release it")
         else:
@@ -327,7 +345,7 @@ def _blocks(
             reason = f"block {affinity.cidr}, affinity to {node} {state}"
             own.append(_Candidate(affinity.cidr, OriginKind.BLOCK, reason))
     coverage = Coverage(Covered(block.prefix, block.reason) for block in own)
-    return _Blocks(tuple(own), tuple(refused), coverage, tuple(remarks), nodes)
+    return _Blocks(tuple(own), tuple(refused), coverage, tuple(remarks))
 
 
 def _block_refusal(affinity: BlockAffinity) -> str | None:
@@ -336,16 +354,6 @@ def _block_refusal(affinity: BlockAffinity) -> str | None:
         return None
     state = "deleted" if affinity.spec.deleted else affinity.spec.state
     return f"the affinity of block {affinity.cidr} to {affinity.node} is {state}"
-
-
-def _node_inside(block: IPNetwork, nodes: Mapping[IPAddress, tuple[NodeFacts, ...]]) -> str | None:
-    """Say which node's own address a block has in it. Whichever of the two are fewer are gone through."""
-    few = block.num_addresses <= len(nodes)
-    inside = (address for address in (block if few else nodes) if address in (nodes if few else block))
-    found = min(inside, default=None)
-    return (
-        None if found is None else f"{found} in block {block} is the address of Node {nodes[found][0].name}"
-    )
 
 
 def _claim(resources: ResourceSet, node: str, prefix: IPNetwork) -> _Claim:
@@ -376,6 +384,11 @@ def _outcome(claim: _Claim, node: str, terms: _Terms) -> _Outcome:
     if owner is None:
         return _Outcome(prefix, bool(rejections), outside, rejections=rejections)
     title, med, interface = f"WorkloadEndpoint {_title(owner)}", age_med(owner), owner.spec.interface_name
+    if (taken := terms.reserved.inside(prefix)) is not None:
+        refusal = f"{title}: {taken[0]} is the address of {taken[1]}"
+        rejections = (*rejections, Rejection(prefix, OriginKind.ENDPOINT, refusal))
+        remark = f"{refusal}: neither announced nor routed to; give it another"
+        return _Outcome(prefix, True, outside, rejections=rejections, remark=remark)
     workload = WorkloadRoute(prefix, interface, title, med) if interface else None
     where = "outside" if outside else "inside"
     candidate = _Candidate(

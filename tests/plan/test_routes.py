@@ -1,8 +1,10 @@
 """What a node announces, what not, and the reason of each."""
 
+from ipaddress import ip_address
+
 import pytest
 
-from bgpd.plan import OriginKind, plan_node
+from bgpd.plan import Needed, OriginKind, plan_node
 from bgpd.resources import Key, ResourceSet, WorkloadEndpoint
 from tests.plan.cluster import THREE, announced, bgp, cluster, node, plans
 
@@ -85,6 +87,66 @@ def test_a_block_with_a_nodes_address_in_it_cuts_nobody_off() -> None:
         | {Key("Node", "n1"): cluster(bgp("n1", 71)).nodes["n1"]}
     )
     assert announced(plan_node(moved, "n1")) == {"10.0.0.0/26"}
+
+
+def test_a_workload_with_an_address_that_nodes_need_cuts_nobody_off() -> None:
+    peers = [
+        f"kind: BGPPeer\nmetadata: {{name: {name}}}\nspec: {{peerIP: {address}, asNumber: 64601}}"
+        for name, address in (("tor", "10.0.0.254"), ("far", "10.9.0.254"))
+    ]
+    resources = cluster(
+        THREE,
+        *peers,
+        block("n1", "10.0.0.192/26"),
+        block("n1", "10.9.0.192/26"),
+        *(
+            endpoint("n1", pod, f"[{address}/32]", interface=f"cali{pod}")
+            for pod, address in {
+                "node": "10.0.0.2",
+                "tor": "10.0.0.254",
+                "far": "10.9.0.254",
+                "etcd": "10.7.0.2",
+                "gateway": "10.0.0.99",
+                "router": "10.0.0.98",
+                "good": "10.0.0.97",
+            }.items()
+        ),
+        "kind: IPPool\nmetadata: {name: all}\nspec: {cidr: 10.0.0.0/8}",
+    )
+    needed = (
+        Needed(ip_address("10.7.0.2"), "etcd"),
+        Needed(ip_address("10.0.0.98"), "a gateway on calirouter", "calirouter"),
+        Needed(ip_address("10.0.0.99"), "a gateway on eth0", "eth0"),
+    )
+    plan = plan_node(resources, "n1", (), needed)
+    assert announced(plan) == {"10.0.0.97/32", "10.0.0.98/32", "10.9.0.192/26"}
+    workloads = {str(route.prefix) for route in plan.workloads}
+    assert workloads == {"10.0.0.97/32", "10.0.0.98/32", "10.9.0.254/32"}
+    assert [str(hole.prefix) for hole in plan.blackholes] == ["10.9.0.192/26"]
+    unannounced = "the block is not announced; release it"
+    said = "neither announced nor routed to; give it another"
+    assert plan.remarks == (
+        f"10.0.0.254 in block 10.0.0.192/26 is the address of BGPPeer tor: {unannounced}",
+        f"WorkloadEndpoint d/n1-k8s-node-eth0: 10.0.0.2 is the address of Node n2: {said}",
+        f"WorkloadEndpoint d/n1-k8s-gateway-eth0: 10.0.0.99 is the address of a gateway on eth0: {said}",
+        f"WorkloadEndpoint d/n1-k8s-tor-eth0: 10.0.0.254 is the address of BGPPeer tor: {said}",
+        f"WorkloadEndpoint d/n1-k8s-etcd-eth0: 10.7.0.2 is the address of etcd: {said}",
+    )
+    free = resources.with_changes({Key("BGPPeer", "tor"): None, Key("Node", "n2"): None})
+    free_plan = plan_node(free, "n1")
+    assert free_plan.remarks == ()
+    assert announced(free_plan) - announced(plan) == {
+        "10.0.0.2/32",
+        "10.0.0.99/32",
+        "10.7.0.2/32",
+        "10.0.0.192/26",
+    }
+    assert {str(route.prefix) for route in free_plan.workloads} - workloads == {
+        "10.0.0.2/32",
+        "10.0.0.99/32",
+        "10.7.0.2/32",
+        "10.0.0.254/32",
+    }
 
 
 def test_the_affinity_says_whose_a_block_is_and_not_the_block() -> None:

@@ -77,6 +77,26 @@ def test_exabgp_frozen_beyond_the_hold_time(place: Lone) -> None:
     assert place.agent.said("exabgp failed", "was silent")
 
 
+def test_workloads_that_claim_the_addresses_the_node_lives_by(place: Lone) -> None:
+    """Its router's, its default gateway's and etcd's: it stays in touch with all of them, and says so."""
+    steady(place)
+    agent = place.agent
+    assert agent is not None
+    place.node.ip("addr add 10.3.0.11/24 dev eth0", "route add default via 10.3.0.1")
+    claimed = {"10.1.0.1": "BGPPeer tor-ipv4", "10.1.0.2": "etcd", "10.3.0.1": "a gateway on eth0"}
+    place.add([f"{address}/32" for address in claimed], "greedy")
+    remarks = [f"{address} is the address of {whose}: neither" for address, whose in claimed.items()]
+    place.world.wait_until("remarks", lambda: all(agent.said("has a remark", text) for text in remarks), 30)
+    place.add(["10.244.1.6", "10.244.9.9"], "modest")
+    place.expect("10.244.9.9/32")  # heard through etcd, told to the router
+    assert not {f"{address}/32" for address in claimed} & place.learned()
+    place.node.ip("route del default")
+    place.world.wait_until(
+        "a route to what is a gateway no more", lambda: "10.3.0.1/32" in place.learned(), 30
+    )
+    assert agent.sessions() == dict.fromkeys(TOR.values(), True)
+
+
 def test_an_agent_restarted_while_what_is_declared_cannot_be_read(place: Lone) -> None:
     """It counts as before the restart; one that knows no former version of the settings waits for them."""
     steady(place)
