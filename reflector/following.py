@@ -162,6 +162,9 @@ class Following:
             log.exception("a defect of the plan")
             self._refused(f"the plan cannot be carried out: {type(error).__name__}: {error}")
             return
+        for remark in plan.remarks:
+            if self._plan is None or remark not in self._plan.remarks:
+                log.warning("the plan has a remark", remark=remark)
         self._plan, self._passwords = plan, passwords
         self.problems = tuple(
             f"{peering.name}: {missing[peering.password]}; the session stays down"

@@ -4,9 +4,13 @@ the next tick.
 A line of the log costs more than establishing the session it tells of, so sessions are opened first and told
 of then. When a thousand clients come at once the first few are named and the rest are counted, in one line;
 likewise when they go.
+
+Two peers of one AS with one BGP Identifier are named at once: each takes the other's routes for its own
+(ORIGINATOR_ID), and no session ends. One of IPv4 and one of IPv6 are a router's two.
 """
 
 from collections.abc import Callable
+from ipaddress import ip_address
 
 import structlog
 
@@ -26,12 +30,22 @@ class SessionJournal:
     def __init__(self, events: EventRing, clock: Callable[[], float]) -> None:
         self._events = events
         self._clock = clock
-        self._ups = self._downs = 0  # since the last tick
+        self._ups = self._downs = self._twins = 0  # since the last tick
         self._named: list[dict[str, str | int]] = []  # lines for the first of them, in order
         self._flapping = Flapping()
+        self._identities: dict[str, tuple[int, bool, bytes]] = {}  # of whose sessions are up
+        self._first: dict[tuple[int, bool, bytes], str] = {}  # and who had it first
 
-    def up(self, peer: str, asn: int, kind: str) -> None:
+    def up(self, peer: str, asn: int, kind: str, identifier: bytes) -> None:
         """A session is Established."""
+        identity = self._identities[peer] = (asn, ":" in peer, identifier)
+        if (other := self._first.setdefault(identity, peer)) != peer:
+            shown = str(ip_address(identifier))
+            self._twins += 1
+            if self._twins <= LINES:
+                log.warning("two peers have one BGP Identifier", peer=peer, other=other, identifier=shown)
+            text = f"{peer} has the BGP Identifier of {other}, {shown}: neither takes the other's routes"
+            self._warn("peer.identifier", text, peer)
         self._ups += 1
         if self._ups <= LINES:
             self._name("session up", peer=peer, asn=asn, kind=kind)
@@ -39,6 +53,8 @@ class SessionJournal:
 
     def down(self, peer: str, reason: str) -> None:
         """A session that was Established is over."""
+        if (identity := self._identities.pop(peer, None)) and self._first.get(identity) == peer:
+            del self._first[identity]
         self._downs += 1
         if self._downs <= LINES:
             self._name("session down", peer=peer, reason=reason)
@@ -91,4 +107,4 @@ class SessionJournal:
             log.info("more sessions up", count=self._ups - LINES)
         if self._downs > LINES:
             log.info("more sessions down", count=self._downs - LINES)
-        self._ups = self._downs = 0
+        self._ups = self._downs = self._twins = 0

@@ -479,7 +479,8 @@ class Server:
         entry.since = self._clock()
         entry.warned, entry.overfull = None, False
         self._pace.ask()
-        self._journal.up(entry.address, event.asn, entry.spec.kind)
+        identifier = event.open.bgp_identifier
+        self._journal.up(entry.address, event.asn, entry.spec.kind, identifier)
 
     def _down(self, entry: Entry, link: Link, event: Closed) -> None:
         self.established.discard(link)

@@ -138,6 +138,17 @@ def test_a_global_peer_is_every_nodes_but_its_own() -> None:
     assert sessions(found["n3"]) == {"10.0.0.1", "10.0.0.2"}
 
 
+def test_two_nodes_of_one_address_are_named_to_them_and_to_reflectors() -> None:
+    reflector = node("rr", "{bgp: {ipv4Address: 10.0.0.9/24, routeReflectorClusterID: 10.0.0.9}}")
+    found = plans(cluster(THREE, reflector, bgp("n8", 2)))
+    remark = (
+        "10.0.0.2 is the address of Node n2 and of Node n8: there is one session with it; "
+        "give every node an address of its own"
+    )
+    assert {name for name, plan in found.items() if plan.remarks} == {"n2", "n8", "rr"}
+    assert {plan.remarks for plan in found.values()} == {(), (remark,)}
+
+
 def test_global_beats_node_specific_for_the_same_address_and_port() -> None:
     found = plans(
         cluster(

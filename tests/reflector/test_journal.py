@@ -17,7 +17,7 @@ def test_a_line_comes_with_the_tick_and_tells_the_time_of_what_happened() -> Non
     ring, now = EventRing(), 1_700_000_000.0
     journal = SessionJournal(ring, lambda: now)
     with capture_logs() as lines:
-        journal.up("192.0.2.1", 65000, "client")
+        journal.up("192.0.2.1", 65000, "client", b"\xc0\0\2\1")
         now += 0.2
         journal.down("192.0.2.1", "hold timer")
         assert not lines
@@ -37,11 +37,30 @@ def test_of_a_crowd_the_first_are_named_and_all_are_events() -> None:
     journal = SessionJournal(ring, lambda: 0.0)
     with capture_logs() as lines:
         for n in range(LINES + 92):
-            journal.up(f"192.0.2.{n}", 65000, "client")
+            journal.up(f"192.0.2.{n}", 65000, "client", n.to_bytes(4))
         journal.tick()
     assert [line["event"] for line in lines] == ["session up"] * LINES + ["more sessions up"]
     assert lines[-1]["count"] == 92
     assert len(ring.after(0)) == LINES + 92
+
+
+def test_peers_of_one_bgp_identifier_are_named() -> None:
+    ring, mine = EventRing(), b"\xc0\0\2\1"
+    journal = SessionJournal(ring, lambda: 0.0)
+    with capture_logs() as lines:
+        for peer, asn in (("192.0.2.1", 65000), ("2001:db8::1", 65000), ("192.0.2.9", 65009)):
+            journal.up(peer, asn, "client", mine)
+        assert not lines
+        journal.up("192.0.2.2", 65000, "client", mine)
+        journal.down("192.0.2.1", "hold timer")
+        journal.down("192.0.2.2", "hold timer")
+        journal.up("192.0.2.2", 65000, "client", mine)
+    assert [(line["event"], line["peer"], line["other"]) for line in lines] == [
+        ("two peers have one BGP Identifier", "192.0.2.2", "192.0.2.1")
+    ]
+    assert [event.message for event in ring.after(0) if event.kind == "peer.identifier"] == [
+        "192.0.2.2 has the BGP Identifier of 192.0.2.1, 192.0.2.1: neither takes the other's routes"
+    ]
 
 
 def test_a_line_says_which_module_it_is_from() -> None:

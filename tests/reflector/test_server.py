@@ -347,7 +347,7 @@ def test_many_sessions_at_once_cost_few_lines() -> None:
     journal = SessionJournal(events, lambda: 0.0)
     with capture_logs() as logs:
         for number in range(1000):
-            journal.up(f"10.0.{number >> 8}.{number & 255}", 65000, "client")
+            journal.up(f"10.0.{number >> 8}.{number & 255}", 65000, "client", number.to_bytes(4))
         journal.tick()
         journal.down("10.0.0.1", "gone")
         journal.tick()

@@ -1,4 +1,6 @@
-"""A reflector that begins while the file of the settings cannot be read waits for it, as with etcd."""
+"""What a reflector says of declared files: a file of the settings that cannot be read is waited for, as with
+etcd, and what is odd is named.
+"""
 
 import asyncio
 from pathlib import Path
@@ -64,3 +66,22 @@ async def test_an_unreadable_file_of_settings_is_no_other_as(tmp_path: Path, fau
     (told,) = [entry for entry in log if entry["event"].startswith("a resource cannot be read")]
     assert told["place"] == "settings.yaml"
     assert told["reason"].startswith("settings.yaml:4: ")
+
+
+async def test_two_nodes_of_one_address_are_named_once(tmp_path: Path) -> None:
+    head = "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {name: "
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    (tmp_path / "one.yaml").write_text(f"{head}one}}\nspec: {{bgp: {{ipv4Address: 127.0.0.77/8}}}}\n")
+    carried: list[ReflectorSpec] = []
+    config = ReflectorConfig.model_validate({"datastore": str(tmp_path), "node": "r1"})
+    followed = Following(config, {}, carried.append, lambda _: None)
+    with capture_logs() as log:
+        task = asyncio.create_task(followed.run())
+        await until(lambda: bool(carried))
+        (tmp_path / "two.yaml").write_text(f"{head}two}}\nspec: {{bgp: {{ipv4Address: 127.0.0.77/8}}}}\n")
+        await until(lambda: any(entry["event"] == "the plan has a remark" for entry in log))
+        followed.declare()
+    task.cancel()
+    await followed.close()
+    (told,) = [entry["remark"] for entry in log if entry["event"] == "the plan has a remark"]
+    assert told.startswith("127.0.0.77 is the address of Node one and of Node two: ")
