@@ -62,9 +62,11 @@ class Tunnels:
     def planned(self, plan: NodePlan) -> bool:
         """Take a new plan in. True if next hops may be reached otherwise than before."""
         pools: dict[int, list[PoolPlan]] = {4: [], 6: []}
-        for pool in plan.pools:
-            if pool.encapsulation is not Encapsulation.NONE:
-                pools[pool.cidr.version].append(pool)
+        for pool in sorted(plan.pools, key=lambda pool: -pool.cidr.prefixlen):
+            pools[pool.cidr.version].append(pool)
+        for version, known in pools.items():
+            if all(pool.encapsulation is Encapsulation.NONE for pool in known):
+                pools[version] = []
         ends = {
             end.underlay.packed: _inside(end)
             for end in plan.tunnel_ends
@@ -163,7 +165,7 @@ class Tunnels:
         )
 
     def _pool_of(self, family: Family, nlri: bytes, next_hop: bytes) -> PoolPlan | None:
-        """The pool whose packets to a prefix go through a tunnel."""
+        """The pool whose packets to a prefix go through a tunnel; of several the inmost counts."""
         version = 4 if family == IPV4_UNICAST else 6
         pools = self._pools[version]
         if not pools or self._plan is None:
@@ -173,6 +175,8 @@ class Tunnels:
         for pool in pools:
             cidr = pool.cidr
             if nlri[0] >= cidr.prefixlen and value & int(cidr.netmask) == int(cidr.network_address):
+                if pool.encapsulation is Encapsulation.NONE:
+                    return None
                 direct = pool.cross_subnet and self._plan.is_direct(ip_address(next_hop[:16]))
                 return None if direct else pool
         return None

@@ -245,6 +245,31 @@ def test_tunnels_carry_what_the_pool_says(mode: str, near: bool) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("outer", "inner"), [("Always", "Never"), ("Never", "Always"), ("Always", "CrossSubnet")]
+)
+@pytest.mark.parametrize("names", ["pq", "qp"])
+def test_of_pools_in_one_another_the_inmost_counts(outer: str, inner: str, names: str) -> None:
+    tunnels = Tunnels()
+    tunnels.links_changed({"vxlan.cairn": 7}, {7})
+    pools = [("10.77.0.0/16", outer), ("10.77.16.0/20", inner)]
+    tunnels.planned(
+        plan_of(
+            node("b", "10.0.0.2/24", ipv4VXLANTunnelAddr="10.0.0.2"),
+            *(
+                resource("IPPool", name, {"cidr": cidr, "vxlanMode": mode})
+                for name, (cidr, mode) in zip(names, pools, strict=True)
+            ),
+        )
+    )
+    b = ip_address("10.0.0.2").packed
+    ways = [
+        tunnels.hop(IPV4_UNICAST, nlri_of(ip_network(block)), b) is not None
+        for block in ("10.77.1.0/26", "10.77.16.0/26")
+    ]
+    assert ways == [outer == "Always", inner == "Always"]
+
+
 @pytest.mark.parametrize("encapsulation", ["vxlanMode", "ipipMode"])
 @pytest.mark.parametrize(("mode", "near"), [("Always", True), ("CrossSubnet", False)])
 def test_while_nodes_cannot_be_read_nothing_that_may_be_theirs_goes_straight(
