@@ -62,6 +62,7 @@ def examine(resources: ResourceSet) -> list[Finding]:
         *_nodes(resources),
         *_nodes_inside(resources),
         *_pools(resources),
+        *_services_in_pools(resources),
         *_blocks(resources),
         *_endpoints(resources),
         *_election(resources),
@@ -266,10 +267,41 @@ def _nodes_inside(resources: ResourceSet) -> Iterator[Finding]:
     for affinity in resources.affinities.values():
         if what := inside(affinity.cidr):
             yield _error(affinity, "spec.cidr", f"{what}, and is not announced", "release the block")
+    for configuration, field, cidr in _services(resources):
+        if what := inside(cidr):
+            what = f"{what}, and every node announces it"
+            yield _warning(configuration, field, what, "take the services' addresses from elsewhere")
     for endpoint in resources.endpoints.values():
         for index, network in enumerate(endpoint.spec.ip_networks or ()):
             if what := inside(network):
                 yield _error(endpoint, f"spec.ipNetworks[{index}]", what, "give it another address")
+
+
+def _services(resources: ResourceSet) -> Iterator[tuple[Resource, str, IPNetwork]]:
+    """Give the ranges of services' addresses, each with where it is declared."""
+    cluster = resources.bgp_configuration()
+    if cluster is None:
+        return
+    for name, blocks in (
+        ("serviceClusterIPs", cluster.spec.service_cluster_ips),
+        ("serviceExternalIPs", cluster.spec.service_external_ips),
+        ("serviceLoadBalancerIPs", cluster.spec.service_load_balancer_ips),
+    ):
+        for index, block in enumerate(blocks or ()):
+            if block.cidr is not None:
+                yield cluster, f"spec.{name}[{index}]", block.cidr
+
+
+def _services_in_pools(resources: ResourceSet) -> Iterator[Finding]:
+    for configuration, field, cidr in _services(resources):
+        for pool in resources.pools:
+            if cidr.version == pool.spec.cidr.version and cidr.overlaps(pool.spec.cidr):
+                yield _warning(
+                    configuration,
+                    field,
+                    f"{cidr} overlaps {pool.spec.cidr} of IPPool {pool.name}",
+                    "keep services' and workloads' addresses apart",
+                )
 
 
 def _pools(resources: ResourceSet) -> Iterator[Finding]:

@@ -146,6 +146,18 @@ def test_a_block_with_nodes_in_it_is_found_beside_the_pool_it_is_from() -> None:
     }
 
 
+def test_services_among_workloads_or_nodes_are_found() -> None:
+    ranges = (
+        "{serviceClusterIPs: [{cidr: 10.96.0.0/12}, {cidr: 10.77.64.0/20}],"
+        " serviceExternalIPs: [{cidr: 10.0.0.2/32}],"
+        " serviceLoadBalancerIPs: [{cidr: 0.0.0.0/0}]}"
+    )
+    assert found(POOL, f"kind: BGPConfiguration\nmetadata: {{name: default}}\nspec: {ranges}") == {
+        ("warning", f"BGPConfiguration default: spec.service{name}")
+        for name in ("ClusterIPs[1]", "ExternalIPs[0]", "LoadBalancerIPs[0]")
+    }
+
+
 def test_errors_come_first_and_every_finding_has_a_remedy() -> None:
     findings = examine(cluster(THREE, BLOCK, PEER % "filters: [none], nodeSelector: has(rack)"))
     assert [item.severity for item in findings] == [Severity.ERROR, Severity.WARNING, Severity.WARNING]
