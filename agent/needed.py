@@ -14,12 +14,15 @@ from agent.kernel.fib import Fib
 from bgpd.datastore import Datastore
 from bgpd.plan import Needed
 
+_PATIENCE = 5.0  # seconds for names to be looked up
+
 
 async def needed_of(store: Datastore, fib: Fib, known: tuple[Needed, ...]) -> tuple[Needed, ...]:
     """As of now; of names that cannot be looked up, what is ``known`` of them."""
     try:
-        servers = {Needed(ip_address(address), "etcd") for address in await _addresses(store.hosts)}
-    except OSError:
+        async with asyncio.timeout(_PATIENCE):
+            servers = {Needed(ip_address(address), "etcd") for address in await _addresses(store.hosts)}
+    except (OSError, TimeoutError, UnicodeError):
         servers = {item for item in known if not item.interface}
     names = {index: name for name, index in fib.links.indexes.items()}
     gateways = (

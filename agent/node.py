@@ -302,6 +302,7 @@ class Agent:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.config.kernel.compare_every):
                     await self._ways_changed.wait()
+            await asyncio.sleep(_LONGEST_TICK)  # what changes without end is looked at once in a while
             self._ways_changed.clear()
             needed = await needed_of(self.store, self.fib, self._needed)
             if needed != self._needed:

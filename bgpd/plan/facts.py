@@ -68,10 +68,13 @@ class _Ends:
 
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
-    """The shared index; ``forward`` and ``reverse`` give the BGPPeers a node takes part in."""
+    """The index that all nodes' plans are made of; ``forward`` and ``reverse`` give the BGPPeers a node takes
+    part in. ``shared`` are the addresses that several nodes have.
+    """
 
     nodes: Mapping[str, NodeFacts]
     by_address: Mapping[IPAddress, tuple[NodeFacts, ...]]
+    shared: Mapping[IPAddress, tuple[NodeFacts, ...]]
     mesh: tuple[NodeFacts, ...]
     asn: int
     election: Election | None
@@ -159,6 +162,7 @@ def _facts(
     return ClusterFacts(
         nodes=known.nodes,
         by_address=known.by_address,
+        shared=known.shared,
         mesh=known.unreflecting if spec.node_to_node_mesh_enabled is not False and election is None else (),
         asn=spec.as_number or DEFAULT_AS_NUMBER,
         election=election,
@@ -174,6 +178,7 @@ def _facts(
 class _Known:
     nodes: Mapping[str, NodeFacts]
     by_address: Mapping[IPAddress, tuple[NodeFacts, ...]]
+    shared: Mapping[IPAddress, tuple[NodeFacts, ...]]
     unreflecting: tuple[NodeFacts, ...]
     election: Election | None
 
@@ -197,15 +202,12 @@ def _described(resources: ResourceSet, last: _Known | None, past: State | None, 
         if former.get(name) != facts:
             changed[name] = facts
     if last is not None and not changed:
-        return (
-            last
-            if last.election is election
-            else _Known(last.nodes, last.by_address, last.unreflecting, election)
-        )
+        return last if last.election is election else replace(last, election=election)
     nodes = _patched(former, changed, declared)
     by_address = _by_address(last.by_address if last is not None else {}, former, changed)
     unreflecting = [facts for facts in nodes.values() if facts.cluster_id is None]
-    return _Known(nodes, by_address, tuple(distinct(unreflecting, by_address)), election)
+    shared = {address: at for address, at in by_address.items() if len(at) > 1}
+    return _Known(nodes, by_address, shared, tuple(distinct(unreflecting, shared)), election)
 
 
 def _roles(election: Election | None) -> set[str]:
@@ -270,13 +272,13 @@ def _name(facts: NodeFacts) -> str:
 
 
 def distinct(
-    nodes: Iterable[NodeFacts], by_address: Mapping[IPAddress, tuple[NodeFacts, ...]]
+    nodes: Iterable[NodeFacts], shared: Mapping[IPAddress, tuple[NodeFacts, ...]]
 ) -> Iterable[NodeFacts]:
     """Give nodes without the addresses that one before them has: there is one session with an address.
 
     A node that was given another name is two of one address, until its former resource is deleted.
     """
-    if all(len(at) == 1 for at in by_address.values()):
+    if not shared:
         return nodes
     seen: set[IPAddress | None] = set()
     found: list[NodeFacts] = []

@@ -78,10 +78,10 @@ def plan_node(
             *sessions.remarks,
             *routes.remarks,
             *(
-                f"{address} is the address of Node {names[0]} and of Node {names[1]}: there is one session "
-                "with it; give every node an address of its own"
-                for address, names in resources.derived(_shared, ("Node",)).items()
-                if node in names or me.cluster_id is not None
+                f"{address} is the address of Node {at[0].name} and of Node {at[1].name}: there is one "
+                "session with it; give every node an address of its own"
+                for address, at in facts.shared.items()
+                if me in at or me.cluster_id is not None
             ),
             *(f"{place}: no community is named {name!r}" for place, name in unknown.items()),
         ),
@@ -109,16 +109,6 @@ def _role_reason(facts: ClusterFacts, node: Node) -> str | None:
     if node.bgp.route_reflector_cluster_id is not None:
         return f"Node {node.name}: routeReflectorClusterID"
     return facts.election.elected.get(node.name) if facts.election is not None else None
-
-
-def _shared(resources: ResourceSet) -> Mapping[IPAddress, list[str]]:
-    """Give the addresses that several nodes have, with their names."""
-    owners: dict[IPAddress, list[str]] = {}
-    for node in resources.nodes.values():
-        for interface in (node.ipv4, node.ipv6):
-            if interface is not None:
-                owners.setdefault(interface.ip, []).append(node.name)
-    return {address: names for address, names in owners.items() if len(names) > 1}
 
 
 def _router_id(node: Node) -> IPv4Address:

@@ -203,7 +203,7 @@ class _Writer:
             max_prefixes=self._max_prefixes,
             remarks=self.mesh_remarks,
         )
-        return self._group(terms, distinct(others, self._facts.by_address))
+        return self._group(terms, distinct(others, self._facts.shared))
 
     def mesh(self, taken: frozenset[IPAddress]) -> Mesh:
         mesh = Mesh(

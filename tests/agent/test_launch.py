@@ -11,6 +11,7 @@ from exabgp.reactor import asynchronous
 
 from agent.exabgp.launch import WithoutLoop
 from agent.exabgp.process import Process
+from tests.agent.ground import eventually
 
 
 class Quiet:
@@ -75,8 +76,9 @@ async def test_exabgp_is_told_no_password_of_the_agents(
     monkeypatch.setenv("PYTHONHASHSEED", "1")
     process = Process(tmp_path / "run")
     process.start("nothing that ExaBGP understands")
-    environment = environment_of(process.pid)
     async with asyncio.timeout(30):
+        await eventually(lambda: any(environment_of(process.pid)))  # it is about to become another program
+        environment = environment_of(process.pid)
         await process.ended.wait()
     assert not any(b"s3cret" in each for each in environment)
     assert {b"PYTHONHASHSEED=1", b"exabgp.api.ack=true"} <= set(environment)
