@@ -505,7 +505,7 @@ class Reflector:
         recently for the sake of a peer that asks again and again.
         """
         log = reading.group.log
-        if log.dead:
+        if log.dead or not log.whole:
             if self._refresh_from.get(reading.key, self._now) > self._now:
                 self._refresh_waits = True
                 return False

@@ -14,13 +14,14 @@ peer gets everything except
 **A joiner** starts at the head of the chain. Whatever the head leads through, from there to the end
 lies the whole state, so joining costs no encoding at all, also for a thousand joiners at once.
 
-**Compaction** keeps that true and small. What was withdrawn or replaced counts as dead; when more than half
-of the log is, or when few changes with long attributes, or many one by one, have made it much larger than it
-was, the chain is written anew from the Loc-RIB (`rebase`) and both the old and the new chain run into the
-same open end, so readers on the way notice nothing. Old batches live as long as a cursor stands before them.
-A cursor that is further behind than the whole state is long (a stalled reader) is put on a *catch-up* chain,
-shared by all such readers: the present state of every prefix touched since. A stalled reader therefore costs
-about one table, never an unbounded queue, and never delays the others.
+**Compaction** keeps it small. What was withdrawn or replaced counts as dead. When more than half of the log
+is, it begins at its open end (`_shorten`) and is not `whole`: the next joiner, if one comes, has the chain
+written anew from the Loc-RIB (`rebase`). When few changes with long attributes, or many one by one, have made
+it much larger than it was, it is written anew at once. Any chain runs into the same open end, so readers on
+the way notice nothing. Old batches live as long as a cursor stands before them. A cursor that is further
+behind than the whole state is long (a stalled reader) is put on a *catch-up* chain, shared by all such
+readers: the present state of every prefix touched since. A stalled reader therefore costs about one table,
+never an unbounded queue, and never delays the others.
 
 The property that defines all this: replaying what a peer was sent gives exactly
 `{prefix: best path, if it may be told to this peer}` as of its cursor, and at rest as of now.
@@ -210,9 +211,10 @@ class ExportLog:
         self._batches = 0
         self._cursors: set[Cursor] = set()
         self.based = False
+        self.whole = False  # whether the chain holds the whole state
         self.position = 0
-        self.octets = 0
-        self._base = 0  # octets when it was last written anew
+        self.octets = 0  # of the chain
+        self._base = 0  # those of the whole state, when the chain last began
         self._entries = 0
         self.dead = 0
 
@@ -234,14 +236,16 @@ class ExportLog:
         if dead:
             self.dead += dead
             cost = self.octets + BATCH_COST * self._batches
-            allowed = 2 * self._base + GROWTH_OCTETS * self._entries
-            if cost > self._slack and (2 * self.dead > self._entries or cost > allowed):
-                self.rebase()
+            if cost > self._slack:
+                if 2 * self.dead > self._entries:
+                    self._shorten()
+                elif cost > 2 * self._base + GROWTH_OCTETS * self._entries:
+                    self.rebase()
 
     def join(self, source: Source) -> Cursor:
         """A cursor for a peer that has nothing yet."""
         if (
-            not self.based
+            not self.whole
             or self._batches > max(SLACK_BATCHES, self._entries // ENTRIES_PER_BATCH)
             or (self.octets > self._slack >> 4 and 4 * self.dead > self._entries)
         ):
@@ -256,17 +260,44 @@ class ExportLog:
         if not self._cursors:
             self._head = self._tail = Batch()
             self._batches = self.octets = self._entries = self.dead = 0
-            self.based = False
+            self.based = self.whole = False
 
     def restart(self, cursor: Cursor) -> None:
         """Send everything again to a peer that has everything (a route refresh)."""
+        if not self.whole:
+            self.rebase()
         cursor.move_to(self._head)
 
     def rebase(self) -> None:
-        """Write the chain anew from the present state, and see to readers that are too far behind."""
-        tail = self._tail
+        """Write the chain anew from the present state."""
+        self._relieve(self._table())
+        self._head, self._batches, self.octets = self._chain(self._snapshot(), self._tail)
+        self._entries, self.dead = 0, 0
+        batch = self._head
+        while batch.following is not None:
+            self._entries += sum(map(len, batch.touched))
+            batch = batch.following
+        self._base = self.octets
+        self.based = self.whole = True
+
+    def _shorten(self) -> None:
+        """Have the chain begin at its open end: most of it means nothing to a joiner, and none may come."""
+        self._base = self._table()
+        self._relieve(self._base)
+        self._head = self._tail
+        self._batches = self.octets = 0
+        self._entries, self.dead = max(0, self._entries - self.dead), 0
+        self.whole = False
+
+    def _table(self) -> int:
+        """About how many octets the whole state is."""
         alive = max(0, self._entries - self.dead)
-        table = self.octets * alive // max(1, self._entries)
+        size = self.octets if self.whole else self._base + self.octets
+        return size * alive // max(1, self._entries)
+
+    def _relieve(self, table: int) -> None:
+        """Have readers catch up that are further behind than the whole state is long."""
+        tail = self._tail
         stalled = [  # not one with only the newest batch ahead: it would catch up with the same again
             c
             for c in self._cursors
@@ -285,14 +316,6 @@ class ExportLog:
             for cursor in stalled:
                 cursor.move_to(start)
                 cursor.floor = self.position
-        self._head, self._batches, self.octets = self._chain(self._snapshot(), tail)
-        self._entries, self.dead = 0, 0
-        batch = self._head
-        while batch.following is not None:
-            self._entries += sum(map(len, batch.touched))
-            batch = batch.following
-        self._base = self.octets
-        self.based = True
 
     def _chain(self, segments: Iterable[Segment], tail: Batch) -> tuple[Batch, int, int]:
         """Batches that hold `segments` and run into `tail`; with their number and size."""

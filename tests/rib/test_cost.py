@@ -378,17 +378,18 @@ def test_a_table_that_is_not_the_best_is_kept_by_prefix_only_once() -> None:
     assert len(rib.received(source(2))) == len(second)
 
 
-def test_a_table_that_is_withdrawn_is_written_anew_when_half_of_it_is_gone(
+def test_a_table_that_is_withdrawn_is_written_anew_only_for_who_joins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A withdrawal takes hardly any room, so it does not count as what is left of an announcement does."""
     rib = LocRib(IPV4_UNICAST)
     group = UpdateGroup(rib, EXPORT)
     group.log._slack = 100
-    group.join(source(9))
+    cursor = group.join(source(9))
     table = prefixes(1000)
     rib.announce(source(1), attributes(), table)
     group.apply(rib.take_changes())
+    cursor.take(1 << 20)
     written: list[int] = []
     real = group.log.rebase
 
@@ -397,11 +398,18 @@ def test_a_table_that_is_withdrawn_is_written_anew_when_half_of_it_is_gone(
         real()
 
     monkeypatch.setattr(group.log, "rebase", counted)
+    held = [group.log.octets]
     for at in range(0, 900, 50):
         rib.withdraw(source(1), table[at : at + 50])
         group.apply(rib.take_changes())
-    assert 400 < written[0] < 500
-    assert len(written) < 6
+        cursor.take(1 << 20)
+        held.append(group.log.octets)
+    assert not written
+    assert min(held[:10]) == held[0], "less than half of it is gone"
+    assert max(held[11:]) < held[0]
+    joiner = group.join(source(8))
+    assert written == [100]
+    assert joiner.lag < held[0] / 5
 
 
 def test_a_route_for_another_as_is_rewritten_in_few_steps() -> None:

@@ -192,6 +192,8 @@ class ExportMachine(RuleBasedStateMachine):
     def refresh(self, number: int) -> None:
         """A route refresh: everything again, to a peer that has everything."""
         reader = self.readers.get(number)
+        if reader is not None and not reader.group.log.whole:
+            self.flush()
         if reader is not None and not reader.cursor.behind:
             reader.group.log.restart(reader.cursor)
 
