@@ -38,7 +38,10 @@ class Established:
 
 @dataclass(frozen=True, slots=True)
 class UpdatesReceived:
-    """Decoded UPDATEs, in order, at least one. Treat-as-withdraw (RFC 7606) is already applied to them."""
+    """Decoded UPDATEs, in order, at least one. Treat-as-withdraw (RFC 7606) is already applied to them.
+
+    Those in a row that do nothing but withdraw of one family are one.
+    """
 
     updates: Sequence[Told]
 

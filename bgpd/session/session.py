@@ -200,11 +200,23 @@ class Session:
         framer.feed(data)
         decoder = self._decoder
         updates: list[Told] = []
+        leaving: Family | None = None  # where the last of them does nothing but withdraw
+        gone: list[bytes] = []  # its items: those of more such UPDATEs in a row join them
         alive = False
         try:
             for kind, body in framer:
                 if kind == 2 and decoder is not None:
-                    updates.append(decoder.read(body))
+                    counters.received.updates += 1
+                    update = decoder.read(body)
+                    if update[1] and not update[0] and len(update[1]) == 1 and not update[3]:
+                        family, items = update[1][0]
+                        if family is leaving:
+                            gone += items
+                            continue
+                        leaving, gone = family, items
+                    else:
+                        leaving = None
+                    updates.append(update)
                     continue
                 if kind == 4 and decoder is not None:
                     counters.received.keepalives += 1
@@ -212,7 +224,7 @@ class Session:
                     continue
                 if updates:
                     self._deliver(updates, now)
-                    updates = []
+                    updates, leaving = [], None
                     alive = True
                 self._message(kind, body, now)
                 if self.closed:
@@ -221,8 +233,6 @@ class Session:
         except ProtocolError as error:
             if updates:
                 self._deliver(updates, now)
-            if error.code == ErrorCode.UPDATE_MESSAGE:
-                counters.received.updates += 1
             self.fail(error, now)
             return
         if updates:
@@ -326,7 +336,6 @@ class Session:
     # What happens within
 
     def _deliver(self, updates: list[Told], now: float) -> None:
-        self.counters.received.updates += len(updates)
         faults = 0
         for _reach, _unreach, _end_of_rib, errors in updates:
             if errors:

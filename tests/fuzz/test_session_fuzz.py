@@ -85,8 +85,11 @@ def told(events: list[Event]) -> list[object]:
             assert event.updates
             for reach, unreach, end_of_rib, errors in event.updates:
                 come = [(family, a.raw, a.next_hop, list(nlri)) for family, a, nlri, _raw in reach]
-                gone = [(family, list(nlri)) for family, nlri in unreach]
-                found.append((come, gone, end_of_rib, list(errors)))
+                if come or end_of_rib or errors or not unreach:
+                    gone = [(family, list(nlri)) for family, nlri in unreach]
+                    found.append((come, gone, end_of_rib, list(errors)))
+                else:  # those in a row may be one
+                    found += [(family, item) for family, nlri in unreach for item in nlri]
         else:
             (malformed if isinstance(event, Malformed) else found).append(event)
     return found + malformed

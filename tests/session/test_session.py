@@ -15,7 +15,7 @@ from bgpd.wire.iana import CeaseSubcode, MessageType
 from bgpd.wire.malformed import Malformed
 from bgpd.wire.messages import KEEPALIVE, MARKER, Keepalive, Notification, RouteRefresh, encode, message
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family
-from bgpd.wire.update import Told
+from bgpd.wire.update import Told, encode_withdrawals
 
 from .speakers import (
     BROKEN_UPDATE,
@@ -96,6 +96,23 @@ def test_everything_in_one_piece_comes_out_in_order() -> None:
         [b"\x18\x0a\x09\x02"],
     ]
     assert [list(announced(update)) for update in second.updates] == [[b"\x18\x0a\x09\x03"]]
+
+
+def test_withdrawals_in_a_row_are_one_and_each_is_counted() -> None:
+    """What lies between two of them keeps them apart, unless it says nothing of routes."""
+    session = established()
+    one, two, three, four = ([bytes((24, 10, 9, n))] for n in range(4))
+    unreachable = [encode_withdrawals(IPV4_UNICAST, nlri)[0] for nlri in (one, two, three, four)]
+    session.receive_data(
+        unreachable[0] + KEEPALIVE + unreachable[1] + announcement(1) + unreachable[2] + refresh(), NOW
+    )
+    session.receive_data(unreachable[3], NOW)
+    batches = [event.updates for event in session.events() if isinstance(event, UpdatesReceived)]
+    assert [[(list(announced(update)), list(update[1])) for update in batch] for batch in batches] == [
+        [([], [(IPV4_UNICAST, one + two)]), (two, []), ([], [(IPV4_UNICAST, three)])],
+        [([], [(IPV4_UNICAST, four)])],
+    ]
+    assert session.counters.received.updates == 5
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 18, 19, 20, 37])
