@@ -35,7 +35,8 @@ from bgpd.plan import differing
 from bgpd.plan.model import NodePlan, OriginKind, WorkloadRoute
 from bgpd.plan.policy import PRIORITIES, priority_of
 from bgpd.plan.routes import is_age
-from bgpd.rib.loc_rib import Changes, LocRib
+from bgpd.rib.changes import Changes
+from bgpd.rib.loc_rib import LocRib
 from bgpd.wire.nlri import IPV4_UNICAST, IPV6_UNICAST, Family, nlri_of, prefix_of
 
 AF = {IPV4_UNICAST: int(socket.AF_INET), IPV6_UNICAST: int(socket.AF_INET6)}

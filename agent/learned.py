@@ -31,7 +31,8 @@ from agent.peer_in import PeerIn
 from bgpd.plan.model import Peering
 from bgpd.plan.policy import local_pref_of
 from bgpd.plan.route_policy import changed, facts_of
-from bgpd.rib.loc_rib import Changes, LocRib
+from bgpd.rib.changes import Changes
+from bgpd.rib.loc_rib import LocRib
 from bgpd.rib.path import Cost, Path, Source, SourceKind
 from bgpd.rib.reflection import Speaker, ineligibility, long_lived_stale
 from bgpd.wire.attributes import AttributeSet

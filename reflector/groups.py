@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from bgpd.plan.policy import Decision, Judge
 from bgpd.plan.route_policy import changed, facts_of, med_abroad
 from bgpd.resources.bgp_configuration import DEFAULT_ROUTE_PRIORITY
-from bgpd.rib.loc_rib import Changes, LocRib
+from bgpd.rib.changes import Changes
+from bgpd.rib.loc_rib import LocRib
 from bgpd.rib.path import Path
 from bgpd.rib.reflection import Advert, Export, Speaker, Target, export_to, last_resort, told_to
 from bgpd.rib.update_group import AddPathGroup, ExportOfPrefix, PathIdentifiers, UpdateGroup

@@ -16,11 +16,11 @@ An *item* is a raw NLRI, preceded by its 4-octet path identifier when the source
 
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
+from bgpd.rib.changes import Changes, Run
 from bgpd.rib.choices import Choices, Sharing, has
-from bgpd.rib.decision import Reason, beats, best, equals, explain, ordered
+from bgpd.rib.decision import Reason, beats, best, eligible, equals, explain, ordered
 from bgpd.rib.path import Cost, Path, Source
 from bgpd.wire.attributes import AttributeSet
 from bgpd.wire.nlri import Family
@@ -30,50 +30,6 @@ JOINED_OCTETS = 2048  # runs of one path in a row become one, up to about what a
 
 Received: TypeAlias = tuple[AttributeSet, list[bytes], bytes, str | None]
 """Attributes, items, their concatenation as received (or nothing), and why they are ineligible."""
-
-
-Run: TypeAlias = tuple[Path, list[bytes], bytes]
-"""Prefixes that had no path before and have exactly this one now.
-
-With their NLRI field as received, ready to be sent on, or empty when it must be built.
-"""
-
-
-Move: TypeAlias = tuple[Path | None, Path | None, list[bytes]]
-"""The best path before and now, and prefixes in a row of which that is so."""
-
-
-@dataclass(slots=True)
-class Changes:
-    """What happened since the last time, in order: first `fresh`, then `moved`.
-
-    `moved` maps a prefix to its best path before (after `fresh`); the one it has now is in the Loc-RIB. Both
-    may be the same object: then only other paths of the prefix changed, which matters to add-path alone.
-    """
-
-    fresh: list[Run] = field(default_factory=list)
-    moved: dict[bytes, Path | None] = field(default_factory=dict)
-    _moves: list[Move] | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self.fresh or self.moved)
-
-    def moves(self, best: Mapping[bytes, Path]) -> list[Move]:
-        """Whose best path is another one now, by `best`. Worked out once for all who ask."""
-        if self._moves is None:
-            self._moves = []
-            before: Path | None = None
-            after: Path | None = None
-            some: list[bytes] = []
-            for nlri, old in self.moved.items():
-                new = best.get(nlri)
-                if old is new:
-                    continue
-                if old is not before or new is not after:
-                    before, after, some = old, new, []
-                    self._moves.append((old, new, some))
-                some.append(nlri)
-        return self._moves
 
 
 class AdjRibIn:
@@ -136,6 +92,7 @@ class LocRib:
         self._adj: dict[Source, AdjRibIn] = {}
         self._fresh: list[Run] = []
         self._before: dict[bytes, Path | None] = {}
+        self._gone = True  # whether no prefix of `_before` has a path
         self._undecided: dict[bytes, None] = {}  # in the order in which news of them came
 
     # What a source says
@@ -256,6 +213,7 @@ class LocRib:
                 candidates[item] = self._sharing.more(choices, path)
             if tells_all:
                 self._before.setdefault(item, current)
+                self._gone = False
         return len(items)
 
     def _announce_by_id(
@@ -282,6 +240,7 @@ class LocRib:
 
     def _replace(self, nlri: bytes, old: Path | None, new: Path | None) -> None:
         """Exchange one path of a prefix for another; either may be absent."""
+        self._gone = False
         choices = self._candidates.get(nlri)
         current = self.best.get(nlri)
         if (
@@ -457,6 +416,7 @@ class LocRib:
     def reconsider(self, nlri: Iterable[bytes] | None = None) -> None:
         """Decide anew, for all prefixes or some: the interior costs changed."""
         chosen = list(self.prefixes()) if nlri is None else list(nlri)
+        self._gone = False
         for prefix in chosen:
             current = self.best.get(prefix)
             if prefix not in self._candidates:
@@ -472,8 +432,8 @@ class LocRib:
             self._decide()
         if not self._fresh and not self._before:
             return Changes()
-        changes = Changes(self._fresh, self._before)
-        self._fresh, self._before = [], {}
+        changes = Changes(self._fresh, self._before, self._gone)
+        self._fresh, self._before, self._gone = [], {}, True
         self.version += 1
         return changes
 
@@ -508,9 +468,12 @@ class LocRib:
         """The same as a list of its own."""
         return list(self.choices(nlri))
 
-    def ordered(self, nlri: bytes) -> Iterator[Path]:
-        """The eligible paths of a prefix, best first, each chosen when it is asked for."""
-        return ordered(self.choices(nlri), self._cost)
+    def leading(self, nlri: bytes, most: int) -> Iterable[Path]:
+        """The eligible paths of a prefix, best first, each chosen when it is asked for; in any order where
+        there are no more than `most`.
+        """
+        choices = self.choices(nlri)
+        return eligible(choices, self._cost) if len(choices) <= most else ordered(choices, self._cost)
 
     def multipath(self, nlri: bytes) -> list[Path]:
         """The paths of a prefix that are equally good up to the interior cost (for ECMP)."""

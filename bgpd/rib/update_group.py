@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
+from bgpd.rib.changes import Changes, Move, Run
 from bgpd.rib.choices import Choices
 from bgpd.rib.export_log import Cursor, ExportLog, Segment
-from bgpd.rib.loc_rib import Changes, LocRib, Move, Run
+from bgpd.rib.loc_rib import LocRib
 from bgpd.rib.path import Path, Source
 from bgpd.rib.reflection import Advert, Export
 from bgpd.wire.attributes import AttributeSet
@@ -392,7 +393,7 @@ class AddPathGroup(UpdateGroup):
     def _wanted(self, nlri: bytes, adverts: dict[Path, Advert | None]) -> Wanted:
         """What is to be told of a prefix; `adverts` remembers what paths look like, from prefix to prefix."""
         wanted = []
-        for path in self.loc_rib.ordered(nlri):
+        for path in self.loc_rib.leading(nlri, self.limit):
             if path in adverts:
                 advert = adverts[path]
             else:

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bgpd.rib import decision, export_log
+from bgpd.rib.changes import Changes
 from bgpd.rib.loc_rib import LocRib
 from bgpd.rib.path import Path, Source, SourceKind
 from bgpd.rib.reflection import Speaker, Target, export_to, ineligibility, told_to
@@ -337,6 +338,41 @@ def test_what_changed_is_worked_out_once_for_all_groups() -> None:
     changes = rib.take_changes()
     groups[0].apply(changes)
     assert steps(lambda: groups[1].apply(changes)) < len(table)
+
+
+def test_nobody_looks_for_the_best_path_of_what_is_gone() -> None:
+    """Unless a path has come since."""
+    rib, table = LocRib(IPV4_UNICAST), prefixes(100)
+    rib.announce(source(1), attributes(), table)
+    rib.take_changes()
+
+    def withdrawn() -> Changes:
+        changes = rib.take_changes()
+        assert len(changes.moved) == 50
+        return changes
+
+    rib.withdraw(source(1), table[:50])
+    gone = withdrawn()
+    rib.withdraw(source(1), table[50:])
+    rib.announce(source(1), attributes(), table[50:51])
+    back = withdrawn()
+
+    class Best(dict[bytes, Path]):
+        def get(self, _nlri: bytes, _default: object = None) -> Any:
+            raise LookupError
+
+    assert [(new, nlri) for _old, new, nlri in gone.moves(Best())] == [(None, table[:50])]
+    with pytest.raises(LookupError):
+        back.moves(Best())
+
+
+def test_paths_that_all_are_told_need_no_order() -> None:
+    rib = LocRib(IPV4_UNICAST)
+    for number in range(3):
+        rib.announce(source(number), attributes(), [PREFIX])
+    assert set(rib.leading(PREFIX, 3)) == set(rib.leading(PREFIX, 2))
+    assert [path.source for path in rib.leading(PREFIX, 2)] == [source(0), source(1), source(2)]
+    assert 4 * steps(lambda: list(rib.leading(PREFIX, 3))) < steps(lambda: list(rib.leading(PREFIX, 2)))
 
 
 def test_prefixes_in_a_row_with_the_same_paths_take_few_steps_each() -> None:

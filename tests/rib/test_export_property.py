@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 
 from bgpd.rib import export_log
-from bgpd.rib.decision import best
+from bgpd.rib.decision import best, ordered
 from bgpd.rib.export_log import Cursor
 from bgpd.rib.loc_rib import LocRib
 from bgpd.rib.path import Path, Source, SourceKind
@@ -109,7 +109,11 @@ class ExportMachine(RuleBasedStateMachine):
     def should_have(self, reader: Reader) -> View:
         group = reader.group
         if group is self.add_path:
-            told = [(nlri, path) for nlri in self.rib.best for path in islice(self.rib.ordered(nlri), 2)]
+            told = [
+                (nlri, path)
+                for nlri in self.rib.best
+                for path in islice(ordered(self.rib.candidates(nlri)), 2)
+            ]
             return {
                 self.add_path.identifiers.of(path) + nlri: advert[0]
                 for nlri, path in told
