@@ -268,10 +268,11 @@ class AdjRibOut:
         if not group:
             del self._ready[key]
 
-    def refused(self, prefixes: Sequence[str]) -> None:
+    def refused(self, prefixes: Sequence[str], attributes: str | None) -> None:
         """ExaBGP did not take these: it holds them unchanged. Not tried again until wanted differently."""
         for prefix in prefixes:
-            self._told[prefix] = self._want.get(prefix, UNKNOWN)
+            if attributes is None or self._want.get(prefix) != attributes:
+                self._told[prefix] = UNKNOWN
 
     @property
     def barrier_due(self) -> bool:
@@ -284,8 +285,6 @@ class AdjRibOut:
         if not self._families_due and self._flush_due:
             self._flush_due = self._exact = self._inherited = False
             self._families_due = [self.families[0]]
-            self._in_flight.update(self._told)
-            self._rebuild()
             return Command(f"neighbor {self.address} flush adj-rib out", Purpose.FLUSH, (self.address,))
         family = self._families_due.pop(0) if self._families_due else self.families[0]
         self._barrier = _Barrier.COMMANDED
@@ -450,7 +449,7 @@ class Outbox:
             return None
         for address in command.peers:
             if address in self.peers:
-                self.peers[address].refused(command.routes)
+                self.peers[address].refused(command.routes, command.attributes)
         return Refused(command.peers, command.routes, command.attributes)
 
     def end_of_rib_sent(self, address: str) -> None:

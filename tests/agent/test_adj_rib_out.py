@@ -400,6 +400,27 @@ def test_a_refused_route_is_reported_once_and_does_not_stop_the_rest() -> None:
     assert drive(outbox) == ["neighbor 192.0.2.1 announce attributes next-hop self nlri 10.0.1.0/26"]
 
 
+def test_what_replaces_a_route_whose_refusal_is_still_to_come_is_told_whatever_happens_meanwhile() -> None:
+    outbox = Outbox()
+    peer = outbox.peer("192.0.2.1")
+    outbox.session_up("192.0.2.1", FAMILIES[:1])
+    peer.want("10.0.0.0/26", "nonsense")
+    drive(outbox)
+    peer.want("10.0.0.0/26", "next-hop self")
+    outbox.acknowledged(False)
+    outbox.session_down("192.0.2.1")
+    outbox.session_up("192.0.2.1", FAMILIES[:1])
+    lines = []
+    while not outbox.settled:
+        for command in list(outbox.commands()):
+            lines.append(command.text)
+            outbox.acknowledged(True)
+            if command.purpose is Purpose.END_OF_RIB:
+                outbox.end_of_rib_sent("192.0.2.1")
+    announcement = "neighbor 192.0.2.1 announce attributes next-hop self nlri 10.0.0.0/26"
+    assert lines == ["neighbor 192.0.2.1 announce eor ipv4 unicast", announcement]
+
+
 def test_a_command_that_meets_the_repetition_after_a_reconnect_is_flushed_once_more() -> None:
     outbox, exabgp = Outbox(), ExaBGP(("192.0.2.1",), Random(1))
     peer = outbox.peer("192.0.2.1")
@@ -414,6 +435,23 @@ def test_a_command_that_meets_the_repetition_after_a_reconnect_is_flushed_once_m
     assert [command.attributes for command in exabgp.commands] == ["med 4"]
     exabgp.flap("192.0.2.1")
     exabgp.flap("192.0.2.1")  # up again before ExaBGP has read the command
+    settle(outbox, exabgp)
+    assert exabgp.peers["192.0.2.1"].view == {"10.0.0.0/24": "med 4", "10.0.1.0/24": "med 4"}
+
+
+def test_a_change_that_comes_with_a_new_session_waits_until_exabgp_has_repeated_itself() -> None:
+    outbox, exabgp = Outbox(), ExaBGP(("192.0.2.1",), Random(1))
+    peer = outbox.peer("192.0.2.1")
+    exabgp.flap("192.0.2.1")
+    for n, attributes in enumerate(("med 4", "med 0")):
+        peer.want(f"10.0.{n}.0/24", attributes)
+        settle(outbox, exabgp)
+    peer.confirm()
+    settle(outbox, exabgp)
+    exabgp.flap("192.0.2.1")
+    exabgp.flap("192.0.2.1")
+    deliver(outbox, exabgp, 2)
+    peer.want("10.0.1.0/24", "med 4")  # with the first route, which ExaBGP repeats before the second
     settle(outbox, exabgp)
     assert exabgp.peers["192.0.2.1"].view == {"10.0.0.0/24": "med 4", "10.0.1.0/24": "med 4"}
 
