@@ -200,9 +200,6 @@ class AdjRibOut:
 
     def session_down(self) -> None:
         self.up = False
-        self._ready.clear()
-        self._held.clear()
-        self._barrier = _Barrier.NONE
         self._confirm_due = self._flush_due = self._inherited = False
 
     def forget(self) -> None:
@@ -214,7 +211,6 @@ class AdjRibOut:
     def adopt(self, prefixes: Iterable[str]) -> None:
         """ExaBGP's cache, told by someone else, holds these prefixes with attributes unknown."""
         self._told = dict.fromkeys(prefixes, UNKNOWN)
-        self._in_flight = set(self._told)
         self._inherited = True
 
     def remembered(self, prefixes: Iterable[str]) -> None:
@@ -269,10 +265,11 @@ class AdjRibOut:
             del self._ready[key]
 
     def refused(self, prefixes: Sequence[str], attributes: str | None) -> None:
-        """ExaBGP did not take these: it holds them unchanged. Not tried again until wanted differently."""
-        for prefix in prefixes:
-            if attributes is None or self._want.get(prefix) != attributes:
-                self._told[prefix] = UNKNOWN
+        """ExaBGP did not take these: it holds them unchanged. Not tried again until wanted differently, but
+        for what was to be withdrawn, with the next session.
+        """
+        if attributes is None:
+            self._told |= dict.fromkeys(prefixes, UNKNOWN)
 
     @property
     def barrier_due(self) -> bool:

@@ -225,6 +225,79 @@ def drive(outbox: Outbox) -> list[str]:
     return [command.text for command in outbox.commands()]
 
 
+def answered(outbox: Outbox) -> list[str]:
+    """What is commanded until nothing is left to say, all of it taken and sent at once."""
+    lines = []
+    while not outbox.settled:
+        for command in list(outbox.commands()):
+            lines.append(command.text)
+            outbox.acknowledged(True)
+            if command.purpose is Purpose.END_OF_RIB:
+                outbox.end_of_rib_sent(command.peers[0])
+    return lines
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_peer_that_went_down_is_told_nothing_and_one_of_another_exabgp_everything(restarted: bool) -> None:
+    outbox = Outbox()
+    outbox.peer("192.0.2.1").want("10.0.0.0/26", "next-hop self")
+    outbox.session_up("192.0.2.1", FAMILIES)
+    announcement = drive(outbox)
+    if restarted:
+        outbox.restarted()
+        assert outbox.oldest is None
+    else:
+        outbox.acknowledged(True)
+        outbox.session_down("192.0.2.1")
+    outbox.peer("192.0.2.1").want("10.0.1.0/26", "next-hop self med 4")
+    assert drive(outbox) == []
+    outbox.session_up("192.0.2.1", FAMILIES)
+    assert (announcement[0] in drive(outbox)) == restarted
+
+
+def test_a_peer_that_is_not_up_or_awaits_a_barrier_is_left_out_and_holds_up_nobody() -> None:
+    outbox = Outbox()
+    outbox.peer("192.0.2.1")
+    for address in ("192.0.2.2", "192.0.2.3"):
+        outbox.session_up(address, FAMILIES[:1])
+    for address in ("192.0.2.2", "192.0.2.3"):
+        assert drive(outbox) == [f"neighbor {address} announce eor ipv4 unicast"]
+        outbox.acknowledged(True)
+    outbox.end_of_rib_sent("192.0.2.3")
+    for address in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
+        outbox.peer(address).want("10.0.0.0/26", "next-hop self")
+    assert drive(outbox) == ["neighbor 192.0.2.3 announce attributes next-hop self nlri 10.0.0.0/26"]
+    outbox.end_of_rib_sent("192.0.2.2")
+    assert drive(outbox) == ["neighbor 192.0.2.2 announce attributes next-hop self nlri 10.0.0.0/26"]
+
+
+def test_a_wish_that_changes_before_it_is_sent_leaves_no_trace() -> None:
+    outbox = Outbox()
+    peer = outbox.peer("192.0.2.1")
+    outbox.session_up("192.0.2.1", FAMILIES[:1])
+    answered(outbox)
+    for n, attributes in enumerate(ATTRIBUTES):
+        peer.want("10.0.0.0/26", attributes)
+        if n == 0:
+            assert len(drive(outbox)) == 1
+            peer.want("10.0.0.0/26", None)
+            outbox.acknowledged(True)
+            assert [line.split()[3] for line in drive(outbox)] == ["eor"]
+            outbox.acknowledged(True)
+            outbox.end_of_rib_sent("192.0.2.1")
+    assert drive(outbox) == ["neighbor 192.0.2.1 announce attributes next-hop self med 9 nlri 10.0.0.0/26"]
+
+
+def test_an_end_of_rib_that_is_refused_is_not_commanded_again_before_the_session_is() -> None:
+    outbox = Outbox()
+    outbox.session_up("192.0.2.1", FAMILIES[:1])
+    assert len(drive(outbox)) == 1
+    assert outbox.acknowledged(False) is None
+    assert drive(outbox) == []
+    outbox.session_up("192.0.2.1", FAMILIES[:1])
+    assert len(drive(outbox)) == 1
+
+
 def test_nothing_is_sent_to_a_peer_that_is_not_up() -> None:
     outbox = Outbox()
     outbox.peer("192.0.2.1").want("10.0.0.0/26", "next-hop self")
@@ -341,7 +414,36 @@ def test_the_families_of_the_session_bound_what_is_sent() -> None:
     outbox = Outbox()
     outbox.peer("192.0.2.1").want("2001:db8::/64", "next-hop 2001:db8::1")
     outbox.session_up("192.0.2.1", FAMILIES[:1])
+    outbox.peer("192.0.2.1").want("2001:db8:1::/64", "next-hop 2001:db8::1")
     assert drive(outbox) == ["neighbor 192.0.2.1 announce eor ipv4 unicast"]
+
+
+def test_a_session_of_no_family_is_told_nothing() -> None:
+    outbox = Outbox()
+    outbox.peer("192.0.2.1").want("10.0.0.0/26", "next-hop self")
+    outbox.session_up("192.0.2.1", FAMILIES)
+    assert len(drive(outbox)) == 1
+    outbox.session_down("192.0.2.1")
+    outbox.session_up("192.0.2.1", ())
+    outbox.acknowledged(True)
+    assert drive(outbox) == []
+
+
+def withdrawn(lines: list[str]) -> set[str]:
+    return {prefix for line in lines if "withdraw" in line for prefix in line.split(" nlri ")[1].split()}
+
+
+def test_spared_addresses_of_a_former_agent_are_withdrawn_only_when_they_are_not() -> None:
+    outbox = Outbox()
+    peer = outbox.peer("192.0.2.1")
+    peer.want("10.0.0.4/32", "next-hop self")
+    taken_over, addresses = "10.0.0.3/32", ["10.0.0.1/32", "10.0.0.2/32", "2001:db8::1/128"]
+    peer.adopt([taken_over, "10.0.9.0/26", "2001:db8::/64", *addresses, "10.0.0.4/32"])
+    outbox.session_up("192.0.2.1", FAMILIES)
+    peer.spare([taken_over])
+    assert withdrawn(answered(outbox)) == {taken_over, "10.0.9.0/26", "2001:db8::/64"}
+    peer.spare(None)
+    assert withdrawn(answered(outbox)) == {*addresses}
 
 
 def test_adopted_routes_nobody_wants_are_withdrawn_behind_a_barrier() -> None:
@@ -410,15 +512,38 @@ def test_what_replaces_a_route_whose_refusal_is_still_to_come_is_told_whatever_h
     outbox.acknowledged(False)
     outbox.session_down("192.0.2.1")
     outbox.session_up("192.0.2.1", FAMILIES[:1])
-    lines = []
-    while not outbox.settled:
-        for command in list(outbox.commands()):
-            lines.append(command.text)
-            outbox.acknowledged(True)
-            if command.purpose is Purpose.END_OF_RIB:
-                outbox.end_of_rib_sent("192.0.2.1")
+    lines = answered(outbox)
     announcement = "neighbor 192.0.2.1 announce attributes next-hop self nlri 10.0.0.0/26"
     assert lines == ["neighbor 192.0.2.1 announce eor ipv4 unicast", announcement]
+
+
+def test_a_withdrawal_that_was_refused_is_repeated_in_the_next_session() -> None:
+    outbox = Outbox()
+    peer = outbox.peer("192.0.2.1")
+    peer.want("10.0.0.0/26", "next-hop self")
+    outbox.session_up("192.0.2.1", FAMILIES[:1])
+    answered(outbox)
+    peer.want("10.0.0.0/26", None)
+    while (command := next(outbox.commands())).purpose is not Purpose.ROUTES:
+        outbox.acknowledged(True)
+        outbox.end_of_rib_sent("192.0.2.1")
+    outbox.acknowledged(False)
+    assert answered(outbox) == []
+    outbox.session_down("192.0.2.1")
+    outbox.session_up("192.0.2.1", FAMILIES[:1])
+    assert command.text in answered(outbox)
+
+
+def test_what_is_flushed_once_more_comes_behind_the_end_of_rib_of_every_family() -> None:
+    outbox = Outbox()
+    outbox.peer("192.0.2.1").want("10.0.0.0/26", "next-hop self")
+    outbox.session_up("192.0.2.1", FAMILIES)
+    assert len(drive(outbox)) == 1
+    outbox.session_up("192.0.2.1", FAMILIES)
+    outbox.acknowledged(True)
+    lines = [line.split(" ", 2)[2] for line in answered(outbox)]
+    ends = [f"announce eor {family}" for family in FAMILIES]
+    assert lines == [*ends, "flush adj-rib out", ends[0]]
 
 
 def test_a_command_that_meets_the_repetition_after_a_reconnect_is_flushed_once_more() -> None:
