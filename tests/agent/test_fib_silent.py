@@ -190,3 +190,23 @@ async def test_what_is_unwanted_at_another_metric_is_unwanted_where_it_was_kept(
         assert prefix in routes(ground)
         owner.fib.want(V4, nlri(prefix), None, 512)
         await eventually(lambda: prefix not in routes(ground), 20)
+
+
+async def test_a_link_without_addresses_takes_its_routes_along_whatever_else_happens_at_once(
+    ground: str,
+) -> None:
+    prefix = "10.77.0.0/24"
+    without_ipv6(ground, "e1")
+    sh(f"ip -n {ground} addr del 10.0.1.1/24 dev e1")
+    async with running() as owner:
+        sh(f"ip -n {ground} route add {FAR} via 169.254.0.1 dev e1 onlink")
+        await eventually(lambda: gateways(owner) == ["169.254.0.1"])
+        owner.fib.want(V4, nlri(prefix), owner.fib.workload("e1"))
+        await owner.settled()
+        for change in ("link set e1 down", "addr add 192.0.2.1/32 dev lo", "link set e1 up"):
+            sh(f"ip -n {ground} {change}")
+        assert prefix not in routes(ground)
+        await eventually(lambda: prefix in routes(ground))
+        await owner.settled()
+        assert not gateways(owner)
+        assert owner.fib.drift == 0
