@@ -171,9 +171,11 @@ class AdjRibOut:
 
     @property
     def settled(self) -> bool:
-        """Up, told everything, and nothing waits for a barrier. (The last words may still be in flight.)"""
+        """While it is up: told everything, and nothing waits for a barrier. (The last words may still be in
+        flight.)
+        """
         busy = self._ready or self._held or self._families_due or self._flush_due or self._confirm_due
-        return self.up and not busy and self._barrier is _Barrier.NONE
+        return not busy and self._barrier is _Barrier.NONE
 
     def confirm(self) -> None:
         """Have everything proven to be on the wire, by one more barrier; then `settled` says so."""
@@ -296,11 +298,11 @@ class AdjRibOut:
             self._barrier = _Barrier.NONE
             self._stuck = True
 
-    def end_of_rib_sent(self) -> bool:
-        """ExaBGP put an End-of-RIB on the wire. True if that ends a barrier."""
+    def end_of_rib_sent(self) -> None:
+        """ExaBGP put an End-of-RIB on the wire."""
         self.updates += 1
         if self._barrier is not _Barrier.AWAITED:
-            return False
+            return
         self._barrier = _Barrier.NONE
         if not self._families_due and not self._flush_due:
             self._in_flight.clear()
@@ -309,7 +311,6 @@ class AdjRibOut:
             for prefix in self._held:
                 self._ready.setdefault((":" in prefix, self._want.get(prefix)), {})[prefix] = None
             self._held.clear()
-        return True
 
     def sent(self, prefixes: Iterable[str]) -> None:
         """ExaBGP put an UPDATE on the wire, with these, as far as it was read."""

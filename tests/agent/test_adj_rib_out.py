@@ -290,12 +290,21 @@ def test_a_wish_that_changes_before_it_is_sent_leaves_no_trace() -> None:
 
 def test_an_end_of_rib_that_is_refused_is_not_commanded_again_before_the_session_is() -> None:
     outbox = Outbox()
-    outbox.session_up("192.0.2.1", FAMILIES[:1])
+    outbox.session_up("192.0.2.1", FAMILIES)
     assert len(drive(outbox)) == 1
     assert outbox.acknowledged(False) is None
     assert drive(outbox) == []
-    outbox.session_up("192.0.2.1", FAMILIES[:1])
+    outbox.session_up("192.0.2.1", FAMILIES)
     assert len(drive(outbox)) == 1
+
+
+def test_an_end_of_rib_that_did_not_leave_with_its_session_is_commanded_in_the_next() -> None:
+    outbox = Outbox()
+    for _ in range(2):
+        outbox.session_up("192.0.2.1", FAMILIES)
+        assert drive(outbox) == ["neighbor 192.0.2.1 announce eor ipv4 unicast"]
+        outbox.acknowledged(True)
+        outbox.session_down("192.0.2.1")
 
 
 def test_nothing_is_sent_to_a_peer_that_is_not_up() -> None:
@@ -381,6 +390,7 @@ def test_what_was_seen_to_leave_changes_again_without_a_barrier() -> None:
     outbox.acknowledged(True)
     outbox.end_of_rib_sent("192.0.2.1")
     assert drive(outbox) == [withdraw]
+    assert peer.updates == 6
 
 
 def test_a_peer_that_asks_again_is_told_the_end_of_nothing_too() -> None:
@@ -500,6 +510,10 @@ def test_a_refused_route_is_reported_once_and_does_not_stop_the_rest() -> None:
     assert refused.routes == ("10.0.0.0/26",)
     peer.want("10.0.1.0/26", "next-hop self")
     assert drive(outbox) == ["neighbor 192.0.2.1 announce attributes next-hop self nlri 10.0.1.0/26"]
+    outbox.acknowledged(True)
+    outbox.session_down("192.0.2.1")
+    outbox.session_up("192.0.2.1", FAMILIES[:1])
+    assert answered(outbox) == ["neighbor 192.0.2.1 announce eor ipv4 unicast"]
 
 
 def test_what_replaces_a_route_whose_refusal_is_still_to_come_is_told_whatever_happens_meanwhile() -> None:
@@ -601,6 +615,18 @@ def test_what_leaves_after_a_peers_route_refresh_proves_nothing() -> None:
     peer.want("10.0.1.0/24", "med 0")
     settle(outbox, exabgp)
     assert exabgp.peers["192.0.2.1"].view["10.0.1.0/24"] == "med 0"
+
+
+def test_what_exabgp_has_forgotten_with_a_reload_is_told_again() -> None:
+    outbox = Outbox()
+    for prefix in ("10.0.0.0/26", "10.0.1.0/26"):
+        outbox.peer("p").want(prefix, "next-hop self")
+    outbox.session_up("p", FAMILIES[:1])
+    answered(outbox)
+    outbox.peer("p").confirm()
+    answered(outbox)
+    outbox.peer("p").remembered(["10.0.0.0/26"])
+    assert drive(outbox) == ["neighbor p announce attributes next-hop self nlri 10.0.1.0/26"]
 
 
 def test_nothing_is_told_while_exabgp_is_asked_what_it_has_been_told() -> None:
