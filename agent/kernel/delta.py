@@ -85,7 +85,6 @@ class Delta(Generic[K, V]):
             self._foreign.add(key)
         else:
             self._foreign.discard(key)
-        self._touch(key)
 
     def is_occupied(self, key: K) -> bool:
         return key in self._foreign

@@ -101,6 +101,14 @@ def test_nothing_unwanted_is_removed_before_sweeping_is_allowed() -> None:
     assert {type(change).__name__ + change.key for change in delta.pending()} == {"Dropa", "Putb", "Putc"}
 
 
+def test_what_was_to_be_removed_and_is_gone_is_forgotten() -> None:
+    delta = Delta[str, int]()
+    delta.observe({"a": 1}, set())
+    delta.sweeping = True
+    assert delta.observe({}, set()) == 1
+    assert list(delta.pending()) == []
+
+
 def test_a_replacement_names_what_it_replaces_and_a_creation_nothing() -> None:
     delta = Delta[str, int]()
     delta.observe({"a": 1}, set())

@@ -3,14 +3,17 @@
 from collections.abc import Mapping
 from ipaddress import ip_network
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bgpd.plan import NodePlan, PlanError, plan_node
 from bgpd.plan.diff import diff_cluster
+from bgpd.plan.model import Peering
 from bgpd.plan.ordered import Ordered
 from bgpd.resources import MODELS, Key, Resource, ResourceSet
-from tests.plan.cluster import bgp, cluster
+from tests.plan.cluster import MESH_OFF, THREE, bgp, cluster, documents
+from tests.plan.test_peerings import peer
 
 NODES = ("n1", "n2", "n3", "n4")
 
@@ -45,6 +48,7 @@ def _nodes() -> list[list[Resource]]:
                 _made("Node", name, {"bgp": {**both, "asNumber": 65001}}, labels={"rr": ""}),
                 _made("Node", name, {"bgp": address}, annotations={"cairn.dev/learn-only": "true"}),
                 _made("Node", name, {}),
+                _made("Node", name, {"bgp": {"ipv4Address": "10.0.0.1/24"}}),
             ]
         )
     return found
@@ -144,11 +148,15 @@ def edits(draw: st.DrawFn) -> dict[Key, Resource | None]:
     return found
 
 
-def _plans(resources: ResourceSet, names: Mapping[str, object]) -> dict[str, NodePlan | str]:
-    found: dict[str, NodePlan | str] = {}
+def _plans(
+    resources: ResourceSet, names: Mapping[str, object]
+) -> dict[str, tuple[NodePlan, list[Peering]] | str]:
+    """The sessions also written out: those of a mesh are compared by what they are made of."""
+    found: dict[str, tuple[NodePlan, list[Peering]] | str] = {}
     for name in names:
         try:
-            found[name] = plan_node(resources, name, (ip_network("198.51.100.0/24"),) if name == "n3" else ())
+            plan = plan_node(resources, name, (ip_network("198.51.100.0/24"),) if name == "n3" else ())
+            found[name] = plan, list(plan.peerings)
         except PlanError as error:
             found[name] = str(error)
     return found
@@ -192,6 +200,37 @@ def test_an_ordered_sequence_after_changes_is_the_one_sorted_anew(data: st.DataO
         assert sequence.items == tuple(expected[key] for key in sorted(expected))
         low, high = sorted((data.draw(keys), data.draw(keys)))
         assert sequence.between(low, high) == tuple(expected[k] for k in sorted(expected) if low <= k < high)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "{nodeMeshMaxRestartTime: 60s}",
+        "{nodeMeshPassword: {secretKeyRef: {name: s, key: k}}}",
+        "{asNumber: 65009}",
+    ],
+)
+def test_a_mesh_declared_otherwise_is_another_with_other_sessions(changed: str) -> None:
+    declared = documents(f"kind: BGPConfiguration\nmetadata: {{name: default}}\nspec: {changed}")
+    before = cluster(THREE)
+    former = plan_node(before, "n1").peerings
+    assert len(former) == 2
+    after = before.with_changes({resource.key: resource for resource in declared})
+    present = plan_node(after, "n1").peerings
+    assert former != present
+    assert list(present) == list(plan_node(ResourceSet.of(list(after)), "n1").peerings)
+    assert not set(present) & set(former)
+
+
+def test_of_two_nodes_with_one_address_the_one_that_is_left_is_found_by_it() -> None:
+    """As when a node was given another name."""
+    named = peer("p", "{node: n2, peerIP: 10.0.0.1, asNumber: 65000}")
+    before = cluster(MESH_OFF, THREE, bgp("renamed", 1), named)
+    plan_node(before, "renamed")
+    after = before.with_changes({Key("Node", "n1"): None})
+    plan = plan_node(after, "renamed")
+    assert [str(each.peer_address) for each in plan.peerings] == ["10.0.0.2"]
+    assert plan == plan_node(ResourceSet.of(list(after)), "renamed")
 
 
 def test_filters_of_the_past_are_forgotten() -> None:

@@ -186,6 +186,29 @@ def test_rfc9494_4_3_long_lived_stale_is_least_preferred() -> None:
     assert rib.best[K].source is A
 
 
+def test_what_is_learned_together_is_taken_in_to_the_last() -> None:
+    """Whichever way its prefixes go: unknown, known of another, known of the same, both."""
+    for known_of in itertools.product(((), (A,), (B,), (A, B)), repeat=2):
+        rib = LocRib(IPV4_UNICAST)
+        for item, sources in zip((K, L), known_of, strict=True):
+            for who in sources:
+                rib.announce(who, GOOD, [item])
+        rib.learn(B, [(attributes(med), [item], b"", None) for med, item in ((50, K), (60, L))])
+        rib.take_changes()
+        assert [rib.received(B)[item].attributes.local_pref for item in (K, L)] == [50, 60]
+        assert all(B in {path.source for path in rib.candidates(item)} for item in (K, L))
+
+
+def test_a_stale_path_that_is_taken_out_is_not_counted_any_more() -> None:
+    rib = LocRib(IPV4_UNICAST)
+    rib.announce(A, GOOD, [K, L])
+    rib.mark_stale(A)
+    rib.announce(A, GOOD, [K])
+    assert rib.stale_count(A) == 1
+    rib.revise(A, lambda _: None)
+    assert rib.stale_count(A) == 0
+
+
 def test_rfc9494_4_2_no_llgr_is_dropped() -> None:
     rib = LocRib(IPV4_UNICAST)
     rib.announce(A, attributes(communities=(WellKnownCommunity.NO_LLGR,)), [K])
