@@ -70,6 +70,29 @@ async def test_every_kind_of_route_is_written_replaced_and_removed(ground: str) 
         assert not fib.failures
 
 
+@pytest.mark.parametrize(
+    ("version", "prefix", "gateways"),
+    [
+        ("-4", "10.77.0.0/26", ("10.0.0.2", "10.0.1.2")),
+        ("-6", "2001:db8:77::/64", ("2001:db8:0::2", "2001:db8:1::2")),
+    ],
+)
+async def test_of_several_ways_one_may_go_and_come_again(
+    ground: str, version: str, prefix: str, gateways: tuple[str, str]
+) -> None:
+    async with running() as owner:
+        fib, family = owner.fib, V4 if version == "-4" else V6
+        both = unicast(*(hop for gateway in gateways for hop in owner.via(gateway).hops))
+        for route, ways in ((both, 2), (owner.via(gateways[1]), 1), (both, 2), (owner.via(gateways[0]), 1)):
+            fib.want(family, nlri(prefix), route)
+            await owner.settled()
+            found = routes(ground, family=version)[prefix]
+            assert len(found.get("nexthops", [found])) == ways
+        fib.look_again()
+        await owner.settled()
+        assert fib.drift == 0
+
+
 async def test_a_replacement_is_never_a_deletion(ground: str) -> None:
     async with running() as owner:
         owner.fib.want(V4, nlri("10.77.0.0/26"), owner.via("10.0.0.2"))

@@ -180,6 +180,8 @@ def test_every_node_has_a_session_with_each_elected_and_no_mesh() -> None:
         assert len(sessions(found[name])) == 2
         assert not any(peering.rr_client or peering.passive for peering in found[name].peerings)
         assert found[name].cluster_id is None
+        for peering in found[name].peerings:
+            assert f": {peering.peer_node} is an elected reflector" in peering.reason
     for name in chosen:
         plan = found[name]
         assert str(plan.cluster_id) == "244.0.0.1"

@@ -175,7 +175,7 @@ def test_a_plan_brought_up_to_date_is_the_plan_made_anew(
     _plans(resources, dict.fromkeys(NODES))
     for changes, planned, compared in steps:
         former, resources = resources, resources.with_changes(changes)
-        anew = ResourceSet.of(list(resources))
+        anew = ResourceSet.of(reversed(list(resources)))  # in whatever order they are known
         # Not every node is planned at every step, so what is brought up to date is of any age.
         names = dict.fromkeys(sorted(planned))
         assert _plans(resources, names) == _plans(anew, names)

@@ -113,6 +113,14 @@ def test_reverse_peering_manual_leaves_the_other_end_alone() -> None:
     assert sessions(found["n2"]) == set()
 
 
+def test_a_router_whose_as_is_not_declared_has_the_clusters() -> None:
+    settings = "kind: BGPConfiguration\nmetadata: {name: default}\nspec: {asNumber: 65009}"
+    plan = plan_node(cluster(settings, THREE, peer("tor", "{node: n1, peerIP: 192.0.2.1}")), "n1")
+    tor = session(plan, "192.0.2.1")
+    assert tor.peer_asn == 65009
+    assert "node n1" in tor.reason
+
+
 def test_reverse_peering_manual_with_a_router_that_is_no_node() -> None:
     tor = peer("tor", "{peerIP: 192.0.2.1, asNumber: 65001, reversePeering: Manual}")
     plan = plan_node(cluster(MESH_OFF, THREE, tor), "n1")
