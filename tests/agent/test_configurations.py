@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.config import AgentConfig, ExaBGP
-from agent.sessions import Sessions, configurations, one_per_address
+from agent.sessions import SHARED, Sessions, configurations, one_per_address, process_of
 from bgpd.datastore import Secrets
-from bgpd.plan import NodePlan, plan_node
+from bgpd.plan import NodePlan, PeeringKind, plan_node
 from tests.plan.cluster import MESH_OFF, THREE, cluster
 
 PEER = "kind: BGPPeer\nmetadata: {{name: p{0}}}\nspec: {{peerIP: '192.0.2.1:{0}', asNumber: 65001}}"
@@ -24,6 +26,20 @@ def test_two_peerings_of_one_address_come_to_one_session() -> None:
     (kept,) = one_per_address(plan).values()
     (name,) = configurations(plan, {}, Path("/run/x"))
     assert name == f"peer-{kept.peer_address}"
+
+
+def test_what_the_other_side_opens_shares_the_process_of_the_mesh() -> None:
+    """One process can listen at an address."""
+    declared = "kind: BGPPeer\nmetadata: {name: o}\nspec: {peerIP: 10.0.0.1, asNumber: 65000}"
+    plan = plan_node(cluster(MESH_OFF, THREE, declared), "n2")
+    (peering,) = plan.peerings
+    assert {process_of(replace(peering, passive=passive)) for passive in (True, False)} == {
+        SHARED,
+        "peer-10.0.0.1",
+    }
+    six = replace(peering, passive=False, peer_address=ip_address("2001:db8::1"))
+    assert process_of(six) == "peer-2001_db8__1"
+    assert process_of(replace(six, kind=PeeringKind.MESH)) == SHARED
 
 
 class Slow:

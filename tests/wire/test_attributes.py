@@ -92,6 +92,23 @@ def test_quick_and_careful_reading_agree(values: dict[str, Any]) -> None:
     assert (made.raw, made.present) == (withdrawn_too.raw, withdrawn_too.present)
 
 
+def test_rfc7606_4_what_ends_within_an_attribute_is_left_to_careful_reading() -> None:
+    mandatory = encode_attributes(next_hop=NEXT_HOP[3:])
+    others = [
+        attribute(0x40, 5, bytes(4)),
+        attribute(0xC0, 8, bytes(range(8))),
+        attribute(0xE0, 99, b"unknown"),
+        b"\xf0\x62\0\4long",
+    ]
+    block = mandatory + b"".join(others)
+    ends = {len(mandatory + b"".join(others[:count])) for count in range(len(others) + 1)}
+    met = Interner(internal=True)
+    assert met.admit(block) is not None
+    for end in range(len(block)):
+        for interner in (met, Interner(internal=True)):
+            assert (interner.admit(block[:end]) is not None) == (end in ends)
+
+
 def test_absent_attributes_read_as_none_or_empty() -> None:
     bare = AttributeSet.of(ORIGIN + attribute(0x40, 2, b""), next_hop=NEXT_HOP6)
     assert (bare.med, bare.local_pref, bare.otc, bare.aggregator, bare.originator_id) == (None,) * 5
