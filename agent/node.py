@@ -37,7 +37,7 @@ from agent.kernel.fib import Fib
 from agent.kernel.message import Place
 from agent.kernel.moving import forget, move
 from agent.learned import Bounds, Learned
-from agent.needed import needed_of
+from agent.needed import Needs
 from agent.registration import register, why_absent
 from agent.retention import Retention, unseen
 from agent.sessions import Sessions
@@ -53,7 +53,7 @@ from bgpd.datastore import (
     Secrets,
     Unread,
 )
-from bgpd.plan import Needed, NodePlan, PlanError, plan_node
+from bgpd.plan import NodePlan, PlanError, plan_node
 from bgpd.resources import Node, ResourceSet
 from bgpd.telemetry.distribution import Distribution, Stopwatch
 from bgpd.telemetry.flapping import Flapping
@@ -143,8 +143,7 @@ class Agent:
         self._declared_as: Node | None = None
         self._correct_after = _FIRST_CORRECTION
         self._tunnelling = asyncio.Event()
-        self._needed: tuple[Needed, ...] = ()
-        self._ways_changed = asyncio.Event()
+        self._needs = Needs(store.hosts, self.fib, kernel.compare_every)
         self._planning = asyncio.Lock()
 
     # life
@@ -171,7 +170,7 @@ class Agent:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.fib.run(), name="kernel")
             await self.fib.ready.wait()
-            self._needed = await needed_of(self.store, self.fib, ())
+            await self._needs.look()
             tasks.create_task(self._follow_datastore(), name="datastore")
             tasks.create_task(self._keep_ways(), name="ways")
             tasks.create_task(self._keep_time(), name="clock")
@@ -299,16 +298,9 @@ class Agent:
     async def _keep_ways(self) -> None:
         """Plan again when this node needs other addresses than it did."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.config.kernel.compare_every):
-                    await self._ways_changed.wait()
-            await asyncio.sleep(_LONGEST_TICK)  # what changes without end is looked at once in a while
-            self._ways_changed.clear()
-            needed = await needed_of(self.store, self.fib, self._needed)
-            if needed != self._needed:
-                self._needed = needed
-                if self.plan is not None:
-                    await self._replan()
+            await self._needs.change()
+            if self.plan is not None:
+                await self._replan()
 
     async def _hold_lease(self) -> None:
         said = ""
@@ -335,7 +327,7 @@ class Agent:
             if self.plan is None and self._unread.reason:
                 raise PlanError("settings", self._unread.reason)
             resources = self._unread.planned(self.resources)
-            plan = plan_node(resources, self.config.node, self.config.static_routes, self._needed)
+            plan = plan_node(resources, self.config.node, self.config.static_routes, self._needs.present)
         except PlanError as error:
             self._no_plan(str(error))
             return
@@ -507,7 +499,7 @@ class Agent:
             self.to_kernel.cancel()
 
     def _links_changed(self, moved: Set[bytes]) -> None:
-        self._ways_changed.set()
+        self._needs.doubtful.set()
         carried = self.tunnels.carrying
         if self.tunnels.links_changed(self.fib.links.indexes, self.fib.links.up):
             self._tunnelling.set()

@@ -176,10 +176,9 @@ class Fib:
             for (nlri, _), route in delta.desired.items():
                 yield family, nlri, route
 
-    def gateways(self) -> set[tuple[bytes, int]]:
-        """The gateways of others' routes, each with the interface that leads to it."""
-        entries = (entry for several in self._own.values() for entry in several.values())
-        return {hop[:2] for entry in entries for hop in entry.route.hops if hop.gateway}
+    def others(self) -> Iterator[RouteEntry]:
+        """The node's routes that are not the agent's."""
+        return (entry for several in self._own.values() for entry in several.values())
 
     @property
     def settled(self) -> bool:
@@ -301,9 +300,8 @@ class Fib:
         for event in events:
             self._route_event(*event)
         self._objects, self._shared = set(), set()
-        for several in self._own.values():
-            for entry in several.values():
-                self._note(entry)
+        for entry in self.others():
+            self._note(entry)
         self._resolve = True
 
     async def _look_at_all(self) -> None:
@@ -374,7 +372,7 @@ class Fib:
 
     def _tell_resolver(self) -> set[bytes]:
         usable = []
-        for entry in (entry for several in self._own.values() for entry in several.values()):
+        for entry in self.others():
             if self.dry_run and entry.table == _LOCAL:
                 local = KernelRoute(RouteType.UNICAST, entry.route.hops)
                 usable.append(RouteEntry(entry.family, entry.nlri, entry.table, entry.metric, 0, local))
