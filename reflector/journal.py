@@ -5,8 +5,9 @@ A line of the log costs more than establishing the session it tells of, so sessi
 of then. When a thousand clients come at once the first few are named and the rest are counted, in one line;
 likewise when they go.
 
-Two peers of one AS with one BGP Identifier are named at once: each takes the other's routes for its own
-(ORIGINATOR_ID), and no session ends. One of IPv4 and one of IPv6 are a router's two.
+Two internal peers of one AS with one BGP Identifier are named at once: each takes the other's routes for its
+own (ORIGINATOR_ID), and no session ends. One of IPv4 and one of IPv6 are a router's two, and of another AS
+any may be.
 """
 
 from collections.abc import Callable
@@ -14,12 +15,14 @@ from ipaddress import ip_address
 
 import structlog
 
+from bgpd.rib.path import SourceKind
 from bgpd.telemetry.documents import rfc3339
 from bgpd.telemetry.flapping import Flapping
 from bgpd.telemetry.status import EventRing, PeerVerb, Severity
 from bgpd.wire.malformed import Malformed
 
 LINES = 8  # sessions named in the log per tick, each way
+_Identity = tuple[int, bool, bytes]  # AS, whether over IPv6, BGP Identifier
 
 log = structlog.get_logger(__name__)  # compiled there is no frame to read it from
 
@@ -33,28 +36,36 @@ class SessionJournal:
         self._ups = self._downs = self._twins = 0  # since the last tick
         self._named: list[dict[str, str | int]] = []  # lines for the first of them, in order
         self._flapping = Flapping()
-        self._identities: dict[str, tuple[int, bool, bytes]] = {}  # of whose sessions are up
-        self._first: dict[tuple[int, bool, bytes], str] = {}  # and who had it first
+        self._alike: dict[_Identity, list[str]] = {}  # whose sessions are up, by BGP Identifier
+        self._identities: dict[str, _Identity] = {}
 
     def up(self, peer: str, asn: int, kind: str, identifier: bytes) -> None:
         """A session is Established."""
-        identity = self._identities[peer] = (asn, ":" in peer, identifier)
-        if (other := self._first.setdefault(identity, peer)) != peer:
-            shown = str(ip_address(identifier))
-            self._twins += 1
-            if self._twins <= LINES:
-                log.warning("two peers have one BGP Identifier", peer=peer, other=other, identifier=shown)
-            text = f"{peer} has the BGP Identifier of {other}, {shown}: neither takes the other's routes"
-            self._warn("peer.identifier", text, peer)
+        if kind != SourceKind.EXTERNAL.value:
+            self._identify(peer, (asn, ":" in peer, identifier))
         self._ups += 1
         if self._ups <= LINES:
             self._name("session up", peer=peer, asn=asn, kind=kind)
         self._events.add(self._clock(), "session.up", f"{peer} is Established", peer=peer)
 
+    def _identify(self, peer: str, identity: _Identity) -> None:
+        self._identities[peer] = identity
+        alike = self._alike.setdefault(identity, [])
+        if alike:
+            other, shown = alike[0], str(ip_address(identity[2]))
+            self._twins += 1
+            if self._twins <= LINES:
+                log.warning("two peers have one BGP Identifier", peer=peer, other=other, identifier=shown)
+            text = f"{peer} has the BGP Identifier of {other}, {shown}: neither takes the other's routes"
+            self._warn("peer.identifier", text, peer)
+        alike.append(peer)
+
     def down(self, peer: str, reason: str) -> None:
         """A session that was Established is over."""
-        if (identity := self._identities.pop(peer, None)) and self._first.get(identity) == peer:
-            del self._first[identity]
+        if (identity := self._identities.pop(peer, None)) is not None:
+            self._alike[identity].remove(peer)
+            if not self._alike[identity]:
+                del self._alike[identity]
         self._downs += 1
         if self._downs <= LINES:
             self._name("session down", peer=peer, reason=reason)

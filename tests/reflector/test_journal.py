@@ -63,6 +63,24 @@ def test_peers_of_one_bgp_identifier_are_named() -> None:
     ]
 
 
+def test_of_peers_of_one_bgp_identifier_those_count_that_are_up() -> None:
+    """A router of another AS may have several sessions, and takes what it is told in each."""
+    journal = SessionJournal(EventRing(), lambda: 0.0)
+    with capture_logs() as lines:
+        for number in (1, 2):
+            journal.up(f"198.51.100.{number}", 65001, "external", b"\xc0\0\2\1")
+            journal.up(f"192.0.2.{number}", 65000, "client", b"\xc0\0\2\1")
+        journal.down("192.0.2.1", "hold timer")
+        journal.up("192.0.2.3", 65000, "non-client", b"\xc0\0\2\1")
+        for peer in ("198.51.100.1", "192.0.2.2", "192.0.2.3"):
+            journal.down(peer, "hold timer")
+        journal.up("192.0.2.1", 65000, "client", b"\xc0\0\2\1")
+    assert [(line["peer"], line["other"]) for line in lines] == [
+        ("192.0.2.2", "192.0.2.1"),
+        ("192.0.2.3", "192.0.2.2"),
+    ]
+
+
 def test_a_line_says_which_module_it_is_from() -> None:
     """Also where that is compiled: by another name it could be one that is kept quiet."""
     stream = io.StringIO()
