@@ -89,7 +89,8 @@ def test_workloads_that_claim_the_addresses_the_node_lives_by(place: Lone) -> No
     place.world.wait_until("remarks", lambda: all(agent.said("has a remark", text) for text in remarks), 30)
     place.add(["10.244.1.6", "10.244.9.9"], "modest")
     place.expect("10.244.9.9/32")  # heard through etcd, told to the router
-    assert not {f"{address}/32" for address in claimed} & place.learned()
+    routes = {f"{address}/32" for address in claimed}
+    place.world.wait_until("no routes to them", lambda: not routes & place.learned(), 30)
     place.node.ip("route del default")
     place.world.wait_until(
         "a route to what is a gateway no more", lambda: "10.3.0.1/32" in place.learned(), 30
