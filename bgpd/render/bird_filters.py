@@ -7,7 +7,7 @@ undecided.
 
 from collections.abc import Iterable, Iterator
 
-from bgpd.plan import NodePlan
+from bgpd.plan import NodePlan, PoolPlan
 from bgpd.plan.model import Encapsulation, Origination
 from bgpd.plan.policy import PRIORITIES, CompiledFilter, Operator, PrefixMatch, Rule, local_pref_of
 from bgpd.render.quoting import quoted, readable, symbol
@@ -139,15 +139,15 @@ def kernel_filter(plan: NodePlan, version: int, services: Iterable[str], metrics
     for pool in plan.pools:
         if pool.cidr.version != version or pool.encapsulation is Encapsulation.NONE:
             continue
-        name = readable(pool.name)
+        name, chosen = readable(pool.name), f"source = RTS_BGP && net ~ {pool.cidr}{_but_within(pool, plan)}"
         if pool.cross_subnet and own is not None:
             yield (
-                f"{INDENT}if (source = RTS_BGP && net ~ {pool.cidr} && ! (bgp_next_hop ~ {own.network})) "
+                f"{INDENT}if ({chosen} && ! (bgp_next_hop ~ {own.network})) "
                 f"then reject; # IPPool {name}: a {pool.encapsulation} tunnel leads to other subnets"
             )
         else:
             yield (
-                f"{INDENT}if (source = RTS_BGP && net ~ {pool.cidr}) "
+                f"{INDENT}if ({chosen}) "
                 f"then reject; # IPPool {name}: a {pool.encapsulation} tunnel leads there"
             )
     if metrics:
@@ -206,3 +206,10 @@ def _actions(rule: Rule, direction: str, own_first: bool) -> Iterator[str]:
         if direction == "export":
             yield f"if (!same_as) then bgp_med = {rule.set_priority};"
     yield "accept;"
+
+
+def _but_within(pool: PoolPlan, plan: NodePlan) -> str:
+    """Leave out the pools inside a pool: the inmost counts."""
+    pools, outer = [other.cidr for other in plan.pools], pool.cidr
+    inner = [cidr for cidr in pools if cidr.prefixlen > outer.prefixlen and cidr.network_address in outer]
+    return f" && net !~ [ {', '.join(f'{cidr}+' for cidr in inner)} ]" if inner else ""

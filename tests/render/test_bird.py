@@ -277,6 +277,21 @@ def test_routes_of_a_tunnels_pool_stay_out_of_the_kernel_where_the_tunnel_leads(
     assert f"if (source = RTS_BGP && {which}) then reject;" in chosen
 
 
+def test_of_pools_in_one_another_the_inmost_says_whether_a_tunnel_leads_there() -> None:
+    pools = {"10.1.0.0/16": "Never", "10.0.0.0/8": "Always", "10.1.1.0/24": "CrossSubnet"}
+    declared = [
+        f"kind: IPPool\nmetadata: {{name: p{number}}}\nspec: {{cidr: {cidr}, vxlanMode: {mode}}}"
+        for number, (cidr, mode) in enumerate(pools.items())
+    ]
+    text = bird(plan_node(cluster(THREE, *declared), "n1"))
+    chosen = section(text, "filter cairn_kernel_v4")
+    assert "&& net ~ 10.0.0.0/8 && net !~ [ 10.1.0.0/16+, 10.1.1.0/24+ ]) then reject;" in chosen
+    assert "&& net ~ 10.1.1.0/24 && ! (bgp_next_hop ~ 10.0.0.0/24)) then reject;" in chosen
+    assert "net ~ 10.1.0.0/16" not in chosen
+    verdict = check_bird(text, 2)
+    assert verdict.accepted, verdict.message
+
+
 def test_an_interface_is_never_that_of_a_learned_route() -> None:
     rule = "{action: Reject, interface: 'eth*', cidr: 10.0.0.0/8, matchOperator: In}"
     declared = (
