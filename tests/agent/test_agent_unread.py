@@ -62,6 +62,7 @@ async def test_an_own_block_that_cannot_be_read_stays_announced(cluster: Cluster
     bird.start()
     a.start()
     await eventually(lambda: "10.77.0.0/26" in bird.routes("agent") and "192.0.2.0/24" in a.routes())
+    await eventually(lambda: a.said("in sync") == 1)
     since = bird.established_since("agent")
     a.stop()
     name, spec = "a-10-77-0-0-26", {"node": "a", "cidr": "10.77.0.0/26"}
@@ -131,6 +132,7 @@ async def test_without_the_run_directory_the_routes_of_a_peer_that_cannot_be_rea
     a.start()
     cluster.b.start()
     await eventually(lambda: "192.0.2.0/24" in a.routes() and a.said("in sync") == 1)
+    await eventually((a.run / "mesh" / "process.json").exists)
     a.stop()
     later = {"peerIP": "10.0.0.3", "asNumber": 65100, "sourceAddress": "Any"}
     cluster.declare("tor", "BGPPeer", "tor", later)
