@@ -12,6 +12,27 @@ Addresses = Mapping[str, tuple[bytes, ...]]
 """The addresses of every node, by its name."""
 
 
+class Leases:
+    """Whether a lease that is not there tells of a death. Those that went while etcd was not heard, or went
+    together with this node's own, tell of etcd: their holders have the time of one to take another.
+    """
+
+    def __init__(self, node: str, ttl: float) -> None:
+        self.doubted = False
+        self._node = node
+        self._ttl = ttl
+        self._held = False  # this node's own has been seen
+        self._trusted_at = 0.0
+
+    def trusted(self, current: bool, live: Set[str], now: float) -> bool:
+        """``current``: etcd is heard, and ``live`` is what it has."""
+        self._held = self._held or self._node in live
+        if not current or (self._held and self._node not in live):
+            self._trusted_at = now + self._ttl
+        self.doubted = now < self._trusted_at
+        return not self.doubted
+
+
 def addresses_of(resources: ResourceSet) -> Addresses:
     """The same object for as long as no node comes or goes or has another address."""
     return resources.revised(_addresses, ("Node",))

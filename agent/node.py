@@ -27,7 +27,7 @@ import structlog
 
 from agent.announcements import with_disputed
 from agent.config import AgentConfig
-from agent.dead import Addresses, addresses_of, addresses_of_the_dead
+from agent.dead import Addresses, Leases, addresses_of, addresses_of_the_dead
 from agent.disputes import Disputes
 from agent.exabgp.adj_rib_out import Refused
 from agent.files import hold
@@ -135,6 +135,7 @@ class Agent:
         self._lock: int | None = None  # on the run directory
         self._seen_alive: set[str] = set()
         self._looked_at: tuple[Addresses, frozenset[str]] | None = None  # for the dead
+        self._leases = Leases(config.node, config.lease_ttl)
         self._hold: Hold | None = None
         self._expected: dict[str, float] = {}  # peers not heard of yet → since when they are planned
         self._dirty = False
@@ -563,11 +564,12 @@ class Agent:
 
     def _look_for_the_dead(self) -> None:
         """Nodes that were alive and are not: their routes are not kept for them."""
-        if not self.store.health().current:
-            return  # nobody is declared dead on old news
-        self._looked_at = (addresses_of(self.resources), self.resources.live_nodes)
+        live = self.resources.live_nodes
+        self._looked_at = (addresses_of(self.resources), live)
         self._seen_alive &= self.resources.nodes.keys()  # one that is declared again has not been seen yet
-        self._seen_alive |= self.resources.live_nodes
+        self._seen_alive |= live
+        if not self._leases.trusted(self.store.health().current, live, self._now()):
+            return
         dead = addresses_of_the_dead(self.resources, self._seen_alive)
         self.learned.dead(dead)
         self.fib.forsake(dead)
@@ -589,5 +591,7 @@ class Agent:
             self._routes_changed()
             if self.plan is not None:
                 self._retention.note(self.learned.retained())
+            if self._leases.doubted or not self.store.health().current:
+                self._look_for_the_dead()
             self._look_for_the_absent()
             self._journal.look(self.plan, self._now())

@@ -9,7 +9,7 @@ import pytest
 
 from agent.announcements import Announcements, kind_of, with_disputed
 from agent.config import AgentConfig
-from agent.dead import addresses_of, addresses_of_the_dead
+from agent.dead import Leases, addresses_of, addresses_of_the_dead
 from agent.kernel.route import Hop
 from agent.registration import registered
 from agent.tunnels import Tunnels, link_local, mac_of
@@ -151,6 +151,23 @@ def test_a_node_under_another_name_is_not_dead() -> None:
     leases = (resource("NodeLease", name, {}) for name in ("a", "c2"))
     seen = {"a", "b", "c", "c2", "gone"}
     assert addresses_of_the_dead(ResourceSet.of((*nodes, *leases)), seen) == {bytes((10, 0, 0, 2))}
+
+
+def test_leases_that_went_with_etcd_or_with_ones_own_tell_of_no_death() -> None:
+    """etcd that stood still ends them all at once, perhaps while all reflectors are away."""
+    leases, all_live = Leases("a", 15.0), {"a", "b"}
+    assert leases.trusted(True, {"b"}, 0.0)  # of a node that may write no lease too
+    assert leases.trusted(True, all_live, 1.0)
+    assert leases.trusted(True, {"a"}, 2.0)
+    assert not leases.trusted(False, all_live, 10.0)
+    assert not leases.trusted(True, {"a"}, 24.9)
+    assert leases.doubted
+    assert leases.trusted(True, {"a"}, 25.0)
+    assert not leases.trusted(True, {"b"}, 30.0)
+    assert not leases.trusted(True, set(), 50.0)
+    assert not leases.trusted(True, {"a"}, 64.9)
+    assert leases.trusted(True, {"a"}, 65.0)
+    assert not leases.doubted
 
 
 def test_what_else_is_written_into_a_node_leaves_its_addresses_as_they_are() -> None:
