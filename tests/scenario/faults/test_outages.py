@@ -88,6 +88,22 @@ def test_etcd_frozen(cluster: Cluster) -> None:
         cluster.expect_exact()
 
 
+def test_etcd_frozen_and_both_reflectors_dead_when_it_goes_on(cluster: Cluster) -> None:
+    """All leases end at once, while nobody is there who could tell what leads to whom."""
+    with no_echo_lost(cluster, f"etcd frozen for {FROZEN:.0f} s, both reflectors killed at its end"):
+        cluster.etcd.program.signal(signal.SIGSTOP)
+        time.sleep(FROZEN)
+        for reflector in cluster.reflectors.values():
+            reflector.program.kill()
+        cluster.etcd.program.signal(signal.SIGCONT)
+        cluster.world.wait_until("etcd answering", cluster.etcd.healthy)
+        time.sleep(5.0)
+        for reflector in cluster.reflectors.values():
+            reflector.restart()
+        cluster.expect_sessions()
+        cluster.expect_exact()
+
+
 def test_both_reflectors_killed_for_a_minute(cluster: Cluster) -> None:
     with no_echo_lost(cluster, "both reflectors killed for a minute"):
         for reflector in cluster.reflectors.values():
