@@ -13,24 +13,26 @@ Addresses = Mapping[str, tuple[bytes, ...]]
 
 
 class Leases:
-    """Whether a lease that is not there tells of a death. Those that went while etcd was not heard, or went
-    together with this node's own, tell of etcd: their holders have the time of one to take another.
+    """Who is dead by the leases. Those that went while etcd was not heard, or together with this node's own,
+    tell of etcd and of no death: their holders have the time of one (``ttl`` seconds) to take another, and
+    until then nobody is dead.
     """
 
     def __init__(self, node: str, ttl: float) -> None:
         self.doubted = False
         self._node = node
         self._ttl = ttl
-        self._held = False  # this node's own has been seen
+        self._seen: set[str] = set()  # alive, since they are declared
         self._trusted_at = 0.0
 
-    def trusted(self, current: bool, live: Set[str], now: float) -> bool:
-        """``current``: etcd is heard, and ``live`` is what it has."""
-        self._held = self._held or self._node in live
-        if not current or (self._held and self._node not in live):
+    def dead(self, resources: ResourceSet, current: bool, now: float) -> set[bytes]:
+        """Addresses. ``current``: etcd is heard, and ``resources`` are what it has."""
+        live = resources.live_nodes
+        self._seen = (self._seen & resources.nodes.keys()) | live
+        if not current or self._node in self._seen - live:
             self._trusted_at = now + self._ttl
         self.doubted = now < self._trusted_at
-        return not self.doubted
+        return set() if self.doubted else addresses_of_the_dead(resources, self._seen)
 
 
 def addresses_of(resources: ResourceSet) -> Addresses:

@@ -27,7 +27,7 @@ import structlog
 
 from agent.announcements import with_disputed
 from agent.config import AgentConfig
-from agent.dead import Addresses, Leases, addresses_of, addresses_of_the_dead
+from agent.dead import Addresses, Leases, addresses_of
 from agent.disputes import Disputes
 from agent.exabgp.adj_rib_out import Refused
 from agent.files import hold
@@ -133,7 +133,6 @@ class Agent:
         self.resources = ResourceSet.of()
         self._begun = 0.0  # the first plan
         self._lock: int | None = None  # on the run directory
-        self._seen_alive: set[str] = set()
         self._looked_at: tuple[Addresses, frozenset[str]] | None = None  # for the dead
         self._leases = Leases(config.node, config.lease_ttl)
         self._hold: Hold | None = None
@@ -564,13 +563,8 @@ class Agent:
 
     def _look_for_the_dead(self) -> None:
         """Nodes that were alive and are not: their routes are not kept for them."""
-        live = self.resources.live_nodes
-        self._looked_at = (addresses_of(self.resources), live)
-        self._seen_alive &= self.resources.nodes.keys()  # one that is declared again has not been seen yet
-        self._seen_alive |= live
-        if not self._leases.trusted(self.store.health().current, live, self._now()):
-            return
-        dead = addresses_of_the_dead(self.resources, self._seen_alive)
+        self._looked_at = (addresses_of(self.resources), self.resources.live_nodes)
+        dead = self._leases.dead(self.resources, self.store.health().current, self._now())
         self.learned.dead(dead)
         self.fib.forsake(dead)
         self._dirty = True

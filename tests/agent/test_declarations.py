@@ -155,18 +155,25 @@ def test_a_node_under_another_name_is_not_dead() -> None:
 
 def test_leases_that_went_with_etcd_or_with_ones_own_tell_of_no_death() -> None:
     """etcd that stood still ends them all at once, perhaps while all reflectors are away."""
-    leases, all_live = Leases("a", 15.0), {"a", "b"}
-    assert leases.trusted(True, {"b"}, 0.0)  # of a node that may write no lease too
-    assert leases.trusted(True, all_live, 1.0)
-    assert leases.trusted(True, {"a"}, 2.0)
-    assert not leases.trusted(False, all_live, 10.0)
-    assert not leases.trusted(True, {"a"}, 24.9)
+    nodes = [node(name, f"10.0.0.{number}/24") for number, name in enumerate("abc", 1)]
+    leases, b, c = Leases("a", 15.0), bytes((10, 0, 0, 2)), bytes((10, 0, 0, 3))
+
+    def dead(live: str, now: float, *, current: bool = True) -> set[bytes]:
+        held = (resource("NodeLease", name, {}) for name in live)
+        return leases.dead(ResourceSet.of((*nodes, *held)), current, now)
+
+    assert dead("b", 0.0) == set()
+    assert dead("", 1.0) == {b}  # to a node that may write no lease too
+    assert dead("abc", 2.0) == set()
+    assert dead("ab", 3.0) == {c}
+    assert dead("ab", 10.0, current=False) == set()
+    assert dead("a", 24.9) == set()
     assert leases.doubted
-    assert leases.trusted(True, {"a"}, 25.0)
-    assert not leases.trusted(True, {"b"}, 30.0)
-    assert not leases.trusted(True, set(), 50.0)
-    assert not leases.trusted(True, {"a"}, 64.9)
-    assert leases.trusted(True, {"a"}, 65.0)
+    assert dead("a", 25.0) == {b, c}
+    assert dead("bc", 30.0) == set()
+    assert dead("", 50.0) == set()
+    assert dead("a", 64.9) == set()
+    assert dead("ab", 65.0) == {c}
     assert not leases.doubted
 
 
