@@ -89,7 +89,7 @@ class Forwarding:
         self.encapsulation = encapsulation
         self._own: dict[tuple[Family, bytes], Own] = {}
         self._planned: tuple[WorkloadRoute, ...] = ()
-        self._workloads: dict[tuple[Family, bytes], Own] = {}  # as planned: of which one may be an other's
+        self._workloads: dict[tuple[Family, bytes], Own] = {}  # as planned; a way to a peer goes before
         self._others: dict[tuple[Family, bytes], Own] = {}  # own routes that lead to no workload
         self._waiting: set[tuple[Family, bytes]] = set()  # own routes whose interface is not there (yet)
         self._superseded: set[tuple[Family, bytes]] = set()  # own addresses that a newer owner announces
