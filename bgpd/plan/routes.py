@@ -2,16 +2,17 @@
 
 - A block with a confirmed affinity is announced whole and is a blackhole locally (except single addresses),
   so that traffic to unassigned addresses does not loop. A pending one is not announced (another node may win
-  it), one being released is withdrawn. What the IPAMBlock says counts as little as in Calico; no agent hears of it.
+  it), one being released is withdrawn. What the IPAMBlock says counts as little as in Calico; no agent hears
+  of it.
 - A block with a reserved address in it (a Node's, say; see ``reserved``) is neither: the blackhole would cut
   this node off from there and from the datastore that could put it right, and so would the route all others.
   Its workloads are host routes, but for one that claims such an address itself, which has none.
 - A workload's address outside the node's announced blocks (borrowed from another's, migrated here, or in a
   block still pending) is announced as a host route.
 - An address claimed by endpoints on several nodes belongs to the newest endpoint (creation time, then uid,
-  then key); the others' nodes do not announce it. A node that does not see the rivals' endpoints cannot know, so
-  every host route carries its endpoint's age as MULTI_EXIT_DISC, newer being lower: whoever hears both
-  prefers the newer.
+  then key); the others' nodes do not announce it. A node that does not see the rivals' endpoints cannot
+  know, so every host route carries its endpoint's age as MULTI_EXIT_DISC, newer being lower: whoever hears
+  both prefers the newer.
 - Service CIDRs are announced by every node not excluded from load balancers. As in Calico the label has
   to say "true": kubeadm gives every control plane an empty one, also where it is the only node.
 - What these rules hold back, addresses inside the node's blocks among it, is announced on the sessions whose
