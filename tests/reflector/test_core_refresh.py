@@ -8,7 +8,7 @@ import pytest
 from bgpd.rib.path import SourceKind
 from bgpd.wire.iana import RefreshSubtype
 from bgpd.wire.nlri import Family
-from reflector.core import REFRESH_TIME
+from reflector.core import REFRESH_TIME, Reflector
 from tests.reflector.simulated import (
     BOTH,
     V4,
@@ -207,13 +207,19 @@ def test_a_session_that_ends_in_the_middle_of_a_refresh_loses_nothing() -> None:
     assert b.prefixes == {P, Q}
 
 
-def test_one_family_does_not_starve_the_other() -> None:
+def fifty_batches_behind() -> tuple[Reflector, SimulatedPeer, SimulatedPeer]:
+    """A reflector, who announced 50 prefixes one at a time, and who has been told none of them yet."""
     core = reflector()
     a, b = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up()
     b.read()
     for number in range(50):
         a.announce(f"10.9.{number}.0/24", med=number)
         core.flush()
+    return core, a, b
+
+
+def test_one_family_does_not_starve_the_other() -> None:
+    core, a, b = fifty_batches_behind()
     a.announce(P6)
     core.flush()
     b.read(1, turns=3)
@@ -221,12 +227,7 @@ def test_one_family_does_not_starve_the_other() -> None:
 
 
 def test_a_turn_of_a_peer_takes_about_as_much_as_it_may() -> None:
-    core = reflector()
-    a, b = SimulatedPeer(core, 1).up(), SimulatedPeer(core, 2).up()
-    b.read()
-    for number in range(50):
-        a.announce(f"10.9.{number}.0/24", med=number)
-        core.flush()
+    _, _, b = fifty_batches_behind()
     b.read(200, turns=1)
     assert 0 < len(b.prefixes) < 10
 
