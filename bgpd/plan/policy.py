@@ -346,12 +346,13 @@ def compiled_filter(declared: BGPFilter, direction: str, version: int) -> Compil
 
 def _rule(declared: FilterRule, reason: str) -> Rule:
     communities, prepend, priority = _operations(declared.operations or ())
+    interface = declared.interface or ""
     return Rule(
         reason=f"{reason}: {declared.action}",
         accept=declared.action == "Accept",
         prefix=_prefix_match(declared),
         remote_only=declared.source == "RemotePeers",
-        interface=declared.interface,
+        interface=interface if interface.strip("*") else None,  # `*` fits no interface too, as in BIRD
         internal_peer=None if declared.peer_type is None else declared.peer_type == "iBGP",
         community=declared.communities.values[0] if declared.communities else None,
         as_path=tuple(declared.as_path_prefix or ()),

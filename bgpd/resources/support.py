@@ -50,7 +50,10 @@ _FILTER_RULE = {
     "prefixLength.max": _acts("the longest length that fits; without it any"),
     "matchOperator": _acts("Equal, NotEqual, In, NotIn"),
     "source": _acts("RemotePeers: only routes learned by BGP"),
-    "interface": _acts("the workload's interface, with `*` and `?`; a learned route has none and never fits"),
+    "interface": _acts(
+        "the workload's interface, with `*` and `?`; what has none, as a block or a learned route, fits "
+        "`*` alone"
+    ),
     "peerType": _acts("whether the session is within the AS"),
     "communities.values": _acts("one community, standard or large, that the route carries"),
     "asPathPrefix": _acts("the AS numbers the path begins with"),

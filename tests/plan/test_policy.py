@@ -152,11 +152,20 @@ def test_everything_a_rule_names_must_hold(match: str, expected: bool | None) ->
     assert decide(f"{{action: Accept, {match}}}", ROUTE) is expected
 
 
-def test_a_route_of_our_own_comes_from_no_peer_and_an_unknown_interface_matches_nothing() -> None:
+def test_a_route_of_our_own_comes_from_no_peer_and_an_unknown_interface_matches_no_name() -> None:
     own = facts("10.0.0.0/24")
     assert decide("{action: Accept, source: RemotePeers}", own) is None
-    assert decide("{action: Accept, interface: '*'}", own) is None
-    assert not interface_matches("*", None)
+    assert decide("{action: Accept, interface: 'cali*'}", own) is None
+    assert decide("{action: Accept, interface: '?*'}", own) is None
+    assert not interface_matches("eth*", None)
+
+
+@pytest.mark.parametrize("pattern", ["*", "**"])
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_star_alone_fits_every_route_as_in_bird(pattern: str, remote: bool) -> None:
+    for interface in (None, "cali1"):
+        route = facts("10.0.0.0/24", remote=remote, interface=interface)
+        assert decide(f"{{action: Reject, interface: '{pattern}'}}", route) is False
 
 
 FILTERED = """\

@@ -308,6 +308,17 @@ def test_an_interface_is_never_that_of_a_learned_route() -> None:
         assert verdict.accepted, verdict.message
 
 
+def test_a_rule_for_every_interface_holds_whatever_the_interface() -> None:
+    rule = "{action: Reject, interface: '*'}"
+    declared = (
+        f"kind: BGPFilter\nmetadata: {{name: f}}\nspec: {{importV4: [{rule}], exportV4: [{rule}]}}",
+        "kind: BGPPeer\nmetadata: {name: tor}\nspec: {peerIP: 192.0.2.1, asNumber: 65001, filters: [f]}",
+    )
+    text = bird(plan_node(cluster(THREE, *declared), "n1"))
+    for direction in ("import", "export"):
+        assert "if (true) then { reject; }" in section(text, f"function bgpfilter_f_{direction}_v4")
+
+
 def test_bird_1_begins_a_path_with_its_own_as_before_the_filters() -> None:
     rules = section(bird(everything(), 1, PASSWORDS), "function bgpfilter_f_export_v4")
     assert (
