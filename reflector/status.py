@@ -121,7 +121,7 @@ class ReflectorStatus:
             expected=spec.single,
             families=tuple(self._families(member)) if member is not None else (),
             messages_received=_counts(counters.messages.received),
-            messages_sent=_counts(counters.messages.sent),
+            messages_sent=_sent(counters.messages.sent),
         )
 
     def _families(self, member: Member) -> Iterator[FamilyStatus]:
@@ -292,3 +292,8 @@ def _counts(counters: MessageCounters) -> Mapping[str, int]:
         "keepalive": counters.keepalives,
         "route_refresh": counters.route_refreshes,
     }
+
+
+def _sent(counters: MessageCounters) -> Mapping[str, int]:
+    """Without the UPDATEs: they are octets that many peers share, and nobody counts them for one."""
+    return {kind: number for kind, number in _counts(counters).items() if kind != "update"}

@@ -174,10 +174,9 @@ class StatusCollector(Collector):
                 for family in peer.families:
                     family_of.add_metric([peer.name, family.family], getattr(family, count))
             yield family_of
-        for way in ("received", "sent"):
-            messages = CounterMetricFamily(
-                f"cairn_bgp_peer_messages_{way}", f"BGP messages {way}, by type.", labels=["peer", "type"]
-            )
+        for way, besides in (("received", ""), ("sent", "; a reflector does not count UPDATEs")):
+            text = f"BGP messages {way}, by type{besides}."
+            messages = CounterMetricFamily(f"cairn_bgp_peer_messages_{way}", text, labels=["peer", "type"])
             for peer in peers:
                 for type, number in sorted(getattr(peer, f"messages_{way}").items()):
                     messages.add_metric([peer.name, type], number)

@@ -141,12 +141,13 @@ def totals(peers: Sequence[PeerStatus]) -> list[Sample]:
     gauge = SampleKind.GAUGE
     made = [
         Sample("updates_received", "UPDATEs received.", _updates(peer.messages_received for peer in peers)),
-        Sample("updates_sent", "UPDATEs sent.", _updates(peer.messages_sent for peer in peers)),
         Sample("flaps", "Sessions lost.", sum(peer.flaps for peer in peers)),
         Sample(
             "sessions_established", "Sessions established.", sum(peer.established for peer in peers), gauge
         ),
     ]
+    if any("update" in peer.messages_sent for peer in peers):  # a reflector does not count them
+        made.append(Sample("updates_sent", "UPDATEs sent.", _updates(peer.messages_sent for peer in peers)))
     for count, text in (
         ("received", "Prefixes received."),
         ("rejected", "Prefixes rejected."),

@@ -234,7 +234,7 @@ def _service(look: Look, rates: Rates) -> list[str | Text]:
         f"{look.totals.get('prefixes_received', 0):.0f}",
         f"{look.totals.get('prefixes_advertised', 0):.0f}",
         _shown(rates.of(look, "updates_received")),
-        _shown(rates.of(look, "updates_sent")),
+        _shown(rates.of(look, "updates_sent")) if "updates_sent" in look.totals else "",
         _shown(rates.of(look, "kernel_writes"), rates.of(look, "decisions")),
         f"{max(delays) * 1e3:.1f} ms" if delays else "",
     ]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from bgpd.telemetry.peer_query import totals
 from bgpd.telemetry.status import EventRing
 from bgpd.wire.attributes import encode_attributes
 from bgpd.wire.capabilities import Capabilities, GracefulRestart
@@ -374,6 +375,22 @@ async def test_why_a_session_ended_is_not_hidden_by_what_came_after() -> None:
         [found] = status.peers()
         assert found.last_reason == f"{ended}; since then: connect: ECONNREFUSED"
         assert found.last_reason_at == 1005.0
+
+
+async def test_no_number_is_given_of_updates_sent_which_nobody_counts() -> None:
+    async with serving() as server, clients(server, 1, 2) as (a, b):
+        a.announce(P)
+        await until(lambda: b.has(P))
+        status = ReflectorStatus(
+            server, "rr", "1", started_at=0.0, store=lambda: None, plan=dict, problems=tuple, moment=float
+        )
+        found = status.peers()
+        assert [sum(family.advertised for family in peer.families) for peer in found] == [0, 1]
+        assert all(peer.messages_sent["open"] == 1 for peer in found)
+        assert not any("update" in peer.messages_sent for peer in found)
+        names = {sample.name for sample in totals(found)}
+        assert "updates_received" in names
+        assert "updates_sent" not in names
 
 
 async def test_what_is_declared_and_cannot_be_done_is_ill_health_that_no_restart_mends() -> None:
