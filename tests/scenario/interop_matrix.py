@@ -117,4 +117,7 @@ What else was seen:
   `notification-enabled` is on; the cell was seen with it off.
 - **BIRD 1.6** and **FRR** may announce IPv6 routes with a link-local next hop beside the global one; the
   reflector passes both on unchanged.
+- **os-ken 4.2.2** (OpenStack's speaker), **Ryu 4.34** and **ExaBGP 4.0.10 and 4.2.22** have exact routes with
+  the reflector, os-ken and ExaBGP 4.2.22 with the agent too (no test repeats it); os-ken's session passwords
+  fail under Python 3. **yabgp 0.8.2** announces `::/0` beside IPv6 prefixes: filter it.
 """
