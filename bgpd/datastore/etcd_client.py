@@ -46,6 +46,7 @@ _NO_WAY = {  # in gRPC's words, and in ours
     "network is unreachable": "no route leads there",
     "no route to host": "no host answers there; see that it is up and no firewall refuses",
     "internal error from core": "it ended the request before it had all of it; its log says why",
+    "stream removed": "it hung up; was it stopped, or restarted?",
 }
 _NO_SPACE = "database space exceeded"
 _TOKEN_TROUBLE = ("invalid auth token", "revision of auth store is old", "user name is empty")
@@ -53,6 +54,10 @@ _TOKEN_TROUBLE = ("invalid auth token", "revision of auth store is old", "user n
 
 class Compacted(DatastoreError):
     """The asked-for revision is no longer kept; list again. Never leaves this package."""
+
+
+class NoSpace(Unavailable):
+    """Nothing can be written until somebody makes room; outside of this package an `Unavailable`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +199,7 @@ class EtcdClient:
                     return Answer(await self._authorised(connection, message), repeated)
                 except grpc.aio.AioRpcError as error:
                     failure = self.explain(connection, error, _purpose(message))
-                    passing = error.code() in _TRANSIENT and _NO_SPACE not in (error.details() or "")
+                    passing = error.code() in _TRANSIENT and not isinstance(failure, NoSpace)
                     if not passing or not isinstance(failure, Unavailable | Denied):
                         raise failure from error  # what every member says
                     failures.append(str(failure))
@@ -316,7 +321,7 @@ def _explain(
         return Unavailable(f"{place}: no answer within {options.timing.request:g} s")
     if _NO_SPACE in lower:
         remedy = "compact and defragment it, or raise its quota, then `etcdctl alarm disarm`"
-        return Unavailable(f"{place}: its space is used up, it takes no writes; {remedy}")
+        return NoSpace(f"{place}: its space is used up, it takes no writes; {remedy}")
     if code in _TRANSIENT:
         hung_up = "failed to connect" in lower and ("closed" in lower or "reset by peer" in lower)
         hint = "; if it wants TLS, say etcds:// or https://" if hung_up and options.tls is None else ""

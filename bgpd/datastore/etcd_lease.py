@@ -2,7 +2,8 @@
 
 When the lease is lost (etcd was away for longer than the TTL, or somebody revoked it), a new one is taken
 and the key written again. A restarted holder simply writes the key under its own new lease; the old one
-then expires without taking the key along, so a quick restart shows no gap.
+then expires without taking the key along, so a quick restart shows no gap. An etcd whose space is used up
+grants no lease, but goes on with those there are: there the restarted holder goes on with the key's own.
 
 Another holder of the same key (a cloned machine) is told of and left alone. When it ends, the key goes with
 its lease while ours lives on; so the key itself is looked at too, once per TTL, and written again.
@@ -15,7 +16,7 @@ from itertools import count
 
 from bgpd.datastore.backoff import Backoff
 from bgpd.datastore.errors import DatastoreError
-from bgpd.datastore.etcd_client import EtcdClient
+from bgpd.datastore.etcd_client import EtcdClient, NoSpace
 from bgpd.datastore.etcd_stubs import rpc
 
 _log = logging.getLogger(__name__)
@@ -61,9 +62,19 @@ class EtcdHold:
             self._task = None
 
     async def _take(self) -> None:
-        lease = (await self._client.request(rpc.LeaseGrantRequest(TTL=self._ttl))).message.ID
-        await self._put(lease)
+        try:
+            lease = (await self._client.request(rpc.LeaseGrantRequest(TTL=self._ttl))).message.ID
+            await self._put(lease)
+        except NoSpace:
+            if not (lease := await self._inherited()):
+                raise
         self._lease = lease
+
+    async def _inherited(self) -> int:
+        """The lease that the key has, kept once more; 0 if there is none to keep."""
+        found = (await self._client.request(rpc.RangeRequest(key=self._key))).message.kvs
+        lease = int(found[0].lease) if found else 0
+        return lease if lease and await self._client.keep_alive(lease) > 0 else 0
 
     async def _look(self) -> None:
         """See to it that the key is there, whoever else holds it."""

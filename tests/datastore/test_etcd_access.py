@@ -170,6 +170,27 @@ async def test_an_etcd_whose_space_is_used_up_is_named(tmp_path: Path) -> None:
         etcd.kill()
 
 
+async def test_a_service_restarted_while_etcd_has_no_space_left_stays_alive_in_it(tmp_path: Path) -> None:
+    etcd = Etcd(tmp_path / "data", "--quota-backend-bytes", str(1 << 20))
+    etcd.start()
+    former, following_one = EtcdStore(etcd.options()), EtcdStore(etcd.options())
+    try:
+        await former.hold("n1", ttl=1.0)
+        while etcd.control("put", "x", 100_000 * "x", check=False).returncode == 0:
+            pass
+        await former.close()
+        hold = await following_one.hold("n1", ttl=1.0)
+        with pytest.raises(Unavailable, match="its space is used up"):
+            await following_one.hold("n2", ttl=1.0)
+        await asyncio.sleep(3.0)
+        assert [entry.key.name for entry in (await following_one.list()).entries] == ["n1"]
+        await hold.release()
+        assert (await following_one.list()).entries == ()
+    finally:
+        await following_one.close()
+        etcd.kill()
+
+
 def test_grpc_says_nothing_by_itself(tmp_path: Path) -> None:
     """What it does say by itself about an authority that is none, on standard error."""
     authority = tmp_path / "ca.pem"
