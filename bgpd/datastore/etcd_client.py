@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import grpc
@@ -151,6 +152,9 @@ class EtcdClient:
         if not options.endpoints:
             raise Misconfigured("an etcd location needs at least one endpoint, e.g. etcd://127.0.0.1:2379")
         self.options = options
+        self._endpoints = list(options.endpoints)
+        if options.spread:
+            Random().shuffle(self._endpoints)  # noqa: S311 - spreads load, keeps no secret
         self._next = 0
         self._current: Connection | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -165,7 +169,7 @@ class EtcdClient:
         """The endpoint in use, or the one that will be tried next."""
         if self._current is not None:
             return str(self._current.endpoint)
-        return str(self.options.endpoints[self._next])
+        return str(self._endpoints[self._next])
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -182,7 +186,7 @@ class EtcdClient:
         """`connection` failed: from now on the next endpoint is used."""
         if connection is self._current:
             self._current = None
-            self._next = (self._next + 1) % len(self.options.endpoints)
+            self._next = (self._next + 1) % len(self._endpoints)
         connection.retired = True
         self._close_if_unused(connection)
 
@@ -239,7 +243,7 @@ class EtcdClient:
         if self._closed:
             raise Unavailable(f"{self.options.location}: the datastore was closed")
         if self._current is None:
-            self._current = Connection(self.options.endpoints[self._next], self.options)
+            self._current = Connection(self._endpoints[self._next], self.options)
         return self._current
 
     def _close_if_unused(self, connection: Connection) -> None:

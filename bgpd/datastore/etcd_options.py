@@ -46,7 +46,9 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class EtcdOptions:
-    """`tls` None means plaintext. `page`: keys per Range request while listing, at most."""
+    """`tls` None means plaintext. `page`: keys per Range request while listing, at most. `spread`: the
+    endpoints are taken in an order of the client's own, so that many clients are not all on one member.
+    """
 
     endpoints: tuple[Endpoint, ...]
     tls: Tls | None = None
@@ -54,6 +56,7 @@ class EtcdOptions:
     password: str | None = field(default=None, repr=False)
     timing: Timing = Timing()
     page: int = 2000
+    spread: bool = False
 
     @property
     def location(self) -> str:

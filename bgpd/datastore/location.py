@@ -87,6 +87,7 @@ def etcd_options(location: str, environ: Mapping[str, str], *, timing: Timing | 
         user=environ.get("ETCD_USERNAME") or None,
         password=environ.get("ETCD_PASSWORD") or None,
         timing=timing or Timing(),
+        spread=True,
     )
 
 

@@ -40,6 +40,12 @@ def test_etcd_locations() -> None:
     assert etcd_options("http://a:1", {"ETCD_CA_CERT_FILE": "/ca"}).tls is None
 
 
+def test_many_clients_are_spread_over_the_members() -> None:
+    stores = [open_datastore("etcd://a:1,b:2,c:3", {}) for _ in range(100)]
+    assert {store.health().endpoint for store in stores} == {"a:1", "b:2", "c:3"}
+    assert {store.location for store in stores} == {"etcd://a:1,b:2,c:3"}
+
+
 def test_calicos_variables() -> None:
     for endpoints in ("http://a:2379,http://b:2379", "a:2379,b:2379"):
         assert open_datastore(None, {"ETCD_ENDPOINTS": endpoints}).location == "etcd://a:2379,b:2379"
