@@ -48,6 +48,8 @@ _NO_WAY = {  # in gRPC's words, and in ours
     "no route to host": "no host answers there; see that it is up and no firewall refuses",
     "internal error from core": "it ended the request before it had all of it; its log says why",
     "stream removed": "it hung up; was it stopped, or restarted?",
+    "no leader": "it knows of no leader; too many members are down, or it is cut off from them",
+    "not supported for learner": "it is a learner, which answers nobody; promote it, or name other endpoints",
 }
 _NO_SPACE = "database space exceeded"
 _TOKEN_TROUBLE = ("invalid auth token", "revision of auth store is old", "user name is empty")

@@ -289,6 +289,38 @@ async def test_an_address_without_a_route_is_told_as_that() -> None:
             await store.list()
 
 
+async def test_a_member_that_has_lost_the_others_is_told_as_that(etcd: Etcd) -> None:
+    absent = f"--peer-urls=http://127.0.0.1:{free_port()}"
+    async with opened(etcd.options()) as store, following(store):
+        await until(lambda: store.health().current)
+        etcd.control("member", "add", "two", absent)
+        await until(lambda: "knows of no leader" in store.health().reason)
+
+
+async def test_a_learner_is_told_as_that(etcd: Etcd, tmp_path: Path) -> None:
+    learner = Etcd(tmp_path / "learner", "--initial-cluster-state", "existing", "--name", "two")
+    peer = f"http://127.0.0.1:{learner._peer_port}"
+    etcd.control("member", "add", "two", "--learner", f"--peer-urls={peer}")
+    learner._settings += ("--initial-cluster", f"one=http://127.0.0.1:{etcd._peer_port},two={peer}")
+    learner.start(wait=False)
+    try:
+        async with opened(learner.options()) as store, opened(etcd.options()) as other:
+            said = ""
+            while not (said := await refusal(store)).endswith("promote it, or name other endpoints"):
+                assert "nothing listens there" in said or "SETTINGS" in said
+            assert await refusal(other) == ""
+    finally:
+        learner.kill()
+
+
+async def refusal(store: EtcdStore) -> str:
+    try:
+        await store.list()
+    except Unavailable as error:
+        return str(error)
+    return ""
+
+
 async def test_watching_starts_before_etcd_does(tmp_path: Path) -> None:
     etcd = Etcd(tmp_path / "data")
     async with opened(etcd.options()) as store:
