@@ -38,7 +38,7 @@ from agent.kernel.message import Place
 from agent.kernel.moving import forget, move
 from agent.learned import Bounds, Learned
 from agent.needed import Needs
-from agent.registration import register, why_absent
+from agent.registration import namesake, register, why_absent
 from agent.retention import Retention, unseen
 from agent.sessions import Sessions
 from agent.tunnels import Tunnels, mac_of, set_up
@@ -139,6 +139,7 @@ class Agent:
         self._expected: dict[str, float] = {}  # peers not heard of yet → since when they are planned
         self._dirty = False
         self._claims: tuple[frozenset[str], frozenset[str]] = frozenset(), frozenset()
+        self._unrivalled = asyncio.Event()  # no other machine lives as this node
         self._registering = asyncio.Event()
         self._declared_as: Node | None = None
         self._correct_after = _FIRST_CORRECTION
@@ -266,6 +267,7 @@ class Agent:
 
     async def _register(self) -> None:
         """Declare this node, and again when it comes to have tunnels to declare or somebody declared it."""
+        await self._unrivalled.wait()
         while True:
             self._registering.clear()
             if await register(
@@ -306,10 +308,16 @@ class Agent:
         said = ""
         while self._hold is None:
             try:
-                self._hold = await self.store.hold(self.config.node, self.config.lease_ttl)
+                if not (other := await namesake(self.store, self.config)):
+                    self._unrivalled.set()
+                    self._hold = await self.store.hold(self.config.node, self.config.lease_ttl)
+                elif said != (said := other):
+                    text = "another machine lives as this node; this one waits for its end"
+                    log.error(text, address=other, remedy="give every node a name of its own")
             except DatastoreError as error:
                 if said != (said := str(error)):
                     log.warning("the liveness lease cannot be had yet", reason=said)
+            if self._hold is None:
                 await asyncio.sleep(self.config.lease_ttl / 3)
 
     async def _settle_disputes(self) -> None:

@@ -2,7 +2,8 @@
 
 Addresses come from the agent's configuration; where that names none and there is no Node yet, from the
 interface that holds the default route, as Calico's "first found" does. What others declared of the node
-(labels, the reflector's cluster ID, fields this version does not know) is never touched.
+(labels, the reflector's cluster ID, fields this version does not know) is never touched. A machine that was
+given the name of another one that lives does not put that out (`namesake`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,15 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.config import AgentConfig
 from bgpd.datastore import Conflict, Datastore, DatastoreError
-from bgpd.resources import ANNOTATIONS, CALICO_API_VERSION, Key, Node, ResourceError, to_document
+from bgpd.resources import (
+    ANNOTATIONS,
+    CALICO_API_VERSION,
+    Key,
+    Node,
+    NodeLease,
+    ResourceError,
+    to_document,
+)
 from bgpd.resources.cairn import CONFIGURED, LEARN_ONLY
 from bgpd.resources.scalars import IPAddress
 
@@ -111,17 +120,43 @@ def _interface(text: str) -> IPv4Interface | IPv6Interface:
 
 def why_absent(own: IPAddress | None) -> str:
     """What may be the reason that a peer never came. ``own``: the address this node speaks from."""
-    if own is not None:
-        with socket.socket(socket.AF_INET if own.version == 4 else socket.AF_INET6) as trial:
-            try:
-                trial.bind((str(own), 0))
-            except OSError as error:
-                if error.errno == errno.EADDRNOTAVAIL:
-                    return (
-                        f"{own} is declared for this node and is no address of this machine; correct the "
-                        "Node, or give this machine another name if the Node is another's"
-                    )
+    if own is not None and _elsewhere(own):
+        return (
+            f"{own} is declared for this node and is no address of this machine; correct the "
+            "Node, or give this machine another name if the Node is another's"
+        )
     return "is it reachable, and are its address, AS number and password right?"
+
+
+def _elsewhere(address: IPAddress) -> bool:
+    """Whether this machine does not have an address."""
+    with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6) as trial:
+        try:
+            trial.bind((str(address), 0))
+        except OSError as error:
+            return error.errno == errno.EADDRNOTAVAIL
+    return False
+
+
+async def namesake(store: Datastore, config: AgentConfig) -> str:
+    """The address of another machine that lives as this node, and that registering this one would put out;
+    empty if there is none. To be asked before the node's lease is held here; one that a former agent of this
+    machine left, when it had another address, counts until it runs out. Raises DatastoreError.
+    """
+    if not (store.shared and config.register_node):
+        return ""
+    try:
+        known = await store.get(Key(Node.KIND, config.node))
+        if known is None or await store.get(Key(NodeLease.KIND, config.node)) is None:
+            return ""
+    except ResourceError:
+        return ""  # what is wrong with it, `register` says
+    node = known.resource
+    assert isinstance(node, Node)
+    for declared, own in ((node.ipv4, config.ipv4), (node.ipv6, config.ipv6)):
+        if declared and own and declared.ip != own.ip and _elsewhere(declared.ip):
+            return str(declared.ip)
+    return ""
 
 
 async def register(

@@ -14,6 +14,7 @@ import pytest
 from tests.datastore.authority import Authority, openssl
 from tests.scenario.faults import LONG, long_only
 from tests.scenario.harness import calico
+from tests.scenario.harness.cairn import Agent
 from tests.scenario.harness.echoes import counted, reach
 from tests.scenario.harness.lone import (
     BLOCK,
@@ -136,6 +137,27 @@ def test_an_agent_restarted_while_what_is_declared_cannot_be_read(place: Lone) -
         assert FAR in place.learned()
         place.declare()
         place.expect("10.244.9.9/32")
+
+
+def test_a_second_machine_given_the_nodes_name_and_another_address_waits_for_its_end(place: Lone) -> None:
+    """It would put out a node that runs; when that leaves, the name is its own."""
+    steady(place)
+    world, agent = place.world, place.agent
+    assert agent is not None
+    up = place.bird.since()
+    with no_echo_lost(place, "a second machine started with the name of the node"):
+        run = str(place.infra.directory / "exabgp")
+        file = place.configuration(ipv4="10.1.0.2/24", exabgp={"runDirectory": run})
+        second = Agent(place.infra, file)
+        world.wait_until("it says so", lambda: second.said("another machine lives as this node", "10.1.0.11"))
+        time.sleep(5.0)
+        assert (place.bird.since(), place.bird.sessions()) == (up, SESSIONS)
+        agent.program.stop()  # a restart is no end
+        agent.restart()
+        place.expect()
+        assert not second.said("node registered")
+    agent.program.stop()
+    world.wait_until("the second is the node", lambda: second.said("node registered", "10.1.0.2/24"), 30)
 
 
 @long_only
