@@ -26,6 +26,7 @@ from agent.status import AgentStatus
 from bgpd.datastore import Misconfigured, open_datastore
 from bgpd.telemetry.aside import aside
 from bgpd.telemetry.config import ConfigError, naming
+from bgpd.telemetry.descriptors import raise_descriptor_limit
 from bgpd.telemetry.logging import level_by_signal, set_level
 from bgpd.telemetry.reporter import Reporter
 from bgpd.telemetry.surroundings import Surroundings
@@ -179,6 +180,7 @@ async def run(config: AgentConfig | Path) -> int:
 
     Raises ConfigError or `Misconfigured` when it cannot start.
     """
+    raise_descriptor_limit()
     service = Service(load(config), path=config) if isinstance(config, Path) else Service(config)
     await service.run()
     return TAKEN_OUT if service.withdrawing else 0

@@ -15,7 +15,6 @@ libraries that together weigh more than all the rest.
 import asyncio
 import gc
 import os
-import resource
 import signal
 import sys
 import time
@@ -29,13 +28,14 @@ from pydantic.alias_generators import to_camel
 
 from bgpd.telemetry.aside import aside
 from bgpd.telemetry.config import ConfigError, naming
+from bgpd.telemetry.descriptors import raise_descriptor_limit
 from bgpd.telemetry.logging import level_by_signal, set_level
 from bgpd.telemetry.status import EventRing, ServiceStatus, Severity, StatusSource
 from bgpd.telemetry.systemd import SystemdNotifier
 from reflector.config import ReflectorConfig, load, run_directory
 from reflector.recall import Recall
 from reflector.server import Server
-from reflector.sockets import DESCRIPTORS, SocketError
+from reflector.sockets import SocketError
 from reflector.spec import ReflectorSpec, from_config
 from reflector.status import ReflectorStatus
 from reflector.waiting import WaitingStatus
@@ -60,14 +60,6 @@ def calm_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(1_000_000, 50, 100)
-
-
-def raise_descriptor_limit() -> None:
-    """One descriptor per client: take what the hard limit allows."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class Service:

@@ -13,6 +13,8 @@ import socket
 import struct
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
+from bgpd.telemetry.descriptors import DESCRIPTORS
+
 TCP_MD5SIG_EXT = 32
 TCP_MD5SIG_FLAG_PREFIX = 1
 TCP_MD5SIG_MAXKEYLEN = 80
@@ -22,8 +24,7 @@ IP_PKTOPTIONS, IP_RECVTTL = 9, 12
 IPV6_2292PKTOPTIONS, IPV6_2292HOPLIMIT = 6, 8
 BACKLOG = 65535  # as much as net.core.somaxconn allows
 SEND_BUFFER_OCTETS = 1 << 20
-DESCRIPTORS = 65536  # as many as are used at most
-FOR_LISTENING = 36  # of them, the uppermost
+FOR_LISTENING = 36  # of the DESCRIPTORS, the uppermost
 FOR_DECLARED = 16  # one in so many, next to those
 
 _MD5SIG = struct.Struct("=128sBBHI80s")
