@@ -116,6 +116,7 @@ def _sessions(
     for group in reversed(groups):
         for _, made in reversed(group.made.items()):
             found.update(made.sessions)
+    remarks = list(_outdone(groups, found, facts))
     elected = writer.elected()
     meshed = facts.mesh and facts.nodes[node].cluster_id is None
     taken = frozenset([address for address, _ in found]) if elected is not None or meshed else frozenset()
@@ -129,7 +130,7 @@ def _sessions(
             found.update({place: item for place, item in made.sessions.items() if place[0] not in taken})
     mesh = writer.mesh(taken) if meshed else None
     explicit = tuple(sorted(found.values(), key=by_name))
-    remarks = [remark for group in groups for remark in _remarks(group)]
+    remarks += [remark for group in groups for remark in _remarks(group)]
     if mesh is not None:
         remarks += writer.mesh_remarks
     return Sessions(
@@ -137,6 +138,25 @@ def _sessions(
         tuple(dict.fromkeys(remarks)),
         {_name_of(group.terms): group for group in groups},
     )
+
+
+def _outdone(groups: list[_Group], found: Mapping[Place, Peering], facts: ClusterFacts) -> Iterator[str]:
+    """Who is a peer in two AS is none in one of them. Only a BGPPeer with an address can say so: of a node it
+    is known.
+    """
+    for group in groups:
+        if group.terms.peer is None or group.terms.peer.spec.peer_ip is None:
+            continue
+        for own in group.made.values():
+            for place, peering in own.sessions.items():
+                names = [node.name for node in facts.by_address.get(place[0], ())]
+                made = [each.made[name] for name in names for each in groups if name in each.made]
+                for each in (peering, *(each.sessions[place] for each in made if place in each.sessions)):
+                    if (other := found[place]).peer_asn != each.peer_asn:
+                        yield (
+                            f"{each.reason}: no session with {place[0]} as AS {each.peer_asn}, because there "
+                            f"is one as AS {other.peer_asn} by {other.reason}; delete the one that is wrong"
+                        )
 
 
 def _remarks(group: _Group) -> Iterator[str]:

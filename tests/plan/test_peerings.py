@@ -54,6 +54,25 @@ def test_a_node_of_two_names_has_one_session_with_each() -> None:
         ] == []
 
 
+def test_of_two_peers_at_one_address_in_two_as_the_one_without_a_session_is_named() -> None:
+    """A router's BGPPeer with the reflector's address would take every node's session with that away."""
+    reflector = bgp("rr", 9, ", routeReflectorClusterID: 244.0.0.1", labels="{rr: ''}")
+    everybody = peer("rrs", "{nodeSelector: '!has(rr)', peerSelector: has(rr)}")
+    router = "{nodeSelector: '!has(rr)', peerIP: 10.0.0.9, asNumber: %d}"
+    for asn, remarks in ((64601, 1), (65000, 0)):
+        found = plans(cluster(THREE, MESH_OFF, reflector, everybody, peer("also", router % asn)))
+        assert session(found["n1"], "10.0.0.9").peer_asn == asn
+        assert len(found["n1"].remarks) == remarks
+    found = plans(cluster(THREE, MESH_OFF, reflector, everybody, peer("also", router % 64601)))
+    assert found["n1"].remarks[0].startswith("BGPPeer rrs: nodeSelector")
+    assert "no session with 10.0.0.9 as AS 65000, because there is one as AS 64601" in found["n1"].remarks[0]
+    routers = [
+        peer(name, f"{{peerIP: 192.0.2.1, asNumber: {asn}}}") for name, asn in (("b", 64601), ("a", 64602))
+    ]
+    (remark,) = plan_node(cluster(THREE, MESH_OFF, *routers), "n1").remarks
+    assert remark.startswith("BGPPeer b")
+
+
 def test_a_reflector_is_in_no_mesh() -> None:
     found = plans(cluster(THREE, bgp("rr", 9, ", routeReflectorClusterID: 244.0.0.1")))
     assert sessions(found["rr"]) == set()
