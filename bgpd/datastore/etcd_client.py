@@ -319,7 +319,9 @@ def _explain(
     if "user name is empty" in lower:
         return Denied(f"{place}: it asks for a user; set ETCD_USERNAME and ETCD_PASSWORD")
     if code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED):
-        who = f"user {options.user!r}" if options.user else "us"
+        named = options.tls is not None and options.tls.certificate is not None
+        nobody = "the user that our certificate names (its CN)" if named else "us"
+        who = f"user {options.user!r}" if options.user else nobody
         return Denied(
             f"{place}: it refuses {who}{purpose and f' {purpose}'} ({details}); grant a role that allows it"
         )

@@ -278,6 +278,27 @@ async def test_certificates(tmp_path: Path, authority: Authority) -> None:
         etcd.kill()
 
 
+async def test_whom_a_certificate_stands_for_is_said(tmp_path: Path, authority: Authority) -> None:
+    """Where etcd has users and we name none, it takes the certificate's."""
+    etcd = await asyncio.to_thread(tls_etcd, tmp_path / "data", authority)
+    client = await asyncio.to_thread(authority.issue, "client", "127.0.0.1")
+    await asyncio.to_thread(etcd.start, wait=False)
+    store = EtcdStore(replace(etcd.options(), tls=Tls(authority.ca, *client)))
+    files = [f"--{name}={path}" for name, path in zip(("cert", "key"), client, strict=True)]
+    words = ("etcdctl", f"--endpoints=https://127.0.0.1:{etcd.port}", f"--cacert={authority.ca}", *files)
+    try:
+        await listed(store)
+        for command in ("user add root:pw", "user grant-role root root", "auth enable"):
+            await asyncio.to_thread(subprocess.run, [*words, *command.split()], check=True)
+        with pytest.raises(
+            Denied, match=r"refuses the user that our certificate names \(its CN\) to read /cal"
+        ):
+            await store.list()
+    finally:
+        await store.close()
+        etcd.kill()
+
+
 async def test_certificate_of_another_name(tmp_path: Path, authority: Authority) -> None:
     etcd = await asyncio.to_thread(tls_etcd, tmp_path / "data", authority, "127.9.9.9")
     client = await asyncio.to_thread(authority.issue, "client", "127.0.0.1")
