@@ -113,10 +113,13 @@ def _sessions(
     writer = _Writer(resources, facts, facts.nodes[node], last)
     found: dict[Place, Peering] = {}
     groups = list(writer.explicit())
+    lost: list[tuple[Place, Peering]] = []
     for group in reversed(groups):
         for _, made in reversed(group.made.items()):
+            if not found.keys().isdisjoint(made.sessions):
+                lost += [(place, found[place]) for place in made.sessions if place in found]
             found.update(made.sessions)
-    remarks = list(_outdone(groups, found, facts))
+    remarks = list(_outdone(lost, found))
     elected = writer.elected()
     meshed = facts.mesh and facts.nodes[node].cluster_id is None
     taken = frozenset([address for address, _ in found]) if elected is not None or meshed else frozenset()
@@ -140,23 +143,14 @@ def _sessions(
     )
 
 
-def _outdone(groups: list[_Group], found: Mapping[Place, Peering], facts: ClusterFacts) -> Iterator[str]:
-    """Who is a peer in two AS is none in one of them. Only a BGPPeer with an address can say so: of a node it
-    is known.
-    """
-    for group in groups:
-        if group.terms.peer is None or group.terms.peer.spec.peer_ip is None:
-            continue
-        for own in group.made.values():
-            for place, peering in own.sessions.items():
-                names = [node.name for node in facts.by_address.get(place[0], ())]
-                made = [each.made[name] for name in names for each in groups if name in each.made]
-                for each in (peering, *(each.sessions[place] for each in made if place in each.sessions)):
-                    if (other := found[place]).peer_asn != each.peer_asn:
-                        yield (
-                            f"{each.reason}: no session with {place[0]} as AS {each.peer_asn}, because there "
-                            f"is one as AS {other.peer_asn} by {other.reason}; delete the one that is wrong"
-                        )
+def _outdone(lost: Iterable[tuple[Place, Peering]], found: Mapping[Place, Peering]) -> Iterator[str]:
+    """Who is a peer in two AS is none in one of them."""
+    for place, peering in lost:
+        if (other := found[place]).peer_asn != peering.peer_asn:
+            yield (
+                f"{peering.reason}: no session with {place[0]} as AS {peering.peer_asn}, because there is "
+                f"one as AS {other.peer_asn} by {other.reason}; delete the one that is wrong"
+            )
 
 
 def _remarks(group: _Group) -> Iterator[str]:
