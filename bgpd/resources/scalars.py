@@ -133,6 +133,23 @@ def read_network(value: object) -> IPNetwork:
     raise ValueError(f"{value!r} has bits set beyond its length; did you mean {masked}?")
 
 
+def read_host(value: object) -> IPNetwork:
+    """Read one address, with its full length or without. Raises ``ValueError``."""
+    if isinstance(value, IPv4Network | IPv6Network):
+        network: IPNetwork = value
+    else:
+        text = _text(value, "an address")
+        try:
+            interface = ip_interface(text)
+        except ValueError:
+            raise ValueError(f"{value!r} is no address such as 10.0.0.1 or fd00::1") from None
+        _have_no_zone(value, interface)
+        network = interface.network
+    if network.prefixlen != network.max_prefixlen:
+        raise ValueError(f"{value!r} is more than one address; give each by itself")
+    return network
+
+
 def read_interface(value: object) -> IPInterface:
     """Read an address with its subnet's length (a bare address has the full length). Raises
     ``ValueError``.
@@ -336,6 +353,9 @@ AddressV6 = Annotated[
 ]
 Mac = Annotated[str, BeforeValidator(read_mac), _schema("a device's MAC address")]
 Cidr = Annotated[IPNetwork, BeforeValidator(read_network), _as_text, _schema("a CIDR")]
+HostCidr = Annotated[
+    IPNetwork, BeforeValidator(read_host), _as_text, _schema("an address, as it is or with /32 or /128")
+]
 CidrV4 = Annotated[
     IPNetwork, BeforeValidator(read_network), AfterValidator(_ipv4), _as_text, _schema("an IPv4 CIDR")
 ]

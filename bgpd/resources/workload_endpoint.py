@@ -6,7 +6,7 @@ from pydantic import Field
 
 from bgpd.resources.base import Metadata, Model, Resource
 from bgpd.resources.keys import Key, endpoint_name
-from bgpd.resources.scalars import Cidr
+from bgpd.resources.scalars import HostCidr
 
 _DEFAULT_NAMESPACE = "default"
 
@@ -39,7 +39,7 @@ class WorkloadEndpointSpec(Model):
     pod: str | None = None
     endpoint: str | None = None
     service_account_name: str | None = None
-    ip_networks: list[Cidr] | None = None
+    ip_networks: list[HostCidr] | None = None
     ip_nats: list[IPNat] | None = Field(None, alias="ipNATs")
     ipv4_gateway: str | None = Field(None, alias="ipv4Gateway")
     ipv6_gateway: str | None = Field(None, alias="ipv6Gateway")
