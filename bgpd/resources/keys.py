@@ -140,7 +140,8 @@ def affinity_key(node: str, cidr: IPv4Network | IPv6Network) -> Key:
 def endpoint_name(node: str, orchestrator: str, workload: str, endpoint: str) -> str:
     """Compose a WorkloadEndpoint's name of its parts; a dash inside a part is doubled.
 
-    Kubernetes has no workload part of its own: give the pod's name as ``workload``.
+    Some orchestrators have no workload part of their own: as ``workload`` give the pod's name for ``k8s``,
+    the container's ID for ``cni``, and for ``libnetwork`` that word again.
     """
     return "-".join(part.replace("-", "--") for part in (node, orchestrator, workload, endpoint))
 

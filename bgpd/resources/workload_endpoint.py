@@ -71,7 +71,8 @@ class WorkloadEndpoint(Resource):
     def composed_name(self) -> str | None:
         """The name Calico gives to an endpoint of these parts; ``None`` while parts are missing."""
         spec = self.spec
-        workload = spec.pod if spec.orchestrator == "k8s" else spec.workload
+        its = {"k8s": spec.pod, "cni": spec.container_id, "libnetwork": "libnetwork"}
+        workload = its.get(spec.orchestrator or "", spec.workload)
         if not (spec.node and spec.orchestrator and workload and spec.endpoint):
             return None
         return endpoint_name(spec.node, spec.orchestrator, workload, spec.endpoint)

@@ -225,6 +225,7 @@ def test_a_filter_rules_rules_are_kept(rule: str, words: str) -> None:
         ("WorkloadEndpoint", "w", "{ipNetworks: [10.0.0.1/24]}", "more than one address"),
         ("WorkloadEndpoint", "w", "{ipNetworks: ['fd00::/127']}", "more than one address"),
         ("WorkloadEndpoint", "w", "{ipNetworks: [here]}", "no address such as"),
+        (
             "BGPConfiguration",
             "default",
             "{listenPort: true}",
