@@ -65,7 +65,7 @@ class BlockAffinitySpec(Model):
     deleted: bool | None = None
     type: str | None = None
 
-    @field_validator("state", mode="before")
+    @field_validator("state", "deleted", mode="before")
     @classmethod
     def _empty_is_absent(cls, value: object) -> object:
         return None if value == "" else value

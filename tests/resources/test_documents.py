@@ -220,7 +220,6 @@ def test_a_filter_rules_rules_are_kept(rule: str, words: str) -> None:
         ("Node", "n", "{ipv4VXLANTunnelAddr: 'fd00::1'}", "IPv4 address belongs"),
         ("Node", "n", "{ipv6VXLANTunnelAddr: 10.0.0.1}", "IPv6 address belongs"),
         ("Node", "'a/b'", "{}", "name"),
-        (
         ("WorkloadEndpoint", "w", "{ipNetworks: [10.0.0.0/26]}", "more than one address"),
         ("WorkloadEndpoint", "w", "{ipNetworks: [10.0.0.1/24]}", "more than one address"),
         ("WorkloadEndpoint", "w", "{ipNetworks: ['fd00::/127']}", "more than one address"),
