@@ -389,7 +389,8 @@ def _ends(peer: BGPPeer, last: _Ends | None, selected: Mapping[str, _Fit], known
     if spec.peer_ip is not None:
         far_why = f"peerIP {spec.peer_ip}"
     else:
-        far_why = f"peerSelector {spec.peer_selector}" if spec.peer_selector else "local workloads"
+        none = "nobody" if peer.names_nobody else "local workloads"
+        far_why = f"peerSelector {spec.peer_selector}" if spec.peer_selector else none
     return _Ends(peer, near, far, f"{near_why}; {far_why}", f"the other end of it: {far_why}; {near_why}")
 
 

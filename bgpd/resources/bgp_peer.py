@@ -77,8 +77,6 @@ class BGPPeerSpec(Model):
         ]
         if len(others) > 1:
             raise ValueError(f"{' and '.join(others)} exclude each other; keep one")
-        if not others:
-            raise ValueError("nobody to peer with: give peerIP or peerSelector")
         if self.peer_selector is not None and self.as_number is not None:
             raise ValueError("asNumber comes from the selected nodes; leave it out with peerSelector")
         if self.keep_original_next_hop and self.next_hop_mode is not None:
@@ -105,3 +103,9 @@ class BGPPeer(Resource):
     @property
     def is_global(self) -> bool:
         return self.spec.node is None and self.spec.node_selector is None
+
+    @property
+    def names_nobody(self) -> bool:
+        """Whether no other side is declared: Calico stores that, and it makes no session."""
+        spec = self.spec
+        return spec.peer_ip is None and spec.peer_selector is None and spec.local_workload_selector is None

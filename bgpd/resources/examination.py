@@ -165,6 +165,8 @@ def _peers(resources: ResourceSet) -> Iterator[Finding]:
         yield from _unmatched(resources, peer, "spec.nodeSelector", spec.node_selector)
         yield from _unmatched(resources, peer, "spec.peerSelector", spec.peer_selector)
         yield from _secret(peer, "spec.password", spec.password)
+        if peer.names_nobody:
+            yield _error(peer, "spec", "names nobody to peer with", "give peerIP or peerSelector")
         if spec.local_workload_selector is not None:
             yield _warning(
                 peer,

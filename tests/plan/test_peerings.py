@@ -132,6 +132,12 @@ def test_reverse_peering_manual_leaves_the_other_end_alone() -> None:
     assert sessions(found["n2"]) == set()
 
 
+@pytest.mark.parametrize("near", ["{node: n1}", "{nodeSelector: all()}", "{asNumber: 65001}"])
+def test_a_peer_that_names_nobody_makes_no_session(near: str) -> None:
+    found = plans(cluster(MESH_OFF, THREE, peer("p", near)))
+    assert [sessions(plan) for plan in found.values()] == [set(), set(), set()]
+
+
 def test_a_router_whose_as_is_not_declared_has_the_clusters() -> None:
     settings = "kind: BGPConfiguration\nmetadata: {name: default}\nspec: {asNumber: 65009}"
     plan = plan_node(cluster(settings, THREE, peer("tor", "{node: n1, peerIP: 192.0.2.1}")), "n1")

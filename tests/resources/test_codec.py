@@ -285,6 +285,13 @@ def test_an_empty_affinity_is_a_confirmed_one(value: bytes, is_confirmed: bool) 
     assert (affinity.node, str(affinity.cidr)) == ("n1", "10.0.0.0/26")
 
 
+def test_a_stored_peer_that_names_nobody_is_read() -> None:
+    """As Calico stores it: one that could not be read would keep a BIRD from every other change."""
+    peer = decode(Key("BGPPeer", "p"), b'{"spec":{"node":"n1","peerIP":""}}')
+    assert isinstance(peer, BGPPeer)
+    assert peer.names_nobody
+
+
 def test_metadata_missing_in_a_store_is_completed_from_the_key() -> None:
     node = decode(Key("Node", "n1"), b'{"spec":{"bgp":{"asNumber":"1.10","ipv4Address":"10.0.0.1"}}}')
     assert isinstance(node, Node)

@@ -127,7 +127,6 @@ def test_all_faults_of_a_file_come_at_once() -> None:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("{}", "nobody to peer with"),
         ("{peerIP: 192.0.2.1, peerSelector: all()}", "exclude each other"),
         ("{peerIP: 192.0.2.1, node: a, nodeSelector: all()}", "exclude each other"),
         ("{peerSelector: all(), asNumber: 5}", "leave it out"),

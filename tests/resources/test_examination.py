@@ -40,6 +40,10 @@ CASES = {
         ["kind: BGPPeer\nmetadata: {name: rr}\nspec: {peerSelector: has(rr)}"],
         ("warning", "BGPPeer rr: spec.peerSelector"),
     ),
+    "nobody": (
+        ["kind: BGPPeer\nmetadata: {name: p}\nspec: {nodeSelector: all(), asNumber: 65001}"],
+        ("error", "BGPPeer p: spec"),
+    ),
     "password": ([PEER % "password: {}"], ("error", "BGPPeer tor: spec.password")),
     "secret": (
         [PEER % "password: {secretKeyRef: {name: .., key: k}}"],
