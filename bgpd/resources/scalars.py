@@ -256,7 +256,7 @@ def read_peer_address(value: object) -> PeerAddress:
     host, port = text, ""
     if text.startswith("[") and "]" in text:
         host, _, rest = text[1:].partition("]")
-        port = rest.removeprefix(":")
+        port = rest.removeprefix(":") or rest
         if rest and not rest.startswith(":"):
             raise ValueError(f"{value!r} is no address; write [{host}]:PORT")
     elif text.count(":") == 1:

@@ -133,6 +133,8 @@ def test_all_faults_of_a_file_come_at_once() -> None:
         ("{peerSelector: rack = 'a'}", "position 6"),
         ("{peerIP: '192.0.2.1:0'}", "port"),
         ("{peerIP: '192.0.2.1:99999'}", "port"),
+        ("{peerIP: '192.0.2.1:'}", "port"),
+        ("{peerIP: '[2001:db8::1]:'}", "port"),
         ("{peerIP: 'fe80::1%eth0'}", "zone"),
         ("{peerIP: 192.0.2.1, ttlSecurity: 256}", "255"),
         ("{peerIP: 192.0.2.1, maxRestartTime: 2h}", "4095"),
@@ -296,6 +298,7 @@ def test_a_disabled_pool_may_be_smaller_than_its_blocks() -> None:
         ("IPAMConfig", "spec: {strictAffinity: true, kubeVirtVMAddressPersistence: Enabled}"),
         ("IPAMConfiguration", "spec: {autoAllocateBlocks: true, minIPReclaimAgeSeconds: 60}"),
         ("WorkloadEndpoint", "spec: {node: n1, qosControls: {ingressBandwidth: 1000000, dscp: AF11}}"),
+        ("BlockAffinity", "spec: {node: n1, cidr: 10.0.0.0/26, state: confirmed, deleted: ''}"),
     ],
 )
 def test_what_newer_calicos_show_of_their_own_is_kept(kind: str, body: str) -> None:
@@ -446,6 +449,20 @@ def test_an_endpoints_name_is_made_of_its_parts_or_must_agree_with_them() -> Non
     (endpoint,) = load_documents(text, "f")
     assert endpoint.key == Key("WorkloadEndpoint", "n--1-k8s-p-eth0", "prod")
     assert "write n--1-k8s-p-eth0" in refused(text.replace("{namespace", "{name: other, namespace"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("{node: n-1, orchestrator: cni, containerID: c-1, endpoint: eth0}", "n--1-cni-c--1-eth0"),
+        ("{node: n1, orchestrator: libnetwork, endpoint: e1}", "n1-libnetwork-libnetwork-e1"),
+        ("{node: n1, orchestrator: vms, workload: w-1, endpoint: e1}", "n1-vms-w--1-e1"),
+    ],
+)
+def test_each_orchestrators_endpoints_are_named_as_calico_names_them(spec: str, name: str) -> None:
+    text = f"apiVersion: projectcalico.org/v3\nkind: WorkloadEndpoint\nmetadata: {{}}\nspec: {spec}\n"
+    (endpoint,) = load_documents(text, "f")
+    assert endpoint.key == Key("WorkloadEndpoint", name, "default")
 
 
 def test_a_name_is_required() -> None:
