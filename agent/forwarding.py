@@ -63,7 +63,8 @@ def _leads_to(rib: LocRib, nlri: bytes, next_hops: Set[bytes]) -> bool:
 
 class Own(NamedTuple):
     """A route of this node itself: behind an interface, by way of a ``gateway``, or with neither a
-    blackhole. ``elsewhere``: another program delivers it here (services), and no learned route may take it.
+    blackhole. ``elsewhere``: another program delivers it here (services), or the kernel (an end of a tunnel),
+    and no learned route may take it.
     """
 
     interface: str
@@ -134,7 +135,7 @@ class Forwarding:
         """Own routes that lead to no workload."""
         found = {_key(blackhole.prefix): Own("") for blackhole in plan.blackholes}
         for route in plan.originated:
-            if route.kind in (OriginKind.SERVICE, OriginKind.STATIC):
+            if route.kind in (OriginKind.SERVICE, OriginKind.STATIC, OriginKind.TUNNEL):
                 found.setdefault(_key(route.prefix), Own("", elsewhere=True))
         for peering in plan.peerings:
             if peering.reachable_by is not None:

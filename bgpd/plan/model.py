@@ -58,6 +58,7 @@ class OriginKind(StrEnum):
     ENDPOINT = "endpoint"
     SERVICE = "service"
     STATIC = "static"
+    TUNNEL = "tunnel"
 
 
 class SecretRef(NamedTuple):

@@ -46,11 +46,12 @@ def plan_node(
     facts = cluster_facts(resources)
     me = facts.nodes[node]
     sessions = sessions_of(resources, node)
-    routes = routes_of(resources, node, statics, _releases(sessions.peerings), needed)
+    tunnel_ends = resources.revised(_tunnel_ends, ("Node", "IPPool"))
+    near_ends = tunnel_ends.by_node.get(node, ())
+    routes = routes_of(resources, node, statics, _releases(sessions.peerings), needed, near_ends)
     cluster, own = cluster_spec(resources), node_spec(resources, node)
     max_prefixes = resources.cairn.spec.max_prefixes
     unknown = unknown_communities(resources, node)
-    tunnel_ends = resources.revised(_tunnel_ends, ("Node", "IPPool"))
     return NodePlan(
         node=node,
         asn=me.asn,
@@ -67,7 +68,7 @@ def plan_node(
         workloads=routes.workloads,
         pools=resources.derived(_pools, ("IPPool",)),
         tunnel_ends=tunnel_ends.others(node),
-        near_ends=tunnel_ends.by_node.get(node, ()),
+        near_ends=near_ends,
         export_rules=routes.rules,
         normal_priority=normal_priority(resources),
         log_severity=own.log_severity_screen or cluster.log_severity_screen or _DEFAULT_LOG_SEVERITY,

@@ -13,6 +13,8 @@
   then key); the others' nodes do not announce it. A node that does not see the rivals' endpoints cannot
   know, so every host route carries its endpoint's age as MULTI_EXIT_DISC, newer being lower: whoever hears
   both prefers the newer.
+- So is the address of this node's own end of a tunnel, if it lies in a pool and outside those blocks: what
+  the node itself sends through the tunnel has this source, and the answers have to find it.
 - Service CIDRs are announced by every node not excluded from load balancers. As in Calico the label has
   to say "true": kubeadm gives every control plane an empty one, also where it is the only node.
 - What these rules hold back, addresses inside the node's blocks among it, is announced on the sessions whose
@@ -25,7 +27,7 @@ blocks that came or went.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import NamedTuple
 
 from bgpd.plan.facts import cluster_spec, node_spec
@@ -34,6 +36,7 @@ from bgpd.plan.model import (
     Origination,
     OriginKind,
     Rejection,
+    TunnelEnd,
     WorkloadRoute,
 )
 from bgpd.plan.ordered import Ordered
@@ -188,12 +191,13 @@ def routes_of(
     statics: tuple[IPNetwork, ...] = (),
     releases: tuple[ExportPolicy, ...] = (),
     needed: tuple[Needed, ...] = (),
+    tunnels: tuple[TunnelEnd, ...] = (),
 ) -> NodeRoutes:
     """Give what a node announces and does not. ``statics`` are prefixes of the agent's own configuration,
     ``releases`` the policies of its sessions that may accept what its rules hold back, ``needed`` what its
-    agent needs besides Nodes and routers.
+    agent needs besides Nodes and routers, ``tunnels`` its own ends of tunnels.
     """
-    return resources.revised(_routes, _KINDS, node, statics, releases, needed, named=2).routes
+    return resources.revised(_routes, _KINDS, node, statics, releases, needed, tunnels, named=2).routes
 
 
 def _routes(
@@ -205,6 +209,7 @@ def _routes(
     statics: tuple[IPNetwork, ...],
     releases: tuple[ExportPolicy, ...],
     needed: tuple[Needed, ...],
+    tunnels: tuple[TunnelEnd, ...],
 ) -> _Routes:
     node = resources.nodes[name]
     reserved = reserved_for(resources, name, needed)
@@ -241,7 +246,7 @@ def _routes(
     touched = _touched(resources, name, last, past, present, terms)
     claimed = claimed.changed(_outcome(_claim(resources, name, prefix), name, terms) for prefix in touched)
     originated: dict[Spot, Origination] = {}
-    for item in (*own, *services, *static):
+    for item in (*own, *services, *static, *_near_ends(tunnels, name, terms)):
         found = _decided(item, terms)
         if isinstance(found, Rejection):
             rejected.append(found)
@@ -474,6 +479,17 @@ def is_age(med: int) -> bool:
 
 def _age(endpoint: WorkloadEndpoint) -> tuple[float, str, Key]:
     return (created_at(endpoint), endpoint.metadata.uid or "", endpoint.key)
+
+
+def _near_ends(tunnels: tuple[TunnelEnd, ...], node: str, terms: _Terms) -> Iterator[_Candidate]:
+    """Give a node's tunnel addresses to which no block of its own leads, of those in pools."""
+    for end in tunnels:
+        prefix = ip_network(end.tunnel_address)
+        rules = terms.rules
+        pool = rules.pools.find(prefix) or rules.disabled_pools.find(prefix)
+        if pool and rules.blocks.find(prefix) is None and terms.reserved.inside(prefix) is None:
+            reason = f"{end.encapsulation} tunnel address of Node {node}: outside its blocks"
+            yield _Candidate(prefix, OriginKind.TUNNEL, reason)
 
 
 def _services(resources: ResourceSet, node: Node) -> tuple[list[_Candidate], list[Rejection]]:

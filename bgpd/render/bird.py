@@ -265,7 +265,7 @@ class _Writer:
         return [
             route
             for route in plan.originated
-            if route.kind in (OriginKind.SERVICE, OriginKind.STATIC)
+            if route.kind in (OriginKind.SERVICE, OriginKind.STATIC, OriginKind.TUNNEL)
             and route.prefix.version == family
             and route.prefix not in own
         ]

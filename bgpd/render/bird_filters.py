@@ -8,7 +8,7 @@ undecided.
 from collections.abc import Iterable, Iterator
 
 from bgpd.plan import NodePlan, PoolPlan
-from bgpd.plan.model import Encapsulation, Origination
+from bgpd.plan.model import Encapsulation, Origination, OriginKind
 from bgpd.plan.policy import PRIORITIES, CompiledFilter, Operator, PrefixMatch, Rule, local_pref_of
 from bgpd.render.quoting import quoted, readable, symbol
 from bgpd.resources.scalars import Community
@@ -74,7 +74,13 @@ def export_function(plan: NodePlan, version: int) -> Iterator[str]:
     ):
         yield f"{INDENT}# Routes through a tunnel are this node's way to others, not others' way to it."
         tunnels = " || ".join(f'(ifname ~ "{pattern}")' for pattern in TUNNEL_INTERFACES)
-        yield f"{INDENT}if (same_as && ({tunnels})) then reject;"
+        near = [
+            str(route.prefix)
+            for route in plan.originated
+            if route.kind is OriginKind.TUNNEL and route.prefix.version == version
+        ]
+        but = f" && net !~ [ {', '.join(near)} ]" if near else ""
+        yield f"{INDENT}if (same_as{but} && ({tunnels})) then reject;"
     for network, communities, reason in rules.advertisements:
         if network.version == version:
             added = " ".join(map(add_community, communities))

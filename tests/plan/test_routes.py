@@ -1,6 +1,6 @@
 """What a node announces, what not, and the reason of each."""
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 
@@ -20,6 +20,7 @@ spec: {cidr: 10.2.0.0/16, disableBGPExport: true}
 kind: IPPool
 metadata: {name: six}
 spec: {cidr: 'fd00:1::/64'}"""
+WITHHELD = "kind: IPPool\nmetadata: {name: a}\nspec: {cidr: 10.1.0.0/16, disableBGPExport: true}"
 
 
 def block(node: str, cidr: str, state: str = "confirmed") -> str:
@@ -368,6 +369,36 @@ def test_tunnels_are_planned_where_a_pool_wants_them() -> None:
     assert plan.pools[0].cross_subnet
     assert not plan.is_direct(end.underlay)
     assert plan.is_direct(plan_node(cluster(THREE), "n2").peerings[0].peer_address)
+
+
+@pytest.mark.parametrize(
+    ("address", "more", "told"),
+    [
+        ("10.1.0.5", (block("n1", "10.1.0.0/26"),), set()),
+        ("10.1.1.5", (block("n2", "10.1.1.0/26"),), {"10.1.1.5/32"}),
+        ("10.1.1.5", (block("n1", "10.1.1.0/26", "pending"),), {"10.1.1.5/32"}),
+        ("10.1.1.5", (block("n1", "10.1.1.5/32"),), {"10.1.1.5/32"}),
+        ("10.1.1.5", (WITHHELD,), set()),
+        ("10.9.1.5", (), set()),
+        ("10.0.0.3", (), set()),
+    ],
+    ids=["in a block", "borrowed", "pending", "a block of one", "not for export", "in no pool", "a Node's"],
+)
+@pytest.mark.parametrize("mode", ["vxlanMode", "ipipMode"])
+def test_a_tunnel_address_outside_the_nodes_blocks_is_announced(
+    mode: str, address: str, more: tuple[str, ...], told: set[str]
+) -> None:
+    """The answers to what the node itself sends through the tunnel have no other way."""
+    bgp = f"{{ipv4Address: 10.0.0.9/24, ipv4IPIPTunnelAddr: {address}}}"
+    near = node("near", f"{{bgp: {bgp}, ipv4VXLANTunnelAddr: {address}}}")
+    pools = [
+        f"kind: IPPool\nmetadata: {{name: {name}}}\nspec: {{cidr: {cidr}, {mode}: Always}}"
+        for name, cidr in (("a", "10.1.0.0/16"), ("b", "10.0.0.0/24"))
+    ]
+    plan = plan_node(cluster(THREE, near, *pools, *(part.replace("n1", "near") for part in more)), "near")
+    found = {item.prefix for item in plan.originated if item.kind is OriginKind.TUNNEL}
+    assert found == {ip_network(prefix) for prefix in told}
+    assert plan_node(cluster(THREE, near, *more), "near").near_ends == ()
 
 
 def test_every_node_has_the_tunnel_ends_of_all_others() -> None:

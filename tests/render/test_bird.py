@@ -292,6 +292,16 @@ def test_of_pools_in_one_another_the_inmost_says_whether_a_tunnel_leads_there() 
     assert verdict.accepted, verdict.message
 
 
+def test_the_nodes_own_end_of_a_tunnel_outside_its_blocks_is_told_and_not_for_the_kernel() -> None:
+    pool = "kind: IPPool\nmetadata: {name: p}\nspec: {cidr: 10.1.0.0/16, ipipMode: Always}"
+    text = bird(plan_node(cluster(pool, bgp("n1", 1, ", ipv4IPIPTunnelAddr: 10.1.9.1")), "n1"))
+    assert "route 10.1.9.1/32 blackhole;" in text
+    assert "if (same_as && net !~ [ 10.1.9.1/32 ] && ((ifname ~" in section(text, "function cairn_export_v4")
+    assert "if (net = 10.1.9.1/32) then reject;" in section(text, "filter cairn_kernel_v4")
+    verdict = check_bird(text, 2)
+    assert verdict.accepted, verdict.message
+
+
 def test_an_interface_is_never_that_of_a_learned_route() -> None:
     rule = "{action: Reject, interface: 'eth*', cidr: 10.0.0.0/8, matchOperator: In}"
     declared = (
