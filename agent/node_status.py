@@ -122,6 +122,7 @@ class NodeStatusWriter:
         self._clock = clock
         self._requests: dict[Key, Entry] = {}
         self._due: dict[Key, float] = {}  # on the clock of the loop
+        self._said: dict[Key, str] = {}  # why one cannot be written, as last told
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -144,6 +145,7 @@ class NodeStatusWriter:
                             if known is None or _spec(known) != _spec(change.entry):
                                 self._due.pop(change.key, None)  # another wish: answered at once
                 self._due = {key: due for key, due in self._due.items() if key in self._requests}
+                self._said = {key: why for key, why in self._said.items() if key in self._requests}
                 self._changed.set()
 
     def _ours(self, entry: Entry) -> bool:
@@ -177,7 +179,11 @@ class NodeStatusWriter:
         except Conflict:
             return 1.0  # the watch brings the newer one
         except DatastoreError as error:
-            log.warning("a node status cannot be written", request=request.metadata.name, reason=str(error))
+            if self._said.get(request.key) != (reason := str(error)):
+                self._said[request.key] = reason
+                log.warning("a node status cannot be written", request=request.metadata.name, reason=reason)
+        else:
+            self._said.pop(request.key, None)
         return float(spec.update_period_seconds or PERIOD)
 
 

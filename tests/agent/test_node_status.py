@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from agent.node_status import NodeStatusWriter, report
-from bgpd.datastore import Conflict, Datastore, open_datastore
+from bgpd.datastore import Conflict, Datastore, Unavailable, open_datastore
 from bgpd.resources import CalicoNodeStatus, Key, load_documents, to_document
 from bgpd.resources.node_status import NodeStatusReport
 from tests.telemetry.source import Source, peer
@@ -147,3 +148,26 @@ async def test_a_deleted_request_stays_deleted(store: Datastore, source: Source)
         await store.delete(Key("CalicoNodeStatus", "mine"))
         await asyncio.sleep(2.5)
         assert await store.get(Key("CalicoNodeStatus", "mine")) is None
+
+
+async def test_why_it_cannot_be_written_is_said_once(
+    store: Datastore, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And again when it could be written in between."""
+    tries = asyncio.Semaphore(0)
+
+    async def refuse(*_: object) -> None:
+        tries.release()
+        raise Unavailable("no room")
+
+    await store.create(request("mine"))
+    with capture_logs() as logs:
+        async with writing(store, source):
+            for times in (1, 2):
+                with monkeypatch.context() as patch:
+                    patch.setattr(store, "update", refuse)
+                    for _ in range(2):
+                        await tries.acquire()
+                assert [entry["reason"] for entry in logs] == ["no room"] * times
+                source.health = (times == 2, "exabgp does not answer")
+                await until(store, "mine", is_unwell if times == 1 else lambda status: not is_unwell(status))
