@@ -86,9 +86,15 @@ class Examination:
         self._fault(code, action, subcode, reason)
 
     def ignore_next_hop(self) -> None:
-        """Forget NEXT_HOP, right or wrong: MP_REACH_NLRI alone says where to (RFC 4760 §3)."""
+        """Forget NEXT_HOP, right or wrong: MP_REACH_NLRI alone says where to (RFC 4760 §3).
+
+        One that overruns the block remains at fault: attributes behind it may be missing.
+        """
         self.pieces.pop(AttributeCode.NEXT_HOP, None)
-        self.faults = [fault for fault in self.faults if fault.code != AttributeCode.NEXT_HOP]
+        overrun = UpdateSubcode.MALFORMED_ATTRIBUTE_LIST
+        self.faults = [
+            fault for fault in self.faults if fault.code != AttributeCode.NEXT_HOP or fault.subcode == overrun
+        ]
 
     def _fault(self, code: int, action: ErrorAction, subcode: int, reason: str) -> None:
         self.faults.append(AttributeFault(code, action, subcode, reason))

@@ -147,6 +147,16 @@ def test_rfc7606_4_attribute_overrunning_the_block_treat_as_withdraw(tail: str) 
     assert [fault.subcode for fault in update.errors] == [1]
 
 
+@pytest.mark.parametrize("tail", ["4003", "400304", "400304 c00002", "500300", "50030004 c00002"])
+def test_rfc7606_4_a_next_hop_overrunning_the_block_counts_beside_mp_reach_too(tail: str) -> None:
+    block = ORIGIN + AS_PATH + mp_reach() + bytes.fromhex(tail)
+    update = decoder().decode(body(block))
+    assert announced(update) == []
+    assert withdrawn(update) == [(IPV6_UNICAST, PREFIX6)]
+    assert [(fault.code, fault.subcode) for fault in update.errors] == [(3, 1)]
+    assert_reset(body(ORIGIN + AS_PATH + mp_reach(b"") + bytes.fromhex(tail)), 1)
+
+
 def test_rfc7606_5_1_mp_reach_is_accepted_at_any_place() -> None:
     for block in (
         mp_reach() + ORIGIN + AS_PATH,
