@@ -10,6 +10,7 @@ table:
   attributes only.
 * `internal_only`: from an external peer the attribute is discarded, well-formed or not (RFC 7606 §7.5, §7.9,
   §7.10; RFC 7311 §3.2; RFC 8669 §5). Its flags are judged all the same.
+* `distinct`: the octets of an item where items that repeat an earlier one are to be removed (RFC 8092 §3).
 
 What this project does not act on (PMSI, tunnel encapsulation, BGP-LS, prefix SID, AIGP, next-hop
 capabilities) is checked as far as a peer further on could be harmed by it, and passed on as bytes. One
@@ -72,11 +73,19 @@ class Row:
     malformed: ErrorAction = ErrorAction.TREAT_AS_WITHDRAW
     bad_flags: ErrorAction = ErrorAction.TREAT_AS_WITHDRAW
     internal_only: bool = False
+    distinct: int = 0
 
     @property
     def name(self) -> str:
         """The attribute's name as in its RFC."""
         return self.code.name
+
+    def without_repeats(self, value: bytes) -> bytes:
+        """A faultless value with each item once, the first in its place, if the attribute wants that."""
+        size = self.distinct
+        if len(value) <= size or not size:
+            return value
+        return b"".join(dict.fromkeys(value[start : start + size] for start in range(0, len(value), size)))
 
 
 def _length(size: int) -> Fault:
@@ -344,7 +353,7 @@ ROWS: Final[dict[int, Row]] = {
         Row(AttributeCode.IPV6_EXTENDED_COMMUNITIES, _OPTIONAL_TRANSITIVE, multiple_of(20)),
         Row(AttributeCode.AIGP, _OPTIONAL, _aigp, malformed=_DISCARD, bad_flags=_DISCARD, internal_only=True),
         Row(AttributeCode.BGP_LS, _OPTIONAL, _bgp_ls, malformed=_DISCARD, bad_flags=_DISCARD),
-        Row(AttributeCode.LARGE_COMMUNITIES, _OPTIONAL_TRANSITIVE, multiple_of(12)),
+        Row(AttributeCode.LARGE_COMMUNITIES, _OPTIONAL_TRANSITIVE, multiple_of(12), distinct=12),
         Row(AttributeCode.ONLY_TO_CUSTOMER, _OPTIONAL_TRANSITIVE, _only_to_customer),
         Row(
             AttributeCode.NEXT_HOP_CAPABILITIES,

@@ -8,7 +8,7 @@ raise `ProtocolError` at once.
 RFCs: 7606 §3 to §5 and §7, 4271 §5 and §6.3, 4760 §3 and §7, 8950 §3 (next hops), 6793 §4.2 and §6. The
 outcome is canonical: AS numbers have four octets, AS4_PATH and AS4_AGGREGATOR are merged in, unknown
 transitive attributes have Partial set, unknown non-transitive ones are gone (RFC 4271 §9), as are
-duplicates.
+duplicates, of attributes and of large communities (RFC 8092 §3).
 """
 
 from typing import Final
@@ -128,8 +128,11 @@ class Examination:
         if row is None:
             self._unknown(flags, code, value, piece)
         elif self._stands(row, flags, value):
+            once = row.without_repeats(value)
             if code in _AS4_CODES:
                 self._as4[code] = value
+            elif len(once) < len(value):
+                self.pieces[code] = encode_attribute(code, flags & 0xF0, once)
             else:
                 self.pieces[code] = piece if not flags & 0x0F else bytes((flags & 0xF0,)) + piece[1:]
 

@@ -204,7 +204,8 @@ class Interner:
                 return 0
             if not self.context.asn4 and code in _AS_CODES:
                 return 0
-            if row.check(piece[4 if flags & _EXTENDED else 3 :], self.context) is not None:
+            value = piece[4 if flags & _EXTENDED else 3 :]
+            if row.check(value, self.context) is not None or row.without_repeats(value) != value:
                 return 0
         bit = 1 << code
         if length <= self.FACT_OCTETS:

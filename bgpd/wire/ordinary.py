@@ -58,7 +58,7 @@ def _rows(internal: bool) -> list[_Row]:
         (AttributeCode.ORIGINATOR_ID, r"\x80\x09\x04", "...."),
         (AttributeCode.CLUSTER_LIST, r"\x80\x0a", _lists(4, 8)),
         (AttributeCode.EXTENDED_COMMUNITIES, r"\xc0\x10", _lists(8, 8)),
-        (AttributeCode.LARGE_COMMUNITIES, r"\xc0\x20", _lists(12, 8)),
+        (AttributeCode.LARGE_COMMUNITIES, r"\xc0\x20", _lists(12, 1)),  # of several, one may repeat another
     ]
     return rows if internal else [row for row in rows if row[0] not in _INTERNAL]
 

@@ -62,7 +62,7 @@ typed = st.fixed_dictionaries(
         "cluster_list": several(identifiers),
         "extended_communities": several(st.binary(min_size=8, max_size=8)),
         "ipv6_extended_communities": several(st.binary(min_size=20, max_size=20)),
-        "large_communities": several(st.tuples(number, number, number)),
+        "large_communities": st.lists(st.tuples(number, number, number), max_size=70, unique=True).map(tuple),
         "otc": st.none() | st.integers(1, 2**32 - 1),
         "unknown": st.lists(
             st.tuples(st.just(0xE0), st.integers(200, 254), st.binary(max_size=200)),

@@ -319,6 +319,22 @@ def test_rfc8092_6_large_communities_length(size: int) -> None:
     assert_withdrawn(MANDATORY + attribute(0xC0, 32, bytes(size)), 32, 5)
 
 
+@pytest.mark.parametrize("count", [1, 2, 20, 400])
+@pytest.mark.parametrize("multiprotocol", [False, True])
+def test_rfc8092_3_a_large_community_that_repeats_is_removed(count: int, multiprotocol: bool) -> None:
+    items = [bytes.fromhex("0000fde9 00000001") + number.to_bytes(4, "big") for number in range(count)]
+    once = b"".join(items)
+    block, nlri = (ORIGIN + AS_PATH + mp_reach(), b"") if multiprotocol else (MANDATORY, PREFIX)
+    for value in (items[0] + once, once + once, once + items[-1], once):
+        piece = b"\xd0\x20" + len(value).to_bytes(2, "big") + value
+        one = decoder()
+        for _ in range(3):
+            update = one.decode(body(block + piece, nlri))
+            assert list(update.errors) == []
+            assert update.reach[0].attributes.value(32) == once
+            assert update.reach[0].attributes.raw.endswith(once)
+
+
 @pytest.mark.parametrize("size", [0, 3, 5])
 def test_rfc9234_5_only_to_customer_length(size: int) -> None:
     assert_withdrawn(MANDATORY + attribute(0xC0, 35, bytes(size)), 35, 5)
