@@ -246,7 +246,7 @@ class UpdateDecoder:
             if not field:
                 verdict.ignore_next_hop()
             if multiprotocol.items is not None:
-                reason = next_hop_fault(next_hop, self.interner.context.loopback)
+                reason = self._next_hop_fault(multiprotocol.family, next_hop)
                 if reason is not None:
                     code = AttributeCode.MP_REACH_NLRI
                     verdict.note(code, _WITHDRAW, UpdateSubcode.INVALID_NEXT_HOP, reason)
@@ -327,7 +327,7 @@ class UpdateDecoder:
             )
         family, size = Family(value[0] << 8 | value[1], value[2]), value[3]
         next_hop, field = value[4 : 4 + size], value[5 + size :]
-        if family in self._families and size not in self._next_hop_sizes(family):
+        if family in self._families and size not in ((16, 32) if family.afi == 2 else (4, 16, 32)):
             raise reset(
                 UpdateSubcode.MALFORMED_ATTRIBUTE_LIST,
                 f"a next hop of {size} octets for {family}",
@@ -335,10 +335,11 @@ class UpdateDecoder:
             )
         return self._cut_optional(family, field, code, block), next_hop, bool(field)
 
-    def _next_hop_sizes(self, family: Family) -> tuple[int, ...]:
-        if family.afi == 2:
-            return (16, 32)
-        return (4, 16, 32) if family in self._extended_next_hop else (4,)
+    def _next_hop_fault(self, family: Family, next_hop: bytes) -> str | None:
+        """What is wrong with a next hop whose length tells where the NLRI are; None if nothing is."""
+        if len(next_hop) > 4 and family.afi == 1 and family not in self._extended_next_hop:
+            return f"a next hop of {len(next_hop)} octets for {family}, which was not negotiated"
+        return next_hop_fault(next_hop, self.interner.context.loopback)
 
 
 _QUOTED: Final = frozenset(
