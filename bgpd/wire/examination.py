@@ -67,6 +67,13 @@ class Examination:
         """The strongest severity found."""
         return max((fault.action for fault in self.faults), default=None)
 
+    @property
+    def withdraws_only(self) -> bool:
+        """Whether there is nothing but MP_UNREACH_NLRI, and that whole (RFC 7606 §5.2)."""
+        overrun = UpdateSubcode.MALFORMED_ATTRIBUTE_LIST
+        whole = all(fault.subcode != overrun for fault in self.faults)
+        return whole and self._seen == {AttributeCode.MP_UNREACH_NLRI}
+
     def require(self, *codes: AttributeCode) -> None:
         """Note each of these well-known attributes that is absent (RFC 7606 §3 (d)).
 

@@ -256,7 +256,7 @@ class UpdateDecoder:
             verdict.require(AttributeCode.NEXT_HOP)
         unreach = [Unreach(nlri.family, nlri.items) for nlri in gone if nlri.items]
         if verdict.action == _WITHDRAW:
-            if not reachable:
+            if not reachable and not verdict.withdraws_only:
                 fault = next(fault for fault in verdict.faults if fault.action == _WITHDRAW)
                 subcode = UpdateSubcode(fault.subcode)
                 data = _attribute(block, fault.code) if subcode in _QUOTED else b""

@@ -175,6 +175,20 @@ def test_rfc7606_5_2_malformed_attribute_without_reachable_nlri_resets(tail: byt
     assert_reset(body(attribute(0x40, 1, b"\3") + tail, withdrawn=PREFIX), 6)
 
 
+@pytest.mark.parametrize("flags", [0xC0, 0x40, 0xA0, 0xF0])
+@pytest.mark.parametrize("field", [b"", PREFIX])
+def test_rfc7606_5_2_withdrawals_alone_do_not_reset_for_their_flags(flags: int, field: bytes) -> None:
+    value = IPV6_UNICAST.encode() + PREFIX6
+    piece = bytes((flags, 15)) + len(value).to_bytes(2 if flags & 0x10 else 1, "big") + value
+    update = decoder().decode(body(piece, withdrawn=field))
+    assert announced(update) == []
+    assert set(withdrawn(update)) == {(IPV6_UNICAST, PREFIX6), *([(IPV4_UNICAST, field)] if field else [])}
+    assert [(fault.code, fault.subcode) for fault in update.errors] == [(15, 4)]
+    assert_reset(body(piece + ORIGIN, withdrawn=field), 4)
+    assert_reset(body(piece + bytes.fromhex("4001"), withdrawn=field), 4)
+    assert_reset(body(piece[:-1], withdrawn=field), 1)
+
+
 @pytest.mark.parametrize(
     ("wrong", "subcode"),
     [
