@@ -24,6 +24,8 @@ _LIST_LIMIT: Final = 16  # items in a list of communities
 _ORIGIN: Final = r"\x40\x01\x01"
 _AS_PATH: Final = r"(?:\x40\x02|\x50\x02\0)"
 _AS_PATH_LENGTH: Final = 6  # where its length stands, behind ORIGIN and the code, unless it takes two octets
+# Before the length of the last attribute: of its items of 12 octets none repeats another (RFC 8092 3).
+_DISTINCT: Final = r"(?!.(?:.{12})*?(?P<item>.{12})(?:.{12})*?(?P=item))"
 _INTERNAL: Final = {AttributeCode.LOCAL_PREF, AttributeCode.ORIGINATOR_ID, AttributeCode.CLUSTER_LIST}
 
 _Match: TypeAlias = Callable[[bytes], re.Match[bytes] | None]
@@ -58,7 +60,7 @@ def _rows(internal: bool) -> list[_Row]:
         (AttributeCode.ORIGINATOR_ID, r"\x80\x09\x04", "...."),
         (AttributeCode.CLUSTER_LIST, r"\x80\x0a", _lists(4, 8)),
         (AttributeCode.EXTENDED_COMMUNITIES, r"\xc0\x10", _lists(8, 8)),
-        (AttributeCode.LARGE_COMMUNITIES, r"\xc0\x20", _lists(12, 1)),  # of several, one may repeat another
+        (AttributeCode.LARGE_COMMUNITIES, r"\xc0\x20", _DISTINCT + _lists(12, 8)),
     ]
     return rows if internal else [row for row in rows if row[0] not in _INTERNAL]
 
@@ -108,8 +110,8 @@ class Recogniser:
         if next_hop:
             self._mandatory |= 1 << AttributeCode.NEXT_HOP
         self._rows = _rows(internal)
-        # An empty group behind each optional attribute tells whether it was there.
-        options = "".join(f"(?:{head}{value}()|)" for _, head, value in self._rows)
+        # An empty group before each optional attribute tells whether it was there.
+        options = "".join(f"(?:(){head}{value}|)" for _, head, value in self._rows)
         self._any = _matcher(_mandatory(internal, loopback, next_hop, _SEQUENCE_LIMIT) + options)
         self._selections: dict[tuple[bytes | None, ...], _Selection] = {}
         self._expected: dict[int, _Selection] = {}  # by the octets behind the AS path, up to a constant
@@ -130,7 +132,7 @@ class Recogniser:
         groups = found.groups()
         selection = self._selections.get(groups)
         if selection is None:
-            rows = [row for row, group in zip(self._rows, groups, strict=True) if group is not None]
+            rows = [row for row, group in zip(self._rows, groups, strict=False) if group is not None]
             bits = self._mandatory | sum(1 << code for code, _, _ in rows)
             selection = self._selections[groups] = _Selection(rows, bits)
         if selection.match is not None:

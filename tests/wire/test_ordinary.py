@@ -1,5 +1,7 @@
 """The recogniser of ordinary blocks says nothing that the table of attributes would not say."""
 
+from itertools import combinations
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -120,6 +122,23 @@ def test_ordinary_blocks_are_recognised(
     )
     expected = sum(1 << code for _, code, _, _ in walk(block))
     assert Recogniser(internal=True, loopback=True, next_hop=True).present(block) == expected
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_rfc8092_3_large_communities_are_ordinary_if_none_repeats(count: int) -> None:
+    """For a selection that is new, and for one that has an expression of its own."""
+    recogniser = Recogniser(internal=False, loopback=True, next_hop=True)
+    different = [(7, 7, 7 + number) for number in range(count)]
+
+    def present(items: list[tuple[int, int, int]]) -> int:
+        path = ((SEQUENCE, (65001,)),)
+        return recogniser.present(encode_attributes(as_path=path, next_hop=NEXT_HOP, large_communities=items))
+
+    for _ in range(2):
+        for one, other in combinations(range(count), 2):
+            assert not present([*different[:other], different[one], *different[other + 1 :]])
+        for _ in range(Recogniser.WORTHWHILE + 2):
+            assert present(different) >> 32 & 1
 
 
 @pytest.mark.parametrize("zero_at", range(3))
