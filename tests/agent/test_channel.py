@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +26,14 @@ from tests.agent.ground import eventually, short_directory
 def open_line(peer: int) -> str:
     words = f'"peer": "10.{peer // 256}.{peer % 256}.1" }}, "direction": "receive", "body": "{"00" * 60}"'
     return f'{{ "exabgp": "5", "type": "open", "neighbor": {{ "address": {{ {words} }} }}'
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def unread(pipe: int) -> int:
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 class FakeExaBGP:
@@ -68,6 +78,11 @@ class Reader:
         self.ended = asyncio.Event()
         self.channel = Channel(self.lines.extend, self.ended.set)
 
+    async def heard(self, lines: list[str]) -> None:
+        """Wait for as many lines; these it must be."""
+        await eventually(lambda: len(self.lines) >= len(lines))
+        assert self.lines == lines
+
 
 async def test_what_is_remembered_comes_before_what_is_said(exabgp: FakeExaBGP) -> None:
     """An OPEN of the past behind the word that its session is up would leave that session unreadable."""
@@ -85,6 +100,45 @@ async def test_what_is_remembered_comes_before_what_is_said(exabgp: FakeExaBGP) 
     second.channel.begin()
     await eventually(lambda: second.lines == ["up"])
     second.channel.close()
+
+
+def test_of_a_session_that_is_down_no_open_is_remembered() -> None:
+    """Else the next agent read the next session by the last one's."""
+
+    def state(word: str) -> bytes:
+        line = open_line(1).replace('"open"', '"state"')
+        return line.replace('"direction"', f'"state": "{word}", "x"').encode()
+
+    kept: dict[bytes, bytes] = {}
+    received = [open_line(peer).encode() for peer in (1, 1, 2, 2)]
+    opens = [line.replace(b"receive", b"send") if n % 2 else line for n, line in enumerate(received)]
+    for line in (*opens, state("connected"), b"no event", b'"type": "open", of nobody'):
+        handover.remember(line, kept)
+    assert list(kept.values()) == [*opens, state("connected")]
+    handover.remember(state("down"), kept)
+    assert set(kept.values()) == {*opens[2:], state("down")}
+
+
+async def test_a_word_that_was_half_said_between_two_agents_is_read_whole_and_once(
+    exabgp: FakeExaBGP,
+) -> None:
+    first = Reader()
+    await first.channel.attach(exabgp.socket)
+    assert exabgp.socket.stat().st_mode & 0o777 == 0o600
+    first.channel.close()
+    exabgp.say("nobody hears this")
+    assert exabgp.process.stdin is not None
+    exabgp.process.stdin.write(b"ha")
+    exabgp.process.stdin.flush()
+    pipe = exabgp.process.stdin.fileno()
+    await eventually(lambda: unread(pipe) == 0)
+    for words, read in ((("lf", "whole"), ["half", "whole"]), (("next",), ["next"])):
+        reader = Reader()
+        assert await reader.channel.attach(exabgp.socket) == []
+        reader.channel.begin()
+        exabgp.say(*words)
+        await reader.heard(read)
+        reader.channel.close()
 
 
 async def test_a_connection_that_stays_silent_is_not_waited_for_to_the_end(tmp_path: Path) -> None:
@@ -223,3 +277,38 @@ async def test_exabgp_is_heard_while_the_loop_is_busy(exabgp: FakeExaBGP) -> Non
     assert reader.lines == ["first"]
     await eventually(lambda: reader.lines == ["first", *lines])
     reader.channel.close()
+
+
+async def test_commands_that_exabgp_does_not_read_yet_hold_nobody_up(exabgp: FakeExaBGP) -> None:
+    reader, lines = Reader(), [f"{number:099}\n" for number in range(30_000)]
+    await reader.channel.attach(exabgp.socket)
+    reader.channel.begin()
+    assert not os.get_blocking(reader.channel._commands)
+    for line in lines:
+        reader.channel.write(line[:-1])
+    assert exabgp.process.stdout is not None
+    assert await asyncio.to_thread(exabgp.process.stdout.read, 100 * len(lines)) == "".join(lines).encode()
+    reader.channel.close()
+
+
+async def test_an_exabgp_that_cannot_be_attached_to_leaves_nothing_open() -> None:
+    """Without an API process, with one of another version, and with one that hangs up half way."""
+    loop = asyncio.get_running_loop()
+    with short_directory() as directory, socket.socket(socket.AF_UNIX) as listener:
+        before = open_descriptors()
+        with pytest.raises(ExaBGPError, match="no API process answers"):
+            await Channel(lambda _: None, lambda: None).attach(directory / "socket", 0.1)
+        assert open_descriptors() == before
+        listener.bind(str(directory / "socket"))
+        listener.listen()
+        listener.setblocking(False)
+        for greeting in (handover.GREETING, handover.NAME + b"10\n"):
+            attaching = asyncio.ensure_future(
+                Channel(lambda _: None, lambda: None).attach(directory / "socket", 0.0)
+            )
+            served, _ = await loop.sock_accept(listener)
+            with served:
+                socket.send_fds(served, [greeting], [listener.fileno(), listener.fileno()])
+            with pytest.raises(ExaBGPError):
+                await attaching
+            assert open_descriptors() == before
