@@ -429,6 +429,30 @@ async def test_two_holders_of_one_name_are_told_of_and_the_end_of_one_is_not_the
     assert caplog.text.count("a second machine of this name") == 1
 
 
+async def test_liveness_that_somebody_made_last_for_ever_ends_with_its_holder_again(etcd: Etcd) -> None:
+    """A key put back without its lease: a dead node would count as alive."""
+    lease = "/cairn/v1/leases/n1"
+    async with opened(etcd.options()) as store:
+        hold = await store.hold("n1", ttl=1.0)
+        await asyncio.to_thread(etcd.put, lease, etcd.control("get", lease, "--print-value-only").stdout)
+        await until(lambda: '"Lease" : 0' not in etcd.control("get", lease, "--write-out", "fields").stdout)
+        await hold.release()
+
+
+async def test_liveness_goes_on_when_etcd_is_there_again(
+    etcd: Etcd, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(etcd.options()) as store:
+        hold = await store.hold("n1", ttl=1.0)
+        etcd.kill()
+        await until(lambda: "cannot be refreshed" in caplog.text)
+        await asyncio.to_thread(etcd.start)
+        await asyncio.to_thread(etcd.delete, "/cairn/v1/leases/n1")
+        async with following(store) as follower:
+            await follower.until("n1", kind="NodeLease")
+        await hold.release()
+
+
 async def test_liveness_ends_with_its_holder(etcd: Etcd) -> None:
     async with opened(etcd.options()) as watcher, following(watcher) as follower:
         async with opened(etcd.options()) as holder:

@@ -7,7 +7,7 @@ from bgpd.datastore.etcd_ranges import Layout, Range, Spread, layout, prefix_ran
 from bgpd.datastore.interests import Interests, endpoint_prefix
 from bgpd.resources import Key, endpoint_name, etcd_key, etcd_prefix
 
-LABEL = st.text("ab-", min_size=1, max_size=4).map(lambda text: f"x{text}y")
+LABEL = st.from_regex("[ab]([ab-]{0,3}[ab])?", fullmatch=True)  # one may begin another: "a-b/" is before "a/"
 NAME = st.sampled_from(["a", "a-b", "a--b", "b", "a.b", "ab"])
 
 
@@ -58,6 +58,10 @@ def test_layouts() -> None:
     assert single == Range(b"/calico/ipam/v2/config")
     assert single.start in single
     assert b"/calico/ipam/v2/config/x" not in single
+    (questions,) = layout(Interests(kinds=frozenset({"ServiceQuestion"}), node="a")).fixed
+    asked = [etcd_key(Key("ServiceQuestion", name)).encode() for name in ("a.x", "ab.x")]
+    assert [each in questions for each in asked] == [True, False]
+    assert [each in Range(b"b", b"d") for each in (b"a", b"b", b"c", b"d")] == [False, True, True, False]
 
 
 def test_what_is_a_route_and_no_more_is_no_setting() -> None:

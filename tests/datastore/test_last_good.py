@@ -67,6 +67,19 @@ def test_what_was_written_anew_before_a_start_is_not_remembered_by_the_next(tmp_
     assert list(LastGood(tmp_path).recall(Snapshot((), 4, unreadable(POOL)))) == []
 
 
+def test_what_counted_before_the_start_ends_when_it_is_removed(tmp_path: Path) -> None:
+    """The store had never read it, and so tells of no resource that is gone."""
+    resources = declared()
+    LastGood(tmp_path).heard(Changes((), 2, unreadable(POOL, PEER)), ResourceSet.of(resources.values()))
+    agent = LastGood(tmp_path)
+    counted = agent.counted(Snapshot((), 3, unreadable(POOL, PEER)), ResourceSet.of())
+    news = Changes((), 4, (Invalid("/p", POOL, None), Invalid("/t", PEER, "worse")))
+    counted = agent.counted(news, counted)
+    assert list(counted) == [resources[PEER]]
+    again = LastGood(tmp_path).counted(Snapshot((), 5, unreadable(POOL, PEER)), ResourceSet.of())
+    assert list(again) == [resources[PEER]]
+
+
 def test_a_file_that_is_none_is_no_hindrance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / NAME
     entries = ('["IPPool", "", "p", "{}"]', '["IPPool", "", "p", {}]', '["Nothing", "", "p", "{}"]')
@@ -89,15 +102,19 @@ def test_what_another_version_noted_costs_nothing_that_this_one_knows(tmp_path: 
 
 
 def test_what_the_disk_had_no_room_for_is_written_when_it_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(path: Path, text: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     resources = ResourceSet.of(declared().values())
     agent = LastGood(tmp_path)
-    with monkeypatch.context() as patched:
-        patched.setattr("bgpd.datastore.last_good.write_whole", full)
-        agent.heard(Changes((), 2, unreadable(PEER)), resources)
-    agent.heard(Changes((), 3, ()), resources)
-    assert [each.key for each in LastGood(tmp_path).recall(Snapshot((), 4, unreadable(PEER)))] == [PEER]
+    agent.recall(Snapshot((), 1))
+    for revision, key in ((2, PEER), (4, POOL)):
+        assert capsys.readouterr().out == ""
+        with monkeypatch.context() as patched:
+            patched.setattr("bgpd.datastore.last_good.write_whole", full)
+            agent.heard(Changes((), revision, unreadable(key)), resources)
+        assert capsys.readouterr().out.count("what counts would not be known after a restart") == 1
+        agent.heard(Changes((), revision + 1, ()), resources)
+    assert len(list(LastGood(tmp_path).recall(Snapshot((), 6, unreadable(PEER, POOL))))) == 2

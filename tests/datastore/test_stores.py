@@ -163,6 +163,7 @@ async def test_hold(store: Datastore, other: Datastore) -> None:
         assert hold.held
         await follower.until("n1", kind="NodeLease")
         await hold.release()
+        assert await other.get(Key("NodeLease", "n1")) is None  # now, and not after the TTL
         await follower.until(kind="NodeLease")
 
 

@@ -43,6 +43,12 @@ def test_a_filter_that_a_peer_names_is_waited_for_and_no_other() -> None:
     assert unread.reason == ""
 
 
+def test_what_has_the_name_of_a_filter_and_is_none_holds_no_peer_back() -> None:
+    unread, resources = Unread("a"), known(PEER, GOOD)
+    unread.heard(Snapshot((), 1, (*invalid(Key("Node", "f")), Invalid("/f", None, "no resource"))), resources)
+    assert list(unread.planned(resources)) == only(PEER, GOOD)
+
+
 def test_a_peer_that_comes_to_name_an_unreadable_filter_counts_as_it_was() -> None:
     bare, other = PEER.replace(", filters: [f]", ""), PEER.replace("name: t", "name: u")
     unread = Unread("a")
@@ -135,5 +141,7 @@ def test_what_holds_something_back_is_waited_for_and_what_has_routes_spares_them
     unread.heard(Snapshot((), 1, invalid(key)), known())
     assert (bool(unread.reason), unread.routes) == (awaited, routes)
     assert unread.workloads == (routes and kind == "WorkloadEndpoint")
+    unread.heard(Changes((), 2, invalid(key, "no JSON")), known())
+    assert unread.reason == ("no JSON; nothing is done before it is repaired" if awaited else "")
     unread.heard(Changes((), 2, invalid(key, None)), known())
     assert (unread.reason, unread.routes) == ("", False)
