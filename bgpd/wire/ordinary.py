@@ -24,8 +24,11 @@ _LIST_LIMIT: Final = 16  # items in a list of communities
 _ORIGIN: Final = r"\x40\x01\x01"
 _AS_PATH: Final = r"(?:\x40\x02|\x50\x02\0)"
 _AS_PATH_LENGTH: Final = 6  # where its length stands, behind ORIGIN and the code, unless it takes two octets
-# Before the length of the last attribute: of its items of 12 octets none repeats another (RFC 8092 3).
-_DISTINCT: Final = r"(?!.(?:.{12})*?(?P<item>.{12})(?:.{12})*?(?P=item))"
+_LARGE_LIMIT: Final = 8  # items in a list of large communities
+# Before the length of the last attribute: of its items of 12 octets none repeats another (RFC 8092 3). No
+# more of them are looked at than an ordinary list has: a long block would take the square of its length.
+_UP_TO: Final = f"(?:.{{12}}){{0,{_LARGE_LIMIT - 2}}}?"
+_DISTINCT: Final = rf"(?!.{_UP_TO}(?P<item>.{{12}}){_UP_TO}(?P=item))"
 _INTERNAL: Final = {AttributeCode.LOCAL_PREF, AttributeCode.ORIGINATOR_ID, AttributeCode.CLUSTER_LIST}
 
 _Match: TypeAlias = Callable[[bytes], re.Match[bytes] | None]
@@ -60,7 +63,7 @@ def _rows(internal: bool) -> list[_Row]:
         (AttributeCode.ORIGINATOR_ID, r"\x80\x09\x04", "...."),
         (AttributeCode.CLUSTER_LIST, r"\x80\x0a", _lists(4, 8)),
         (AttributeCode.EXTENDED_COMMUNITIES, r"\xc0\x10", _lists(8, 8)),
-        (AttributeCode.LARGE_COMMUNITIES, r"\xc0\x20", _DISTINCT + _lists(12, 8)),
+        (AttributeCode.LARGE_COMMUNITIES, r"\xc0\x20", _DISTINCT + _lists(12, _LARGE_LIMIT)),
     ]
     return rows if internal else [row for row in rows if row[0] not in _INTERNAL]
 

@@ -126,7 +126,6 @@ def test_ordinary_blocks_are_recognised(
 
 @pytest.mark.parametrize("count", range(1, 9))
 def test_rfc8092_3_large_communities_are_ordinary_if_none_repeats(count: int) -> None:
-    """For a selection that is new, and for one that has an expression of its own."""
     recogniser = Recogniser(internal=False, loopback=True, next_hop=True)
     different = [(7, 7, 7 + number) for number in range(count)]
 
@@ -134,11 +133,19 @@ def test_rfc8092_3_large_communities_are_ordinary_if_none_repeats(count: int) ->
         path = ((SEQUENCE, (65001,)),)
         return recogniser.present(encode_attributes(as_path=path, next_hop=NEXT_HOP, large_communities=items))
 
-    for _ in range(2):
+    for _ in range(2):  # a selection that is new, and one that has an expression of its own
         for one, other in combinations(range(count), 2):
             assert not present([*different[:other], different[one], *different[other + 1 :]])
         for _ in range(Recogniser.WORTHWHILE + 2):
             assert present(different) >> 32 & 1
+
+
+def test_a_list_of_large_communities_without_end_holds_nobody_up() -> None:
+    """To compare each of these with all others would take hours."""
+    path = ((SEQUENCE, (65001,)),)
+    endless = b"".join(number.to_bytes(12, "big") for number in range(1_000_000))
+    block = encode_attributes(as_path=path, next_hop=NEXT_HOP) + b"\xc0\x20" + endless
+    assert not Recogniser(internal=False, loopback=True, next_hop=True).present(block)
 
 
 @pytest.mark.parametrize("zero_at", range(3))
